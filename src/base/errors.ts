@@ -1,0 +1,33 @@
+/**
+ * Every error that raftkv raises on purpose, under a code that never changes its meaning. A message says what
+ * happened and where; the remedy says what to do about it.
+ */
+
+export type ErrorCode =
+  | 'CONFIG_INVALID'
+  | 'CONFIG_NOT_FOUND'
+  | 'DATA_DIR_LOCKED'
+  | 'DATA_DIR_FOREIGN'
+  | 'FORMAT_UNSUPPORTED'
+  | 'META_DAMAGED'
+  | 'WAL_DAMAGED'
+  | 'WAL_WRITE_FAILED'
+  | 'WAL_CLOSED'
+  | 'PORT_UNAVAILABLE'
+  | 'FRAME_INVALID'
+  | 'PEER_REFUSED'
+  | 'MESSAGE_INVALID'
+  | 'INVARIANT_BROKEN';
+
+export class RaftkvError extends Error {
+  readonly code: ErrorCode;
+  /** What the reader can do about it: one sentence, or empty where there is nothing to do. */
+  readonly remedy: string;
+
+  constructor(code: ErrorCode, message: string, remedy = '', cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = 'RaftkvError';
+    this.code = code;
+    this.remedy = remedy;
+  }
+}

@@ -1,0 +1,29 @@
+/**
+ * The file system as storage sees it. `file-disk.ts` is the machine's own; the simulator has one that loses unsynced
+ * writes, tears sectors and flips bits. Paths are absolute. Start-up calls are promises; the one call on the hot path,
+ * `write`, takes a callback. Every failure is an Error with Node's `code` (`ENOSPC`, `EIO`, …).
+ */
+export interface Disk {
+  /** Creates the folder and its parents, durably. */
+  makeDirectory(path: string): Promise<void>;
+  /** Names in a folder, sorted; empty where there is no such folder. */
+  list(path: string): Promise<string[]>;
+  /** `create` fails with `EEXIST` where the file exists. With `dataSync`, a write is durable when it calls back (O_DSYNC). */
+  open(path: string, options: { readonly create: boolean; readonly dataSync: boolean }): Promise<DiskFile>;
+  rename(from: string, to: string): Promise<void>;
+  remove(path: string): Promise<void>;
+  /** Makes creations, renames and removals in a folder durable. */
+  syncDirectory(path: string): Promise<void>;
+}
+
+export interface DiskFile {
+  /** Writes all of `length` bytes from `buffer[offset]` at `position`, then calls back. The buffer must not change before. */
+  write(buffer: Buffer, offset: number, length: number, position: number, done: (error: Error | null) => void): void;
+  /** Reads up to `length` bytes at `position`; gives how many there were. */
+  read(buffer: Buffer, offset: number, length: number, position: number): Promise<number>;
+  /** Makes all written bytes, and the length of the file, durable. A failure is final: never call it again to "retry". */
+  sync(): Promise<void>;
+  size(): Promise<number>;
+  truncate(length: number): Promise<void>;
+  close(): Promise<void>;
+}
