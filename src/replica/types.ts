@@ -1,0 +1,75 @@
+import type { Item, Op, ResultCode } from '../kv/types.ts';
+import type { NodeId, Role } from '../raft/types.ts';
+
+/** Why a request got no result. */
+export type Failure =
+  /** The request timeout passed without a quorum. A write may still take effect; a read has not happened. */
+  | 'timeout'
+  /** The node is stopping. The same caution holds for writes. */
+  | 'stopping';
+
+/** Gets the outcome of one proposed command: exactly one of the two calls, once, in the order of proposing. */
+export interface WriteOwner {
+  written(code: ResultCode, item: Item | null, text: string): void;
+  writeFailed(failure: Failure): void;
+}
+
+/** Gets the moment of one linearizable read: exactly one of the two calls, once. */
+export interface ReadOwner {
+  /** From inside this call until the next turn `Replica.get` is linearizable for this read. */
+  readable(): void;
+  readFailed(failure: Failure): void;
+}
+
+/**
+ * A node's door to the replicated store, for the ports above. Commands proposed in one turn of the event loop become
+ * one batch and one log entry; reads asked for in one turn share one ReadIndex round. Both may be called at any time;
+ * results come in a later turn, or in this one's end, but never from inside the call.
+ */
+export interface Replica {
+  /** Copies what it needs from `source` before it returns. `arg` is a cas unique, a delta or a delay as the op asks. */
+  propose(
+    op: Op,
+    source: Buffer,
+    keyStart: number,
+    keyEnd: number,
+    flags: number,
+    exptimeSeconds: number,
+    valueStart: number,
+    valueEnd: number,
+    argHigh: number,
+    argLow: number,
+    owner: WriteOwner,
+  ): void;
+  read(owner: ReadOwner): void;
+  /** The item as of the last applied entry; undefined where there is none or its time has come. */
+  get(key: string): Item | undefined;
+  /** False while too much waits to be applied: stop reading sockets until `onceAccepting` calls back. */
+  accepting(): boolean;
+  onceAccepting(callback: () => void): void;
+  status(): ReplicaStatus;
+  /** The keys of the store with their items, as of now, for listings. */
+  entries(): IterableIterator<[string, Item]>;
+}
+
+export interface ReplicaStatus {
+  readonly nodeId: NodeId;
+  readonly role: Role;
+  readonly term: number;
+  /** 0 where unknown. */
+  readonly leader: NodeId;
+  readonly commitIndex: number;
+  readonly appliedIndex: number;
+  readonly lastLogIndex: number;
+  readonly logBytes: number;
+  readonly items: number;
+  readonly storeBytes: number;
+  /** Items ever stored, as memcached's total_items. */
+  readonly totalItems: number;
+  /** Cluster time of the last applied entry. */
+  readonly clusterTimeMs: number;
+  readonly pendingWrites: number;
+  readonly pendingReads: number;
+  /** Voters other than this node whose links stand. */
+  readonly peersConnected: readonly NodeId[];
+}
