@@ -16,7 +16,7 @@ export interface WriteOwner {
 
 /** Gets the moment of one linearizable read: exactly one of the two calls, once. */
 export interface ReadOwner {
-  /** From inside this call until the next turn `Replica.get` is linearizable for this read. */
+  /** From this call on, `Replica.get` is linearizable for this read: the state can only be newer. */
   readable(): void;
   readFailed(failure: Failure): void;
 }
