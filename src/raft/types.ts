@@ -93,6 +93,16 @@ export interface HeartbeatReply extends Envelope {
   readonly kind: 'heartbeatReply';
   readonly round: number;
 }
+/**
+ * News of commitment, at once and without an answer: where the receiver's entry at `index` has `indexTerm`, its log
+ * matches the leader's up to there (§3.5) and everything up to `min(index, commitIndex)` is committed.
+ */
+export interface Commit extends Envelope {
+  readonly kind: 'commit';
+  readonly index: number;
+  readonly indexTerm: number;
+  readonly commitIndex: number;
+}
 export interface TimeoutNow extends Envelope {
   readonly kind: 'timeoutNow';
 }
@@ -116,6 +126,7 @@ export type Message =
   | AppendReply
   | Heartbeat
   | HeartbeatReply
+  | Commit
   | TimeoutNow
   | ReadIndex
   | ReadIndexReply;

@@ -1,0 +1,165 @@
+import type { RaftLog } from './log.ts';
+import type { FlowLimits, Progress } from './progress.ts';
+import { jointVoteResult } from './quorum.ts';
+import {
+  type Configuration,
+  type Effects,
+  type HardState,
+  type Message,
+  NOBODY,
+  type NodeId,
+  type ReadState,
+  type Role,
+} from './types.ts';
+
+/** Everything one Raft node knows. The functions of this folder change it; nobody else does. */
+export interface Core {
+  readonly id: NodeId;
+  readonly options: CoreOptions;
+  readonly log: RaftLog;
+  configuration: Configuration;
+  role: Role;
+  /** Never goes back (§3.3). */
+  term: number;
+  /** Whom this node voted for in `term`; changes only from nobody to somebody, or with the term. */
+  vote: NodeId;
+  /** The leader of `term`, where known. */
+  leader: NodeId;
+  /** Term and vote as last emitted; the difference to `term` and `vote` is what the next effects must carry. */
+  emitted: HardState;
+  /** Term and vote that the disk is known to hold. */
+  persistedTerm: number;
+  persistedVote: NodeId;
+  /** Ticks since the leader was heard, a vote was given or a campaign began. */
+  electionElapsed: number;
+  /** When `electionElapsed` reaches this, a follower campaigns. Drawn anew each time (§3.4). */
+  electionDeadline: number;
+  /** Quick pre-votes still allowed since the link to the leader broke. */
+  quickCampaignsLeft: number;
+  votes: Map<NodeId, boolean>;
+  /** The newest heartbeat round begun. Rises through the node's life, so that an old answer never fits a new read. */
+  round: number;
+  leading: Leadership | null;
+  effects: Effects;
+}
+
+/** What only a leader has. */
+export interface Leadership {
+  readonly progress: Map<NodeId, Progress>;
+  /** Index of the no-op that opened the term; nothing is read before it is committed (§6.4). */
+  readonly firstIndex: number;
+  heartbeatElapsed: number;
+  quorumCheckElapsed: number;
+  /** Reads that wait for the no-op, or for their round to be answered by a quorum. */
+  readonly reads: PendingRead[];
+  /** Ticks during which this node's own disk has made no progress on entries that wait for it. */
+  persistStalledTicks: number;
+  lastPersistedIndex: number;
+  transfer: { readonly to: NodeId; elapsed: number } | null;
+}
+
+export interface PendingRead {
+  readonly id: number;
+  readonly from: NodeId;
+  /** The round that confirms it: one that began after it arrived; 0 while it waits for the no-op. */
+  round: number;
+  index: number;
+}
+
+export interface CoreOptions {
+  /** Followers campaign after this many ticks of silence at the least, and less than twice as many at the most. */
+  readonly electionTimeoutTicks: number;
+  readonly heartbeatIntervalTicks: number;
+  /** Bytes of entries in one append: large enough to use the link well, small enough not to delay a heartbeat. */
+  readonly appendBytesMax: number;
+  readonly flow: FlowLimits;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+}
+
+export function emptyEffects(): Effects {
+  return {
+    hardState: null,
+    truncateFrom: 0,
+    append: [],
+    sendNow: [],
+    sendAfterPersist: [],
+    fetch: [],
+    reads: [],
+    readsRejected: [],
+    proposeRejected: false,
+  };
+}
+
+/** Everyone who has a copy of the log: voters of both configurations, then learners. */
+export function members(configuration: Configuration): NodeId[] {
+  return [...new Set([...configuration.voters, ...configuration.votersOutgoing, ...configuration.learners])];
+}
+
+export function isVoter(configuration: Configuration, id: NodeId): boolean {
+  return configuration.voters.includes(id) || configuration.votersOutgoing.includes(id);
+}
+
+/** Whether the nodes that `agrees` names form a quorum of every configuration in force. */
+export function isQuorum(core: Core, agrees: (id: NodeId) => boolean): boolean {
+  const votes = new Map<NodeId, boolean>();
+  for (const id of core.configuration.voters) if (agrees(id)) votes.set(id, true);
+  for (const id of core.configuration.votersOutgoing) if (agrees(id)) votes.set(id, true);
+  return jointVoteResult(core.configuration.voters, core.configuration.votersOutgoing, votes) === 'won';
+}
+
+/** Term and vote changed in memory but not yet on disk: what depends on them must wait for it. */
+export function hardStateIsPending(core: Core): boolean {
+  return core.persistedTerm !== core.term || core.persistedVote !== core.vote;
+}
+
+/** For messages that promise nothing about this node's log; they wait only for the term and vote they speak for. */
+export function send(core: Core, message: Message): void {
+  if (hardStateIsPending(core)) core.effects.sendAfterPersist.push(message);
+  else core.effects.sendNow.push(message);
+}
+
+/** For votes and acknowledgements: promises that must survive a crash. */
+export function sendAfterPersist(core: Core, message: Message): void {
+  core.effects.sendAfterPersist.push(message);
+}
+
+export function resetElectionTimer(core: Core): void {
+  const { electionTimeoutTicks, random } = core.options;
+  core.electionElapsed = 0;
+  core.electionDeadline = electionTimeoutTicks + Math.floor(random() * electionTimeoutTicks);
+}
+
+/** Follows `leader` (or nobody yet) in `term`. The vote is kept within a term and forgotten with it (§3.4). */
+export function becomeFollower(core: Core, term: number, leader: NodeId): void {
+  const wasLeading = core.leading;
+  if (term > core.term) {
+    core.term = term;
+    core.vote = NOBODY;
+  }
+  core.role = 'follower';
+  core.leader = leader;
+  core.leading = null;
+  core.votes.clear();
+  core.quickCampaignsLeft = 0;
+  resetElectionTimer(core);
+  if (wasLeading !== null) rejectReads(core, wasLeading.reads);
+}
+
+function rejectReads(core: Core, reads: readonly PendingRead[]): void {
+  for (const read of reads) answerRead(core, read, -1);
+}
+
+/** Tells whoever asked that its read may be served at `index`, or that it can't be confirmed here (-1). */
+export function answerRead(core: Core, read: PendingRead, index: number): void {
+  if (read.from !== core.id) {
+    send(core, { kind: 'readIndexReply', from: core.id, to: read.from, term: core.term, id: read.id, index });
+    return;
+  }
+  if (index < 0) {
+    core.effects.readsRejected.push(read.id);
+    return;
+  }
+  const state: ReadState = { id: read.id, index };
+  core.effects.reads.push(state);
+}

@@ -1,0 +1,199 @@
+import {
+  becomeFollower,
+  type Core,
+  hardStateIsPending,
+  isVoter,
+  members,
+  resetElectionTimer,
+  send,
+  sendAfterPersist,
+} from './core.ts';
+import { ENTRY_HEADER_BYTES, sealEntry } from './entry.ts';
+import { Progress } from './progress.ts';
+import { jointVoteResult } from './quorum.ts';
+import { advanceCommit, appendAsLeader, broadcastAppends, broadcastHeartbeat } from './replication.ts';
+import { NOBODY, type PreVote, type PreVoteReply, type Vote, type VoteReply } from './types.ts';
+
+/**
+ * Elections: who leads (§3.4), without disturbing a leader that works (§9.6 PreVote, §4.2.3 stickiness).
+ *
+ *   follower ─ silence ─▶ preCandidate ─ quorum would vote ─▶ candidate ─ quorum voted, own vote on disk ─▶ leader
+ *       ▲                      │                                  │                                           │
+ *       └──────────────────────┴────────── a leader, or a higher term, is seen ───────────────────────────────┘
+ */
+
+/** How often a follower whose link to the leader broke may campaign quickly before it falls back to the timeout. */
+const QUICK_CAMPAIGNS_MAX = 10;
+/** The jitter before the first quick campaign: a few milliseconds keep two followers from asking at once. */
+const QUICK_JITTER_TICKS = 2;
+/** Between two quick campaigns of one node: long enough for the first to be decided, drawn so that they don't collide. */
+const QUICK_RETRY_TICKS = 4;
+const QUICK_RETRY_JITTER_TICKS = 6;
+
+export function tickElection(core: Core): void {
+  core.electionElapsed++;
+  if (core.electionElapsed < core.electionDeadline) return;
+  if (!isVoter(core.configuration, core.id)) {
+    resetElectionTimer(core);
+    return;
+  }
+  startPreVote(core);
+}
+
+/**
+ * The link to the leader broke: its process has most likely died, so ask at once whether the others see the same. Only
+ * a pre-vote: whoever still hears the leader refuses, and nothing has happened.
+ */
+export function leaderLinkLost(core: Core): void {
+  core.leader = NOBODY;
+  core.quickCampaignsLeft = QUICK_CAMPAIGNS_MAX;
+  core.electionElapsed = 0;
+  core.electionDeadline = 1 + Math.floor(core.options.random() * QUICK_JITTER_TICKS);
+}
+
+function startPreVote(core: Core): void {
+  // Forget the leader: a node that campaigns must not go on vouching for it (hashicorp/raft 605).
+  becomeCampaigner(core, core.term);
+  core.role = 'preCandidate';
+  core.votes.set(core.id, true);
+  if (tally(core) === 'won') {
+    startElection(core, false);
+    return;
+  }
+  const { lastIndex, lastTerm } = core.log;
+  for (const to of otherVoters(core)) {
+    send(core, { kind: 'preVote', from: core.id, to, term: core.term + 1, lastIndex, lastTerm });
+  }
+}
+
+/** Campaigns for a new term. The node's own vote counts once it is on disk (`ownVotePersisted`). */
+export function startElection(core: Core, transfer: boolean): void {
+  becomeCampaigner(core, core.term + 1);
+  core.role = 'candidate';
+  core.vote = core.id;
+  const { lastIndex, lastTerm } = core.log;
+  for (const to of otherVoters(core)) {
+    send(core, { kind: 'vote', from: core.id, to, term: core.term, lastIndex, lastTerm, transfer });
+  }
+}
+
+/** Leaves the old role behind; when the leader is known to be dead, an undecided campaign is soon repeated. */
+function becomeCampaigner(core: Core, term: number): void {
+  const quickLeft = core.quickCampaignsLeft;
+  becomeFollower(core, term, NOBODY);
+  if (quickLeft === 0) return;
+  core.quickCampaignsLeft = quickLeft - 1;
+  core.electionDeadline = QUICK_RETRY_TICKS + Math.floor(core.options.random() * QUICK_RETRY_JITTER_TICKS);
+}
+
+/** The disk has caught up with term and vote. */
+export function ownVotePersisted(core: Core): void {
+  if (core.role !== 'candidate' || hardStateIsPending(core)) return;
+  core.votes.set(core.id, true);
+  countVotes(core);
+}
+
+export function handlePreVote(core: Core, message: PreVote): void {
+  const granted =
+    !hearsLeader(core) &&
+    (message.term > core.term || (message.term === core.term && mayVoteFor(core, message.from))) &&
+    core.log.isUpToDate(message.lastIndex, message.lastTerm);
+  // A refusal carries this node's term, so that a candidate of an older one learns of it (openraft 1796).
+  const term = granted ? message.term : core.term;
+  send(core, { kind: 'preVoteReply', from: core.id, to: message.from, term, granted });
+  if (granted && yieldsTo(core, message)) becomeCampaigner(core, core.term);
+}
+
+/**
+ * Two followers that lose the leader at once ask each other at once; if both went on, they would split the vote. The
+ * one with the shorter log, or else the higher id, lets the other go first.
+ */
+function yieldsTo(core: Core, message: PreVote): boolean {
+  if (core.role !== 'preCandidate') return false;
+  const longer = message.lastTerm !== core.log.lastTerm || message.lastIndex !== core.log.lastIndex;
+  return longer || message.from < core.id;
+}
+
+export function handlePreVoteReply(core: Core, message: PreVoteReply): void {
+  if (core.role !== 'preCandidate') return;
+  if (message.granted ? message.term !== core.term + 1 : message.term !== core.term) return;
+  core.votes.set(message.from, message.granted);
+  const result = tally(core);
+  if (result === 'won') startElection(core, false);
+  else if (result === 'lost') becomeCampaigner(core, core.term);
+}
+
+/** Whether a vote request of a higher term is ignored because this node hears a leader (§4.2.3). */
+export function ignoresVote(core: Core, message: Vote): boolean {
+  return !message.transfer && hearsLeader(core);
+}
+
+export function handleVote(core: Core, message: Vote): void {
+  const granted =
+    message.term === core.term &&
+    mayVoteFor(core, message.from) &&
+    core.log.isUpToDate(message.lastIndex, message.lastTerm);
+  if (granted) {
+    core.vote = message.from;
+    resetElectionTimer(core);
+  }
+  sendAfterPersist(core, { kind: 'voteReply', from: core.id, to: message.from, term: core.term, granted });
+}
+
+export function handleVoteReply(core: Core, message: VoteReply): void {
+  if (core.role !== 'candidate' || message.term !== core.term) return;
+  core.votes.set(message.from, message.granted);
+  countVotes(core);
+}
+
+function countVotes(core: Core): void {
+  const result = tally(core);
+  if (result === 'won') becomeLeader(core);
+  else if (result === 'lost') becomeCampaigner(core, core.term);
+}
+
+function becomeLeader(core: Core): void {
+  const { log } = core;
+  core.role = 'leader';
+  core.leader = core.id;
+  core.quickCampaignsLeft = 0;
+  core.electionElapsed = 0;
+  core.leading = {
+    progress: new Map(
+      members(core.configuration)
+        .filter((id) => id !== core.id)
+        .map((id) => [id, new Progress(log.lastIndex + 1, core.options.flow)]),
+    ),
+    firstIndex: log.lastIndex + 1,
+    heartbeatElapsed: 0,
+    quorumCheckElapsed: 0,
+    reads: [],
+    persistStalledTicks: 0,
+    lastPersistedIndex: log.persistedIndex,
+    transfer: null,
+  };
+  // The no-op commits what earlier terms left behind, which counting copies of old entries may not do (§5.4.2).
+  appendAsLeader(core, sealEntry(Buffer.alloc(ENTRY_HEADER_BYTES), 'noop', core.term, log.lastIndex + 1));
+  broadcastAppends(core);
+  broadcastHeartbeat(core);
+  advanceCommit(core);
+}
+
+/** This node leads, or has heard the leader within the shortest election timeout. */
+function hearsLeader(core: Core): boolean {
+  if (core.leader === NOBODY) return false;
+  return core.role === 'leader' || core.electionElapsed < core.options.electionTimeoutTicks;
+}
+
+function mayVoteFor(core: Core, candidate: number): boolean {
+  return core.vote === candidate || (core.vote === NOBODY && core.leader === NOBODY);
+}
+
+function tally(core: Core): 'won' | 'lost' | 'pending' {
+  return jointVoteResult(core.configuration.voters, core.configuration.votersOutgoing, core.votes);
+}
+
+function otherVoters(core: Core): number[] {
+  const { voters, votersOutgoing } = core.configuration;
+  return [...new Set([...voters, ...votersOutgoing])].filter((id) => id !== core.id);
+}

@@ -1,0 +1,321 @@
+import { RaftkvError } from '../base/errors.ts';
+import {
+  becomeFollower,
+  type Core,
+  type CoreOptions,
+  emptyEffects,
+  hardStateIsPending,
+  isQuorum,
+  type Leadership,
+  resetElectionTimer,
+  send,
+} from './core.ts';
+import {
+  handlePreVote,
+  handlePreVoteReply,
+  handleVote,
+  handleVoteReply,
+  ignoresVote,
+  leaderLinkLost,
+  ownVotePersisted,
+  tickElection,
+} from './election.ts';
+import { sealEntry } from './entry.ts';
+import type { RaftLog } from './log.ts';
+import { confirmReads, handleReadIndexReply, readAsLeader, readLocally, releaseHeldReads } from './reads.ts';
+import {
+  advanceCommit,
+  appendAsLeader,
+  broadcastAppends,
+  broadcastHeartbeat,
+  handleAppend,
+  handleAppendReply,
+  handleCommit,
+  handleFetched,
+  handleHeartbeat,
+  handleHeartbeatReply,
+  hearLeader,
+  recheckLaggards,
+  sendAppends,
+} from './replication.ts';
+import { continueTransfer, handleTimeoutNow, startTransfer, tickStalledDisk, tickTransfer } from './transfer.ts';
+import { type Configuration, type Effects, type HardState, type Input, type Message, NOBODY } from './types.ts';
+
+/**
+ * The Raft algorithm, pure: this folder promises that the same start, inputs and random numbers give the same effects,
+ * and that it touches no clock, timer, socket, file or other source of chance. Sections (§) are those of Ongaro's
+ * dissertation, "Consensus: Bridging Theory and Practice".
+ *
+ *   tick, message, proposal, read, "the disk has caught up" ──▶ step ──▶ hard state and entries for the disk,
+ *                                                                       messages now, messages after the disk,
+ *                                                                       commit index, reads that may be served
+ *
+ * election.ts    who leads            replication.ts  entries and commitment
+ * reads.ts       linearizable reads   transfer.ts     handing over
+ * log.ts         one node's log       progress.ts     what the leader knows of one follower
+ * quorum.ts      majorities           invariants.ts   what must always be true
+ */
+export class Raft {
+  /** For invariants, status and tests: to be looked at, never changed. */
+  readonly core: Core;
+
+  constructor(options: CoreOptions & { id: number; configuration: Configuration; log: RaftLog; hardState: HardState }) {
+    const { id, configuration, log, hardState } = options;
+    this.core = {
+      id,
+      options,
+      log,
+      configuration,
+      role: 'follower',
+      term: hardState.term,
+      vote: hardState.vote,
+      leader: NOBODY,
+      emitted: hardState,
+      persistedTerm: hardState.term,
+      persistedVote: hardState.vote,
+      electionElapsed: 0,
+      electionDeadline: 0,
+      quickCampaignsLeft: 0,
+      votes: new Map(),
+      round: 0,
+      leading: null,
+      effects: emptyEffects(),
+    };
+    log.commitIndex = Math.max(log.commitIndex, Math.min(hardState.commitIndex, log.lastIndex));
+    resetElectionTimer(this.core);
+  }
+
+  /** Whether a `propose` would be taken now. */
+  get acceptsProposals(): boolean {
+    return this.core.leading !== null && this.core.leading.transfer === null;
+  }
+
+  /** The one way in. The effects are the caller's to carry out, in the order of their fields, before the next step. */
+  step(input: Input): Effects {
+    const { core } = this;
+    core.effects = emptyEffects();
+    dispatch(core, input, this.acceptsProposals);
+    if (core.term !== core.emitted.term || core.vote !== core.emitted.vote) {
+      core.emitted = { term: core.term, vote: core.vote, commitIndex: core.log.commitIndex };
+      core.effects.hardState = core.emitted;
+    }
+    return core.effects;
+  }
+}
+
+function dispatch(core: Core, input: Input, acceptsProposals: boolean): void {
+  switch (input.kind) {
+    case 'tick':
+      if (core.leading === null) tickElection(core);
+      else tickLeader(core, core.leading);
+      return;
+    case 'receive':
+      receive(core, input.message);
+      return;
+    case 'propose':
+      if (acceptsProposals) propose(core, input.batches);
+      else core.effects.proposeRejected = true;
+      return;
+    case 'read':
+      readLocally(core, input.id);
+      return;
+    case 'persisted':
+      persisted(core, input.term, input.index, input.hardState);
+      return;
+    case 'applied':
+      core.log.appliedIndex = input.index;
+      return;
+    case 'fetched':
+      handleFetched(core, input.peer, input.entries);
+      return;
+    case 'linkLost':
+      if (core.leading !== null) core.leading.progress.get(input.peer)?.linkLost();
+      else if (core.leader === input.peer) leaderLinkLost(core);
+      return;
+    case 'linkUp':
+      linkUp(core, input.peer);
+      return;
+    case 'transferLeadership':
+      startTransfer(core, input.to);
+      return;
+  }
+}
+
+function propose(core: Core, batches: readonly Buffer[]): void {
+  for (const bytes of batches) {
+    appendAsLeader(core, sealEntry(bytes, 'data', core.term, core.log.lastIndex + 1));
+  }
+  broadcastAppends(core);
+}
+
+/** Completions name the term as well: an entry of that index may have been replaced since (ra 637). */
+function persisted(core: Core, term: number, index: number, hardState: HardState | null): void {
+  const { log } = core;
+  if (hardState !== null) {
+    core.persistedTerm = hardState.term;
+    core.persistedVote = hardState.vote;
+    ownVotePersisted(core);
+  }
+  if (index > log.persistedIndex && log.termAt(index) === term) {
+    log.persistedIndex = index;
+    log.evict();
+    advanceCommit(core);
+    releaseHeldReads(core);
+  }
+}
+
+function linkUp(core: Core, peer: number): void {
+  const progress = core.leading?.progress.get(peer);
+  if (progress === undefined) return;
+  progress.linkUp();
+  sendAppends(core, peer, progress);
+}
+
+function tickLeader(core: Core, leading: Leadership): void {
+  leading.quorumCheckElapsed++;
+  if (leading.quorumCheckElapsed >= core.options.electionTimeoutTicks) {
+    leading.quorumCheckElapsed = 0;
+    // CheckQuorum (§6.2): a leader that a quorum no longer answers makes room, and its clients look elsewhere.
+    if (!isQuorum(core, (id) => id === core.id || leading.progress.get(id)?.recentActive === true)) {
+      becomeFollower(core, core.term, NOBODY);
+      return;
+    }
+    for (const progress of leading.progress.values()) progress.recentActive = false;
+  }
+  tickTransfer(core, leading);
+  tickStalledDisk(core, leading);
+  leading.heartbeatElapsed++;
+  if (leading.heartbeatElapsed < core.options.heartbeatIntervalTicks) return;
+  broadcastHeartbeat(core);
+  recheckLaggards(core, leading);
+  continueTransfer(core);
+}
+
+function receive(core: Core, message: Message): void {
+  if (message.to !== core.id) return;
+  if (message.term > core.term && !meetHigherTerm(core, message)) return;
+  if (message.term < core.term) {
+    answerOlderTerm(core, message);
+    return;
+  }
+  handle(core, message);
+}
+
+/** Takes up the higher term, unless the message only speaks of one. False where it is to be ignored. */
+function meetHigherTerm(core: Core, message: Message): boolean {
+  switch (message.kind) {
+    case 'preVote':
+      return true;
+    case 'preVoteReply':
+      if (!message.granted) becomeFollower(core, message.term, NOBODY);
+      return true;
+    case 'vote':
+      if (ignoresVote(core, message)) return false;
+      becomeFollower(core, message.term, NOBODY);
+      return true;
+    case 'append':
+    case 'heartbeat':
+    case 'commit':
+      becomeFollower(core, message.term, message.from);
+      return true;
+    case 'voteReply':
+    case 'appendReply':
+    case 'heartbeatReply':
+    case 'timeoutNow':
+    case 'readIndex':
+    case 'readIndexReply':
+      becomeFollower(core, message.term, NOBODY);
+      return true;
+  }
+}
+
+/** Tells the sender of an older term of ours, where that helps it to step down or to catch up. */
+function answerOlderTerm(core: Core, message: Message): void {
+  const { id: from, term } = core;
+  const to = message.from;
+  switch (message.kind) {
+    case 'preVote':
+    case 'vote':
+      handle(core, message);
+      return;
+    case 'append':
+    case 'heartbeat':
+      // A leader cut off in an old term, whose peers all know a newer one, must learn of it (etcd 8243).
+      send(core, { kind: 'appendReply', from, to, term, success: false, index: 0, hintIndex: 0, hintTerm: 0 });
+      return;
+    case 'readIndex':
+      send(core, { kind: 'readIndexReply', from, to, term, id: message.id, index: -1 });
+      return;
+    case 'preVoteReply':
+    case 'voteReply':
+    case 'appendReply':
+    case 'heartbeatReply':
+    case 'commit':
+    case 'timeoutNow':
+    case 'readIndexReply':
+      return;
+  }
+}
+
+function handle(core: Core, message: Message): void {
+  switch (message.kind) {
+    case 'preVote':
+      handlePreVote(core, message);
+      return;
+    case 'preVoteReply':
+      handlePreVoteReply(core, message);
+      return;
+    case 'vote':
+      handleVote(core, message);
+      return;
+    case 'voteReply':
+      handleVoteReply(core, message);
+      return;
+    case 'append':
+    case 'heartbeat':
+    case 'commit':
+      handleFromLeader(core, message);
+      return;
+    case 'appendReply':
+      handleAppendReply(core, message);
+      releaseHeldReads(core);
+      continueTransfer(core);
+      return;
+    case 'heartbeatReply':
+      handleHeartbeatReply(core, message);
+      confirmReads(core);
+      return;
+    case 'timeoutNow':
+      handleTimeoutNow(core, message);
+      return;
+    case 'readIndex':
+      readAsLeader(core, message.from, message.id);
+      return;
+    case 'readIndexReply':
+      handleReadIndexReply(core, message);
+      return;
+  }
+}
+
+function handleFromLeader(core: Core, message: Extract<Message, { kind: 'append' | 'heartbeat' | 'commit' }>): void {
+  if (core.leading !== null) {
+    throw new RaftkvError('INVARIANT_BROKEN', `nodes ${core.id} and ${message.from} both lead in term ${core.term}`);
+  }
+  hearLeader(core, message.from);
+  switch (message.kind) {
+    case 'append':
+      handleAppend(core, message);
+      return;
+    case 'heartbeat':
+      handleHeartbeat(core, message);
+      return;
+    case 'commit':
+      handleCommit(core, message);
+      return;
+  }
+}
+
+/** Whether everything that this node has said it would remember is on its disk: for status and for stopping. */
+export function isSettled(core: Core): boolean {
+  return !hardStateIsPending(core) && core.log.persistedIndex === core.log.lastIndex;
+}

@@ -1,0 +1,228 @@
+import { RaftkvError } from '../base/errors.ts';
+import { becomeFollower, type Core, isVoter, type Leadership, members, send, sendAfterPersist } from './core.ts';
+import type { Progress } from './progress.ts';
+import { jointCommittedIndex } from './quorum.ts';
+import type { Append, AppendReply, Commit, Entry, Heartbeat, HeartbeatReply, NodeId } from './types.ts';
+
+/**
+ * Replication (§3.5): the leader's entries to every follower, pipelined and bounded, and news of commitment.
+ *
+ *   leader: append ──▶ followers: verify prev, cut conflict, append ──▶ disk ──▶ reply
+ *     └▶ own disk, at the same time (§10.2.1)                                      │
+ *   commit ◀── a quorum holds an entry of the leader's own term (§5.4.2) ◀─────────┘
+ */
+
+/** Appends to the leader's own log; its disk write starts with the same effects that carry the messages. */
+export function appendAsLeader(core: Core, entry: Entry): void {
+  core.log.append(entry);
+  core.effects.append.push(entry);
+}
+
+export function broadcastAppends(core: Core): void {
+  if (core.leading === null) return;
+  for (const [peer, progress] of core.leading.progress) sendAppends(core, peer, progress);
+}
+
+/** Sends what the follower lacks, as far as its window allows; a probe even where there is nothing new. */
+export function sendAppends(core: Core, peer: NodeId, progress: Progress): void {
+  while (progress.maySend) {
+    if (progress.state === 'replicate' && progress.nextIndex > core.log.lastIndex) return;
+    if (!sendAppend(core, peer, progress)) return;
+  }
+}
+
+function sendAppend(core: Core, peer: NodeId, progress: Progress): boolean {
+  const { log, options } = core;
+  const { nextIndex } = progress;
+  if (nextIndex < log.firstCachedIndex && nextIndex <= log.lastIndex) {
+    progress.fetching = true;
+    core.effects.fetch.push({ peer, fromIndex: nextIndex, bytesMax: options.appendBytesMax });
+    return false;
+  }
+  sendEntries(core, peer, progress, log.slice(nextIndex, options.appendBytesMax));
+  return true;
+}
+
+function sendEntries(core: Core, to: NodeId, progress: Progress, entries: readonly Entry[]): void {
+  const prevIndex = progress.nextIndex - 1;
+  const { log, term } = core;
+  let bytes = 0;
+  for (const entry of entries) bytes += entry.bytes.length;
+  const prevTerm = log.termAt(prevIndex);
+  send(core, { kind: 'append', from: core.id, to, term, prevIndex, prevTerm, commitIndex: log.commitIndex, entries });
+  progress.sent(prevIndex + entries.length, bytes);
+}
+
+/** Entries that had left memory are back from the disk. */
+export function handleFetched(core: Core, peer: NodeId, entries: readonly Entry[]): void {
+  const progress = core.leading?.progress.get(peer);
+  if (progress === undefined || !progress.fetching) return;
+  progress.fetching = false;
+  const fits = entries.length > 0 && entries[0]?.index === progress.nextIndex && agreesWithLog(core, entries);
+  if (fits && progress.maySend) sendEntries(core, peer, progress, entries);
+  sendAppends(core, peer, progress);
+}
+
+/** A new leadership may have cut the log while the disk was being read. */
+function agreesWithLog(core: Core, entries: readonly Entry[]): boolean {
+  return entries.every((entry) => core.log.termAt(entry.index) === entry.term);
+}
+
+export function handleAppend(core: Core, message: Append): void {
+  const { log } = core;
+  const { prevIndex, prevTerm, entries } = message;
+  // What is committed here is in the leader's log too (leader completeness), so it matches without being looked at:
+  // also below a snapshot, where the terms are no longer known (openraft 511).
+  const matches = prevIndex < log.commitIndex || log.termAt(prevIndex) === prevTerm;
+  if (!matches) {
+    const hintIndex = log.lastPossibleMatch(Math.min(prevIndex, log.lastIndex), prevTerm);
+    const hintTerm = log.termAt(hintIndex);
+    const refusal = { success: false, index: prevIndex, hintIndex, hintTerm };
+    send(core, { kind: 'appendReply', from: core.id, to: message.from, term: core.term, ...refusal });
+    return;
+  }
+  for (const entry of entries) acceptEntry(core, entry);
+  // Only what this very message verified may be committed: a longer tail may be another leader's (scylla 9965).
+  const verified = prevIndex + entries.length;
+  commitTo(core, Math.min(message.commitIndex, verified));
+  sendAfterPersist(core, {
+    kind: 'appendReply',
+    from: core.id,
+    to: message.from,
+    term: core.term,
+    success: true,
+    index: Math.max(verified, log.commitIndex),
+    hintIndex: 0,
+    hintTerm: 0,
+  });
+}
+
+/** Keeps what agrees; cuts at the first conflict only, since a late message may be shorter than the log (§3.5). */
+function acceptEntry(core: Core, entry: Entry): void {
+  const { log, effects } = core;
+  if (entry.index <= log.commitIndex) return;
+  if (entry.index <= log.lastIndex) {
+    if (log.termAt(entry.index) === entry.term) return;
+    log.truncateFrom(entry.index);
+    effects.append = effects.append.filter((pending) => pending.index < entry.index);
+    effects.truncateFrom = effects.truncateFrom === 0 ? entry.index : Math.min(effects.truncateFrom, entry.index);
+  }
+  log.append(entry);
+  effects.append.push(entry);
+}
+
+export function handleAppendReply(core: Core, message: AppendReply): void {
+  const progress = core.leading?.progress.get(message.from);
+  if (core.leading === null || progress === undefined) return;
+  progress.recentActive = true;
+  if (!message.success) {
+    const possibleMatch = core.log.lastPossibleMatch(message.hintIndex, message.hintTerm);
+    if (progress.refused(message.index, possibleMatch)) sendAppends(core, message.from, progress);
+    return;
+  }
+  if (message.index > core.log.lastIndex) {
+    throw new RaftkvError(
+      'INVARIANT_BROKEN',
+      `node ${message.from} acknowledges entry ${message.index} of a log that ends at ${core.log.lastIndex}`,
+      'This node lost entries that it had sent: restore its data directory, or wipe it and let it join anew.',
+    );
+  }
+  const wasProbing = progress.state === 'probe';
+  const isNews = progress.acknowledged(message.index);
+  if (isNews) advanceCommit(core);
+  sendAppends(core, message.from, progress);
+  if (wasProbing) sendCommit(core, message.from, progress);
+}
+
+/** Commits what a quorum holds, if the newest of it is of this term (§5.4.2, the paper's figure 8). */
+export function advanceCommit(core: Core): void {
+  const { leading, log, configuration } = core;
+  if (leading === null) return;
+  const held = jointCommittedIndex(configuration.voters, configuration.votersOutgoing, (id) =>
+    id === core.id ? log.persistedIndex : (leading.progress.get(id)?.matchIndex ?? 0),
+  );
+  if (held <= log.commitIndex || log.termAt(held) !== core.term) return;
+  commitTo(core, held);
+  for (const [peer, progress] of leading.progress) sendCommit(core, peer, progress);
+}
+
+/** Tells a follower what is committed, unless an append that is about to go will. */
+function sendCommit(core: Core, to: NodeId, progress: Progress): void {
+  const { log, term } = core;
+  if (progress.state !== 'replicate') return;
+  const index = progress.nextIndex - 1;
+  const indexTerm = log.termAt(index);
+  send(core, { kind: 'commit', from: core.id, to, term, index, indexTerm, commitIndex: log.commitIndex });
+}
+
+export function handleCommit(core: Core, message: Commit): void {
+  if (core.log.termAt(message.index) !== message.indexTerm) return;
+  commitTo(core, Math.min(message.commitIndex, message.index));
+}
+
+function commitTo(core: Core, index: number): void {
+  if (index > core.log.lastIndex) {
+    throw new RaftkvError('INVARIANT_BROKEN', `commit at ${index} of a log that ends at ${core.log.lastIndex}`);
+  }
+  if (index > core.log.commitIndex) core.log.commitIndex = index;
+}
+
+/** Begins a new round: whoever answers it follows this leader now, which reads and the quorum check rely on. */
+export function broadcastHeartbeat(core: Core): void {
+  const { leading, log, term } = core;
+  if (leading === null) return;
+  leading.heartbeatElapsed = 0;
+  core.round++;
+  for (const [to, progress] of leading.progress) {
+    const commitIndex = Math.min(progress.matchIndex, log.commitIndex);
+    send(core, { kind: 'heartbeat', from: core.id, to, term, commitIndex, round: core.round });
+  }
+}
+
+export function handleHeartbeat(core: Core, message: Heartbeat): void {
+  commitTo(core, Math.min(message.commitIndex, core.log.lastIndex));
+  const { round } = message;
+  send(core, { kind: 'heartbeatReply', from: core.id, to: message.from, term: core.term, round });
+}
+
+export function handleHeartbeatReply(core: Core, message: HeartbeatReply): void {
+  const progress = core.leading?.progress.get(message.from);
+  if (progress === undefined) return;
+  progress.recentActive = true;
+  progress.ackedRound = Math.max(progress.ackedRound, message.round);
+  progress.heartbeatAnswered();
+}
+
+/**
+ * Finds appends, and answers to them, that were lost without the link noticing: on each periodic heartbeat a follower
+ * that is behind is shown where the leader believes it to be, and refuses if it is not.
+ */
+export function recheckLaggards(core: Core, leading: Leadership): void {
+  for (const [peer, progress] of leading.progress) {
+    if (progress.fetching || progress.matchIndex === core.log.lastIndex) continue;
+    if (progress.state === 'replicate') sendEntries(core, peer, progress, []);
+    else sendAppends(core, peer, progress);
+  }
+}
+
+/** The leader (or a node that says so, in this term) spoke: follow it and wait for it anew. */
+export function hearLeader(core: Core, leader: NodeId): void {
+  if (core.role !== 'follower' || core.leader !== leader) becomeFollower(core, core.term, leader);
+  core.electionElapsed = 0;
+  core.quickCampaignsLeft = 0;
+}
+
+/** The voter that holds most of the log, to hand leadership to; 0 where there is none. */
+export function mostAdvancedVoter(core: Core, leading: Leadership): NodeId {
+  let best = 0;
+  let bestMatch = -1;
+  for (const id of members(core.configuration)) {
+    const progress = leading.progress.get(id);
+    if (progress === undefined || !isVoter(core.configuration, id) || !progress.recentActive) continue;
+    if (progress.matchIndex > bestMatch) {
+      best = id;
+      bestMatch = progress.matchIndex;
+    }
+  }
+  return best;
+}

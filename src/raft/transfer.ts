@@ -1,0 +1,54 @@
+import type { Core, Leadership } from './core.ts';
+import { isVoter, send } from './core.ts';
+import { startElection } from './election.ts';
+import { mostAdvancedVoter, sendAppends } from './replication.ts';
+import { NOBODY, type NodeId, type TimeoutNow } from './types.ts';
+
+/**
+ * Handing over leadership (§3.10): the leader stops taking writes, brings one follower up to date and tells it to
+ * campaign at once. A time limit reopens writes whatever becomes of it.
+ */
+export function startTransfer(core: Core, to: NodeId): void {
+  const { leading } = core;
+  if (leading === null || leading.transfer !== null) return;
+  const target = to === NOBODY ? mostAdvancedVoter(core, leading) : to;
+  const progress = leading.progress.get(target);
+  if (progress === undefined || !isVoter(core.configuration, target)) return;
+  leading.transfer = { to: target, elapsed: 0 };
+  sendAppends(core, target, progress);
+  continueTransfer(core);
+}
+
+/** Tells the target to campaign once it holds the whole log. Saying it again does no harm. */
+export function continueTransfer(core: Core): void {
+  const transfer = core.leading?.transfer;
+  if (transfer === null || transfer === undefined) return;
+  if (core.leading?.progress.get(transfer.to)?.matchIndex !== core.log.lastIndex) return;
+  send(core, { kind: 'timeoutNow', from: core.id, to: transfer.to, term: core.term });
+}
+
+export function tickTransfer(core: Core, leading: Leadership): void {
+  if (leading.transfer === null) return;
+  leading.transfer.elapsed++;
+  if (leading.transfer.elapsed >= core.options.electionTimeoutTicks) leading.transfer = null;
+}
+
+/**
+ * A leader whose disk hangs still sends heartbeats, so nobody would replace it (hashicorp/raft 503). When its own
+ * writes have made no progress for an election timeout while a follower's have, it steps aside.
+ */
+export function tickStalledDisk(core: Core, leading: Leadership): void {
+  const { log } = core;
+  const stalled = log.persistedIndex < log.lastIndex && log.persistedIndex === leading.lastPersistedIndex;
+  leading.lastPersistedIndex = log.persistedIndex;
+  leading.persistStalledTicks = stalled ? leading.persistStalledTicks + 1 : 0;
+  if (leading.persistStalledTicks <= core.options.electionTimeoutTicks) return;
+  leading.persistStalledTicks = 0;
+  const target = mostAdvancedVoter(core, leading);
+  if ((leading.progress.get(target)?.matchIndex ?? 0) > log.persistedIndex) startTransfer(core, target);
+}
+
+export function handleTimeoutNow(core: Core, message: TimeoutNow): void {
+  if (core.role !== 'follower' || core.leader !== message.from || !isVoter(core.configuration, core.id)) return;
+  startElection(core, true);
+}
