@@ -1,0 +1,116 @@
+import type { Clock } from '../base/clock.ts';
+import type { Config, NodeConfig } from '../config/schema.ts';
+import type { NodeMessage } from './node-types.ts';
+import { formatTable } from './table.ts';
+
+/**
+ * What the spawner has heard from its nodes: who is up, who serves, who leads. It decides when the cluster serves.
+ */
+
+/** How long a cluster that serves waits for its last nodes before it says so. A healthy start takes less. */
+const STRAGGLER_MS_MAX = 1_500;
+
+type NodeState = 'starting' | 'listening' | 'serving' | 'down';
+
+interface NodeView {
+  state: NodeState;
+  leader: number;
+  term: number;
+}
+
+export interface ClusterView {
+  heard(nodeId: number, message: NodeMessage): void;
+  down(nodeId: number): void;
+  /** The leader that the newest term's nodes name; 0 where none is known. */
+  leader(): number;
+  stateOf(nodeId: number): NodeState;
+  close(): void;
+}
+
+/** `onServing` is called once: when all nodes serve, or a majority does and the others take long. */
+export function createClusterView(config: Config, clock: Clock, onServing: () => void): ClusterView {
+  const nodes = new Map<number, NodeView>(
+    config.nodes.map((node) => [node.id, { state: 'starting', leader: 0, term: 0 }]),
+  );
+  const majority = Math.floor(config.nodes.length / 2) + 1;
+  let announced = false;
+  let cancelWait: (() => void) | undefined;
+
+  const serving = () => [...nodes.values()].filter(({ state }) => state === 'serving').length;
+  const announce = () => {
+    cancelWait = undefined;
+    if (announced || serving() < majority) return;
+    announced = true;
+    onServing();
+  };
+  const consider = () => {
+    if (announced || serving() < majority) return;
+    if (serving() === config.nodes.length) {
+      cancelWait?.();
+      announce();
+    } else {
+      cancelWait ??= clock.after(STRAGGLER_MS_MAX, announce);
+    }
+  };
+
+  return {
+    heard(nodeId, message) {
+      const node = nodes.get(nodeId);
+      if (node === undefined) return;
+      switch (message.kind) {
+        case 'listening':
+          node.state = 'listening';
+          return;
+        case 'serving':
+          node.state = 'serving';
+          consider();
+          return;
+        case 'leaderChanged':
+          node.leader = message.leader;
+          node.term = message.term;
+          return;
+        case 'fatal':
+          node.state = 'down';
+      }
+    },
+    down(nodeId) {
+      nodes.set(nodeId, { state: 'down', leader: 0, term: 0 });
+    },
+    leader() {
+      let newest: NodeView = { state: 'down', leader: 0, term: 0 };
+      for (const node of nodes.values()) if (node.leader !== 0 && node.term >= newest.term) newest = node;
+      return newest.leader;
+    },
+    stateOf: (nodeId) => nodes.get(nodeId)?.state ?? 'down',
+    close() {
+      announced = true;
+      cancelWait?.();
+    },
+  };
+}
+
+/** The table, and a line to paste, for a terminal. */
+export function describeCluster(config: Config, view: ClusterView): string {
+  const leader = view.leader();
+  const rows = config.nodes.map((node) => [
+    String(node.id),
+    `${node.host}:${node.clientPort}`,
+    String(node.peerPort),
+    String(node.adminPort),
+    node.id === leader ? 'leads' : view.stateOf(node.id) === 'serving' ? 'follows' : view.stateOf(node.id),
+  ]);
+  const table = formatTable([['node', 'clients', 'peers', 'admin', ''], ...rows]);
+  const tryNode = config.nodes.find((node) => view.stateOf(node.id) === 'serving');
+  return `\nCluster ${config.cluster} serves.\n\n${indent(table)}\n${tryNode ? `\nTry it:\n\n${indent(sampleLine(tryNode))}\n` : ''}\n`;
+}
+
+function sampleLine({ host, clientPort }: NodeConfig): string {
+  return `printf 'set a 0 0 5\\r\\nhello\\r\\nget a\\r\\nquit\\r\\n' | nc ${host} ${clientPort}`;
+}
+
+function indent(text: string): string {
+  return text
+    .split('\n')
+    .map((line) => `  ${line}`)
+    .join('\n');
+}

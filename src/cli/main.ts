@@ -1,0 +1,120 @@
+import { fileURLToPath } from 'node:url';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { LOG_LEVELS } from '../config/log-levels.ts';
+import type { NodeOptions } from './node.ts';
+import { CONFIG_FILE_DEFAULT } from './options.ts';
+import { describeError, EXIT_OK, EXIT_USAGE, exitCodeOf, printError } from './report.ts';
+import type { SpawnOptions } from './spawn.ts';
+import type { StatusOptions } from './status.ts';
+import { readVersion } from './version.ts';
+
+/**
+ * The command line. Each command's work is in its own file and is loaded only when it runs: a node must listen within
+ * 300 ms of its process's start, and `--help` should not wait for a log library.
+ */
+
+const program = new Command('raftkv')
+  .description("A replicated, durable, linearizable key-value store that speaks memcached's text protocol.")
+  .version(readVersion(), '-V, --version')
+  .helpCommand(false)
+  .showHelpAfterError('(raftkv --help shows what there is)')
+  .exitOverride()
+  .addHelpText(
+    'after',
+    `
+Examples:
+  $ raftkv spawn                                   start the cluster of ./cluster.json
+  $ raftkv status                                  show how it fares
+  $ printf 'set a 0 0 5\\r\\nhello\\r\\n' | nc 127.0.0.1 11211
+
+Exit codes: 0 done, 1 failure, 2 wrong usage`,
+  );
+
+withCommonOptions(program.command('spawn'))
+  .summary('start every node of a cluster on this machine')
+  .description(
+    'Starts one process per node of the cluster, shows their logs, restarts a node that crashes, and stops them all ' +
+      'on Ctrl-C. A second Ctrl-C kills them.',
+  )
+  .addHelpText(
+    'after',
+    `
+Examples:
+  $ raftkv spawn
+  $ raftkv spawn --config examples/five-nodes.json
+  $ raftkv spawn --data-dir /tmp/scratch --log-level debug
+  $ RAFTKV_ELECTION_TIMEOUT_MS=1000 raftkv spawn > cluster.log     one JSON object per line`,
+  )
+  .action(async (options: SpawnOptions) => {
+    const { spawnCommand } = await import('./spawn.ts');
+    await spawnCommand(options, fileURLToPath(import.meta.url));
+  });
+
+withCommonOptions(program.command('node'))
+  .summary('run one node in the foreground')
+  .description('Runs one node of the cluster in this process: for one node per machine, under your service manager.')
+  .addOption(
+    new Option('--id <number>', 'which node of the configuration this is')
+      .env('RAFTKV_ID')
+      .argParser(parseId)
+      .makeOptionMandatory(),
+  )
+  .addHelpText(
+    'after',
+    `
+Examples:
+  $ raftkv node --id 1
+  $ raftkv node --id 2 --config /etc/raftkv/cluster.json --data-dir /var/lib/raftkv
+
+SIGTERM and Ctrl-C hand over leadership, finish what is in flight, and end with exit code 0.`,
+  )
+  .action(async (options: NodeOptions) => {
+    const [{ nodeCommand }, { runNode }] = await Promise.all([import('./node.ts'), import('./run-node.ts')]);
+    await nodeCommand(options, runNode);
+  });
+
+withConfigOption(program.command('status'))
+  .summary('show how every node fares')
+  .description('Asks every node for its role, term, leader, and how far its log is committed and applied.')
+  .option('--json', 'print JSON for a program', false)
+  .addHelpText(
+    'after',
+    `
+Examples:
+  $ raftkv status
+  $ raftkv status --json | jq .leader
+
+Ends with exit code 0 if a majority of the nodes agrees on a leader, else 1.`,
+  )
+  .action(async (options: StatusOptions) => {
+    const { statusCommand } = await import('./status.ts');
+    process.exitCode = await statusCommand(options);
+  });
+
+function withConfigOption(command: Command): Command {
+  return command.addOption(
+    new Option('-c, --config <file>', 'the cluster file').env('RAFTKV_CONFIG').default(CONFIG_FILE_DEFAULT),
+  );
+}
+
+function withCommonOptions(command: Command): Command {
+  return withConfigOption(command)
+    .option('--data-dir <folder>', 'where the nodes keep their data, over the file')
+    .addOption(new Option('--log-level <level>', 'what to log at least, over the file').choices(LOG_LEVELS));
+}
+
+function parseId(text: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It is a whole number from 1.');
+  return Number(text);
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError) {
+    // Commander has said what is wrong.
+    process.exit(error.exitCode === 0 ? EXIT_OK : EXIT_USAGE);
+  }
+  printError(describeError(error));
+  process.exit(exitCodeOf(error));
+}

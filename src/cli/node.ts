@@ -1,0 +1,162 @@
+import { RaftkvError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { findNode, loadConfig } from '../config/load.ts';
+import type { Config } from '../config/schema.ts';
+import { createLogger, createPrettyLogger, wantsColours } from './log.ts';
+import type { NodeEvent, NodeMessage, RunNode, RunningNode } from './node-types.ts';
+import type { CommonOptions } from './options.ts';
+import { EXIT_FAILURE, EXIT_OK, UsageError } from './report.ts';
+
+/**
+ * `raftkv node`: one node in the foreground.
+ *
+ *   SIGTERM, SIGINT, spawner gone → graceful stop, bounded → exit 0
+ *   fatal error, uncaught exception → logged with its code → exit 1, without a stop: what is in doubt must not be said
+ */
+
+/**
+ * A graceful stop that takes longer has lost its quorum, or hangs. Below the spawner's patience, which is below the
+ * 10 s that container runtimes grant.
+ */
+const STOP_MS_MAX = 5_000;
+
+export interface NodeOptions extends CommonOptions {
+  readonly id: number;
+}
+
+/** Returns once the node runs; the process then lives until a signal. Throws UsageError and what `runNode` throws. */
+export async function nodeCommand(options: NodeOptions, runNode: RunNode): Promise<void> {
+  const spawner = connectToSpawner();
+  try {
+    const { config, warnings } = loadConfig({ file: options.config, environment: process.env, flags: options });
+    if (findNode(config, options.id) === undefined) throw unknownNode(config, options.id);
+    const logger = await createNodeLogger(config, options.id);
+    // The spawner has shown the same warnings already.
+    if (spawner === undefined) for (const warning of warnings) logger.warn({}, warning);
+    await supervise(config, options.id, logger, spawner, runNode);
+  } catch (error) {
+    spawner?.tell(fatalMessage(error));
+    throw error;
+  }
+}
+
+async function supervise(
+  config: Config,
+  id: number,
+  logger: Logger,
+  spawner: Spawner | undefined,
+  runNode: RunNode,
+): Promise<void> {
+  const die = (error: unknown) => {
+    const { code, message, remedy } = fatalMessage(error);
+    logger.error(error instanceof RaftkvError ? { code, remedy } : { code, err: error }, message);
+    spawner?.tell({ kind: 'fatal', code, message, remedy });
+    process.exit(EXIT_FAILURE);
+  };
+  process.on('uncaughtException', die);
+  process.on('unhandledRejection', die);
+
+  let running: RunningNode | undefined;
+  let stopReason = '';
+  const stop = async (reason: string) => {
+    if (stopReason !== '') {
+      // A second Ctrl-C means now. A spawner has its own way to insist.
+      if (spawner !== undefined) return;
+      logger.warn({}, `${reason} again: exits at once`);
+      process.exit(EXIT_FAILURE);
+    }
+    stopReason = reason;
+    logger.info({ reason }, 'stopping');
+    setTimeout(() => {
+      logger.error({ stopMsMax: STOP_MS_MAX }, 'the stop took too long; exits with work unfinished');
+      process.exit(EXIT_FAILURE);
+    }, STOP_MS_MAX).unref();
+    // A signal during the start is honoured when the start is over.
+    if (running === undefined) return;
+    await running.stop();
+    logger.info({}, 'stopped');
+    process.exit(EXIT_OK);
+  };
+  process.on('SIGTERM', () => void stop('SIGTERM'));
+  // A terminal sends Ctrl-C to the whole group: under a spawner it is the spawner's to answer.
+  process.on('SIGINT', () => {
+    if (spawner === undefined) void stop('SIGINT');
+  });
+  spawner?.onceGone(() => void stop('the spawner is gone'));
+
+  const onEvent = (event: NodeEvent) => {
+    if (event.kind === 'fatal') return die(event.error);
+    logEvent(logger, config, id, event);
+    spawner?.tell(event);
+  };
+  try {
+    running = await runNode(config, id, { logger, onEvent });
+  } catch (error) {
+    die(error);
+  }
+  if (stopReason === '') return;
+  await running?.stop();
+  process.exit(EXIT_OK);
+}
+
+async function createNodeLogger(config: Config, id: number): Promise<Logger> {
+  const options = { level: config.logLevel, fields: { node: id } };
+  if (process.stdout.isTTY) return createPrettyLogger(options, wantsColours(process.stdout));
+  return createLogger(options);
+}
+
+function logEvent(logger: Logger, config: Config, id: number, event: Exclude<NodeEvent, { kind: 'fatal' }>): void {
+  switch (event.kind) {
+    case 'listening': {
+      const { host, clientPort, peerPort, adminPort } = findNode(config, id) ?? {};
+      logger.info({ host, clientPort, peerPort, adminPort }, 'listening');
+      return;
+    }
+    case 'leaderChanged': {
+      const { leader, term } = event;
+      const message = leader === 0 ? 'no leader is known' : leader === id ? 'this node leads' : `node ${leader} leads`;
+      logger.info({ leader, term }, message);
+      return;
+    }
+    case 'serving':
+      logger.info({}, 'serving');
+  }
+}
+
+function unknownNode(config: Config, id: number): UsageError {
+  const ids = config.nodes.map((node) => node.id).join(', ');
+  return new UsageError(`cluster ${config.cluster} has no node ${id}; it has ${ids}`);
+}
+
+function fatalMessage(error: unknown): Extract<NodeMessage, { kind: 'fatal' }> {
+  if (error instanceof RaftkvError) {
+    return { kind: 'fatal', code: error.code, message: error.message, remedy: error.remedy };
+  }
+  return {
+    kind: 'fatal',
+    code: 'UNEXPECTED',
+    message: error instanceof Error ? error.message : String(error),
+    remedy: '',
+  };
+}
+
+interface Spawner {
+  tell(message: NodeMessage): void;
+  /** Calls back when the spawner's process has ended, however it ended. */
+  onceGone(callback: () => void): void;
+}
+
+/** Undefined where no spawner started this process. */
+function connectToSpawner(): Spawner | undefined {
+  if (process.send === undefined) return undefined;
+  return {
+    tell(message) {
+      if (process.connected) process.send?.(message);
+    },
+    onceGone(callback) {
+      process.once('disconnect', callback);
+      // It may have gone before anybody listened.
+      if (!process.connected) callback();
+    },
+  };
+}

@@ -1,0 +1,126 @@
+import { readFileSync } from 'node:fs';
+import { dirname, isAbsolute, resolve } from 'node:path';
+import { RaftkvError } from '../base/errors.ts';
+import { crossProblems, crossWarnings } from './cross-checks.ts';
+import { readEnvironment } from './environment.ts';
+import { parseJson } from './json.ts';
+import { type Problem, schemaProblems, showPath } from './problems.ts';
+import { type Config, configSchema, type NodeConfig } from './schema.ts';
+
+/**
+ * The configuration of a cluster, from four places, the later over the earlier:
+ *
+ *   defaults → cluster.json → RAFTKV_* → flags ⇒ one Config: validated, absolute, frozen
+ *
+ * Promises: either every field is right and the same object serves the whole life of the process, or one error lists
+ * everything that is wrong, each with the place where it was written.
+ */
+
+export interface Flags {
+  /** Relative to the working directory. */
+  readonly dataDir?: string | undefined;
+  readonly logLevel?: string | undefined;
+}
+
+export interface LoadOptions {
+  /** Relative to the working directory. */
+  readonly file: string;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly flags?: Flags;
+}
+
+export interface LoadedConfig {
+  readonly config: Config;
+  /** The file's absolute path. */
+  readonly file: string;
+  /** For the caller to show: allowed, and most likely not what was meant. */
+  readonly warnings: readonly string[];
+}
+
+/** Throws CONFIG_NOT_FOUND, CONFIG_INVALID. */
+export function loadConfig({ file, environment, flags = {} }: LoadOptions): LoadedConfig {
+  const path = resolve(file);
+  const raw = parseJson(readConfigFile(path, file), file);
+  const fromEnvironment = readEnvironment(environment);
+  const fileFolder = dirname(path);
+  let dataDirBase = fileFolder;
+  /** What set a field, where it was not the file. */
+  const origins = new Map<string, string>();
+
+  const override = (fieldPath: readonly string[], value: string | number, origin: string) => {
+    if (!setAt(raw, fieldPath, value)) return;
+    origins.set(showPath(fieldPath), origin);
+    if (fieldPath[0] === 'dataDir') dataDirBase = process.cwd();
+  };
+  for (const { name, path: fieldPath, value } of fromEnvironment.settings) override(fieldPath, value, name);
+  if (flags.dataDir !== undefined) override(['dataDir'], flags.dataDir, '--data-dir');
+  if (flags.logLevel !== undefined) override(['logLevel'], flags.logLevel, '--log-level');
+
+  const problems = [...schemaProblems(raw), ...crossProblems(raw)];
+  if (problems.length > 0) throw invalid(file, problems, origins);
+  const parsed = configSchema.parse(raw);
+  const config = deepFreeze({
+    ...parsed,
+    dataDir: isAbsolute(parsed.dataDir) ? parsed.dataDir : resolve(dataDirBase, parsed.dataDir),
+  });
+  return { config, file: path, warnings: [...fromEnvironment.warnings, ...crossWarnings(config)] };
+}
+
+export function findNode(config: Config, id: number): NodeConfig | undefined {
+  return config.nodes.find((node) => node.id === id);
+}
+
+function readConfigFile(path: string, shown: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+    if (code === 'ENOENT' || code === 'ENOTDIR') {
+      throw new RaftkvError(
+        'CONFIG_NOT_FOUND',
+        `there is no ${shown} (looked for ${path})`,
+        'Name the file with --config or RAFTKV_CONFIG, or start in the folder that holds cluster.json.',
+        cause,
+      );
+    }
+    const why = code === 'EISDIR' ? 'it is a folder' : cause instanceof Error ? cause.message : String(cause);
+    throw new RaftkvError('CONFIG_INVALID', `${shown} cannot be read: ${why}`, 'Name a readable file.', cause);
+  }
+}
+
+function invalid(file: string, problems: readonly Problem[], origins: ReadonlyMap<string, string>): RaftkvError {
+  const lines = problems.map(({ path, message }) => {
+    const field = showPath(path);
+    const origin = origins.get(field);
+    if (origin !== undefined) return `  ${origin} (${field}): ${message}`;
+    return field === '' ? `  ${message}` : `  ${field}: ${message}`;
+  });
+  const count = problems.length === 1 ? 'a problem' : `${problems.length} problems`;
+  return new RaftkvError(
+    'CONFIG_INVALID',
+    `${file}: the configuration has ${count}\n${lines.join('\n')}`,
+    'Correct what is listed and start again.',
+  );
+}
+
+/** False where the way to the field is blocked by something that is no object, which the schema then reports. */
+function setAt(raw: unknown, path: readonly string[], value: unknown): boolean {
+  if (!isRecord(raw)) return false;
+  const [key, ...rest] = path;
+  if (key === undefined) return false;
+  if (rest.length === 0) {
+    raw[key] = value;
+    return true;
+  }
+  if (raw[key] === undefined) raw[key] = {};
+  return setAt(raw[key], rest, value);
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function deepFreeze<T extends object>(value: T): T {
+  for (const inner of Object.values(value)) if (typeof inner === 'object' && inner !== null) deepFreeze(inner);
+  return Object.freeze(value);
+}

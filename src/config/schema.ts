@@ -1,0 +1,136 @@
+import { isIP } from 'node:net';
+import { z } from 'zod';
+import { LOG_LEVELS } from './log-levels.ts';
+
+/**
+ * What `cluster.json` may say: every field with its unit, its bounds, the reason for them, and its default. The
+ * environment's names and the messages about mistakes derive from this schema.
+ */
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const GIB = 1024 * MIB;
+
+/** Every write goes from the leader to every node, and a majority must sync it: more nodes only make it slower. */
+const NODES_MAX = 15;
+/** Fits the peer handshake and the batch header with room to spare, and stays readable in a log. */
+const NODE_ID_MAX = 65_535;
+const PORT_MAX = 65_535;
+/** The longest DNS name. */
+const HOST_BYTES_MAX = 253;
+
+interface Bounds {
+  readonly min: number;
+  readonly max: number;
+  /** Why the bounds are where they are, for the reader of the error. */
+  readonly because?: string;
+}
+
+function whole(what: string, { min, max, because }: Bounds) {
+  const error = `must be ${what} from ${min} to ${max}${because ? ` (${because})` : ''}`;
+  return z.int({ error }).min(min, { error }).max(max, { error });
+}
+
+function text(rule: string, accepts: (value: string) => boolean) {
+  const error = `must be ${rule}`;
+  return z.string({ error }).refine(accepts, { error });
+}
+
+const port = () => whole('a port number', { min: 1, max: PORT_MAX });
+
+const HOST_NAME = /^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)*$/;
+/** A number with dots that is no address is a typing error, not a name. */
+const NUMBERS_ONLY = /^[0-9.]+$/;
+
+function isHost(value: string): boolean {
+  if (isIP(value) !== 0) return true;
+  return value.length <= HOST_BYTES_MAX && HOST_NAME.test(value) && !NUMBERS_ONLY.test(value);
+}
+
+export const nodeSchema = z.strictObject(
+  {
+    id: whole('a whole number', { min: 1, max: NODE_ID_MAX }),
+    host: text('a host name or an IP address', isHost),
+    clientPort: port(),
+    peerPort: port(),
+    adminPort: port(),
+  },
+  { error: 'must be an object with id, host, clientPort, peerPort and adminPort' },
+);
+
+const limitsSchema = z.strictObject(
+  {
+    /** The largest value of one item, as memcached's -I. */
+    itemBytesMax: whole('a whole number of bytes', {
+      min: KIB,
+      max: 16 * MIB,
+      because: 'an item travels in one log entry, which must not hold up heartbeats for long',
+    }).default(MIB),
+    /** Keys, values and overhead of all items. At the limit writes are refused: nothing is evicted. */
+    storeBytesMax: whole('a whole number of bytes', {
+      min: MIB,
+      max: 64 * GIB,
+      because: 'the store is held in memory',
+    }).default(GIB),
+    /** Open client connections. Each costs a file descriptor and some 10 KiB. */
+    connectionsMax: whole('a whole number of connections', {
+      min: 1,
+      max: 1_000_000,
+      because: 'each takes a file descriptor',
+    }).default(16_384),
+    /** Writes accepted from clients and not yet applied. At the limit the node stops reading its sockets. */
+    pendingWriteBytesMax: whole('a whole number of bytes', {
+      min: MIB,
+      max: GIB,
+      because: 'it is held in memory, and must hold at least one batch',
+    }).default(64 * MIB),
+  },
+  { error: 'must be an object' },
+);
+
+export const configSchema = z.strictObject(
+  {
+    /** Keeps the nodes of two clusters from talking to each other, or opening each other's data. */
+    cluster: text('1 to 64 letters, digits, dots, dashes and underscores, beginning with a letter or a digit', (name) =>
+      /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(name),
+    ),
+    dataDir: text('the path of a folder', (path) => path !== '' && !path.includes('\0')).default('./data'),
+    nodes: z
+      .array(nodeSchema, { error: 'must be a list of nodes' })
+      .min(1, { error: 'must name at least one node' })
+      .max(NODES_MAX, { error: `must name at most ${NODES_MAX} nodes: a majority of them must sync every write` }),
+    /** How often a leader shows that it lives. */
+    heartbeatIntervalMs: whole('a whole number of milliseconds', {
+      min: 5,
+      max: 10_000,
+      because: 'finer than the timers of a busy process is noise',
+    }).default(50),
+    /** How long a follower waits for its leader; each wait is drawn between this and twice this. */
+    electionTimeoutMs: whole('a whole number of milliseconds', {
+      min: 30,
+      max: 60_000,
+      because: 'shorter than a pause of the garbage collector or of a disk would elect for nothing',
+    }).default(300),
+    /** How long a request is held when there is no quorum, before it is answered with an error. */
+    requestTimeoutMs: whole('a whole number of milliseconds', {
+      min: 100,
+      max: 600_000,
+      because: 'shorter than an election would fail requests for nothing',
+    }).default(10_000),
+    /** Size of one file of the write-ahead log. */
+    walSegmentBytes: whole('a whole number of bytes', {
+      min: 64 * KIB,
+      max: GIB,
+      because: 'a segment is zero-filled ahead of its use',
+    }).default(64 * MIB),
+    logLevel: z.enum(LOG_LEVELS, { error: `must be one of ${LOG_LEVELS.join(', ')}` }).default('info'),
+    limits: limitsSchema.prefault({}),
+  },
+  { error: 'must be an object with cluster and nodes' },
+);
+
+type Frozen<T> = T extends object ? { readonly [K in keyof T]: Frozen<T[K]> } : T;
+
+/** A validated configuration, with every default filled in. `dataDir` is absolute. */
+export type Config = Frozen<z.output<typeof configSchema>>;
+export type NodeConfig = Config['nodes'][number];
