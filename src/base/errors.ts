@@ -16,6 +16,7 @@ export type ErrorCode =
   | 'PORT_UNAVAILABLE'
   | 'FRAME_INVALID'
   | 'PEER_REFUSED'
+  | 'PEER_UNREACHABLE'
   | 'MESSAGE_INVALID'
   | 'INVARIANT_BROKEN';
 

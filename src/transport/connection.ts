@@ -1,0 +1,249 @@
+import type { Socket } from 'node:net';
+import type { Clock } from '../base/clock.ts';
+import { RaftkvError } from '../base/errors.ts';
+import { createFrameDecoder, FRAME_BYTES_MAX, type FrameType } from './frame.ts';
+import {
+  checkHello,
+  decodeHello,
+  decodeRefusal,
+  encodeHello,
+  encodeRefusal,
+  HANDSHAKE_PAYLOAD_BYTES_MAX,
+  type LocalIdentity,
+  refusalError,
+} from './handshake.ts';
+import type { TransportLimits } from './limits.ts';
+import { createOutbox } from './outbox.ts';
+
+/**
+ * Where a connection stands. `greeting`: waits for the other's hello. `confirming`: has accepted the dialer's hello and
+ * waits to hear that its own was accepted. `parting`: says no more, lets what was sent leave, and ignores what comes.
+ */
+type State = 'opening' | 'greeting' | 'confirming' | 'up' | 'parting' | 'closed';
+
+export interface Connection {
+  /** Whom this node dialed, or null where it was dialed. */
+  readonly dialedId: number | null;
+  /** Who is at the other end: certain once up; 0 where nobody has said so yet. */
+  readonly peerId: number;
+  readonly bootCount: number;
+  readonly framesIn: number;
+  readonly bytesIn: number;
+  readonly framesOut: number;
+  readonly bytesOut: number;
+  bufferedBytes(): number;
+  /** For a dialed connection: the socket is open. */
+  opened(): void;
+  /** False where the connection is not up or its buffer is full. */
+  send(parts: readonly Buffer[]): boolean;
+  /** Lets what was sent leave, then closes; the owner hears of it as of any other end. */
+  part(): void;
+  /** Closes at once. */
+  close(why: Error | null): void;
+}
+
+export interface ConnectionOwner {
+  onUp(connection: Connection): void;
+  onData(connection: Connection, frame: Buffer): void;
+  /** Called once, whatever the state was. `why` is null where the other end simply closed, or this end was told to. */
+  onClosed(connection: Connection, why: Error | null): void;
+}
+
+export interface ConnectionContext {
+  readonly local: LocalIdentity;
+  readonly clock: Clock;
+  readonly limits: TransportLimits;
+  readonly owner: ConnectionOwner;
+}
+
+/** One TCP connection to a peer, from its first byte to its last: handshake, frames, keep-alive, end. */
+export function createConnection(socket: Socket, dialedId: number | null, context: ConnectionContext): Connection {
+  const { local, clock, limits, owner } = context;
+  let state: State = dialedId === null ? 'greeting' : 'opening';
+  let peerId = dialedId ?? 0;
+  let bootCount = 0;
+  let framesIn = 0;
+  let bytesIn = 0;
+  let partingWith: Error | null = null;
+
+  /** Whether anything arrived since the last keep-alive, and for how many of them in a row nothing did. */
+  let heard = false;
+  let silentKeepAlives = 0;
+
+  const outbox = createOutbox(socket, limits.linkBufferBytesMax);
+  const decoder = createFrameDecoder(HANDSHAKE_PAYLOAD_BYTES_MAX, onFrame);
+  let cancelTimer = clock.after(
+    dialedId === null ? limits.handshakeMsMax : limits.connectMsMax,
+    dialedId === null ? handshakeTimedOut : () => finish(new Error(`no connection within ${limits.connectMsMax} ms`)),
+  );
+
+  function onFrame(type: FrameType, payload: Buffer): void {
+    framesIn += 1;
+    switch (state) {
+      case 'up':
+        onFrameWhenUp(type, payload);
+        break;
+      case 'greeting':
+        onGreeting(type, payload);
+        break;
+      case 'confirming':
+        onConfirmation(type, payload);
+        break;
+      case 'opening':
+      case 'parting':
+      case 'closed':
+        break;
+    }
+  }
+
+  function onFrameWhenUp(type: FrameType, payload: Buffer): void {
+    switch (type) {
+      case 'data':
+        owner.onData(connection, payload);
+        break;
+      case 'ping':
+        outbox.send('pong', []);
+        break;
+      case 'pong':
+        break;
+      case 'hello':
+      case 'refuse':
+        throw unexpected(type);
+    }
+  }
+
+  function onGreeting(type: FrameType, payload: Buffer): void {
+    if (type === 'refuse' && dialedId !== null) {
+      finish(refusalError(decodeRefusal(payload), 'peer'));
+      return;
+    }
+    if (type !== 'hello') throw unexpected(type);
+    const hello = decodeHello(payload);
+    const refusal = checkHello(hello, local, dialedId);
+    if (refusal !== null) {
+      outbox.send('refuse', [encodeRefusal(refusal)]);
+      partFor(refusalError(refusal, 'us'));
+      return;
+    }
+    peerId = hello.fromId;
+    bootCount = hello.bootCount;
+    if (dialedId !== null) {
+      goUp('ping');
+      return;
+    }
+    outbox.send('hello', [encodeHello(local, peerId)]);
+    state = 'confirming';
+  }
+
+  function onConfirmation(type: FrameType, payload: Buffer): void {
+    if (type === 'refuse') {
+      finish(refusalError(decodeRefusal(payload), 'peer'));
+      return;
+    }
+    if (type !== 'ping') throw unexpected(type);
+    goUp('pong');
+  }
+
+  function goUp(say: 'ping' | 'pong'): void {
+    outbox.send(say, []);
+    state = 'up';
+    decoder.setPayloadBytesMax(FRAME_BYTES_MAX);
+    cancelTimer();
+    cancelTimer = clock.after(limits.keepAliveMs, keepAlive);
+    owner.onUp(connection);
+  }
+
+  function keepAlive(): void {
+    silentKeepAlives = heard ? 0 : silentKeepAlives + 1;
+    if (silentKeepAlives >= limits.silentKeepAlivesMax) {
+      finish(new Error(`nothing arrived for ${silentKeepAlives * limits.keepAliveMs} ms`));
+      return;
+    }
+    if (!heard) outbox.send('ping', []);
+    heard = false;
+    cancelTimer = clock.after(limits.keepAliveMs, keepAlive);
+  }
+
+  function handshakeTimedOut(): void {
+    finish(partingWith ?? new Error(`no handshake within ${limits.handshakeMsMax} ms`));
+  }
+
+  /** Ends once what is queued has been sent, or when the timer that runs says so. */
+  function partFor(why: Error | null): void {
+    if (state === 'closed' || state === 'parting') return;
+    state = 'parting';
+    partingWith = why;
+    decoder.close();
+    outbox.flush();
+    // A refused stranger may never close its end, so ours does not wait for it.
+    if (why === null) socket.end();
+    else socket.end(() => finish(why));
+  }
+
+  function finish(why: Error | null): void {
+    if (state === 'closed') return;
+    state = 'closed';
+    cancelTimer();
+    decoder.close();
+    socket.destroy();
+    owner.onClosed(connection, why);
+  }
+
+  socket.on('data', (chunk: Buffer) => {
+    heard = true;
+    bytesIn += chunk.length;
+    try {
+      decoder.push(chunk);
+    } catch (error) {
+      if (!isPeersFault(error)) throw error;
+      finish(error);
+    }
+  });
+  socket.on('end', () => finish(partingWith));
+  socket.on('error', (error) => finish(partingWith ?? error));
+  socket.on('close', () => finish(partingWith));
+
+  const connection: Connection = {
+    dialedId,
+    get peerId() {
+      return peerId;
+    },
+    get bootCount() {
+      return bootCount;
+    },
+    get framesIn() {
+      return framesIn;
+    },
+    get bytesIn() {
+      return bytesIn;
+    },
+    get framesOut() {
+      return outbox.framesOut;
+    },
+    get bytesOut() {
+      return outbox.bytesOut;
+    },
+    bufferedBytes: outbox.bufferedBytes,
+    opened() {
+      if (state !== 'opening' || dialedId === null) return;
+      state = 'greeting';
+      cancelTimer();
+      cancelTimer = clock.after(limits.handshakeMsMax, handshakeTimedOut);
+      outbox.send('hello', [encodeHello(local, dialedId)]);
+      outbox.flush();
+    },
+    send: (parts) => state === 'up' && outbox.send('data', parts),
+    part: () => partFor(null),
+    close: finish,
+  };
+  return connection;
+}
+
+/** Bytes that a peer should not have sent end its connection; anything else thrown is a defect here, and ends the process. */
+function isPeersFault(error: unknown): error is RaftkvError {
+  return error instanceof RaftkvError && (error.code === 'FRAME_INVALID' || error.code === 'MESSAGE_INVALID');
+}
+
+function unexpected(type: FrameType): RaftkvError {
+  return new RaftkvError('FRAME_INVALID', `a ${type} frame came where none may come`);
+}

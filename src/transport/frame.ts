@@ -1,0 +1,159 @@
+import { crc32 } from 'node:zlib';
+import { RaftkvError } from '../base/errors.ts';
+
+/**
+ * The unit that travels between peers (little-endian):
+ *
+ * ```
+ *  0  u8  version   FRAME_VERSION
+ *  1  u8  type      1 hello, 2 refuse, 3 ping, 4 pong, 5 data
+ *  2  u16 reserved  zero
+ *  4  u32 length    of the payload
+ *  8  u32 crc32     over bytes 0 to 7 of this header, then the payload
+ * 12  payload
+ * ```
+ *
+ * The checksum takes in the header's own fields, so that a flipped bit cannot turn one kind of frame into another.
+ */
+export const FRAME_VERSION = 1;
+export const FRAME_HEADER_BYTES = 12;
+const CHECKED_HEADER_BYTES = 8;
+
+/**
+ * The longest payload. A batch of entries or a snapshot chunk stays within about 8 MiB; four times that leaves room
+ * for framing and growth while a garbled length costs a receiver no more than this much memory per link.
+ */
+export const FRAME_BYTES_MAX = 32 * 1024 * 1024;
+
+export type FrameType = 'hello' | 'refuse' | 'ping' | 'pong' | 'data';
+
+const TYPE_CODES: Record<FrameType, number> = { hello: 1, refuse: 2, ping: 3, pong: 4, data: 5 };
+const TYPES: readonly (FrameType | undefined)[] = [undefined, 'hello', 'refuse', 'ping', 'pong', 'data'];
+
+const REMEDY =
+  'Check that only raftkv nodes of one version talk to the peer ports; a faulty network card shows so too.';
+
+/** Writes the header of a frame whose payload is `parts` in order, `payloadBytes` long together, at `offset`. */
+export function writeFrameHeader(
+  target: Buffer,
+  offset: number,
+  type: FrameType,
+  parts: readonly Buffer[],
+  payloadBytes: number,
+): void {
+  target.writeUInt32LE(FRAME_VERSION | (TYPE_CODES[type] << 8), offset);
+  target.writeUInt32LE(payloadBytes, offset + 4);
+  let checksum = crc32(target.subarray(offset, offset + CHECKED_HEADER_BYTES));
+  for (const part of parts) checksum = crc32(part, checksum);
+  target.writeUInt32LE(checksum, offset + 8);
+}
+
+export interface FrameDecoder {
+  /**
+   * Takes the next bytes of the stream and hands over every frame that they complete, in order.
+   * @throws RaftkvError FRAME_INVALID where the bytes are no frame; the stream is then lost and later bytes are ignored.
+   */
+  push(chunk: Buffer): void;
+  /** Frames whose header comes from now on may have payloads up to this length. */
+  setPayloadBytesMax(bytes: number): void;
+  /** No more frames, not even from the chunk at hand. */
+  close(): void;
+}
+
+/**
+ * Cuts a stream of bytes into frames. A payload that lies in one chunk is handed over as a view of it; one that spans
+ * chunks is gathered in a buffer of its exact length, which is allocated when its header has been read: so the limit
+ * is kept small until the sender has shown who it is.
+ */
+export function createFrameDecoder(
+  payloadBytesMax: number,
+  onFrame: (type: FrameType, payload: Buffer) => void,
+): FrameDecoder {
+  /** A header that came in pieces, and how much of it is here. */
+  const partialHeader = Buffer.alloc(FRAME_HEADER_BYTES);
+  let partialHeaderBytes = 0;
+  /** A payload that spans chunks, and how much of it is here: always less than its length between two pushes. */
+  let partial: Buffer | null = null;
+  let partialBytes = 0;
+
+  let type: FrameType = 'data';
+  let length = 0;
+  let checksum = 0;
+  let headerChecksum = 0;
+  let limit = payloadBytesMax;
+  let closed = false;
+
+  function invalid(what: string): RaftkvError {
+    closed = true;
+    partial = null;
+    return new RaftkvError('FRAME_INVALID', `bytes from a peer connection are no frame: ${what}`, REMEDY);
+  }
+
+  function readHeader(source: Buffer, at: number): void {
+    const fields = source.readUInt32LE(at);
+    const version = fields & 0xff;
+    if (version !== FRAME_VERSION) throw invalid(`version ${version} instead of ${FRAME_VERSION}`);
+    const known = TYPES[fields >>> 8];
+    if (known === undefined) throw invalid(`unknown type ${fields >>> 8}`);
+    length = source.readUInt32LE(at + 4);
+    if (length > limit) throw invalid(`${length} bytes announced where at most ${limit} are allowed`);
+    type = known;
+    checksum = source.readUInt32LE(at + 8);
+    headerChecksum = crc32(source.subarray(at, at + CHECKED_HEADER_BYTES));
+  }
+
+  function deliver(payload: Buffer): void {
+    if (crc32(payload, headerChecksum) !== checksum) throw invalid(`wrong checksum on a ${type} frame`);
+    onFrame(type, payload);
+  }
+
+  /** Reads a header at `at`, or carries its beginning over. Gives where the payload starts, or -1. */
+  function takeHeader(chunk: Buffer, at: number): number {
+    if (partialHeaderBytes === 0 && chunk.length - at >= FRAME_HEADER_BYTES) {
+      readHeader(chunk, at);
+      return at + FRAME_HEADER_BYTES;
+    }
+    const copied = chunk.copy(partialHeader, partialHeaderBytes, at);
+    partialHeaderBytes += copied;
+    if (partialHeaderBytes < FRAME_HEADER_BYTES) return -1;
+    partialHeaderBytes = 0;
+    readHeader(partialHeader, 0);
+    return at + copied;
+  }
+
+  /** Adds to the payload that spans chunks. Gives where the next frame starts. */
+  function fillPartial(payload: Buffer, chunk: Buffer): number {
+    const copied = chunk.copy(payload, partialBytes);
+    partialBytes += copied;
+    if (partialBytes === payload.length) {
+      partial = null;
+      deliver(payload);
+    }
+    return copied;
+  }
+
+  return {
+    push(chunk) {
+      if (closed) return;
+      let at = partial === null ? 0 : fillPartial(partial, chunk);
+      while (!closed && at < chunk.length) {
+        const start = takeHeader(chunk, at);
+        if (start < 0) return;
+        if (chunk.length - start < length) {
+          partial = Buffer.allocUnsafe(length);
+          partialBytes = chunk.copy(partial, 0, start);
+          return;
+        }
+        at = start + length;
+        deliver(chunk.subarray(start, at));
+      }
+    },
+    setPayloadBytesMax(bytes) {
+      limit = bytes;
+    },
+    close() {
+      closed = true;
+      partial = null;
+    },
+  };
+}

@@ -1,0 +1,163 @@
+import { RaftkvError } from '../base/errors.ts';
+import { readUint64, writeUint64 } from '../base/uint64.ts';
+
+/**
+ * How two nodes make sure of each other before anything else is said:
+ *
+ * ```
+ *   dialer                         listener
+ *     hello ──────────────────────────▶  checks it
+ *     checks it  ◀────────────────────── hello      (or refuse, and the connection ends)
+ *     up; ping ───────────────────────▶  up         (or refuse, and the connection ends)
+ * ```
+ *
+ * The ping tells the listener that its own hello was accepted: a link is up on either end only when both agree.
+ *
+ * Payload of a hello (little-endian). The layout is the same in every protocol version, so that any two versions can
+ * tell each other apart; a later version may append fields, which earlier ones ignore.
+ *
+ * ```
+ *  0  u32 magic            "RKVP"
+ *  4  u16 protocolVersion  what data frames mean
+ *  6  u16 length           of the cluster id
+ *  8  u32 fromId
+ * 12  u32 toId
+ * 16  u64 bootCount        how often the sender has started on its data directory
+ * 24  cluster id           UTF-8
+ * ```
+ */
+export const PROTOCOL_VERSION = 1;
+const MAGIC = 0x50564b52;
+const HELLO_FIXED_BYTES = 24;
+const CLUSTER_ID_BYTES_MAX = 512;
+const REFUSAL_TEXT_BYTES_MAX = 512;
+
+/** No frame may be longer before the handshake is done: strangers get to fill this much and no more. */
+export const HANDSHAKE_PAYLOAD_BYTES_MAX = 1024;
+
+export interface Hello {
+  readonly protocolVersion: number;
+  readonly clusterId: string;
+  readonly fromId: number;
+  readonly toId: number;
+  readonly bootCount: number;
+}
+
+export type RefusalCode = 'version' | 'cluster' | 'self' | 'wrongAddressee' | 'unknownPeer' | 'wrongDirection';
+
+export interface Refusal {
+  readonly code: RefusalCode;
+  readonly text: string;
+}
+
+const REFUSAL_CODES: readonly RefusalCode[] = [
+  'version',
+  'cluster',
+  'self',
+  'wrongAddressee',
+  'unknownPeer',
+  'wrongDirection',
+];
+
+const REMEDIES: Record<RefusalCode, string> = {
+  version: 'Run the same version of raftkv on every node.',
+  cluster: 'Give every node the same cluster name, and check that host and peerPort are those of this cluster.',
+  self: 'Two entries of the configuration lead to the same node: check ids, hosts and peerPorts.',
+  wrongAddressee: 'A host and peerPort of the configuration belong to another node: check them on both nodes.',
+  unknownPeer: 'Give every node the same list of nodes, and restart those whose list has changed.',
+  wrongDirection: 'The node with the higher id dials the lower: check that the ids are the same on both nodes.',
+};
+
+/** What a node knows of itself and of the peers it may talk to. */
+export interface LocalIdentity {
+  readonly selfId: number;
+  readonly clusterId: string;
+  readonly bootCount: number;
+  isPeer(id: number): boolean;
+}
+
+/** @throws RaftkvError CONFIG_INVALID where the cluster id is too long to be told. */
+export function encodeHello(local: LocalIdentity, toId: number): Buffer {
+  const clusterId = Buffer.from(local.clusterId, 'utf8');
+  if (clusterId.length > CLUSTER_ID_BYTES_MAX) {
+    throw new RaftkvError(
+      'CONFIG_INVALID',
+      `the cluster name is ${clusterId.length} bytes long`,
+      `Choose one of at most ${CLUSTER_ID_BYTES_MAX} bytes.`,
+    );
+  }
+  const payload = Buffer.alloc(HELLO_FIXED_BYTES + clusterId.length);
+  payload.writeUInt32LE(MAGIC, 0);
+  payload.writeUInt16LE(PROTOCOL_VERSION, 4);
+  payload.writeUInt16LE(clusterId.length, 6);
+  payload.writeUInt32LE(local.selfId, 8);
+  payload.writeUInt32LE(toId, 12);
+  writeUint64(payload, local.bootCount, 16);
+  payload.set(clusterId, HELLO_FIXED_BYTES);
+  return payload;
+}
+
+/** @throws RaftkvError FRAME_INVALID where the bytes are no hello. */
+export function decodeHello(payload: Buffer): Hello {
+  if (payload.length < HELLO_FIXED_BYTES || payload.readUInt32LE(0) !== MAGIC) throw notHello();
+  const clusterEnd = HELLO_FIXED_BYTES + payload.readUInt16LE(6);
+  if (clusterEnd > payload.length) throw notHello();
+  return {
+    protocolVersion: payload.readUInt16LE(4),
+    clusterId: payload.toString('utf8', HELLO_FIXED_BYTES, clusterEnd),
+    fromId: payload.readUInt32LE(8),
+    toId: payload.readUInt32LE(12),
+    bootCount: readUint64(payload, 16),
+  };
+}
+
+function notHello(): RaftkvError {
+  return new RaftkvError('FRAME_INVALID', 'a peer connection began with a frame that is no hello of raftkv');
+}
+
+/** Whether the sender of `hello` may be talked to. `dialedId` is whom this node dialed, or null where it was dialed. */
+export function checkHello(hello: Hello, local: LocalIdentity, dialedId: number | null): Refusal | null {
+  const { selfId } = local;
+  if (hello.protocolVersion !== PROTOCOL_VERSION) {
+    return refusal('version', `node ${selfId} speaks protocol ${PROTOCOL_VERSION}, not ${hello.protocolVersion}`);
+  }
+  if (hello.clusterId !== local.clusterId) {
+    return refusal('cluster', `node ${selfId} is of cluster "${local.clusterId}", not "${hello.clusterId}"`);
+  }
+  if (hello.fromId === selfId) return refusal('self', `node ${selfId} was greeted by a node of its own id`);
+  if (hello.toId !== selfId) return refusal('wrongAddressee', `node ${hello.toId} was meant, this is node ${selfId}`);
+  if (dialedId !== null && hello.fromId !== dialedId) {
+    return refusal('wrongAddressee', `node ${dialedId} was dialed, node ${hello.fromId} answered`);
+  }
+  if (!local.isPeer(hello.fromId)) {
+    return refusal('unknownPeer', `node ${selfId} knows no node ${hello.fromId} in its cluster`);
+  }
+  if (dialedId === null && hello.fromId < selfId) {
+    return refusal('wrongDirection', `node ${selfId} dials node ${hello.fromId}, not the other way round`);
+  }
+  return null;
+}
+
+function refusal(code: RefusalCode, text: string): Refusal {
+  return { code, text };
+}
+
+/** Payload of a refusal: `u8 code`, then a text for the log of the refused (UTF-8, cut at REFUSAL_TEXT_BYTES_MAX). */
+export function encodeRefusal({ code, text }: Refusal): Buffer {
+  const words = Buffer.from(text, 'utf8').subarray(0, REFUSAL_TEXT_BYTES_MAX);
+  return Buffer.concat([Buffer.of(REFUSAL_CODES.indexOf(code) + 1), words]);
+}
+
+/** @throws RaftkvError FRAME_INVALID where the bytes are no refusal. */
+export function decodeRefusal(payload: Buffer): Refusal {
+  const code = REFUSAL_CODES[(payload[0] ?? 0) - 1];
+  if (code === undefined) throw new RaftkvError('FRAME_INVALID', 'a peer refused for a reason unknown to this version');
+  // It goes into a log and perhaps a terminal: printable ASCII only.
+  return { code, text: payload.toString('utf8', 1).replace(/[^\x20-\x7e]/g, '?') };
+}
+
+/** The refusal as an error for this node's log. */
+export function refusalError({ code, text }: Refusal, refusedBy: 'us' | 'peer'): RaftkvError {
+  const who = refusedBy === 'us' ? 'refused a peer' : 'was refused by a peer';
+  return new RaftkvError('PEER_REFUSED', `${who} (${code}): ${text}`, REMEDIES[code]);
+}

@@ -1,0 +1,51 @@
+/** Every limit of the peer links, with its reason. */
+export interface TransportLimits {
+  /** A peer on the same network answers in a few ms; one that does not within this is dialed afresh. */
+  readonly connectMsMax: number;
+  /** From an open connection to the end of the handshake: two round trips, with room for a busy event loop. */
+  readonly handshakeMsMax: number;
+  /**
+   * Connections that have not shown who they are. At the limit the oldest makes room: a true peer needs a few ms, so
+   * it is the strangers who go, and they hold at most this many file descriptors.
+   */
+  readonly pendingHandshakesMax: number;
+  /**
+   * Bytes that wait to leave on one link. Room for eight of the largest batches, about half a second of a gigabit
+   * network: a peer further behind than that is better served from the log when it has caught its breath.
+   */
+  readonly linkBufferBytesMax: number;
+  /** A link on which nothing arrived for this long gets a ping. */
+  readonly keepAliveMs: number;
+  /**
+   * So many silent `keepAliveMs` in a row, and the link is taken for lost. Counted rather than read off a clock, so
+   * that a process that was itself paused does not blame its peers.
+   */
+  readonly silentKeepAlivesMax: number;
+  /** The first wait before dialing again, doubled at each failure: a process that restarts is back quickly. */
+  readonly redialMsMin: number;
+  /** The longest wait between dials: small beside an election, yet a dead peer costs only four dials a second. */
+  readonly redialMsMax: number;
+  /** The wait after a refusal, which only a change of configuration or a restart will heal. */
+  readonly refusedRedialMs: number;
+  /** A link must have stood this long to count as sound; until then its loss makes the waits longer. */
+  readonly soundLinkMs: number;
+  /** How long `stop` waits for sent frames to leave. */
+  readonly stopMsMax: number;
+  /** One kind of trouble with one peer is logged at most this often. */
+  readonly complaintIntervalMs: number;
+}
+
+export const DEFAULT_LIMITS: TransportLimits = {
+  connectMsMax: 1000,
+  handshakeMsMax: 2000,
+  pendingHandshakesMax: 64,
+  linkBufferBytesMax: 64 * 1024 * 1024,
+  keepAliveMs: 1000,
+  silentKeepAlivesMax: 5,
+  redialMsMin: 10,
+  redialMsMax: 250,
+  refusedRedialMs: 1000,
+  soundLinkMs: 5000,
+  stopMsMax: 1000,
+  complaintIntervalMs: 10_000,
+};

@@ -1,0 +1,177 @@
+import type { AddressInfo, Server, Socket } from 'node:net';
+import type { Clock } from '../base/clock.ts';
+import { RaftkvError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { createComplaints } from './complaints.ts';
+import { type Connection, type ConnectionOwner, createConnection } from './connection.ts';
+import { encodeHello, type LocalIdentity } from './handshake.ts';
+import { DEFAULT_LIMITS, type TransportLimits } from './limits.ts';
+import { createPeerLink, type PeerAddress, type PeerLink, type PeerLinkContext, type PeerStats } from './peer-link.ts';
+import { createSocketListener } from './sockets.ts';
+import type { Transport, TransportEvents } from './types.ts';
+
+/**
+ * The links between the nodes of a cluster. What this folder promises:
+ *
+ * - One TCP link per pair of nodes, made again whenever it breaks; frames arrive whole, checked, once, in order, or the
+ *   link is lost. A peer whose process dies is reported lost at once, one that falls silent within a few seconds.
+ * - Nobody gets a link who is not the expected node of the same cluster speaking the same protocol. Both ends log why.
+ * - Strangers, garbage and slow readers cost a bounded number of sockets and bytes, and never another peer's link.
+ *
+ * ```
+ *   send ─▶ outbox ── one write per callback ─▶ socket ═══▶ peer            connection.ts: one socket, first byte to last
+ *                                                                          peer-link.ts:  one peer, dials and replaces
+ *   onFrame ◀─ decoder ◀──────────────────────  socket ◀═══ peer
+ *   onLinkUp, onLinkLost ◀─ peer link ◀─ handshake ◀─ dialed (from the higher id) or accepted (by the lower)
+ * ```
+ *
+ * Links are authenticated by the cluster's name only, not encrypted: peer ports belong on a private network.
+ */
+export interface TcpTransportOptions {
+  readonly selfId: number;
+  readonly clusterId: string;
+  /** How often this node has started on its data directory. */
+  readonly bootCount: number;
+  /** Port 0 takes any free one; see `port()`. */
+  readonly listen: { readonly host: string; readonly port: number };
+  /** The other nodes. An entry for this node itself is ignored. */
+  readonly peers: readonly PeerAddress[];
+  readonly clock: Clock;
+  /** At least 0, below 1. */
+  readonly random: () => number;
+  readonly logger: Logger;
+  readonly limits?: Partial<TransportLimits>;
+}
+
+export interface TransportStats {
+  readonly peers: readonly PeerStats[];
+  /** Accepted connections that have not shown who they are yet. */
+  readonly pendingHandshakes: number;
+  /** Accepted connections that ended before they did, for whatever reason. */
+  readonly strangers: number;
+  /** Those of `strangers` that were refused by name, and those that had to make room for others. */
+  readonly refusals: number;
+  readonly evictions: number;
+}
+
+export interface TcpTransport extends Transport {
+  /** The port it listens on, once started; 0 before. */
+  port(): number;
+  stats(): TransportStats;
+}
+
+export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
+  const { selfId, clock, logger } = options;
+  const limits: TransportLimits = { ...DEFAULT_LIMITS, ...options.limits };
+  const peers = options.peers.filter((peer) => peer.id !== selfId);
+  const links = new Map<number, PeerLink>();
+  const local: LocalIdentity = {
+    selfId,
+    clusterId: options.clusterId,
+    bootCount: options.bootCount,
+    isPeer: (id) => links.has(id),
+  };
+  encodeHello(local, selfId);
+  const complaints = createComplaints(clock, logger, limits.complaintIntervalMs);
+
+  /** Accepted and not yet through the handshake, oldest first; never more than `pendingHandshakesMax`. */
+  const pending = new Set<Connection>();
+  const counters = { strangers: 0, refusals: 0, evictions: 0 };
+  let listener: Server | null = null;
+  let stopping = false;
+
+  function linkOf(connection: Connection): PeerLink {
+    const link = links.get(connection.peerId);
+    if (link !== undefined) return link;
+    throw new RaftkvError('INVARIANT_BROKEN', `a connection of node ${connection.peerId} passed, which is no peer`);
+  }
+
+  function ownConnections(events: TransportEvents): ConnectionOwner {
+    return {
+      onUp(connection) {
+        pending.delete(connection);
+        linkOf(connection).up(connection);
+      },
+      onData(connection, frame) {
+        events.onFrame(connection.peerId, frame);
+      },
+      onClosed(connection, why) {
+        if (pending.delete(connection)) strangerLeft(connection, why);
+        else linkOf(connection).closed(connection, why);
+      },
+    };
+  }
+
+  function strangerLeft(connection: Connection, why: Error | null): void {
+    if (stopping) return;
+    counters.strangers += 1;
+    const code = why instanceof RaftkvError ? why.code : 'none';
+    if (code === 'PEER_REFUSED') counters.refusals += 1;
+    if (why !== null) complaints.warn(`stranger ${code}`, why, { claimedPeer: connection.peerId });
+  }
+
+  function accept(socket: Socket, context: PeerLinkContext): void {
+    const [oldest] = pending;
+    if (oldest !== undefined && pending.size >= limits.pendingHandshakesMax) {
+      counters.evictions += 1;
+      oldest.close(new Error('too many connections to the peer port have not shown who they are'));
+    }
+    pending.add(createConnection(socket, null, context));
+  }
+
+  return {
+    async start(events) {
+      const owner = ownConnections(events);
+      const context = { local, clock, limits, owner, random: options.random, logger, complaints, events };
+      for (const peer of peers) links.set(peer.id, createPeerLink(peer, context));
+      listener = await listenOn(options.listen, (socket) => accept(socket, context));
+      listener.on('error', (error) => complaints.warn('listener', error, {}));
+      for (const link of links.values()) link.dial();
+    },
+    send: (peer, parts) => links.get(peer)?.send(parts) ?? false,
+    isUp: (peer) => links.get(peer)?.isUp() ?? false,
+    async stop() {
+      stopping = true;
+      for (const connection of [...pending]) connection.close(null);
+      const closed = listener === null ? null : closing(listener);
+      listener = null;
+      await Promise.all([...links.values()].map((link) => link.stop()));
+      await closed;
+    },
+    port() {
+      const address = listener?.address() as AddressInfo | null | undefined;
+      return address?.port ?? 0;
+    },
+    stats: () => ({
+      peers: [...links.values()].map((link) => link.stats()),
+      pendingHandshakes: pending.size,
+      ...counters,
+    }),
+  };
+}
+
+function listenOn({ host, port }: { host: string; port: number }, onSocket: (socket: Socket) => void): Promise<Server> {
+  return new Promise((resolve, reject) => {
+    const server = createSocketListener(onSocket);
+    const fail = (cause: Error) =>
+      reject(
+        new RaftkvError(
+          'PORT_UNAVAILABLE',
+          `the peer port ${host}:${port} cannot be listened on: ${cause.message}`,
+          'Stop the program that uses it, or choose another peerPort in the configuration.',
+          cause,
+        ),
+      );
+    server.once('error', fail);
+    server.listen({ host, port }, () => {
+      server.off('error', fail);
+      resolve(server);
+    });
+  });
+}
+
+function closing(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+  });
+}
