@@ -32,7 +32,7 @@ export async function createPrettyLogger(options: Omit<LogOptions, 'to'>, colour
   return createLogger({ ...options, to: { write: (line) => out.write(String(pretty(line) ?? '')) } });
 }
 
-/** `12:04:05.123 INFO: listening  clientPort=11211` */
+/** `[12:04:05.123] INFO: listening {"clientPort":11211}` */
 export const PRETTY_OPTIONS = {
   translateTime: 'SYS:HH:MM:ss.l',
   ignore: 'node',

@@ -6,6 +6,7 @@ import { createLogger, createPrettyLogger, wantsColours } from './log.ts';
 import type { NodeEvent, NodeMessage, RunNode, RunningNode } from './node-types.ts';
 import type { CommonOptions } from './options.ts';
 import { EXIT_FAILURE, EXIT_OK, UsageError } from './report.ts';
+import { processLimits, resourceWarnings } from './resources.ts';
 
 /**
  * `raftkv node`: one node in the foreground.
@@ -32,7 +33,8 @@ export async function nodeCommand(options: NodeOptions, runNode: RunNode): Promi
     if (findNode(config, options.id) === undefined) throw unknownNode(config, options.id);
     const logger = await createNodeLogger(config, options.id);
     // The spawner has shown the same warnings already.
-    if (spawner === undefined) for (const warning of warnings) logger.warn({}, warning);
+    const shown = spawner === undefined ? warnings : [];
+    for (const warning of [...shown, ...resourceWarnings(config, processLimits())]) logger.warn({}, warning);
     await supervise(config, options.id, logger, spawner, runNode);
   } catch (error) {
     spawner?.tell(fatalMessage(error));

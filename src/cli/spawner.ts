@@ -4,6 +4,7 @@ import type { Logger } from '../base/logger.ts';
 import type { Config } from '../config/schema.ts';
 import { type ClusterView, createClusterView } from './cluster-view.ts';
 import { eachLine, type LineSource } from './node-output.ts';
+import { heapMibNeeded, processLimits } from './resources.ts';
 import { type Supervisor, superviseNode } from './supervisor.ts';
 
 /**
@@ -59,11 +60,21 @@ export function startSpawner(options: SpawnerOptions): Spawner {
   };
 }
 
-function forkNode({ script, argumentsFor, onLine }: SpawnerOptions, nodeId: number) {
-  const child = fork(script, [...argumentsFor(nodeId)], { stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+function forkNode({ config, script, argumentsFor, onLine }: SpawnerOptions, nodeId: number) {
+  const child = fork(script, [...argumentsFor(nodeId)], {
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    execArgv: [...process.execArgv, ...heapArguments(config)],
+  });
   for (const stream of ['stdout', 'stderr'] as const) {
     const readable = child[stream];
     if (readable !== null) eachLine(readable, (line) => onLine(line, { nodeId, stream }));
   }
   return child;
+}
+
+/** Gives a node the heap for a full store, where Node's own choice for this machine is smaller. */
+function heapArguments(config: Config): string[] {
+  const neededMib = heapMibNeeded(config);
+  const enough = neededMib * 1024 * 1024 <= processLimits().heapBytesMax;
+  return enough ? [] : [`--max-old-space-size=${neededMib}`];
 }

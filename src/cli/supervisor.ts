@@ -74,7 +74,8 @@ export function superviseNode({ nodeId, clock, logger, fork, onMessage, onDown }
       else restartLater(how, what);
     };
     started.once('error', (err) => ended(false, { err }, 'could not be started'));
-    started.once('exit', (code, signal) => {
+    // Not `exit`: its last words are to be read first.
+    started.once('close', (code, signal) => {
       const how = { ...(signal === null ? { exitCode: code } : { signal }), ...(fatalCode && { code: fatalCode }) };
       ended(code === 0, how, 'ended');
     });

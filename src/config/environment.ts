@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { didYouMean } from './nearest.ts';
+import { nearest } from './nearest.ts';
 import { configSchema } from './schema.ts';
 
 /**
@@ -37,14 +37,23 @@ export function readEnvironment(environment: Readonly<Record<string, string | un
     if (!name.startsWith(PREFIX) || value === undefined || COMMAND_LINE_NAMES.includes(name)) continue;
     const variable = byName.get(name);
     if (variable === undefined) {
-      const known = [...byName.keys(), ...COMMAND_LINE_NAMES];
-      warnings.push(`environment: ${name} is unknown and has no effect${didYouMean(name, known)}`);
+      warnings.push(`environment: ${name} is unknown and has no effect${suggestion(name)}`);
       continue;
     }
     const asNumber = variable.numeric && /^-?\d+(\.\d+)?$/.test(value);
     settings.push({ name, path: variable.path, value: asNumber ? Number(value) : value });
   }
   return { settings, warnings };
+}
+
+/** Compared without the prefix, which would make every name look near. */
+function suggestion(name: string): string {
+  const known = [...VARIABLES.map((variable) => variable.name), ...COMMAND_LINE_NAMES];
+  const near = nearest(
+    name.slice(PREFIX.length),
+    known.map((knownName) => knownName.slice(PREFIX.length)),
+  );
+  return near === undefined ? '' : `; did you mean ${PREFIX}${near}?`;
 }
 
 function variablesOf(schema: z.ZodObject, path: readonly string[]): Variable[] {
