@@ -1,0 +1,114 @@
+import { BatchBuilder, clockBatch, stampBatchTime } from '../../src/kv/batch.ts';
+import { StateMachine } from '../../src/kv/state-machine.ts';
+import type { ApplyOutcome, Item, Op, ResultCode } from '../../src/kv/types.ts';
+
+/** A command as tests write it. Keys and values are latin1. */
+export interface Command {
+  readonly op: Op;
+  readonly key?: string;
+  readonly value?: string;
+  readonly flags?: number;
+  readonly exptime?: number;
+  readonly arg?: bigint;
+}
+
+export interface Result {
+  readonly code: ResultCode;
+  /** A copy, as of the moment of the result. */
+  readonly item: Item | null;
+  readonly text: string;
+}
+
+export interface BatchFields {
+  readonly timeMs: number;
+  readonly origin: number;
+  readonly session: number;
+  readonly sequence: number;
+  readonly itemBytesMax: number;
+  readonly storeBytesMax: number;
+}
+
+export const START_MS = 1_700_000_000_000;
+export const HEADROOM_BYTES = 24;
+
+export function addTo(builder: BatchBuilder, command: Command): void {
+  const { op, key = '', value = '', flags = 0, exptime = 0, arg = 0n } = command;
+  const source = Buffer.from(`<${key}|${value}>`, 'latin1');
+  const valueStart = key.length + 2;
+  const high = Number(arg >> 32n);
+  const low = Number(arg & 0xffff_ffffn);
+  builder.add(op, source, 1, 1 + key.length, flags, exptime, valueStart, valueStart + value.length, high, low);
+}
+
+export function batchOf(commands: readonly Command[], fields: BatchFields): Buffer {
+  const builder = new BatchBuilder(HEADROOM_BYTES);
+  for (const command of commands) addTo(builder, command);
+  const { origin, session, sequence, itemBytesMax, storeBytesMax, timeMs } = fields;
+  const bytes = builder.seal(origin, session, sequence, itemBytesMax, storeBytesMax);
+  stampBatchTime(bytes, HEADROOM_BYTES, timeMs);
+  return bytes;
+}
+
+export function clockBatchAt(timeMs: number): Buffer {
+  const bytes = clockBatch(HEADROOM_BYTES);
+  stampBatchTime(bytes, HEADROOM_BYTES, timeMs);
+  return bytes;
+}
+
+export function applyTo(machine: StateMachine, bytes: Buffer): { outcome: ApplyOutcome; results: Result[] } {
+  const results: Result[] = [];
+  const outcome = machine.apply(bytes, HEADROOM_BYTES, {
+    result(position, code, item, text) {
+      if (position !== results.length) throw new Error(`result ${position} came out of order`);
+      results.push({ code, item: item && plain(item), text });
+    },
+  });
+  return { outcome, results };
+}
+
+export function plain({ value, flags, expiresAtMs, cas }: Item): Item {
+  return { value, flags, expiresAtMs, cas };
+}
+
+/** A state machine with one origin that never loses a batch, and a clock that the test moves. */
+export class Driver {
+  readonly machine = new StateMachine();
+  timeMs = START_MS;
+  itemBytesMax = 1024 * 1024;
+  storeBytesMax = 64 * 1024 * 1024;
+  #sequence = 0;
+
+  runAll(commands: readonly Command[]): Result[] {
+    const { timeMs, itemBytesMax, storeBytesMax } = this;
+    const sequence = ++this.#sequence;
+    const fields = { timeMs, origin: 1, session: 1, sequence, itemBytesMax, storeBytesMax };
+    return applyTo(this.machine, batchOf(commands, fields)).results;
+  }
+
+  run(command: Command): Result {
+    const [result] = this.runAll([command]);
+    if (result === undefined) throw new Error('the command had no result');
+    return result;
+  }
+
+  /** The result in short: its code, or the number. */
+  say(command: Command): string {
+    const { code, text } = this.run(command);
+    return code === 'number' ? text : code;
+  }
+
+  pass(ms: number): void {
+    this.timeMs += ms;
+    applyTo(this.machine, clockBatchAt(this.timeMs));
+  }
+
+  value(key: string): string | undefined {
+    return this.machine.get(key)?.value;
+  }
+
+  item(key: string): Item {
+    const item = this.machine.get(key);
+    if (item === undefined) throw new Error(`there is no item ${key}`);
+    return plain(item);
+  }
+}
