@@ -1,0 +1,291 @@
+import { addDelta } from './arithmetic.ts';
+import { BATCH_HEADER_BYTES, type BatchHeader, CLOCK_ORIGIN, CommandReader, validateBatch } from './batch.ts';
+import { SetDigest } from './digest.ts';
+import { type SessionProgress, Sessions } from './sessions.ts';
+import { ITEM_OVERHEAD_BYTES, STORE_OVERHEAD_BYTES, Store, type StoredItem } from './store.ts';
+import { type ApplyOutcome, type Item, Op, type ResultCode, type ResultSink } from './types.ts';
+
+/**
+ * The replicated state machine. This folder promises: replicas that applied the same log hold the same state (nothing
+ * but the log is read: no clock, no randomness, no local setting); a batch takes effect exactly once; a batch that
+ * makes no sense takes none at all; and an item whose time has come is gone, on every node at the same entry.
+ *
+ * ```
+ *  commands of one turn ─▶ BatchBuilder ─▶ log entry ─ ─ ─ ▶ apply
+ *                                                              │ validate: all of it or nothing
+ *                                                              ▼
+ *                                                    time ─▶ flush, expiry
+ *                                                              │
+ *                                                              ▼
+ *                                                           sessions ─▶ duplicate, gap, staleSession: no effect
+ *                                                              │ the next of its origin
+ *                                                              ▼
+ *                             get ◀─ store ◀─────────────── commands ─▶ results to the sink (at the origin)
+ * ```
+ */
+export class StateMachine {
+  readonly #store = new Store();
+  readonly #sessions = new Sessions();
+  /** Cluster time: that of the newest batch; never goes back. No item in the store has `expiresAtMs <= #timeMs`. */
+  #timeMs = 0;
+  /** When the pending delayed flush is due; `Infinity` for none. Always above `#timeMs`. */
+  #flushAtMs = Number.POSITIVE_INFINITY;
+  /** The last cas unique given; stays below 2^53, where numbers are exact. */
+  #casCounter = 0;
+  #totalItems = 0;
+
+  /** What is being applied; the results beside the code. Not state: meaningless between two calls. */
+  readonly #command = new CommandReader();
+  #resultItem: Item | null = null;
+  #resultText = '';
+  #joinScratch = Buffer.allocUnsafeSlow(JOIN_SCRATCH_BYTES);
+
+  get items(): number {
+    return this.#store.items;
+  }
+
+  /** Keys, values and `STORE_OVERHEAD_BYTES` for each item. */
+  get storeBytes(): number {
+    return this.#store.bytes;
+  }
+
+  /** Items ever stored. */
+  get totalItems(): number {
+    return this.#totalItems;
+  }
+
+  get timeMs(): number {
+    return this.#timeMs;
+  }
+
+  /** `Infinity` where no delayed flush is pending. */
+  get flushAtMs(): number {
+    return this.#flushAtMs;
+  }
+
+  get casCounter(): number {
+    return this.#casCounter;
+  }
+
+  /** When time has something to do next: the earliest expiry or the pending flush; `Infinity` for nothing. */
+  nextEventMs(): number {
+    return Math.min(this.#store.earliestExpiryMs, this.#flushAtMs);
+  }
+
+  /** As of the last applied entry. The item may change with the next entry applied: use it at once. */
+  get(key: string): Item | undefined {
+    return this.#store.get(key);
+  }
+
+  entries(): IterableIterator<[string, Item]> {
+    return this.#store.entries();
+  }
+
+  session(origin: number): SessionProgress | undefined {
+    return this.#sessions.get(origin);
+  }
+
+  sessions(): IterableIterator<[number, SessionProgress]> {
+    return this.#sessions.entries();
+  }
+
+  /**
+   * Applies the batch that runs from `start` to the end of `payload`. The sink, which must not throw, hears the result
+   * of every command if and only if the outcome is `applied`.
+   * @throws RaftkvError MESSAGE_INVALID for a malformed batch, before it has had any effect.
+   */
+  apply(payload: Buffer, start: number, sink: ResultSink | null): ApplyOutcome {
+    const header = validateBatch(payload, start);
+    this.#advanceTo(header.timeMs);
+    if (header.origin === CLOCK_ORIGIN) return 'clock';
+    const outcome = this.#sessions.admit(header.origin, header.session, header.sequence);
+    if (outcome !== 'applied') return outcome;
+    let at = start + BATCH_HEADER_BYTES;
+    for (let position = 0; position < header.count; position++) {
+      at = this.#command.read(payload, at);
+      this.#resultItem = null;
+      this.#resultText = '';
+      const code = this.#execute(payload, header);
+      if (sink !== null) sink.result(position, code, this.#resultItem, this.#resultText);
+    }
+    this.#resultItem = null;
+    return 'applied';
+  }
+
+  /** A digest of the whole state, the same for the same state however it came about. Takes time in step with its size. */
+  hash(): string {
+    const digest = new SetDigest();
+    for (const [key, item] of this.#store.entries()) {
+      digest.begin(1).text(key).text(item.value).number(item.flags).number(item.expiresAtMs).number(item.cas).end();
+    }
+    for (const [origin, progress] of this.#sessions.entries()) {
+      digest.begin(2).number(origin).number(progress.session).number(progress.lastSequence).end();
+    }
+    digest
+      .begin(3)
+      .number(this.#timeMs)
+      .number(this.#flushAtMs)
+      .number(this.#casCounter)
+      .number(this.#totalItems)
+      .end();
+    return digest.toString();
+  }
+
+  #advanceTo(timeMs: number): void {
+    if (timeMs <= this.#timeMs) return;
+    this.#timeMs = timeMs;
+    if (this.#flushAtMs <= timeMs) {
+      this.#flushAtMs = Number.POSITIVE_INFINITY;
+      this.#store.clear();
+    }
+    this.#store.removeExpired(timeMs);
+  }
+
+  #execute(payload: Buffer, limits: BatchHeader): ResultCode {
+    const command = this.#command;
+    const op = command.op;
+    if (op === Op.flushAll) return this.#flushAll();
+    const key = command.key(payload);
+    const item = this.#store.get(key);
+    switch (op) {
+      case Op.set:
+      case Op.add:
+      case Op.replace:
+      case Op.cas:
+        return this.#set(op, key, item, payload, limits);
+      case Op.append:
+      case Op.prepend:
+        return this.#join(op, key, item, payload, limits);
+      case Op.delete:
+        if (item === undefined) return 'notFound';
+        this.#store.remove(item);
+        return 'deleted';
+      case Op.incr:
+      case Op.decr:
+        return this.#count(op, item, limits);
+      case Op.touch:
+        return this.#touch(item, 'touched');
+      case Op.getAndTouch:
+        return this.#touch(item, 'value');
+      default:
+        return op satisfies never;
+    }
+  }
+
+  #set(op: Op, key: string, item: StoredItem | undefined, payload: Buffer, limits: BatchHeader): ResultCode {
+    const command = this.#command;
+    if (isTooLarge(key.length + command.valueLength, limits)) return this.#refuseSet(op, item, 'tooLarge');
+    if (op === Op.add && item !== undefined) return 'notStored';
+    if (op === Op.replace && item === undefined) return 'notStored';
+    if (op === Op.cas) {
+      if (item === undefined) return 'notFound';
+      if (item.cas !== command.arg()) return 'exists';
+    }
+    const expiresAtMs = expiryOf(command.exptimeSeconds, this.#timeMs);
+    if (expiresAtMs <= this.#timeMs) {
+      this.#casCounter++;
+      this.#totalItems++;
+      if (item !== undefined) this.#store.remove(item);
+      return 'stored';
+    }
+    if (this.#isOutOfMemory(key, item, command.valueLength, limits)) return this.#refuseSet(op, item, 'outOfMemory');
+    const cas = ++this.#casCounter;
+    this.#totalItems++;
+    const value = command.value(payload);
+    if (item === undefined) this.#store.insert(key, value, command.flags, expiresAtMs, cas);
+    else this.#store.update(item, value, command.flags, expiresAtMs, cas);
+    return 'stored';
+  }
+
+  /** As in memcached, a `set` that fails takes the old item with it: a client must not go on reading what it replaced. */
+  #refuseSet(op: Op, item: StoredItem | undefined, code: 'tooLarge' | 'outOfMemory'): ResultCode {
+    if (op === Op.set && item !== undefined) this.#store.remove(item);
+    return code;
+  }
+
+  #join(op: Op, key: string, item: StoredItem | undefined, payload: Buffer, limits: BatchHeader): ResultCode {
+    const command = this.#command;
+    if (isTooLarge(key.length + command.valueLength, limits)) return 'tooLarge';
+    if (item === undefined) return 'notStored';
+    const valueLength = item.value.length + command.valueLength;
+    if (isTooLarge(key.length + valueLength, limits)) return 'tooLarge';
+    if (this.#isOutOfMemory(key, item, valueLength, limits)) return 'outOfMemory';
+    const value = this.#joined(op, item.value, payload);
+    this.#totalItems++;
+    this.#store.update(item, value, item.flags, item.expiresAtMs, ++this.#casCounter);
+    return 'stored';
+  }
+
+  /** Joins bytes, not strings: the engine would keep a chain of all the pieces ever appended, many times their size. */
+  #joined(op: Op, old: string, payload: Buffer): string {
+    const { valueStart, valueLength } = this.#command;
+    const length = old.length + valueLength;
+    const scratch = length <= JOIN_SCRATCH_BYTES ? this.#joinScratch : Buffer.allocUnsafeSlow(length);
+    scratch.write(old, op === Op.append ? 0 : valueLength, 'latin1');
+    payload.copy(scratch, op === Op.append ? old.length : 0, valueStart, valueStart + valueLength);
+    return scratch.toString('latin1', 0, length);
+  }
+
+  #count(op: Op, item: StoredItem | undefined, limits: BatchHeader): ResultCode {
+    if (item === undefined) return 'notFound';
+    const { argHigh, argLow } = this.#command;
+    const text = addDelta(item.value, argHigh, argLow, op === Op.incr ? 'up' : 'down');
+    if (text === null) return 'nonNumeric';
+    // As in memcached, a value never shrinks: a shorter number is padded.
+    const value = text.length < item.value.length ? text.padEnd(item.value.length, ' ') : text;
+    if (value.length > item.value.length) {
+      if (isTooLarge(item.key.length + value.length, limits)) return 'tooLarge';
+      if (this.#isOutOfMemory(item.key, item, value.length, limits)) return 'outOfMemory';
+    }
+    this.#store.update(item, value, item.flags, item.expiresAtMs, ++this.#casCounter);
+    this.#resultText = text;
+    return 'number';
+  }
+
+  #touch(item: StoredItem | undefined, code: 'touched' | 'value'): ResultCode {
+    if (item === undefined) return 'notFound';
+    const expiresAtMs = expiryOf(this.#command.exptimeSeconds, this.#timeMs);
+    if (expiresAtMs <= this.#timeMs) this.#store.remove(item);
+    else this.#store.reschedule(item, expiresAtMs);
+    if (code === 'value') this.#resultItem = item;
+    return code;
+  }
+
+  /** The newest flush replaces a pending one. A moment that is not in the future means now. */
+  #flushAll(): ResultCode {
+    const delaySeconds = this.#command.arg();
+    const atMs = delaySeconds === 0 ? this.#timeMs : expiryOf(delaySeconds, this.#timeMs);
+    this.#flushAtMs = Number.POSITIVE_INFINITY;
+    if (atMs > this.#timeMs) this.#flushAtMs = atMs;
+    else this.#store.clear();
+    return 'ok';
+  }
+
+  /** A write that takes no more room than what it replaces is never refused: the limit may have been lowered since. */
+  #isOutOfMemory(key: string, item: StoredItem | undefined, valueLength: number, limits: BatchHeader): boolean {
+    const growth =
+      item === undefined ? key.length + valueLength + STORE_OVERHEAD_BYTES : valueLength - item.value.length;
+    return growth > 0 && this.#store.bytes + growth > limits.storeBytesMax;
+  }
+}
+
+/** Up to here `exptime` counts from now, above it is Unix time: 30 days, memcached's rule. */
+const RELATIVE_EXPTIME_SECONDS_MAX = 30 * 24 * 60 * 60;
+
+/** No item is larger, whatever its batch allows: a value must stay well below the longest string that an engine makes. */
+const ITEM_BYTES_CEILING = 256 * 1024 * 1024;
+
+/** Most joins fit; the buffer for a larger one lives no longer than the command. */
+const JOIN_SCRATCH_BYTES = 16 * 1024;
+
+/** The moment that a client's exptime means. Not after `nowMs` where the item is gone at once; `Infinity` for never. */
+function expiryOf(exptimeSeconds: number, nowMs: number): number {
+  if (exptimeSeconds === 0) return Number.POSITIVE_INFINITY;
+  if (exptimeSeconds < 0) return nowMs;
+  if (exptimeSeconds > RELATIVE_EXPTIME_SECONDS_MAX) return exptimeSeconds * 1000;
+  return nowMs + exptimeSeconds * 1000;
+}
+
+function isTooLarge(keyAndValueBytes: number, limits: BatchHeader): boolean {
+  return keyAndValueBytes + ITEM_OVERHEAD_BYTES > Math.min(limits.itemBytesMax, ITEM_BYTES_CEILING);
+}
