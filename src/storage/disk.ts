@@ -10,6 +10,7 @@ export interface Disk {
   list(path: string): Promise<string[]>;
   /** `create` fails with `EEXIST` where the file exists. With `dataSync`, a write is durable when it calls back (O_DSYNC). */
   open(path: string, options: { readonly create: boolean; readonly dataSync: boolean }): Promise<DiskFile>;
+  /** Replaces what is at `to`, at once or not at all. */
   rename(from: string, to: string): Promise<void>;
   remove(path: string): Promise<void>;
   /** Makes creations, renames and removals in a folder durable. */
@@ -17,13 +18,22 @@ export interface Disk {
 }
 
 export interface DiskFile {
-  /** Writes all of `length` bytes from `buffer[offset]` at `position`, then calls back. The buffer must not change before. */
+  /**
+   * Writes all of `length` bytes from `buffer[offset]` at `position`, then calls back, never from inside this call. The
+   * buffer must not change before. One write at a time per open file: it lets the write path go without a closure.
+   */
   write(buffer: Buffer, offset: number, length: number, position: number, done: (error: Error | null) => void): void;
-  /** Reads up to `length` bytes at `position`; gives how many there were. */
+  /** Reads up to `length` bytes at `position`, fewer only at the end of the file; gives how many there were. */
   read(buffer: Buffer, offset: number, length: number, position: number): Promise<number>;
   /** Makes all written bytes, and the length of the file, durable. A failure is final: never call it again to "retry". */
   sync(): Promise<void>;
   size(): Promise<number>;
-  truncate(length: number): Promise<void>;
   close(): Promise<void>;
+}
+
+/** `DiskFile.write` as a promise, for everything that is not the hot path. */
+export function writeFully(file: DiskFile, buffer: Buffer, length: number, position: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    file.write(buffer, 0, length, position, (error) => (error === null ? resolve() : reject(error)));
+  });
 }

@@ -1,0 +1,151 @@
+import { join } from 'node:path';
+import { RaftkvError } from '../base/errors.ts';
+import type { Disk, DiskFile } from './disk.ts';
+import { writeFully } from './disk.ts';
+import {
+  encodeSegmentHeader,
+  readSegmentHeader,
+  SECTOR_BYTES,
+  type SegmentHeader,
+  WAL_FORMAT_VERSION,
+} from './wal-format.ts';
+
+/** The files of the log: their names, how one comes to be, and how one is opened again. */
+
+/** Zeros are written in pieces of this size: large enough to be cheap, small enough not to hold up a log write for long. */
+const FILL_CHUNK_BYTES = 256 * 1024;
+const FILL_CHUNK = Buffer.alloc(FILL_CHUNK_BYTES);
+
+const SEGMENT_NAME = /^(\d{16})\.wal$/;
+const TEMPORARY_SUFFIX = '.tmp';
+
+export interface Segment {
+  readonly number: number;
+  readonly path: string;
+  /** How long the file may grow. */
+  readonly segmentBytes: number;
+  readonly saltCrc: number;
+  /**
+   * All up to here is on the disk, durably allocated: batches, then zeros. Invariant while the segment may still take
+   * a batch: at least one sector of zeros follows the last batch, or a cut file would pass for the end of the log.
+   */
+  filledTo: number;
+  /** For filling and reading. */
+  readonly plain: DiskFile;
+  /** For batches: a write is durable when it calls back. */
+  readonly durable: DiskFile;
+}
+
+export function segmentName(number: number): string {
+  return `${String(number).padStart(16, '0')}.wal`;
+}
+
+/** Numbers of the segments among the names of a folder, ascending. */
+export function segmentNumbers(names: readonly string[]): number[] {
+  const numbers: number[] = [];
+  for (const name of names) {
+    const digits = SEGMENT_NAME.exec(name)?.[1];
+    if (digits !== undefined) numbers.push(Number(digits));
+  }
+  return numbers.sort((a, b) => a - b);
+}
+
+/** True for what an interrupted creation leaves behind. */
+export function isTemporary(name: string): boolean {
+  return name.endsWith(TEMPORARY_SUFFIX) && SEGMENT_NAME.test(name.slice(0, -TEMPORARY_SUFFIX.length));
+}
+
+export function walDamaged(path: string, offset: number, what: string, cause?: unknown): RaftkvError {
+  return new RaftkvError(
+    'WAL_DAMAGED',
+    `the log file ${path} is damaged at byte ${offset}: ${what}`,
+    'Nothing was changed on the disk. Check the disk, keep a copy of the folder, and put back a copy that was taken ' +
+      'while the node was stopped. Do not just delete it: a node that forgets what it acknowledged must not vote.',
+    cause,
+  );
+}
+
+/**
+ * Makes a segment that is whole from the moment its name exists: filled, synced, renamed, folder synced.
+ * @param fillBytes how much of the file to fill at once, header included.
+ */
+export async function createSegment(
+  disk: Disk,
+  directory: string,
+  number: number,
+  options: { segmentBytes: number; fillBytes: number; clusterId: string; random: () => number },
+): Promise<Segment> {
+  const path = join(directory, segmentName(number));
+  const temporary = path + TEMPORARY_SUFFIX;
+  const header = encodeSegmentHeader(number, options.segmentBytes, options.clusterId, options.random);
+  const plain = await disk.open(temporary, { create: true, dataSync: false });
+  await writeFully(plain, header, SECTOR_BYTES, 0);
+  await writeZeros(plain, SECTOR_BYTES, Math.min(options.fillBytes, options.segmentBytes));
+  await plain.sync();
+  await disk.rename(temporary, path);
+  await disk.syncDirectory(directory);
+  const durable = await disk.open(path, { create: false, dataSync: true });
+  const { saltCrc } = readSegmentHeader(header) as SegmentHeader;
+  const filledTo = Math.min(options.fillBytes, options.segmentBytes);
+  return { number, path, segmentBytes: options.segmentBytes, saltCrc, filledTo, plain, durable };
+}
+
+/**
+ * @throws RaftkvError WAL_DAMAGED where the header does not verify, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN.
+ */
+export async function openSegment(disk: Disk, directory: string, number: number, clusterId: string): Promise<Segment> {
+  const path = join(directory, segmentName(number));
+  const plain = await disk.open(path, { create: false, dataSync: false });
+  const sector = Buffer.alloc(SECTOR_BYTES);
+  const bytes = await plain.read(sector, 0, SECTOR_BYTES, 0);
+  const header = readSegmentHeader(sector.subarray(0, bytes));
+  if (header === null) {
+    await plain.close();
+    throw walDamaged(path, 0, 'the header of the segment does not verify');
+  }
+  const refusal = refusalOf(header, path, number, clusterId);
+  if (refusal !== null) {
+    await plain.close();
+    throw refusal;
+  }
+  const durable = await disk.open(path, { create: false, dataSync: true });
+  const filledTo = Math.min(header.segmentBytes, Math.floor((await plain.size()) / SECTOR_BYTES) * SECTOR_BYTES);
+  return { number, path, segmentBytes: header.segmentBytes, saltCrc: header.saltCrc, filledTo, plain, durable };
+}
+
+function refusalOf(header: SegmentHeader, path: string, number: number, clusterId: string): RaftkvError | null {
+  if (header.version !== WAL_FORMAT_VERSION) {
+    return new RaftkvError(
+      'FORMAT_UNSUPPORTED',
+      `${path} has log format ${header.version}; this raftkv reads format ${WAL_FORMAT_VERSION}`,
+      'Start the version of raftkv that wrote it.',
+    );
+  }
+  if (header.clusterId !== clusterId) {
+    return new RaftkvError(
+      'DATA_DIR_FOREIGN',
+      `${path} belongs to cluster "${header.clusterId}", not "${clusterId}"`,
+      'Point dataDir to the folder of this cluster, or to an empty one.',
+    );
+  }
+  if (header.number !== number) return walDamaged(path, 16, `the file is segment ${header.number} under a wrong name`);
+  return null;
+}
+
+/** Fills the segment with zeros up to `to`, durably. */
+export async function extendSegment(segment: Segment, to: number): Promise<void> {
+  await writeZeros(segment.plain, segment.filledTo, to);
+  await segment.plain.sync();
+  segment.filledTo = to;
+}
+
+export async function writeZeros(file: DiskFile, from: number, to: number): Promise<void> {
+  for (let position = from; position < to; position += FILL_CHUNK_BYTES) {
+    await writeFully(file, FILL_CHUNK, Math.min(FILL_CHUNK_BYTES, to - position), position);
+  }
+}
+
+export async function closeSegment(segment: Segment): Promise<void> {
+  await segment.durable.close();
+  await segment.plain.close();
+}

@@ -1,0 +1,117 @@
+import { RaftkvError } from '../base/errors.ts';
+import type { Disk } from './disk.ts';
+import { closeSegment, createSegment, extendSegment, type Segment } from './segment-files.ts';
+
+/**
+ * Keeps zero-filled room ahead of the log. An O_DSYNC write into allocated blocks costs one trip to the disk; one that
+ * must allocate, or make the file longer, also costs the file system's journal. So zeros go first, in the background,
+ * in small synced steps: first to the end of the active segment, then into a spare that will be active after it.
+ */
+export interface FillOptions {
+  readonly disk: Disk;
+  readonly directory: string;
+  readonly clusterId: string;
+  readonly random: () => number;
+  readonly segmentBytes: number;
+  /** How much of a new segment is filled before its name appears. */
+  readonly firstFillBytes: number;
+  /** How much of zeros is kept ahead of the write position. */
+  readonly fillAheadBytes: number;
+  /** How much is filled between two syncs: a log write may wait behind one step, never behind more. */
+  readonly fillStepBytes: number;
+}
+
+export class SegmentFiller {
+  readonly #options: FillOptions;
+  /** There is more room than before. */
+  readonly #onRoom: () => void;
+  /** Final. */
+  readonly #onFailure: (error: unknown) => void;
+
+  active: Segment;
+  /** The segments after the active one; none holds a batch. */
+  readonly spares: Segment[];
+  #running: Promise<void> | null = null;
+  /** The closing of the segment that was active before. */
+  #closing: Promise<void> | null = null;
+  #stopped = false;
+
+  constructor(
+    options: FillOptions,
+    active: Segment,
+    spares: readonly Segment[],
+    onRoom: () => void,
+    onFailure: (error: unknown) => void,
+  ) {
+    this.#options = options;
+    this.active = active;
+    this.spares = [...spares];
+    this.#onRoom = onRoom;
+    this.#onFailure = onFailure;
+  }
+
+  /**
+   * To be called when the write position has moved. Starts filling where too little is ahead of it.
+   * @param wantedBytes what must be ahead before the log can go on; 0 where it waits for nothing.
+   */
+  check(position: number, wantedBytes: number): void {
+    if (this.#running !== null || this.#stopped) return;
+    if (!this.#isShort(position, Math.max(wantedBytes, this.#options.fillAheadBytes))) return;
+    this.#running = this.#guard(this.#fill()).then(() => {
+      this.#running = null;
+      if (!this.#stopped) this.#onRoom();
+    });
+  }
+
+  /** Makes the first spare active, and closes the segment that was. */
+  advance(): Segment {
+    const spare = this.spares.shift();
+    if (spare === undefined)
+      throw new RaftkvError('INVARIANT_BROKEN', 'a segment was sealed before its successor was made');
+    const previous = this.active;
+    this.active = spare;
+    // A step may still be filling it.
+    const filled = this.#running ?? Promise.resolve();
+    this.#closing = this.#guard(filled.then(() => closeSegment(previous)));
+    return spare;
+  }
+
+  /** Lets the step that runs end, and starts no other. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#running;
+    await this.#closing;
+  }
+
+  #guard(work: Promise<void>): Promise<void> {
+    return work.catch((error: unknown) => {
+      this.#stopped = true;
+      this.#onFailure(error);
+    });
+  }
+
+  #isShort(position: number, aheadBytes: number): boolean {
+    let ahead = this.active.filledTo - position;
+    for (const spare of this.spares) ahead += spare.filledTo;
+    if (ahead >= aheadBytes) return false;
+    // One spare is enough, however small segments are: with it full, the log is as far ahead as it can be.
+    return this.spares.length === 0 || this.#nextToExtend() !== null;
+  }
+
+  #nextToExtend(): Segment | null {
+    if (this.active.filledTo < this.active.segmentBytes) return this.active;
+    return this.spares.find((spare) => spare.filledTo < spare.segmentBytes) ?? null;
+  }
+
+  /** One step; `onRoom` then leads to the next check. */
+  async #fill(): Promise<void> {
+    const { disk, directory, segmentBytes, firstFillBytes, fillStepBytes, clusterId, random } = this.#options;
+    const segment = this.#nextToExtend();
+    if (segment !== null) {
+      return extendSegment(segment, Math.min(segment.segmentBytes, segment.filledTo + fillStepBytes));
+    }
+    const number = this.active.number + this.spares.length + 1;
+    const fillBytes = firstFillBytes;
+    this.spares.push(await createSegment(disk, directory, number, { segmentBytes, fillBytes, clusterId, random }));
+  }
+}
