@@ -1,0 +1,41 @@
+import type { NodeId } from '../raft/types.ts';
+import type { Proposal, ProposalRefused } from './wire.ts';
+
+/**
+ * The leader's side of proposals: takes the batches of every origin in their order, each once. The state machine skips
+ * duplicates and gaps too; refusing them here keeps them out of the log.
+ */
+interface Expected {
+  readonly session: number;
+  next: number;
+}
+
+export class Intake {
+  /** What the log of this term holds of each origin; worthless in any other term. */
+  private readonly expected = new Map<NodeId, Expected>();
+  private term = 0;
+
+  /** 'take' it, 'ignore' a duplicate, or refuse it: then the origin is told where to go on. */
+  judge(origin: NodeId, proposal: Proposal, term: number, leads: boolean): 'take' | 'ignore' | ProposalRefused {
+    const { session, sequence, oldestSequence } = proposal;
+    if (!leads || proposal.term !== term) return { kind: 'proposalRefused', term, session, expectedSequence: 0 };
+    if (this.term !== term) {
+      this.expected.clear();
+      this.term = term;
+    }
+    const known = this.expected.get(origin);
+    if (known === undefined || known.session !== session) {
+      if (known !== undefined && known.session > session) return 'ignore';
+      // All before the origin's oldest is applied, so in this log: no gap can come of beginning there.
+      if (sequence !== oldestSequence) {
+        return { kind: 'proposalRefused', term, session, expectedSequence: oldestSequence };
+      }
+      this.expected.set(origin, { session, next: sequence + 1 });
+      return 'take';
+    }
+    if (sequence < known.next) return 'ignore';
+    if (sequence > known.next) return { kind: 'proposalRefused', term, session, expectedSequence: known.next };
+    known.next++;
+    return 'take';
+  }
+}

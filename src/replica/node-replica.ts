@@ -1,0 +1,510 @@
+import type { Clock } from '../base/clock.ts';
+import { RaftkvError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { clockBatch, stampBatchTime, validateBatch } from '../kv/batch.ts';
+import type { StateMachine } from '../kv/state-machine.ts';
+import type { Item, Op } from '../kv/types.ts';
+import { ENTRY_HEADER_BYTES, readEntry } from '../raft/entry.ts';
+import type { RaftLog } from '../raft/log.ts';
+import { Raft } from '../raft/raft.ts';
+import {
+  type Configuration,
+  type Fetch,
+  type HardState,
+  type Input,
+  type Message,
+  NOBODY,
+  type NodeId,
+} from '../raft/types.ts';
+import type { Wal } from '../storage/wal-types.ts';
+import type { Transport, TransportEvents } from '../transport/types.ts';
+import { Applier } from './applier.ts';
+import { Intake } from './intake.ts';
+import { type Batch, Origin, type OriginLimits } from './origin.ts';
+import { type Persisted, Persister } from './persister.ts';
+import { ReadRounds } from './read-rounds.ts';
+import type { ReadOwner, Replica, ReplicaStatus, WriteOwner } from './types.ts';
+import { decodeMessage, encodeMessage, type Proposal, type ProposalRefused } from './wire.ts';
+
+/**
+ * One node of the cluster: the loop in which the Raft core, the log file, the links to the peers and the state machine
+ * meet. This folder promises that a write is answered only once it is durable on a majority and applied, and that it is
+ * applied exactly once; and that a read sees every write that had been answered when it came.
+ *
+ *   clients ─ propose ─▶ origin.ts ──▶ leader's intake.ts ─┐                  ┌─▶ persister.ts ─▶ log file
+ *                                                          ├─▶ Raft.step ─▶ effects ─▶ wire.ts ─▶ peers
+ *   peers ──── frames ─▶ wire.ts ──────────────────────────┤                  └─▶ commit ─▶ applier.ts ─▶ state machine
+ *   clients ─ read ────▶ read-rounds.ts ───────────────────┘                                     │
+ *      ▲                                                                                         │
+ *      └──────────────────────────── results, in the order asked ◀───────────────────────────────┘
+ */
+
+export interface ReplicaTiming {
+  readonly heartbeatIntervalMs: number;
+  readonly electionTimeoutMs: number;
+  readonly requestTimeoutMs: number;
+}
+
+export interface NodeReplicaOptions {
+  readonly nodeId: NodeId;
+  /** This node's persisted boot count: its session. */
+  readonly bootCount: number;
+  readonly configuration: Configuration;
+  readonly timing: ReplicaTiming;
+  readonly limits: OriginLimits;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly logger: Logger;
+  readonly transport: Transport;
+  readonly wal: Wal;
+  /** As recovered from the log file; what is applied of it is in `stateMachine`. */
+  readonly log: RaftLog;
+  readonly hardState: HardState;
+  readonly stateMachine: StateMachine;
+  /** The node can't go on: its process must end. Called once. */
+  readonly onFatal: (error: unknown) => void;
+  readonly onLeaderChanged: (leader: NodeId, term: number) => void;
+}
+
+/** The core's unit of time: fine enough for an election within tens of milliseconds, coarse enough to cost nothing. */
+export const TICK_MS = 10;
+/** A process that was paused catches up on this many ticks at most: being away is no proof that the leader is. */
+const TICKS_AT_ONCE_MAX = 3;
+/** Appends of more than this are cut, so that a heartbeat behind one never waits long. */
+const APPEND_BYTES_MAX = 1024 * 1024;
+/** See `FlowLimits`: what may be in flight to one follower. */
+const INFLIGHT_MESSAGES_MAX = 256;
+const INFLIGHT_BYTES_MAX = 16 * 1024 * 1024;
+
+export class NodeReplica implements Replica, TransportEvents {
+  private readonly options: NodeReplicaOptions;
+  private readonly raft: Raft;
+  private readonly log: RaftLog;
+  private readonly stateMachine: StateMachine;
+  private readonly origin: Origin;
+  private readonly intake = new Intake();
+  private readonly rounds: ReadRounds;
+  private readonly persister: Persister;
+  private readonly applier: Applier;
+  /** Batches taken by the intake, for the log at the end of this turn; held while leadership is being handed over. */
+  private proposals: Buffer[] = [];
+  /** The last of this node's batches that was sent to the leader of `knownTerm`. */
+  private sentSequence = 0;
+  private lastResendMs = 0;
+  private oldestAtLastResend = 0;
+  private knownLeader: NodeId = NOBODY;
+  private knownTerm = -1;
+  /** The newest entry that only advances time, while it is not applied. */
+  private clockEntryIndex = 0;
+  private turnScheduled = false;
+  private lastTickMs: number;
+  private cancelTick: () => void = () => {};
+  private waitingForRoom: (() => void)[] = [];
+  private waitingForLeaderChange: (() => void)[] = [];
+  private state: 'running' | 'stopped' = 'running';
+
+  constructor(options: NodeReplicaOptions) {
+    const { timing, clock, log, wal, stateMachine, nodeId, bootCount } = options;
+    this.options = options;
+    this.log = log;
+    this.stateMachine = stateMachine;
+    this.origin = new Origin(nodeId, bootCount, options.limits);
+    this.rounds = new ReadRounds(bootCount);
+    this.persister = new Persister(wal, (persisted) => this.guard(() => this.onPersisted(persisted)));
+    this.raft = new Raft({
+      id: nodeId,
+      configuration: options.configuration,
+      log,
+      hardState: options.hardState,
+      electionTimeoutTicks: Math.max(1, Math.round(timing.electionTimeoutMs / TICK_MS)),
+      heartbeatIntervalTicks: Math.max(1, Math.round(timing.heartbeatIntervalMs / TICK_MS)),
+      appendBytesMax: APPEND_BYTES_MAX,
+      flow: { inflightMessagesMax: INFLIGHT_MESSAGES_MAX, inflightBytesMax: INFLIGHT_BYTES_MAX },
+      random: options.random,
+    });
+    const context = {
+      log,
+      wal,
+      stateMachine,
+      origin: this.origin,
+      scheduleMore: () => this.scheduleTurn(),
+      onApplied: () => this.guard(() => this.afterApplying()),
+      onFatal: (error: unknown) => this.fail(error),
+    };
+    this.applier = new Applier(context, log.appliedIndex);
+    this.lastTickMs = clock.monotonicMs();
+    this.scheduleTick();
+  }
+
+  propose(
+    op: Op,
+    source: Buffer,
+    keyStart: number,
+    keyEnd: number,
+    flags: number,
+    exptimeSeconds: number,
+    valueStart: number,
+    valueEnd: number,
+    argHigh: number,
+    argLow: number,
+    owner: WriteOwner,
+  ): void {
+    const nowMs = this.options.clock.monotonicMs();
+    // biome-ignore format: one line per group of arguments that belong together
+    this.origin.add(
+      op, source, keyStart, keyEnd,
+      flags, exptimeSeconds, valueStart, valueEnd, argHigh, argLow,
+      owner, nowMs,
+    );
+    this.scheduleTurn();
+  }
+
+  read(owner: ReadOwner): void {
+    this.rounds.add(owner, this.options.clock.monotonicMs());
+    this.scheduleTurn();
+  }
+
+  get(key: string): Item | undefined {
+    return this.stateMachine.get(key);
+  }
+
+  entries(): IterableIterator<[string, Item]> {
+    return this.stateMachine.entries();
+  }
+
+  accepting(): boolean {
+    return this.origin.hasRoom;
+  }
+
+  onceAccepting(callback: () => void): void {
+    this.waitingForRoom.push(callback);
+  }
+
+  status(): ReplicaStatus {
+    const { core } = this.raft;
+    const { transport, configuration, nodeId, wal } = this.options;
+    return {
+      nodeId,
+      role: core.role,
+      term: core.term,
+      leader: core.leader,
+      commitIndex: this.log.commitIndex,
+      appliedIndex: this.applier.appliedIndex,
+      lastLogIndex: this.log.lastIndex,
+      logBytes: wal.byteLength,
+      items: this.stateMachine.items,
+      storeBytes: this.stateMachine.storeBytes,
+      totalItems: this.stateMachine.totalItems,
+      clusterTimeMs: this.stateMachine.timeMs,
+      pendingWrites: this.origin.pendingCommands,
+      pendingReads: this.rounds.pending,
+      peersConnected: configuration.voters.filter((id) => id !== nodeId && transport.isUp(id)),
+    };
+  }
+
+  /** Hands leadership to another node where this one has it. Resolves when it is gone, or when nobody could take it. */
+  handOver(): Promise<void> {
+    if (this.raft.core.role !== 'leader' || this.options.configuration.voters.length === 1) return Promise.resolve();
+    return new Promise((resolve) => {
+      const cancel = this.options.clock.after(this.options.timing.electionTimeoutMs, resolve);
+      this.waitingForLeaderChange.push(() => {
+        cancel();
+        resolve();
+      });
+      this.guard(() => this.step({ kind: 'transferLeadership', to: NOBODY }));
+    });
+  }
+
+  /** Ends the loop. What waits is told that its outcome is unknown; the log file is closed by whoever opened it. */
+  stop(): void {
+    if (this.state === 'stopped') return;
+    const { core } = this.raft;
+    this.persister.record({ term: core.term, vote: core.vote, commitIndex: this.log.commitIndex });
+    this.state = 'stopped';
+    this.cancelTick();
+    this.origin.closeBatch(0);
+    this.origin.failOlderThan(Number.POSITIVE_INFINITY, 'stopping');
+    this.rounds.failOlderThan(Number.POSITIVE_INFINITY, 'stopping');
+  }
+
+  onFrame(peer: NodeId, frame: Buffer): void {
+    if (this.state === 'stopped') return;
+    const message = decodeMessage(frame, peer, this.options.nodeId);
+    this.guardPeer(() => {
+      switch (message.kind) {
+        case 'proposal':
+          this.receiveProposal(peer, message);
+          return;
+        case 'proposalRefused':
+          this.receiveRefusal(peer, message);
+          return;
+        default:
+          this.step({ kind: 'receive', message });
+      }
+    });
+  }
+
+  onLinkUp(peer: NodeId): void {
+    this.guard(() => {
+      if (peer === this.knownLeader) this.sendAllAgain();
+      this.step({ kind: 'linkUp', peer });
+    });
+  }
+
+  onLinkLost(peer: NodeId): void {
+    this.guard(() => this.step({ kind: 'linkLost', peer }));
+  }
+
+  private step(input: Input): void {
+    const effects = this.raft.step(input);
+    const { core } = this.raft;
+    this.persister.persist(effects, { term: core.term, vote: core.vote, commitIndex: this.log.commitIndex });
+    for (const message of effects.sendNow) this.send(message);
+    for (const fetch of effects.fetch) this.serveFetch(fetch);
+    for (const { id, index } of effects.reads) this.rounds.confirm(id, index);
+    for (const id of effects.readsRejected) this.rounds.reject(id);
+    if (core.leader !== this.knownLeader || core.term !== this.knownTerm) this.leaderChanged();
+    if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();
+    if (effects.reads.length > 0) this.serveReads();
+  }
+
+  private serveReads(): void {
+    this.rounds.serve(this.applier.appliedIndex);
+    // The next round begins at once where reads have gathered meanwhile.
+    this.scheduleTurnIf(this.rounds.hasGathered);
+  }
+
+  private applyCommitted(): void {
+    if (this.applier.applyCommitted()) this.afterApplying();
+  }
+
+  private afterApplying(): void {
+    this.raft.step({ kind: 'applied', index: this.applier.appliedIndex });
+    this.serveReads();
+    if (this.log.commitIndex > this.applier.appliedIndex) this.scheduleTurn();
+    if (this.waitingForRoom.length === 0 || !this.origin.hasRoom) return;
+    const waiting = this.waitingForRoom;
+    this.waitingForRoom = [];
+    for (const callback of waiting) callback();
+  }
+
+  private onPersisted({ term, index, hardState, messages }: Persisted): void {
+    for (const message of messages) this.send(message);
+    if (this.state === 'running' && (index > 0 || hardState !== null)) {
+      this.step({ kind: 'persisted', term, index, hardState });
+    }
+  }
+
+  private send(message: Message): void {
+    this.options.transport.send(message.to, encodeMessage(message));
+  }
+
+  private serveFetch({ peer, fromIndex, bytesMax }: Fetch): void {
+    const last = this.log.firstCachedIndex - 1;
+    this.options.wal.read(fromIndex, last, bytesMax).then(
+      (records) => {
+        const entries = records.map((record) => readEntry(record, 0));
+        this.guard(() => this.step({ kind: 'fetched', peer, entries }));
+      },
+      (error) => this.fail(error),
+    );
+  }
+
+  private leaderChanged(): void {
+    const { core } = this.raft;
+    const isNews = core.leader !== this.knownLeader;
+    this.knownLeader = core.leader;
+    this.knownTerm = core.term;
+    this.clockEntryIndex = 0;
+    if (core.role !== 'leader') this.proposals = [];
+    if (core.leader !== NOBODY) {
+      this.sendAllAgain();
+      this.rounds.rejectAny();
+    }
+    if (!isNews) return;
+    this.options.onLeaderChanged(core.leader, core.term);
+    if (core.leader === NOBODY || core.leader === this.options.nodeId) return;
+    const waiting = this.waitingForLeaderChange;
+    this.waitingForLeaderChange = [];
+    for (const callback of waiting) callback();
+  }
+
+  private scheduleTurnIf(needed: boolean): void {
+    if (needed) this.scheduleTurn();
+  }
+
+  private scheduleTurn(): void {
+    if (this.turnScheduled) return;
+    this.turnScheduled = true;
+    this.options.clock.endOfTurn(() => {
+      this.turnScheduled = false;
+      this.guard(() => this.endTurn());
+    });
+  }
+
+  /** All that this turn gathered goes out together. */
+  private endTurn(): void {
+    const nowMs = this.options.clock.monotonicMs();
+    this.origin.closeBatch(nowMs);
+    this.sendBatches();
+    this.flushProposals();
+    if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();
+    if (this.raft.core.leader === NOBODY) return;
+    const id = this.rounds.begin(nowMs);
+    if (id !== 0) this.step({ kind: 'read', id });
+  }
+
+  /** Sends this node's batches that the leader has not been sent yet, in order. */
+  private sendBatches(): void {
+    const { leader, term } = this.raft.core;
+    if (leader === NOBODY) return;
+    const { unapplied, oldestSequence, session } = this.origin;
+    for (let i = Math.max(0, this.sentSequence + 1 - oldestSequence); i < unapplied.length; i++) {
+      const batch = unapplied[i] as Batch;
+      const { sequence } = batch;
+      if (leader === this.options.nodeId) {
+        this.takeProposal(leader, {
+          kind: 'proposal',
+          term,
+          session,
+          sequence,
+          oldestSequence,
+          bytes: ownBytes(batch),
+        });
+      } else {
+        const proposal: Proposal = { kind: 'proposal', term, session, sequence, oldestSequence, bytes: batch.bytes };
+        if (!this.options.transport.send(leader, encodeMessage(proposal))) return;
+      }
+      batch.bytesInUse = true;
+      this.sentSequence = sequence;
+    }
+  }
+
+  /** Whatever was sent may be lost: begin again with the oldest batch that is not applied. */
+  private sendAllAgain(): void {
+    this.sentSequence = this.origin.oldestSequence - 1;
+    this.scheduleTurn();
+  }
+
+  private receiveProposal(peer: NodeId, proposal: Proposal): void {
+    const { origin, session, sequence } = validateBatch(proposal.bytes, ENTRY_HEADER_BYTES);
+    if (origin !== peer || session !== proposal.session || sequence !== proposal.sequence) {
+      throw new RaftkvError('MESSAGE_INVALID', `node ${peer} proposes batch ${sequence} of node ${origin} as its own`);
+    }
+    this.takeProposal(peer, proposal);
+  }
+
+  private takeProposal(from: NodeId, proposal: Proposal): void {
+    const { core } = this.raft;
+    const verdict = this.intake.judge(from, proposal, core.term, core.role === 'leader');
+    if (verdict === 'ignore') return;
+    if (verdict === 'take') {
+      this.proposals.push(proposal.bytes);
+      this.scheduleTurn();
+      return;
+    }
+    if (from === this.options.nodeId) this.receiveRefusal(from, verdict);
+    else this.options.transport.send(from, encodeMessage(verdict));
+  }
+
+  private receiveRefusal(from: NodeId, refusal: ProposalRefused): void {
+    const { leader, term } = this.raft.core;
+    if (from !== leader || refusal.term !== term || refusal.session !== this.origin.session) return;
+    // "Does not lead" needs no answer: whoever does will be heard of, and then all is sent again.
+    if (refusal.expectedSequence < this.origin.oldestSequence) return;
+    this.sentSequence = Math.min(this.sentSequence, refusal.expectedSequence - 1);
+    this.scheduleTurn();
+  }
+
+  /** Puts the batches of this turn into the log, under the leader's time. */
+  private flushProposals(): void {
+    if (this.proposals.length === 0 || !this.raft.acceptsProposals) return;
+    const batches = this.proposals;
+    this.proposals = [];
+    const timeMs = this.options.clock.wallMs();
+    for (const bytes of batches) stampBatchTime(bytes, ENTRY_HEADER_BYTES, timeMs);
+    this.step({ kind: 'propose', batches });
+  }
+
+  private scheduleTick(): void {
+    this.cancelTick = this.options.clock.after(TICK_MS, () => {
+      if (this.state === 'stopped') return;
+      this.guard(() => this.tick());
+      this.scheduleTick();
+    });
+  }
+
+  private tick(): void {
+    const nowMs = this.options.clock.monotonicMs();
+    const due = Math.floor((nowMs - this.lastTickMs) / TICK_MS);
+    this.lastTickMs = due > TICKS_AT_ONCE_MAX ? nowMs : this.lastTickMs + due * TICK_MS;
+    for (let i = 0; i < Math.min(due, TICKS_AT_ONCE_MAX); i++) this.step({ kind: 'tick' });
+    this.letTimePass();
+    this.retry(nowMs);
+    if (this.proposals.length > 0) this.scheduleTurn();
+    this.origin.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
+    this.rounds.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
+  }
+
+  /** Where an item is due to expire and nobody writes, the leader appends an entry that only advances time. */
+  private letTimePass(): void {
+    if (!this.raft.acceptsProposals || this.clockEntryIndex > this.applier.appliedIndex) return;
+    if (this.stateMachine.nextEventMs() > this.options.clock.wallMs()) return;
+    this.proposals.push(clockBatch(ENTRY_HEADER_BYTES));
+    this.flushProposals();
+    this.clockEntryIndex = this.log.lastIndex;
+  }
+
+  /**
+   * Links deliver all or break, and a broken one is noticed; this is for what a leader dropped on purpose (its buffers
+   * were full, or it had just lost its office), and for reads that it could not confirm.
+   */
+  private retry(nowMs: number): void {
+    const { leader } = this.raft.core;
+    if (leader === NOBODY) return;
+    const retryMs = this.options.timing.electionTimeoutMs;
+    if (this.rounds.isOverdue(nowMs - retryMs)) {
+      this.step({ kind: 'read', id: this.rounds.beginAgain(nowMs) });
+    }
+    if (nowMs - this.lastResendMs < retryMs) return;
+    const { oldestSequence } = this.origin;
+    const stuck = this.origin.unapplied.length > 0 && oldestSequence === this.oldestAtLastResend;
+    this.lastResendMs = nowMs;
+    this.oldestAtLastResend = oldestSequence;
+    if (stuck) this.sendAllAgain();
+  }
+
+  /** For frames: what is wrong with the message is the transport's to deal with; anything else ends this node. */
+  private guardPeer(action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      if (error instanceof RaftkvError && error.code === 'MESSAGE_INVALID') throw error;
+      this.fail(error);
+    }
+  }
+
+  private guard(action: () => void): void {
+    if (this.state === 'stopped') return;
+    try {
+      action();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  private fail(error: unknown): void {
+    if (this.state === 'stopped') return;
+    this.state = 'stopped';
+    this.cancelTick();
+    this.options.onFatal(error);
+  }
+}
+
+/**
+ * The leader writes the entry's header and time into the bytes, so they may enter its log only while nobody else uses
+ * them: neither an older entry of this log nor a link that has not sent them yet.
+ */
+function ownBytes(batch: Batch): Buffer {
+  return batch.bytesInUse ? Buffer.from(batch.bytes) : batch.bytes;
+}

@@ -1,0 +1,128 @@
+import { BatchBuilder } from '../kv/batch.ts';
+import type { Item, Op, ResultCode, ResultSink } from '../kv/types.ts';
+import { ENTRY_HEADER_BYTES } from '../raft/entry.ts';
+import type { Failure, WriteOwner } from './types.ts';
+
+/**
+ * The writes that this node has accepted from its own clients: gathered into one batch a turn, numbered, kept and sent
+ * again until applied. A batch keeps its place whatever becomes of its clients, so a write that was once accepted is
+ * applied exactly once.
+ *
+ *   add ──▶ open batch ──(end of turn)──▶ unapplied, oldest first ──▶ leader ──▶ log ──▶ settle: results to the owners
+ */
+
+export interface OriginLimits {
+  /** Travel in each batch: what every replica refuses to store. */
+  readonly itemBytesMax: number;
+  readonly storeBytesMax: number;
+  /** Accepted and not yet applied; beyond it the ports stop reading. Bounds this node's memory and the leader's. */
+  readonly pendingWriteBytesMax: number;
+  /** A turn that gathers more than this is cut into several batches, so that no frame or log write grows without bound. */
+  readonly batchBytesMax: number;
+}
+
+export interface Batch {
+  readonly sequence: number;
+  readonly bytes: Buffer;
+  readonly acceptedAtMs: number;
+  /** Who waits for each command; null once they have been told that it took too long. */
+  owners: WriteOwner[] | null;
+  /** Its bytes are in this node's own log, or on their way to a peer. */
+  bytesInUse: boolean;
+}
+
+export class Origin implements ResultSink {
+  readonly nodeId: number;
+  readonly session: number;
+  /** Accepted and not yet applied, oldest first, without gaps in their sequences. */
+  readonly unapplied: Batch[] = [];
+  private readonly limits: OriginLimits;
+  private readonly builder = new BatchBuilder(ENTRY_HEADER_BYTES);
+  private owners: WriteOwner[] = [];
+  private nextSequence = 1;
+  private unappliedBytes = 0;
+  /** Commands accepted and not yet answered. */
+  pendingCommands = 0;
+  /** The owners of the batch that is being applied. */
+  private settling: WriteOwner[] | null = null;
+
+  constructor(nodeId: number, session: number, limits: OriginLimits) {
+    this.nodeId = nodeId;
+    this.session = session;
+    this.limits = limits;
+  }
+
+  get hasRoom(): boolean {
+    return this.unappliedBytes + this.builder.byteLength < this.limits.pendingWriteBytesMax;
+  }
+
+  get oldestSequence(): number {
+    return this.unapplied[0]?.sequence ?? this.nextSequence;
+  }
+
+  /** Adds a command to the open batch. */
+  add(
+    op: Op,
+    source: Buffer,
+    keyStart: number,
+    keyEnd: number,
+    flags: number,
+    exptimeSeconds: number,
+    valueStart: number,
+    valueEnd: number,
+    argHigh: number,
+    argLow: number,
+    owner: WriteOwner,
+    nowMs: number,
+  ): void {
+    this.builder.add(op, source, keyStart, keyEnd, flags, exptimeSeconds, valueStart, valueEnd, argHigh, argLow);
+    this.owners.push(owner);
+    this.pendingCommands++;
+    if (this.builder.byteLength >= this.limits.batchBytesMax) this.closeBatch(nowMs);
+  }
+
+  /** Numbers the open batch and puts it behind the others; from now on it can be sent. */
+  closeBatch(nowMs: number): void {
+    if (this.builder.count === 0) return;
+    const { itemBytesMax, storeBytesMax } = this.limits;
+    const sequence = this.nextSequence++;
+    const bytes = this.builder.seal(this.nodeId, this.session, sequence, itemBytesMax, storeBytesMax);
+    this.unapplied.push({ sequence, bytes, acceptedAtMs: nowMs, owners: this.owners, bytesInUse: false });
+    this.unappliedBytes += bytes.length;
+    this.owners = [];
+  }
+
+  /** Whether the batch of these numbers is this node's own, next to be settled. */
+  expects(origin: number, session: number, sequence: number): boolean {
+    return origin === this.nodeId && session === this.session && sequence === this.unapplied[0]?.sequence;
+  }
+
+  /** Call before the batch that `expects` recognised is applied: its results go to its owners. */
+  beginSettling(): void {
+    const batch = this.unapplied.shift();
+    if (batch === undefined) return;
+    this.unappliedBytes -= batch.bytes.length;
+    this.settling = batch.owners;
+    if (batch.owners !== null) this.pendingCommands -= batch.owners.length;
+  }
+
+  result(position: number, code: ResultCode, item: Item | null, text: string): void {
+    this.settling?.[position]?.written(code, item, text);
+  }
+
+  endSettling(): void {
+    this.settling = null;
+  }
+
+  /** Tells the owners of what was accepted before `acceptedBeforeMs` that their outcome is unknown. */
+  failOlderThan(acceptedBeforeMs: number, failure: Failure): void {
+    for (const batch of this.unapplied) {
+      if (batch.acceptedAtMs > acceptedBeforeMs) return;
+      if (batch.owners === null) continue;
+      const { owners } = batch;
+      batch.owners = null;
+      this.pendingCommands -= owners.length;
+      for (const owner of owners) owner.writeFailed(failure);
+    }
+  }
+}

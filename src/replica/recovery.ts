@@ -1,0 +1,52 @@
+import { StateMachine } from '../kv/state-machine.ts';
+import { ENTRY_HEADER_BYTES, readEntry } from '../raft/entry.ts';
+import { RaftLog } from '../raft/log.ts';
+import { type HardState, NOBODY } from '../raft/types.ts';
+import { decodeHardState } from './persister.ts';
+
+/** Log entries kept in memory for followers that lag a little; older ones are read back from the log file. */
+export const LOG_CACHE_BYTES_MAX = 32 * 1024 * 1024;
+
+/**
+ * Rebuilds a node from its log file, record by record, in one pass: the log itself, the newest term and vote, and the
+ * state machine as far as the file tells what was committed. The leader tells the rest.
+ */
+export class LogRecovery {
+  readonly log: RaftLog;
+  readonly stateMachine = new StateMachine();
+  hardState: HardState = { term: 0, vote: NOBODY, commitIndex: 0 };
+
+  constructor(cacheBytesMax: number = LOG_CACHE_BYTES_MAX) {
+    this.log = new RaftLog({ snapshotIndex: 0, snapshotTerm: 0, cacheBytesMax });
+  }
+
+  onEntry(index: number, bytes: Buffer): void {
+    if (index <= this.log.lastIndex) this.log.truncateFrom(index);
+    this.log.append(readEntry(Buffer.from(bytes), 0));
+    this.log.persistedIndex = index;
+    this.log.evict();
+  }
+
+  onHardState(bytes: Buffer): void {
+    this.hardState = decodeHardState(bytes);
+    this.applyCommitted();
+  }
+
+  /** Call when the file has been read to its end. */
+  finish(): void {
+    this.applyCommitted();
+  }
+
+  private applyCommitted(): void {
+    const { log } = this;
+    // A hard state is written ahead of the entries that came with it, so it may know of commits that follow it.
+    log.commitIndex = Math.max(log.commitIndex, Math.min(this.hardState.commitIndex, log.lastIndex));
+    while (log.appliedIndex < log.commitIndex) {
+      const entry = log.cached(log.appliedIndex + 1);
+      // What has already left memory is read back once the node runs.
+      if (entry === undefined) return;
+      if (entry.kind === 'data') this.stateMachine.apply(entry.bytes, ENTRY_HEADER_BYTES, null);
+      log.appliedIndex = entry.index;
+    }
+  }
+}
