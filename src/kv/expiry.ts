@@ -8,6 +8,10 @@ export interface Expiring {
 
 export const UNQUEUED = -1;
 
+const NOTHING: readonly never[] = [];
+/** Where more than one in so many is due at once, building the heap anew is quicker than taking them out one by one. */
+const REBUILD_SHARE = 8;
+
 /**
  * The items that will expire, soonest first: a binary heap in which every item knows its place. So an item has one
  * place however often its time changes, the heap is never larger than the store, and there is never anything stale to
@@ -57,17 +61,44 @@ export class ExpiryQueue<T extends Expiring> {
     else this.#siftDown(last, lastTimeMs, hole);
   }
 
-  /** Removes and returns an item whose time has come; undefined where there is none. */
-  takeDue(nowMs: number): T | undefined {
-    if (this.earliestMs > nowMs) return undefined;
-    const item = this.#items[0];
-    if (item !== undefined) this.remove(item);
-    return item;
+  /** Removes and returns all items whose time has come, in no order to rely on. */
+  takeDue(nowMs: number): readonly T[] {
+    if (this.earliestMs > nowMs) return NOTHING;
+    const due = this.#due(nowMs);
+    if (due.length * REBUILD_SHARE < this.#items.length) {
+      for (const item of due) this.remove(item);
+      return due;
+    }
+    for (const item of due) item.queueIndex = UNQUEUED;
+    this.#rebuildFrom(this.#items.filter((item) => item.queueIndex !== UNQUEUED));
+    return due;
   }
 
   clear(): void {
     this.#items.length = 0;
     this.#times.length = 0;
+  }
+
+  /** Walks from the root down to where time ends: no child is due before its parent. */
+  #due(nowMs: number): T[] {
+    const due: T[] = [];
+    const open = [0];
+    for (let index = open.pop(); index !== undefined; index = open.pop()) {
+      const item = this.#items[index];
+      if (item === undefined || item.expiresAtMs > nowMs) continue;
+      due.push(item);
+      open.push(index * 2 + 1, index * 2 + 2);
+    }
+    return due;
+  }
+
+  #rebuildFrom(items: readonly T[]): void {
+    this.clear();
+    for (const [index, item] of items.entries()) this.#place(item, item.expiresAtMs, index);
+    for (let index = (items.length >>> 1) - 1; index >= 0; index--) {
+      const item = this.#items[index];
+      if (item !== undefined) this.#siftDown(item, item.expiresAtMs, index);
+    }
   }
 
   /** Moves the hole at `index` up until the item fits it. */

@@ -278,10 +278,12 @@ const ITEM_BYTES_CEILING = 256 * 1024 * 1024;
 /** Most joins fit; the buffer for a larger one lives no longer than the command. */
 const JOIN_SCRATCH_BYTES = 16 * 1024;
 
-/** The moment that a client's exptime means. Not after `nowMs` where the item is gone at once; `Infinity` for never. */
+/**
+ * The moment that a client's exptime means; `Infinity` for never. A negative exptime, or a Unix time that has passed,
+ * gives a moment not after `nowMs`: the item is gone at once.
+ */
 function expiryOf(exptimeSeconds: number, nowMs: number): number {
   if (exptimeSeconds === 0) return Number.POSITIVE_INFINITY;
-  if (exptimeSeconds < 0) return nowMs;
   if (exptimeSeconds > RELATIVE_EXPTIME_SECONDS_MAX) return exptimeSeconds * 1000;
   return nowMs + exptimeSeconds * 1000;
 }

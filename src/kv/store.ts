@@ -90,9 +90,9 @@ export class Store {
   }
 
   removeExpired(nowMs: number): void {
-    for (let item = this.#expiry.takeDue(nowMs); item !== undefined; item = this.#expiry.takeDue(nowMs)) {
-      this.#forget(item);
-    }
+    const due = this.#expiry.takeDue(nowMs);
+    if (due.length === this.#items) this.clear();
+    else for (const item of due) this.#forget(item);
   }
 
   clear(): void {
