@@ -9,6 +9,8 @@ export interface TransportLimits {
    * it is the strangers who go, and they hold at most this many file descriptors.
    */
   readonly pendingHandshakesMax: number;
+  /** Connections that the system holds until they are accepted, one per turn: room for a crowd that all come at once. */
+  readonly backlog: number;
   /**
    * Bytes that wait to leave on one link. Room for eight of the largest batches, about half a second of a gigabit
    * network: a peer further behind than that is better served from the log when it has caught its breath.
@@ -39,6 +41,7 @@ export const DEFAULT_LIMITS: TransportLimits = {
   connectMsMax: 1000,
   handshakeMsMax: 2000,
   pendingHandshakesMax: 64,
+  backlog: 1024,
   linkBufferBytesMax: 64 * 1024 * 1024,
   keepAliveMs: 1000,
   silentKeepAlivesMax: 5,

@@ -124,7 +124,7 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
       const owner = ownConnections(events);
       const context = { local, clock, limits, owner, random: options.random, logger, complaints, events };
       for (const peer of peers) links.set(peer.id, createPeerLink(peer, context));
-      listener = await listenOn(options.listen, (socket) => accept(socket, context));
+      listener = await listenOn(options.listen, limits.backlog, (socket) => accept(socket, context));
       listener.on('error', (error) => complaints.warn('listener', error, {}));
       for (const link of links.values()) link.dial();
     },
@@ -150,7 +150,11 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
   };
 }
 
-function listenOn({ host, port }: { host: string; port: number }, onSocket: (socket: Socket) => void): Promise<Server> {
+function listenOn(
+  { host, port }: { host: string; port: number },
+  backlog: number,
+  onSocket: (socket: Socket) => void,
+): Promise<Server> {
   return new Promise((resolve, reject) => {
     const server = createSocketListener(onSocket);
     const fail = (cause: Error) =>
@@ -163,7 +167,7 @@ function listenOn({ host, port }: { host: string; port: number }, onSocket: (soc
         ),
       );
     server.once('error', fail);
-    server.listen({ host, port }, () => {
+    server.listen({ host, port, backlog }, () => {
       server.off('error', fail);
       resolve(server);
     });

@@ -1,0 +1,241 @@
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import type { Clock } from '../../src/base/clock.ts';
+import type { Logger } from '../../src/base/logger.ts';
+import { systemClock } from '../../src/base/system-clock.ts';
+import {
+  createFrameDecoder,
+  FRAME_BYTES_MAX,
+  FRAME_HEADER_BYTES,
+  type FrameType,
+  writeFrameHeader,
+} from '../../src/transport/frame.ts';
+import { encodeHello } from '../../src/transport/handshake.ts';
+import type { TransportLimits } from '../../src/transport/limits.ts';
+import { createTcpTransport, type TcpTransport } from '../../src/transport/transport.ts';
+
+export const HOST = '127.0.0.1';
+/** For peers that this node never dials. */
+export const NO_PORT = 1;
+
+export function frameOf(type: FrameType, ...parts: Buffer[]): Buffer {
+  const payload = Buffer.concat(parts);
+  const header = Buffer.alloc(FRAME_HEADER_BYTES);
+  writeFrameHeader(header, 0, type, parts, payload.length);
+  return Buffer.concat([header, payload]);
+}
+
+/** Bytes that differ from one seed and place to the next, so that a lost or swapped piece shows. */
+export function pattern(length: number, seed: number): Buffer {
+  const bytes = Buffer.alloc(length);
+  for (let i = 0; i < length; i++) bytes[i] = (i * 31 + (i >>> 8) * 7 + seed) & 0xff;
+  return bytes;
+}
+
+/** Something to await: resolves `until(condition)` when it holds after a `changed()`. */
+export function createSignal() {
+  const waiting = new Set<() => void>();
+  return {
+    changed() {
+      for (const check of [...waiting]) check();
+    },
+    until(condition: () => boolean): Promise<void> {
+      return new Promise((resolve) => {
+        const check = () => {
+          if (!condition()) return;
+          waiting.delete(check);
+          resolve();
+        };
+        waiting.add(check);
+        check();
+      });
+    },
+  };
+}
+
+/** A clock that moves when told to. `scheduled` holds the delays asked for, in order; `pending` those still to come. */
+export function createManualClock() {
+  const signal = createSignal();
+  const scheduled: number[] = [];
+  const timers = new Map<number, { atMs: number; callback: () => void }>();
+  let nowMs = 0;
+  let nextId = 0;
+  const clock: Clock = {
+    wallMs: () => nowMs,
+    monotonicMs: () => nowMs,
+    after(delayMs, callback) {
+      const id = nextId++;
+      timers.set(id, { atMs: nowMs + delayMs, callback });
+      scheduled.push(delayMs);
+      signal.changed();
+      return () => {
+        timers.delete(id);
+      };
+    },
+    endOfTurn: systemClock.endOfTurn,
+  };
+  return {
+    clock,
+    scheduled,
+    until: signal.until,
+    pending: () => timers.size,
+    advance(ms: number) {
+      nowMs += ms;
+      for (const [id, timer] of [...timers]) {
+        if (timer.atMs > nowMs || !timers.delete(id)) continue;
+        timer.callback();
+      }
+    },
+  };
+}
+
+export interface LogRecord {
+  readonly level: string;
+  readonly message: string;
+  readonly fields: Record<string, unknown>;
+}
+
+export interface NodeOptions {
+  readonly id: number;
+  /** Port by id of the other nodes. */
+  readonly peers: Readonly<Record<number, number>>;
+  readonly clusterId?: string;
+  readonly bootCount?: number;
+  readonly port?: number;
+  readonly clock?: Clock;
+  readonly limits?: Partial<TransportLimits>;
+  readonly random?: () => number;
+  readonly onFrame?: (peer: number, frame: Buffer) => void;
+}
+
+export interface TestNode {
+  readonly transport: TcpTransport;
+  /** 'up 2', 'lost 2', in order. */
+  readonly events: string[];
+  readonly frames: { readonly peer: number; readonly frame: Buffer }[];
+  readonly logs: LogRecord[];
+  until(condition: () => boolean): Promise<void>;
+}
+
+const cleanups: (() => Promise<void> | void)[] = [];
+
+/** For afterEach: ends all that the helpers of this file have started. */
+export async function cleanUp(): Promise<void> {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+}
+
+export async function startNode(options: NodeOptions): Promise<TestNode> {
+  const signal = createSignal();
+  const events: string[] = [];
+  const frames: TestNode['frames'] = [];
+  const logs: LogRecord[] = [];
+  const record = (level: string) => (fields: object, message: string) => {
+    logs.push({ level, message, fields: { ...fields } });
+    signal.changed();
+  };
+  const logger: Logger = {
+    debug: record('debug'),
+    info: record('info'),
+    warn: record('warn'),
+    error: record('error'),
+  };
+  const transport = createTcpTransport({
+    selfId: options.id,
+    clusterId: options.clusterId ?? 'test',
+    bootCount: options.bootCount ?? 1,
+    listen: { host: HOST, port: options.port ?? 0 },
+    peers: Object.entries(options.peers).map(([id, port]) => ({ id: Number(id), host: HOST, port })),
+    clock: options.clock ?? systemClock,
+    random: options.random ?? (() => 0.5),
+    logger,
+    limits: options.limits ?? {},
+  });
+  const note = (event: string) => {
+    events.push(event);
+    signal.changed();
+  };
+  cleanups.push(() => transport.stop());
+  await transport.start({
+    onFrame(peer, frame) {
+      options.onFrame?.(peer, frame);
+      frames.push({ peer, frame });
+      signal.changed();
+    },
+    onLinkUp: (peer) => note(`up ${peer}`),
+    onLinkLost: (peer) => note(`lost ${peer}`),
+  });
+  return { transport, events, frames, logs, until: signal.until };
+}
+
+export interface RawPeer {
+  readonly socket: Socket;
+  readonly received: { readonly type: FrameType; readonly payload: Buffer }[];
+  /** Sizes of the chunks in which bytes came. */
+  readonly chunks: number[];
+  closed: boolean;
+  write(...frames: Buffer[]): void;
+  until(condition: () => boolean): Promise<void>;
+}
+
+/** A peer made by hand, to say what a well-behaved one never would. It answers nothing by itself. */
+export function rawPeer(socket: Socket): RawPeer {
+  const signal = createSignal();
+  const received: { type: FrameType; payload: Buffer }[] = [];
+  const decoder = createFrameDecoder(FRAME_BYTES_MAX, (type, payload) => received.push({ type, payload }));
+  const peer: RawPeer = {
+    socket,
+    received,
+    chunks: [],
+    closed: false,
+    write: (...frames) => {
+      socket.write(Buffer.concat(frames));
+    },
+    until: signal.until,
+  };
+  cleanups.push(() => {
+    socket.destroy();
+    return peer.until(() => peer.closed);
+  });
+  socket.on('data', (chunk: Buffer) => {
+    peer.chunks.push(chunk.length);
+    decoder.push(chunk);
+    signal.changed();
+  });
+  socket.on('error', () => {});
+  socket.on('close', () => {
+    peer.closed = true;
+    signal.changed();
+  });
+  return peer;
+}
+
+export function helloFrom(fromId: number, toId: number, clusterId = 'test', bootCount = 1): Buffer {
+  const local = { selfId: fromId, clusterId, bootCount, isPeer: () => true };
+  return frameOf('hello', encodeHello(local, toId));
+}
+
+export function dialRaw(port: number): RawPeer {
+  return rawPeer(connect({ host: HOST, port, noDelay: true }));
+}
+
+/** Dials as node `fromId` would and passes the handshake; resolves when the other end has answered the ping. */
+export async function dialAs(fromId: number, toId: number, port: number): Promise<RawPeer> {
+  const peer = dialRaw(port);
+  peer.write(helloFrom(fromId, toId));
+  await peer.until(() => peer.received.length === 1);
+  peer.write(frameOf('ping'));
+  await peer.until(() => peer.received.length === 2);
+  return peer;
+}
+
+/** A listener made by hand. */
+export async function listenRaw(onPeer: (peer: RawPeer) => void): Promise<{ port: number; server: Server }> {
+  const server = createServer((socket) => onPeer(rawPeer(socket)));
+  await new Promise<void>((resolve) => server.listen({ host: HOST, port: 0 }, resolve));
+  // Not awaited: it closes once its connections have, which are cleaned up by themselves.
+  cleanups.push(() => {
+    server.close();
+  });
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  return { port: address.port, server };
+}
