@@ -30,7 +30,7 @@ export const BATCH_HEADER_BYTES = 40;
 export const COMMAND_HEADER_BYTES = 28;
 
 /** memcached's limit. */
-export const KEY_BYTES_MAX = 250;
+const KEY_BYTES_MAX = 250;
 /** The origin of batches that only advance time. No node has this id. */
 export const CLOCK_ORIGIN = 0;
 
