@@ -1,6 +1,5 @@
 import type { Clock } from '../base/clock.ts';
 import { RaftkvError } from '../base/errors.ts';
-import type { Logger } from '../base/logger.ts';
 import { clockBatch, stampBatchTime, validateBatch } from '../kv/batch.ts';
 import type { StateMachine } from '../kv/state-machine.ts';
 import type { Item, Op } from '../kv/types.ts';
@@ -54,7 +53,6 @@ export interface NodeReplicaOptions {
   readonly limits: OriginLimits;
   readonly clock: Clock;
   readonly random: () => number;
-  readonly logger: Logger;
   readonly transport: Transport;
   readonly wal: Wal;
   /** As recovered from the log file; what is applied of it is in `stateMachine`. */
