@@ -73,20 +73,22 @@ export function superviseNode({ nodeId, clock, logger, fork, onMessage, onDown }
       if (stopping) onStopped(clean);
       else restartLater(how, what);
     };
-    started.once('error', (err) => ended(false, { err }, 'could not be started'));
-    // Not `exit`: its last words are to be read first.
-    started.once('close', (code, signal) => {
-      const how = { ...(signal === null ? { exitCode: code } : { signal }), ...(fatalCode && { code: fatalCode }) };
-      ended(code === 0, how, 'ended');
+    started.on('error', (err) => {
+      if (started.pid === undefined) ended(false, { err }, 'could not be started');
+      else logger.error({ node: nodeId, err }, `node ${nodeId} cannot be reached`);
     });
-    logger.info({ of: nodeId, nodePid: started.pid }, `node ${nodeId} started`);
+    started.once('exit', (code, signal) => {
+      const how = { ...(signal === null ? { exitCode: code } : { signal }), ...(fatalCode && { code: fatalCode }) };
+      afterLastWords(started, () => ended(code === 0, how, 'ended'));
+    });
+    logger.info({ node: nodeId, nodePid: started.pid }, `node ${nodeId} started`);
   };
 
   const restartLater = (how: object, what: string) => {
     if (clock.monotonicMs() - startedAtMs >= STABLE_MS) failures = 0;
     failures++;
     const delayMs = restartDelayMs(failures);
-    logger.warn({ of: nodeId, ...how, delayMs }, `node ${nodeId} ${what}; starts again in ${delayMs} ms`);
+    logger.warn({ node: nodeId, ...how, delayMs }, `node ${nodeId} ${what}; starts again in ${delayMs} ms`);
     cancelRestart = clock.after(delayMs, start);
   };
 
@@ -102,7 +104,7 @@ export function superviseNode({ nodeId, clock, logger, fork, onMessage, onDown }
       });
       leaving.kill('SIGTERM');
       const cancelKill = clock.after(STOP_MS_MAX, () => {
-        logger.error({ of: nodeId, stopMsMax: STOP_MS_MAX }, `node ${nodeId} did not stop in time; kills it`);
+        logger.error({ node: nodeId, stopMsMax: STOP_MS_MAX }, `node ${nodeId} did not stop in time; kills it`);
         leaving.kill('SIGKILL');
       });
       const clean = await ended;
@@ -115,4 +117,17 @@ export function superviseNode({ nodeId, clock, logger, fork, onMessage, onDown }
       child?.kill('SIGKILL');
     },
   };
+}
+
+/** Calls back when all that an ended process printed has been read. (`close` of the process itself also waits for IPC.) */
+function afterLastWords({ stdout, stderr }: ChildProcess, callback: () => void): void {
+  const open = [stdout, stderr].filter((stream) => stream !== null && !stream.closed);
+  let waiting = open.length;
+  if (waiting === 0) return callback();
+  for (const stream of open) {
+    stream?.once('close', () => {
+      waiting--;
+      if (waiting === 0) callback();
+    });
+  }
 }

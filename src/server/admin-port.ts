@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
 import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
@@ -83,7 +83,7 @@ export async function openAdminPort(options: AdminPortOptions): Promise<AdminPor
     (request, response) => respond(request, response, routes),
   );
   server.maxConnections = CONNECTIONS_MAX;
-  server.on('clientError', (_error, socket) => refuse(socket as Socket));
+  server.on('clientError', (_error, socket) => refuse(socket));
   await listen(server, options);
   server.on('error', (err) => options.logger.error({ err }, 'the admin port failed'));
   const address = server.address();
@@ -144,9 +144,9 @@ function send(request: IncomingMessage, response: ServerResponse, { status, body
   response.end(request.method === 'HEAD' ? undefined : text);
 }
 
-function refuse(socket: Socket): void {
-  if (socket.writable) socket.write('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n');
-  socket.destroySoon();
+function refuse(socket: Duplex): void {
+  if (!socket.writable) return void socket.destroy();
+  socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n', () => socket.destroy());
 }
 
 function listen(server: Server, { host, port }: AdminPortOptions): Promise<void> {
