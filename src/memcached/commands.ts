@@ -1,0 +1,30 @@
+/** What a request asks for, after the parser has dealt with everything that its text alone decides. */
+export const Command = {
+  /** Needs no store: `RequestParser.reply` is the whole answer (errors, VERSION, MN, …). */
+  reply: 0,
+  set: 1,
+  add: 2,
+  replace: 3,
+  append: 4,
+  prepend: 5,
+  cas: 6,
+  delete: 7,
+  incr: 8,
+  decr: 9,
+  touch: 10,
+  gat: 11,
+  gats: 12,
+  flushAll: 13,
+  get: 14,
+  gets: 15,
+  /** `set` of more than an item may hold: the old value has to go, and the answer is OBJECT_TOO_LARGE. */
+  setTooLarge: 16,
+  /** `RequestParser.subject` says which. */
+  stats: 17,
+  listKeys: 18,
+  /** Close after the earlier replies. */
+  quit: 19,
+  /** Not a client of ours: close without a word. */
+  hangUp: 20,
+} as const;
+export type Command = (typeof Command)[keyof typeof Command];

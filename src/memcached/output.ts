@@ -1,0 +1,82 @@
+const KIB = 1024;
+
+/** What is gathered before it goes to the socket: some 250 small values, and a quarter of a socket's own buffer. */
+const REGION_BYTES = 64 * KIB;
+/** Up to here a loop beats the call into native code. */
+const LOOP_BYTES_MAX = 48;
+const ZERO = 0x30;
+const SPACE = 0x20;
+const TWO_TO_32 = 0x1_0000_0000;
+
+/**
+ * A region that replies are written into, one after the other, and that is written to a socket as a whole. It grows
+ * for a large reply and is used again.
+ */
+export class Output {
+  length = 0;
+  #buffer: Buffer = Buffer.allocUnsafeSlow(REGION_BYTES);
+
+  /** Enough is gathered: time to hand it over. */
+  get isFull(): boolean {
+    return this.length >= REGION_BYTES;
+  }
+
+  /** What was written so far, without a copy: valid until the next write, unless `giveAway` is called. */
+  gathered(): Buffer {
+    return this.#buffer.subarray(0, this.length);
+  }
+
+  /** Starts over in the same memory. */
+  clear(): void {
+    this.length = 0;
+    if (this.#buffer.length > 2 * REGION_BYTES) this.#buffer = Buffer.allocUnsafeSlow(REGION_BYTES);
+  }
+
+  /** Starts over in new memory: what was gathered belongs to whoever has it. */
+  giveAway(): void {
+    this.length = 0;
+    this.#buffer = Buffer.allocUnsafeSlow(REGION_BYTES);
+  }
+
+  bytes(source: Buffer): void {
+    this.#reserve(source.length);
+    if (source.length > LOOP_BYTES_MAX) source.copy(this.#buffer, this.length);
+    else for (let i = 0; i < source.length; i++) this.#buffer[this.length + i] = source[i] ?? 0;
+    this.length += source.length;
+  }
+
+  /** One byte per character: the string must hold none above 0xff. */
+  latin1(text: string): void {
+    this.#reserve(text.length);
+    if (text.length > LOOP_BYTES_MAX) this.#buffer.write(text, this.length, text.length, 'latin1');
+    else for (let i = 0; i < text.length; i++) this.#buffer[this.length + i] = text.charCodeAt(i);
+    this.length += text.length;
+  }
+
+  /** A space, then the number in decimal: a whole one, 0 to 2^53 - 1. */
+  spaceAndNumber(value: number): void {
+    if (value >= TWO_TO_32) {
+      this.latin1(` ${value}`);
+      return;
+    }
+    this.#reserve(11);
+    let digits = 1;
+    for (let rest = value; rest >= 10; digits++) rest = Math.floor(rest / 10);
+    this.#buffer[this.length] = SPACE;
+    let rest = value;
+    for (let i = this.length + digits; i > this.length; i--) {
+      const shorter = Math.floor(rest / 10);
+      this.#buffer[i] = ZERO + rest - shorter * 10;
+      rest = shorter;
+    }
+    this.length += digits + 1;
+  }
+
+  #reserve(bytes: number): void {
+    const wanted = this.length + bytes;
+    if (wanted <= this.#buffer.length) return;
+    const larger = Buffer.allocUnsafeSlow(Math.max(wanted, 2 * this.#buffer.length));
+    this.#buffer.copy(larger, 0, 0, this.length);
+    this.#buffer = larger;
+  }
+}

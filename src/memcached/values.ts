@@ -1,0 +1,16 @@
+import type { Output } from './output.ts';
+
+const VALUE = Buffer.from('VALUE ', 'latin1');
+const LINE_END = Buffer.from('\r\n', 'latin1');
+
+/** `VALUE <key> <flags> <bytes>[ <cas unique>]\r\n<data>\r\n`. Strings hold one byte per character. */
+export function writeValue(output: Output, key: string, flags: number, value: string, cas: number | null): void {
+  output.bytes(VALUE);
+  output.latin1(key);
+  output.spaceAndNumber(flags);
+  output.spaceAndNumber(value.length);
+  if (cas !== null) output.spaceAndNumber(cas);
+  output.bytes(LINE_END);
+  output.latin1(value);
+  output.bytes(LINE_END);
+}
