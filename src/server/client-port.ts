@@ -1,0 +1,177 @@
+import { createServer, type Server, type Socket } from 'node:net';
+import type { Clock } from '../base/clock.ts';
+import { RaftkvError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { Output } from '../memcached/output.ts';
+import { RequestParser } from '../memcached/parser.ts';
+import { TOO_MANY_CONNECTIONS } from '../memcached/replies.ts';
+import type { Replica } from '../replica/types.ts';
+import { type ClientLimits, DEFAULT_CLIENT_LIMITS } from './client-limits.ts';
+import { type StatsSources, writeStatsReply } from './client-stats.ts';
+import { Connection, type ConnectionHost } from './connection.ts';
+import { newCounters } from './counters.ts';
+import { SlotPool } from './slots.ts';
+
+/**
+ * The port that clients use: memcached's text protocol over TCP, on every node.
+ *
+ *   clients ─▶ sockets ─▶ Connection ─▶ Slot ─▶ Replica
+ *                             ▲                   │ a burst of results, for many connections
+ *   clients ◀── one write ◀── serve ◀── list of those to be served ◀┘
+ *
+ * The folder promises: replies in the order of the requests; commands of one connection take effect in that order;
+ * every limit of client-limits.ts is met by pushing back first; a silent connection costs a few kilobytes. It sees the
+ * store only through `Replica`.
+ */
+
+export interface ClientPortOptions {
+  readonly host: string;
+  /** 0 for any free one. */
+  readonly port: number;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly replica: Replica;
+  /** The program's own version, for stats. */
+  readonly version: string;
+  /** What the store may hold, for stats. */
+  readonly storeBytesMax: number;
+  /** Those that are not to be the defaults. */
+  readonly limits?: Partial<ClientLimits>;
+}
+
+export interface ClientPort {
+  readonly port: number;
+  readonly connections: number;
+  /** Stops accepting, answers what has come (for at most `drainMsMax`), closes. Resolves when all are closed. */
+  stop(): Promise<void>;
+}
+
+/** Rejects with PORT_UNAVAILABLE. */
+export async function openClientPort(options: ClientPortOptions): Promise<ClientPort> {
+  const limits: ClientLimits = { ...DEFAULT_CLIENT_LIMITS, ...options.limits };
+  const server = createServer({ allowHalfOpen: true });
+  const connections = new Set<Connection>();
+  await listen(server, options, limits);
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : options.port;
+  const host = createHost({ ...options, port }, limits, connections);
+  server.on('error', (err) => options.logger.error({ err }, 'the client port failed to accept a connection'));
+  server.on('connection', (socket) => accept(socket, host, connections));
+  return {
+    port,
+    get connections() {
+      return connections.size;
+    },
+    stop: () => stop(server, connections, host),
+  };
+}
+
+function createHost(options: ClientPortOptions, limits: ClientLimits, connections: Set<Connection>): ConnectionHost {
+  const { clock, replica } = options;
+  const counters = newCounters();
+  const sources: StatsSources = { ...options, startedAtMs: clock.monotonicMs(), limits, counters, connections };
+  const serving = servingOrder();
+  let waitingForReplica: Connection[] = [];
+  const replicaAccepts = () => {
+    const waiting = waitingForReplica;
+    waitingForReplica = [];
+    for (const connection of waiting) {
+      connection.awaitsReplica = false;
+      serving.soon(connection);
+    }
+  };
+  return {
+    clock,
+    replica,
+    limits,
+    counters,
+    parser: new RequestParser(limits),
+    output: new Output(),
+    slots: new SlotPool(),
+    inputBytes: 0,
+    serveSoon: serving.soon,
+    serveNextTurn: (connection) => clock.endOfTurn(() => serving.soon(connection)),
+    serveOnceAccepting(connection) {
+      if (connection.awaitsReplica) return;
+      connection.awaitsReplica = true;
+      waitingForReplica.push(connection);
+      if (waitingForReplica.length === 1) replica.onceAccepting(replicaAccepts);
+    },
+    writeStats: (output, subject) => writeStatsReply(output, subject, sources),
+    closed: (connection) => connections.delete(connection),
+  };
+}
+
+/**
+ * Serves each connection once per burst of results. A microtask runs when the call that brought the burst has come
+ * to its end, yet before the loop turns to the next event: the replies wait for nothing.
+ */
+function servingOrder() {
+  let listed: Connection[] = [];
+  let spare: Connection[] = [];
+  const serveAll = () => {
+    while (listed.length > 0) {
+      const round = listed;
+      listed = spare;
+      for (const connection of round) {
+        connection.listed = false;
+        connection.serve();
+      }
+      round.length = 0;
+      spare = round;
+    }
+  };
+  return {
+    soon(connection: Connection) {
+      if (connection.listed) return;
+      connection.listed = true;
+      listed.push(connection);
+      if (listed.length === 1) queueMicrotask(serveAll);
+    },
+  };
+}
+
+function accept(socket: Socket, host: ConnectionHost, connections: Set<Connection>): void {
+  host.counters.total_connections++;
+  if (connections.size < host.limits.connectionsMax) {
+    connections.add(new Connection(socket, host));
+    return;
+  }
+  host.counters.rejected_connections++;
+  socket.on('error', () => {});
+  socket.end(TOO_MANY_CONNECTIONS, () => socket.destroy());
+}
+
+function listen(server: Server, options: ClientPortOptions, limits: ClientLimits): Promise<void> {
+  const { host, port } = options;
+  return new Promise((resolve, reject) => {
+    const failed = (cause: Error) =>
+      reject(
+        new RaftkvError(
+          'PORT_UNAVAILABLE',
+          `cannot listen on ${host}:${port} for the client port: ${cause.message}`,
+          'Free the port, or give this node another host or clientPort in cluster.json.',
+          cause,
+        ),
+      );
+    server.once('error', failed);
+    server.listen({ host, port, backlog: limits.backlogMax }, () => {
+      server.off('error', failed);
+      resolve();
+    });
+  });
+}
+
+function stop(server: Server, connections: ReadonlySet<Connection>, host: ConnectionHost): Promise<void> {
+  return new Promise((resolve) => {
+    const cancelDrain = host.clock.after(host.limits.drainMsMax, () => {
+      for (const connection of connections) connection.destroy();
+    });
+    // Called when the last connection is closed too.
+    server.close(() => {
+      cancelDrain();
+      resolve();
+    });
+    for (const connection of connections) connection.finish();
+  });
+}

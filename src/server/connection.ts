@@ -1,0 +1,340 @@
+import type { Socket } from 'node:net';
+import type { Clock } from '../base/clock.ts';
+import { Command } from '../memcached/commands.ts';
+import type { Output } from '../memcached/output.ts';
+import type { RequestParser } from '../memcached/parser.ts';
+import { OUT_OF_INPUT_MEMORY } from '../memcached/replies.ts';
+import { SwallowedBlock } from '../memcached/swallow.ts';
+import type { Failure, Replica } from '../replica/types.ts';
+import { type AnswerContext, writeAnswer } from './answers.ts';
+import type { ClientLimits } from './client-limits.ts';
+import type { Counters } from './counters.ts';
+import { Input } from './input.ts';
+import { copyKeys, kindOf, propose } from './requests.ts';
+import { type Slot, type SlotOwner, type SlotPool, SlotQueue } from './slots.ts';
+
+/** What the connections of a port share. */
+export interface ConnectionHost {
+  readonly clock: Clock;
+  readonly replica: Replica;
+  readonly limits: ClientLimits;
+  readonly counters: Counters;
+  readonly parser: RequestParser;
+  /** Holds the replies of the one connection that is being served. */
+  readonly output: Output;
+  readonly slots: SlotPool;
+  /** Bytes held in the inputs of all connections. */
+  inputBytes: number;
+  /** Calls `serve` when what is going on now is over. */
+  serveSoon(connection: Connection): void;
+  /** Calls `serve` when the other connections had their turn. */
+  serveNextTurn(connection: Connection): void;
+  /** Calls `serve` when the replica accepts again. */
+  serveOnceAccepting(connection: Connection): void;
+  writeStats(output: Output, subject: string): void;
+  closed(connection: Connection): void;
+}
+
+/**
+ * One client.
+ *
+ *   chunk ─▶ input ─▶ take: parse, give each request a slot ─▶ propose / read ─▶ replica
+ *                      ▲ waits where order or a limit asks                         │ results, in bursts
+ *   socket ◀── output ◀── serve: answer the slots from the front, in order ◀──── slots
+ *
+ * Order: commands take effect as they were sent. The replica keeps the order of writes. A read is executed from the
+ * front of the row, after its own confirmation and behind every answered write. A write behind a read that was not
+ * executed is not taken yet: it stays in the input, and so does all that follows.
+ */
+export class Connection implements SlotOwner, AnswerContext {
+  readonly output: Output;
+  readonly replica: Replica;
+  readonly counters: Counters;
+  /** In the port's list of those to be served. */
+  listed = false;
+  /** In the port's list of those to be served when the replica accepts again. */
+  awaitsReplica = false;
+  readonly #socket: Socket;
+  readonly #host: ConnectionHost;
+  readonly #input = new Input();
+  readonly #queue = new SlotQueue();
+  #swallowed: SwallowedBlock | null = null;
+  /** Reads in the queue; each is there until its last byte is written. */
+  #unexecutedReads = 0;
+  /** This pass of `#take` has asked the replica to confirm a read: later reads of the pass go by it. */
+  #readAsked = false;
+  /** How the last confirmation of an executed read came out. */
+  #readFailure: Failure | null = null;
+  /** The next request is there, but has to wait for something other than bytes. */
+  #blocked = false;
+  #paused = false;
+  /** The client has sent its last byte, or the port is stopping: what is here is answered, and no more. */
+  #inputOver = false;
+  /** No further request is taken. */
+  #closing = false;
+  /** Our side is ended. */
+  #ended = false;
+  #gone = false;
+  #keysLeft = 0;
+  #cancelLinger: (() => void) | null = null;
+
+  constructor(socket: Socket, host: ConnectionHost) {
+    this.#socket = socket;
+    this.#host = host;
+    this.output = host.output;
+    this.replica = host.replica;
+    this.counters = host.counters;
+    socket.setNoDelay(true);
+    socket.on('data', (chunk: Buffer) => this.#received(chunk));
+    socket.on('end', () => this.#inputEnded());
+    socket.on('drain', () => host.serveSoon(this));
+    // A client that resets its connection is everyday; 'close' follows and says all there is to do.
+    socket.on('error', () => {});
+    socket.on('close', () => this.#closed());
+  }
+
+  get remoteAddress(): string {
+    return `${this.#socket.remoteAddress ?? ''}:${this.#socket.remotePort ?? ''}`;
+  }
+
+  get state(): string {
+    if (this.#closing || this.#ended) return 'conn_closing';
+    if (this.#swallowed !== null) return 'conn_swallow';
+    if (this.#socket.writableLength > 0) return 'conn_mwrite';
+    return this.#queue.length > 0 ? 'conn_io_pending' : 'conn_read';
+  }
+
+  /** Answers what has come so far, then closes. */
+  finish(): void {
+    this.#inputOver = true;
+    this.#host.serveSoon(this);
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  slotAnswered(slot: Slot): void {
+    if (slot === this.#queue.head) this.#host.serveSoon(this);
+  }
+
+  /** Writes what can be answered, takes what could not be taken before, sends it all as one. */
+  serve(): void {
+    if (this.#gone) return;
+    this.#keysLeft = this.#host.limits.keysPerTurnMax;
+    this.#answer();
+    while (this.#blocked && this.#take()) this.#answer();
+    this.#send();
+    this.#settle();
+  }
+
+  writeStats(subject: string): void {
+    this.#host.writeStats(this.output, subject);
+  }
+
+  mayWriteMore(): boolean {
+    this.#keysLeft--;
+    if (!this.#hasRoom()) return false;
+    if (this.#keysLeft > 0) return true;
+    this.#host.serveNextTurn(this);
+    return false;
+  }
+
+  #received(chunk: Buffer): void {
+    this.counters.bytes_read += chunk.length;
+    if (this.#inputOver || this.#closing) return;
+    const heldBefore = this.#input.heldBytes;
+    this.#input.append(chunk);
+    this.#host.inputBytes += this.#input.heldBytes - heldBefore;
+    if (!this.#blocked) this.#take();
+    if (this.#queue.head?.awaited === 0) this.#host.serveSoon(this);
+    this.#settle();
+  }
+
+  #inputEnded(): void {
+    this.#inputOver = true;
+    this.#host.serveSoon(this);
+  }
+
+  /** Gives every whole request of the input its slot, up to the first that must wait. True where it took anything. */
+  #take(): boolean {
+    const { parser, limits } = this.#host;
+    const input = this.#input;
+    const heldBefore = input.heldBytes;
+    let taken = false;
+    this.#blocked = false;
+    this.#readAsked = false;
+    while (input.buffer !== null && !this.#closing) {
+      if (this.#queue.length >= limits.pendingRequestsMax || !this.#hasRoom()) {
+        this.#blocked = true;
+        break;
+      }
+      if (this.#swallowed !== null) {
+        this.#swallow(input.buffer, this.#swallowed);
+        taken = true;
+        continue;
+      }
+      if (input.length < input.needBytes) break;
+      const bytes = parser.parse(input.buffer, input.start, input.end, input.scanned);
+      if (bytes === 0) {
+        input.needBytes = parser.needBytes;
+        input.scanned = input.length;
+        break;
+      }
+      if (!this.#place(parser, input.buffer)) {
+        this.#blocked = true;
+        break;
+      }
+      if (parser.swallowBytes >= 0) {
+        this.#swallowed = new SwallowedBlock(parser.swallowBytes, parser.swallowBareNewline);
+      }
+      input.consume(bytes);
+      taken = true;
+    }
+    if (this.#closing) input.clear();
+    this.#host.inputBytes += input.heldBytes - heldBefore;
+    return taken;
+  }
+
+  #swallow(buffer: Buffer, block: SwallowedBlock): void {
+    this.#input.consume(block.take(buffer, this.#input.start, this.#input.end));
+    if (block.done) this.#swallowed = null;
+  }
+
+  /** Puts the parsed request in its place; false where it may not be taken yet. */
+  #place(parser: RequestParser, input: Buffer): boolean {
+    const kind = kindOf(parser.command);
+    if (kind === 'end') {
+      this.#closing = true;
+      return true;
+    }
+    if (kind === 'write' && this.#unexecutedReads > 0) return false;
+    if (kind !== 'local' && !this.replica.accepting()) {
+      this.#host.serveOnceAccepting(this);
+      return false;
+    }
+    const slot = this.#host.slots.take(this, parser.command);
+    this.#queue.push(slot);
+    if (kind === 'local') {
+      slot.reply = parser.reply;
+      slot.text = parser.subject;
+    } else if (kind === 'read') {
+      this.#placeRead(slot, parser, input);
+    } else {
+      slot.noreply = parser.noreply;
+      propose(slot, parser, input, this.replica);
+    }
+    return true;
+  }
+
+  /**
+   * All reads of one pass had arrived before the first of them asked for its confirmation, so that the one moment it
+   * stands for is within each of them.
+   */
+  #placeRead(slot: Slot, parser: RequestParser, input: Buffer): void {
+    if (slot.command !== Command.listKeys) copyKeys(slot, parser, input);
+    this.#unexecutedReads++;
+    slot.followsRead = this.#readAsked;
+    if (this.#readAsked) return;
+    this.#readAsked = true;
+    slot.awaited = 1;
+    this.replica.read(slot);
+  }
+
+  #answer(): void {
+    for (let slot = this.#queue.head; slot !== null && slot.awaited === 0; slot = this.#queue.head) {
+      if (!this.#hasRoom()) return;
+      const isRead = kindOf(slot.command) === 'read';
+      if (isRead && slot.followsRead) slot.failure = this.#readFailure;
+      else if (isRead) this.#readFailure = slot.failure;
+      if (!writeAnswer(slot, this)) return;
+      if (isRead) this.#unexecutedReads--;
+      this.#queue.shift();
+      this.#host.slots.give(slot);
+    }
+  }
+
+  /** False while the client has too many replies to read: 'drain' goes on. */
+  #hasRoom(): boolean {
+    if (this.output.isFull) this.#send();
+    return this.#socket.writableLength <= this.#host.limits.unsentBytesMax;
+  }
+
+  #send(): void {
+    const { output } = this;
+    if (output.length === 0) return;
+    this.counters.bytes_written += output.length;
+    if (this.#ended || !this.#socket.writable) {
+      output.clear();
+      return;
+    }
+    if (this.#socket.writableLength > 0) {
+      this.#socket.write(Buffer.from(output.gathered()));
+      output.clear();
+      return;
+    }
+    this.#socket.write(output.gathered());
+    // Nothing is left to write: the kernel has a copy, and the memory may be used again.
+    if (this.#socket.writableLength === 0) output.clear();
+    else output.giveAway();
+  }
+
+  /** Brings what hangs on the state in line with it: memory, reading or not, the end. */
+  #settle(): void {
+    if (!this.#blocked) this.#settleInput();
+    if (this.#isFinished()) this.#end();
+    this.#pauseOrResume();
+  }
+
+  #settleInput(): void {
+    const heldBefore = this.#input.heldBytes;
+    if (heldBefore === 0) return;
+    this.#input.settle();
+    this.#host.inputBytes += this.#input.heldBytes - heldBefore;
+    if (this.#host.inputBytes <= this.#host.limits.inputBytesMax) return;
+    this.#host.inputBytes -= this.#input.heldBytes;
+    this.#input.clear();
+    this.#closing = true;
+    const slot = this.#host.slots.take(this, Command.reply);
+    slot.reply = OUT_OF_INPUT_MEMORY;
+    this.#queue.push(slot);
+    this.#host.serveSoon(this);
+  }
+
+  #isFinished(): boolean {
+    if (this.#ended || this.#queue.head !== null) return false;
+    return this.#closing || (this.#inputOver && !this.#blocked);
+  }
+
+  #end(): void {
+    this.#ended = true;
+    this.#socket.end(() => {
+      if (this.#gone) return;
+      this.#cancelLinger = this.#host.clock.after(this.#host.limits.lingerMsMax, () => this.#socket.destroy());
+    });
+  }
+
+  #pauseOrResume(): void {
+    const { limits } = this.#host;
+    const full = this.#input.length >= limits.heldInputBytesMax || this.#host.inputBytes > limits.inputBytesMax;
+    const pause = this.#blocked && full && !this.#inputOver;
+    if (pause === this.#paused) return;
+    this.#paused = pause;
+    if (pause) this.#socket.pause();
+    else this.#socket.resume();
+  }
+
+  #closed(): void {
+    this.#gone = true;
+    this.#cancelLinger?.();
+    this.#host.inputBytes -= this.#input.heldBytes;
+    this.#input.clear();
+    for (let slot = this.#queue.head; slot !== null; slot = this.#queue.head) {
+      this.#queue.shift();
+      // One that the replica still owes an answer is freed when that comes.
+      if (slot.awaited > 0) slot.owner = null;
+      else this.#host.slots.give(slot);
+    }
+    this.#host.closed(this);
+  }
+}

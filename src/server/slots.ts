@@ -1,0 +1,140 @@
+import type { Item, ResultCode } from '../kv/types.ts';
+import { Command } from '../memcached/commands.ts';
+import { NOTHING } from '../memcached/replies.ts';
+import type { Failure, ReadOwner, WriteOwner } from '../replica/types.ts';
+
+/** What a slot tells the connection that it belongs to. */
+export interface SlotOwner {
+  /** The slot's last answer from the replica is in. */
+  slotAnswered(slot: Slot): void;
+}
+
+/** An item as it was when its operation was applied. */
+export interface FoundItem {
+  readonly value: string;
+  readonly flags: number;
+  readonly cas: number;
+}
+
+/**
+ * The place of one request in its connection's row of replies. Slots are used again: one holds its request from the
+ * parse to the last byte of its reply. It is what the replica calls back, so that a request costs neither a closure
+ * nor a promise.
+ */
+export class Slot implements WriteOwner, ReadOwner {
+  /** Null once the connection is gone: the answers still come, and the last one frees the slot. */
+  owner: SlotOwner | null = null;
+  next: Slot | null = null;
+  command: Command = Command.reply;
+  noreply = false;
+  /** Answers that the replica still owes. */
+  awaited = 0;
+  /** A read that goes by the confirmation of the read before it: both had arrived when that was asked for. */
+  followsRead = false;
+  failure: Failure | null = null;
+  code: ResultCode = 'ok';
+  /** The number of incr and decr; the subject of stats. */
+  text = '';
+  /** For Command.reply. */
+  reply: Buffer = NOTHING;
+  /** The key of a read of one; otherwise `keys` holds them. */
+  key = '';
+  keys: string[] | null = null;
+  /** How many keys are answered already, where a long reply waits for its reader. */
+  keysAnswered = 0;
+  /** For gat and gats: what each key had; null for a miss. */
+  found: (FoundItem | null)[] | null = null;
+  listing: Iterator<[string, Item]> | null = null;
+
+  readonly #pool: SlotPool;
+
+  constructor(pool: SlotPool) {
+    this.#pool = pool;
+  }
+
+  written(code: ResultCode, item: Item | null, text: string): void {
+    this.code = code;
+    this.text = text;
+    if (this.found !== null) {
+      this.found.push(item === null ? null : { value: item.value, flags: item.flags, cas: item.cas });
+    }
+    this.#answered();
+  }
+
+  writeFailed(failure: Failure): void {
+    this.failure = failure;
+    this.#answered();
+  }
+
+  readable(): void {
+    this.#answered();
+  }
+
+  readFailed(failure: Failure): void {
+    this.failure = failure;
+    this.#answered();
+  }
+
+  #answered(): void {
+    this.awaited--;
+    if (this.awaited > 0) return;
+    if (this.owner === null) this.#pool.give(this);
+    else this.owner.slotAnswered(this);
+  }
+}
+
+/** Slots that wait to be used again. */
+export class SlotPool {
+  /** As many as a busy turn uses: more are left to the collector. */
+  static readonly KEPT_MAX = 4096;
+  readonly #free: Slot[] = [];
+
+  take(owner: SlotOwner, command: Command): Slot {
+    const slot = this.#free.pop() ?? new Slot(this);
+    slot.owner = owner;
+    slot.command = command;
+    return slot;
+  }
+
+  give(slot: Slot): void {
+    if (this.#free.length >= SlotPool.KEPT_MAX) return;
+    slot.owner = null;
+    slot.next = null;
+    slot.noreply = false;
+    slot.awaited = 0;
+    slot.followsRead = false;
+    slot.failure = null;
+    slot.text = '';
+    slot.reply = NOTHING;
+    slot.key = '';
+    slot.keys = null;
+    slot.keysAnswered = 0;
+    slot.found = null;
+    slot.listing = null;
+    this.#free.push(slot);
+  }
+}
+
+/** The slots of one connection in the order of its requests. */
+export class SlotQueue {
+  head: Slot | null = null;
+  tail: Slot | null = null;
+  length = 0;
+
+  push(slot: Slot): void {
+    if (this.tail === null) this.head = slot;
+    else this.tail.next = slot;
+    this.tail = slot;
+    this.length++;
+  }
+
+  /** Takes the head out of the row. */
+  shift(): void {
+    const { head } = this;
+    if (head === null) return;
+    this.head = head.next;
+    head.next = null;
+    if (this.head === null) this.tail = null;
+    this.length--;
+  }
+}
