@@ -1,0 +1,173 @@
+import type { Clock } from '../../src/base/clock.ts';
+import { systemClock } from '../../src/base/system-clock.ts';
+import { BatchBuilder, stampBatchTime } from '../../src/kv/batch.ts';
+import { StateMachine } from '../../src/kv/state-machine.ts';
+import { type Item, Op, type ResultCode } from '../../src/kv/types.ts';
+import type { Failure, ReadOwner, Replica, ReplicaStatus, WriteOwner } from '../../src/replica/types.ts';
+
+const ORIGIN = 1;
+const SESSION = 1;
+
+export interface FakeReplicaOptions {
+  readonly clock?: Clock;
+  readonly itemBytesMax?: number;
+  readonly storeBytesMax?: number;
+}
+
+/**
+ * A replica without a cluster: the real state machine, alone in one process. Results come at the end of the turn, or
+ * while `hold` is in force when `deliverWrites`, `deliverReads` or `fail` say so.
+ */
+export class FakeReplica implements Replica {
+  /** Every proposal so far, as `set key`. Kept only where a test asks for it. */
+  proposals: string[] | null = null;
+  reads = 0;
+  hold = false;
+  readonly machine = new StateMachine();
+  readonly #options: Required<FakeReplicaOptions>;
+  readonly #builder = new BatchBuilder(0);
+  #writers: WriteOwner[] = [];
+  #readers: ReadOwner[] = [];
+  #sequence = 0;
+  #scheduled = false;
+  #accepting = true;
+  #waiting: (() => void)[] = [];
+
+  constructor(options: FakeReplicaOptions = {}) {
+    this.#options = { clock: systemClock, itemBytesMax: 1024 * 1024, storeBytesMax: 1024 ** 3, ...options };
+  }
+
+  get pendingWrites(): number {
+    return this.#writers.length;
+  }
+
+  get pendingReads(): number {
+    return this.#readers.length;
+  }
+
+  propose(
+    op: Op,
+    source: Buffer,
+    keyStart: number,
+    keyEnd: number,
+    flags: number,
+    exptimeSeconds: number,
+    valueStart: number,
+    valueEnd: number,
+    argHigh: number,
+    argLow: number,
+    owner: WriteOwner,
+  ): void {
+    this.proposals?.push(`${nameOf(op)} ${source.toString('latin1', keyStart, keyEnd)}`.trimEnd());
+    this.#builder.add(op, source, keyStart, keyEnd, flags, exptimeSeconds, valueStart, valueEnd, argHigh, argLow);
+    this.#writers.push(owner);
+    this.#schedule();
+  }
+
+  read(owner: ReadOwner): void {
+    this.reads++;
+    this.#readers.push(owner);
+    this.#schedule();
+  }
+
+  get(key: string): Item | undefined {
+    return this.machine.get(key);
+  }
+
+  entries(): IterableIterator<[string, Item]> {
+    return this.machine.entries();
+  }
+
+  accepting(): boolean {
+    return this.#accepting;
+  }
+
+  onceAccepting(callback: () => void): void {
+    this.#waiting.push(callback);
+  }
+
+  setAccepting(accepting: boolean): void {
+    this.#accepting = accepting;
+    if (!accepting) return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const callback of waiting) callback();
+  }
+
+  /** Ends `hold` and delivers what was held. */
+  release(): void {
+    this.hold = false;
+    this.#schedule();
+  }
+
+  deliverWrites(): void {
+    const owners = this.#writers;
+    if (owners.length === 0) return;
+    this.#writers = [];
+    const payload = this.#builder.seal(
+      ORIGIN,
+      SESSION,
+      ++this.#sequence,
+      this.#options.itemBytesMax,
+      this.#options.storeBytesMax,
+    );
+    stampBatchTime(payload, 0, this.#options.clock.wallMs());
+    this.machine.apply(payload, 0, {
+      result(position: number, code: ResultCode, item: Item | null, text: string) {
+        owners[position]?.written(code, item, text);
+      },
+    });
+  }
+
+  deliverReads(): void {
+    const owners = this.#readers;
+    this.#readers = [];
+    for (const owner of owners) owner.readable();
+  }
+
+  /** Fails what is held; the writes take no effect. */
+  fail(failure: Failure): void {
+    const writers = this.#writers;
+    const readers = this.#readers;
+    this.#writers = [];
+    this.#readers = [];
+    if (writers.length > 0) this.#builder.seal(ORIGIN, SESSION, 0, 0, 0);
+    for (const owner of writers) owner.writeFailed(failure);
+    for (const owner of readers) owner.readFailed(failure);
+  }
+
+  status(): ReplicaStatus {
+    return {
+      nodeId: ORIGIN,
+      role: 'leader',
+      term: 1,
+      leader: ORIGIN,
+      commitIndex: this.#sequence,
+      appliedIndex: this.#sequence,
+      lastLogIndex: this.#sequence,
+      logBytes: 0,
+      items: this.machine.items,
+      storeBytes: this.machine.storeBytes,
+      totalItems: this.machine.totalItems,
+      clusterTimeMs: this.machine.timeMs,
+      pendingWrites: this.#writers.length,
+      pendingReads: this.#readers.length,
+      peersConnected: [],
+    };
+  }
+
+  #schedule(): void {
+    if (this.hold || this.#scheduled) return;
+    this.#scheduled = true;
+    this.#options.clock.endOfTurn(() => {
+      this.#scheduled = false;
+      if (this.hold) return;
+      this.deliverWrites();
+      this.deliverReads();
+    });
+  }
+}
+
+function nameOf(op: Op): string {
+  return Object.entries(Op).find(([, value]) => value === op)?.[0] ?? '?';
+}
