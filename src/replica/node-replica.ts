@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import { RaftkvError } from '../base/errors.ts';
-import { clockBatch, stampBatchTime, validateBatch } from '../kv/batch.ts';
+import { clockBatch, stampBatchTime } from '../kv/batch.ts';
 import type { StateMachine } from '../kv/state-machine.ts';
 import type { Item, Op } from '../kv/types.ts';
 import { ENTRY_HEADER_BYTES, readEntry } from '../raft/entry.ts';
@@ -18,19 +18,19 @@ import {
 import type { Wal } from '../storage/wal-types.ts';
 import type { Transport, TransportEvents } from '../transport/types.ts';
 import { Applier } from './applier.ts';
-import { Intake } from './intake.ts';
-import { type Batch, Origin, type OriginLimits } from './origin.ts';
+import { Origin, type OriginLimits } from './origin.ts';
 import { type Persisted, Persister } from './persister.ts';
+import { Proposals } from './proposals.ts';
 import { ReadRounds } from './read-rounds.ts';
 import type { ReadOwner, Replica, ReplicaStatus, WriteOwner } from './types.ts';
-import { decodeMessage, encodeMessage, type Proposal, type ProposalRefused } from './wire.ts';
+import { decodeMessage, encodeMessage } from './wire.ts';
 
 /**
  * One node of the cluster: the loop in which the Raft core, the log file, the links to the peers and the state machine
  * meet. This folder promises that a write is answered only once it is durable on a majority and applied, and that it is
  * applied exactly once; and that a read sees every write that had been answered when it came.
  *
- *   clients ─ propose ─▶ origin.ts ──▶ leader's intake.ts ─┐                  ┌─▶ persister.ts ─▶ log file
+ *   clients ─ propose ─▶ origin.ts ─▶ proposals.ts ────────┐                  ┌─▶ persister.ts ─▶ log file
  *                                                          ├─▶ Raft.step ─▶ effects ─▶ wire.ts ─▶ peers
  *   peers ──── frames ─▶ wire.ts ──────────────────────────┤                  └─▶ commit ─▶ applier.ts ─▶ state machine
  *   clients ─ read ────▶ read-rounds.ts ───────────────────┘                                     │
@@ -80,16 +80,10 @@ export class NodeReplica implements Replica, TransportEvents {
   private readonly log: RaftLog;
   private readonly stateMachine: StateMachine;
   private readonly origin: Origin;
-  private readonly intake = new Intake();
+  private readonly proposals: Proposals;
   private readonly rounds: ReadRounds;
   private readonly persister: Persister;
   private readonly applier: Applier;
-  /** Batches taken by the intake, for the log at the end of this turn; held while leadership is being handed over. */
-  private proposals: Buffer[] = [];
-  /** The last of this node's batches that was sent to the leader of `knownTerm`. */
-  private sentSequence = 0;
-  private lastResendMs = 0;
-  private oldestAtLastResend = 0;
   private knownLeader: NodeId = NOBODY;
   private knownTerm = -1;
   /** The newest entry that only advances time, while it is not applied. */
@@ -119,6 +113,13 @@ export class NodeReplica implements Replica, TransportEvents {
       appendBytesMax: APPEND_BYTES_MAX,
       flow: { inflightMessagesMax: INFLIGHT_MESSAGES_MAX, inflightBytesMax: INFLIGHT_BYTES_MAX },
       random: options.random,
+    });
+    this.proposals = new Proposals({
+      nodeId,
+      core: this.raft.core,
+      origin: this.origin,
+      send: (to, message) => options.transport.send(to, encodeMessage(message)),
+      scheduleTurn: () => this.scheduleTurn(),
     });
     const context = {
       log,
@@ -231,10 +232,10 @@ export class NodeReplica implements Replica, TransportEvents {
     this.guardPeer(() => {
       switch (message.kind) {
         case 'proposal':
-          this.receiveProposal(peer, message);
+          this.proposals.receive(peer, message);
           return;
         case 'proposalRefused':
-          this.receiveRefusal(peer, message);
+          this.proposals.receiveRefusal(peer, message);
           return;
         default:
           this.step({ kind: 'receive', message });
@@ -244,7 +245,7 @@ export class NodeReplica implements Replica, TransportEvents {
 
   onLinkUp(peer: NodeId): void {
     this.guard(() => {
-      if (peer === this.knownLeader) this.sendAllAgain();
+      if (peer === this.knownLeader) this.proposals.sendAllAgain();
       this.step({ kind: 'linkUp', peer });
     });
   }
@@ -269,7 +270,7 @@ export class NodeReplica implements Replica, TransportEvents {
   private serveReads(): void {
     this.rounds.serve(this.applier.appliedIndex);
     // The next round begins at once where reads have gathered meanwhile.
-    this.scheduleTurnIf(this.rounds.hasGathered);
+    if (this.rounds.hasGathered) this.scheduleTurn();
   }
 
   private applyCommitted(): void {
@@ -314,9 +315,9 @@ export class NodeReplica implements Replica, TransportEvents {
     this.knownLeader = core.leader;
     this.knownTerm = core.term;
     this.clockEntryIndex = 0;
-    if (core.role !== 'leader') this.proposals = [];
+    if (core.role !== 'leader') this.proposals.forget();
     if (core.leader !== NOBODY) {
-      this.sendAllAgain();
+      this.proposals.sendAllAgain();
       this.rounds.rejectAny();
     }
     if (!isNews) return;
@@ -325,10 +326,6 @@ export class NodeReplica implements Replica, TransportEvents {
     const waiting = this.waitingForLeaderChange;
     this.waitingForLeaderChange = [];
     for (const callback of waiting) callback();
-  }
-
-  private scheduleTurnIf(needed: boolean): void {
-    if (needed) this.scheduleTurn();
   }
 
   private scheduleTurn(): void {
@@ -344,7 +341,7 @@ export class NodeReplica implements Replica, TransportEvents {
   private endTurn(): void {
     const nowMs = this.options.clock.monotonicMs();
     this.origin.closeBatch(nowMs);
-    this.sendBatches();
+    this.proposals.sendNew();
     this.flushProposals();
     if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();
     if (this.raft.core.leader === NOBODY) return;
@@ -352,76 +349,10 @@ export class NodeReplica implements Replica, TransportEvents {
     if (id !== 0) this.step({ kind: 'read', id });
   }
 
-  /** Sends this node's batches that the leader has not been sent yet, in order. */
-  private sendBatches(): void {
-    const { leader, term } = this.raft.core;
-    if (leader === NOBODY) return;
-    const { unapplied, oldestSequence, session } = this.origin;
-    for (let i = Math.max(0, this.sentSequence + 1 - oldestSequence); i < unapplied.length; i++) {
-      const batch = unapplied[i] as Batch;
-      const { sequence } = batch;
-      if (leader === this.options.nodeId) {
-        this.takeProposal(leader, {
-          kind: 'proposal',
-          term,
-          session,
-          sequence,
-          oldestSequence,
-          bytes: ownBytes(batch),
-        });
-      } else {
-        const proposal: Proposal = { kind: 'proposal', term, session, sequence, oldestSequence, bytes: batch.bytes };
-        if (!this.options.transport.send(leader, encodeMessage(proposal))) return;
-      }
-      batch.bytesInUse = true;
-      this.sentSequence = sequence;
-    }
-  }
-
-  /** Whatever was sent may be lost: begin again with the oldest batch that is not applied. */
-  private sendAllAgain(): void {
-    this.sentSequence = this.origin.oldestSequence - 1;
-    this.scheduleTurn();
-  }
-
-  private receiveProposal(peer: NodeId, proposal: Proposal): void {
-    const { origin, session, sequence } = validateBatch(proposal.bytes, ENTRY_HEADER_BYTES);
-    if (origin !== peer || session !== proposal.session || sequence !== proposal.sequence) {
-      throw new RaftkvError('MESSAGE_INVALID', `node ${peer} proposes batch ${sequence} of node ${origin} as its own`);
-    }
-    this.takeProposal(peer, proposal);
-  }
-
-  private takeProposal(from: NodeId, proposal: Proposal): void {
-    const { core } = this.raft;
-    const verdict = this.intake.judge(from, proposal, core.term, core.role === 'leader');
-    if (verdict === 'ignore') return;
-    if (verdict === 'take') {
-      this.proposals.push(proposal.bytes);
-      this.scheduleTurn();
-      return;
-    }
-    if (from === this.options.nodeId) this.receiveRefusal(from, verdict);
-    else this.options.transport.send(from, encodeMessage(verdict));
-  }
-
-  private receiveRefusal(from: NodeId, refusal: ProposalRefused): void {
-    const { leader, term } = this.raft.core;
-    if (from !== leader || refusal.term !== term || refusal.session !== this.origin.session) return;
-    // "Does not lead" needs no answer: whoever does will be heard of, and then all is sent again.
-    if (refusal.expectedSequence < this.origin.oldestSequence) return;
-    this.sentSequence = Math.min(this.sentSequence, refusal.expectedSequence - 1);
-    this.scheduleTurn();
-  }
-
-  /** Puts the batches of this turn into the log, under the leader's time. */
+  /** Puts the batches of this turn into the log; while leadership is being handed over, they wait. */
   private flushProposals(): void {
-    if (this.proposals.length === 0 || !this.raft.acceptsProposals) return;
-    const batches = this.proposals;
-    this.proposals = [];
-    const timeMs = this.options.clock.wallMs();
-    for (const bytes of batches) stampBatchTime(bytes, ENTRY_HEADER_BYTES, timeMs);
-    this.step({ kind: 'propose', batches });
+    if (!this.proposals.waiting || !this.raft.acceptsProposals) return;
+    this.step({ kind: 'propose', batches: this.proposals.drain(this.options.clock.wallMs()) });
   }
 
   private scheduleTick(): void {
@@ -439,7 +370,7 @@ export class NodeReplica implements Replica, TransportEvents {
     for (let i = 0; i < Math.min(due, TICKS_AT_ONCE_MAX); i++) this.step({ kind: 'tick' });
     this.letTimePass();
     this.retry(nowMs);
-    if (this.proposals.length > 0) this.scheduleTurn();
+    if (this.proposals.waiting) this.scheduleTurn();
     this.origin.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
     this.rounds.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
   }
@@ -447,29 +378,20 @@ export class NodeReplica implements Replica, TransportEvents {
   /** Where an item is due to expire and nobody writes, the leader appends an entry that only advances time. */
   private letTimePass(): void {
     if (!this.raft.acceptsProposals || this.clockEntryIndex > this.applier.appliedIndex) return;
-    if (this.stateMachine.nextEventMs() > this.options.clock.wallMs()) return;
-    this.proposals.push(clockBatch(ENTRY_HEADER_BYTES));
-    this.flushProposals();
+    const timeMs = this.options.clock.wallMs();
+    if (this.stateMachine.nextEventMs() > timeMs) return;
+    const batch = clockBatch(ENTRY_HEADER_BYTES);
+    stampBatchTime(batch, ENTRY_HEADER_BYTES, timeMs);
+    this.step({ kind: 'propose', batches: [batch] });
     this.clockEntryIndex = this.log.lastIndex;
   }
 
-  /**
-   * Links deliver all or break, and a broken one is noticed; this is for what a leader dropped on purpose (its buffers
-   * were full, or it had just lost its office), and for reads that it could not confirm.
-   */
+  /** Asks again for what a leader could not confirm, or was not able to take. */
   private retry(nowMs: number): void {
-    const { leader } = this.raft.core;
-    if (leader === NOBODY) return;
+    if (this.raft.core.leader === NOBODY) return;
     const retryMs = this.options.timing.electionTimeoutMs;
-    if (this.rounds.isOverdue(nowMs - retryMs)) {
-      this.step({ kind: 'read', id: this.rounds.beginAgain(nowMs) });
-    }
-    if (nowMs - this.lastResendMs < retryMs) return;
-    const { oldestSequence } = this.origin;
-    const stuck = this.origin.unapplied.length > 0 && oldestSequence === this.oldestAtLastResend;
-    this.lastResendMs = nowMs;
-    this.oldestAtLastResend = oldestSequence;
-    if (stuck) this.sendAllAgain();
+    if (this.rounds.isOverdue(nowMs - retryMs)) this.step({ kind: 'read', id: this.rounds.beginAgain(nowMs) });
+    this.proposals.sendAgainIfStuck(nowMs, retryMs);
   }
 
   /** For frames: what is wrong with the message is the transport's to deal with; anything else ends this node. */
@@ -497,12 +419,4 @@ export class NodeReplica implements Replica, TransportEvents {
     this.cancelTick();
     this.options.onFatal(error);
   }
-}
-
-/**
- * The leader writes the entry's header and time into the bytes, so they may enter its log only while nobody else uses
- * them: neither an older entry of this log nor a link that has not sent them yet.
- */
-function ownBytes(batch: Batch): Buffer {
-  return batch.bytesInUse ? Buffer.from(batch.bytes) : batch.bytes;
 }

@@ -1,0 +1,136 @@
+import { RaftkvError } from '../base/errors.ts';
+import { stampBatchTime, validateBatch } from '../kv/batch.ts';
+import type { Core } from '../raft/core.ts';
+import { ENTRY_HEADER_BYTES } from '../raft/entry.ts';
+import { NOBODY, type NodeId } from '../raft/types.ts';
+import { Intake } from './intake.ts';
+import type { Batch, Origin } from './origin.ts';
+import type { PeerMessage, Proposal, ProposalRefused } from './wire.ts';
+
+/**
+ * The way of batches from their origin into the leader's log.
+ *
+ *   this node's origin ──┬── this node leads ──▶ intake ──▶ taken, for the log at the end of this turn
+ *                        └── another leads ────▶ its link          ▲
+ *   another node's origin ── its link ─────────────────────────────┘
+ *
+ * An origin sends its batches in order, each once; all again, from the oldest that is not applied, to a new leader or
+ * over a new link. What is not taken is refused, never forwarded (RedisRaft 13).
+ */
+export interface ProposalsContext {
+  readonly nodeId: NodeId;
+  readonly core: Core;
+  readonly origin: Origin;
+  /** False where the message was dropped. */
+  readonly send: (to: NodeId, message: PeerMessage) => boolean;
+  /** Something waits for the end of the turn. */
+  readonly scheduleTurn: () => void;
+}
+
+export class Proposals {
+  private readonly context: ProposalsContext;
+  private readonly intake = new Intake();
+  /** Held for longer than a turn only while leadership is being handed over. */
+  private taken: Buffer[] = [];
+  /** The last of this node's batches that was sent to the present leader. */
+  private sentSequence = 0;
+  private checkedAtMs = 0;
+  private oldestWhenChecked = 0;
+
+  constructor(context: ProposalsContext) {
+    this.context = context;
+  }
+
+  get waiting(): boolean {
+    return this.taken.length > 0;
+  }
+
+  /** Sends the batches that the leader has not been sent yet. */
+  sendNew(): void {
+    const { core, origin, nodeId, send } = this.context;
+    const { leader, term } = core;
+    if (leader === NOBODY) return;
+    const { unapplied, oldestSequence, session } = origin;
+    for (let i = Math.max(0, this.sentSequence + 1 - oldestSequence); i < unapplied.length; i++) {
+      const batch = unapplied[i] as Batch;
+      const { sequence } = batch;
+      const bytes = leader === nodeId ? ownBytes(batch) : batch.bytes;
+      const proposal: Proposal = { kind: 'proposal', term, session, sequence, oldestSequence, bytes };
+      if (leader === nodeId) this.judge(nodeId, proposal);
+      else if (!send(leader, proposal)) return;
+      batch.bytesInUse = true;
+      this.sentSequence = sequence;
+    }
+  }
+
+  /** Whatever was sent may be lost: begin again with the oldest batch that is not applied. */
+  sendAllAgain(): void {
+    this.sentSequence = this.context.origin.oldestSequence - 1;
+    this.context.scheduleTurn();
+  }
+
+  /**
+   * Links deliver all or break, and a broken one is noticed; this is for what a leader dropped on purpose, because its
+   * buffers were full or it had just lost its office. Sends all again where nothing has moved for `stuckMs`.
+   */
+  sendAgainIfStuck(nowMs: number, stuckMs: number): void {
+    if (nowMs - this.checkedAtMs < stuckMs) return;
+    const { unapplied, oldestSequence } = this.context.origin;
+    const isStuck = unapplied.length > 0 && oldestSequence === this.oldestWhenChecked;
+    this.checkedAtMs = nowMs;
+    this.oldestWhenChecked = oldestSequence;
+    if (isStuck) this.sendAllAgain();
+  }
+
+  /** A batch from another origin. @throws RaftkvError MESSAGE_INVALID where it is not that origin's, or no batch. */
+  receive(from: NodeId, proposal: Proposal): void {
+    const { origin, session, sequence } = validateBatch(proposal.bytes, ENTRY_HEADER_BYTES);
+    if (origin !== from || session !== proposal.session || sequence !== proposal.sequence) {
+      throw new RaftkvError('MESSAGE_INVALID', `node ${from} proposes batch ${sequence} of node ${origin} as its own`);
+    }
+    this.judge(from, proposal);
+  }
+
+  private judge(from: NodeId, proposal: Proposal): void {
+    const { core, nodeId, send, scheduleTurn } = this.context;
+    const verdict = this.intake.judge(from, proposal, core.term, core.role === 'leader');
+    if (verdict === 'ignore') return;
+    if (verdict === 'take') {
+      this.taken.push(proposal.bytes);
+      scheduleTurn();
+      return;
+    }
+    if (from === nodeId) this.receiveRefusal(from, verdict);
+    else send(from, verdict);
+  }
+
+  receiveRefusal(from: NodeId, refusal: ProposalRefused): void {
+    const { core, origin, scheduleTurn } = this.context;
+    if (from !== core.leader || refusal.term !== core.term || refusal.session !== origin.session) return;
+    // "Does not lead" (0) needs no answer: whoever does will be heard of, and then all is sent again.
+    if (refusal.expectedSequence < origin.oldestSequence) return;
+    this.sentSequence = Math.min(this.sentSequence, refusal.expectedSequence - 1);
+    scheduleTurn();
+  }
+
+  /** What was taken, for the log, under the leader's time. */
+  drain(timeMs: number): Buffer[] {
+    const batches = this.taken;
+    this.taken = [];
+    for (const bytes of batches) stampBatchTime(bytes, ENTRY_HEADER_BYTES, timeMs);
+    return batches;
+  }
+
+  /** This node no longer leads: the origins will send what was taken to whoever does. */
+  forget(): void {
+    this.taken = [];
+  }
+}
+
+/**
+ * The leader writes the entry's header and time into the bytes, so they may enter its log only while nobody else uses
+ * them: neither an older entry of this log nor a link that has not sent them yet.
+ */
+function ownBytes(batch: Batch): Buffer {
+  return batch.bytesInUse ? Buffer.from(batch.bytes) : batch.bytes;
+}
