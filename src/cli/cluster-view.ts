@@ -10,17 +10,25 @@ import { formatTable } from './table.ts';
 /** How long a cluster that serves waits for its last nodes before it says so. A healthy start takes less. */
 const STRAGGLER_MS_MAX = 1_500;
 
-type NodeState = 'starting' | 'listening' | 'serving' | 'down';
+/** `waiting`: its ports are open, and it waits for a quorum or catches up. */
+type NodeState = 'starting' | 'waiting' | 'serving' | 'down';
 
 interface NodeView {
-  state: NodeState;
+  up: boolean;
+  /** Its ports are open. */
+  listening: boolean;
+  /** It has applied up to a confirmed commit index; may come before its ports are open. */
+  caughtUp: boolean;
   leader: number;
   term: number;
 }
 
+const NEW: NodeView = { up: true, listening: false, caughtUp: false, leader: 0, term: 0 };
+
 export interface ClusterView {
   heard(nodeId: number, message: NodeMessage): void;
-  down(nodeId: number): void;
+  started(nodeId: number): void;
+  ended(nodeId: number): void;
   /** The leader that the newest term's nodes name; 0 where none is known. */
   leader(): number;
   stateOf(nodeId: number): NodeState;
@@ -29,14 +37,12 @@ export interface ClusterView {
 
 /** `onServing` is called once: when all nodes serve, or a majority does and the others take long. */
 export function createClusterView(config: Config, clock: Clock, onServing: () => void): ClusterView {
-  const nodes = new Map<number, NodeView>(
-    config.nodes.map((node) => [node.id, { state: 'starting', leader: 0, term: 0 }]),
-  );
+  const nodes = new Map<number, NodeView>(config.nodes.map((node) => [node.id, { ...NEW }]));
   const majority = Math.floor(config.nodes.length / 2) + 1;
   let announced = false;
   let cancelWait: (() => void) | undefined;
 
-  const serving = () => [...nodes.values()].filter(({ state }) => state === 'serving').length;
+  const serving = () => [...nodes.values()].filter((node) => node.listening && node.caughtUp).length;
   const announce = () => {
     cancelWait = undefined;
     if (announced || serving() < majority) return;
@@ -59,10 +65,11 @@ export function createClusterView(config: Config, clock: Clock, onServing: () =>
       if (node === undefined) return;
       switch (message.kind) {
         case 'listening':
-          node.state = 'listening';
+          node.listening = true;
+          consider();
           return;
         case 'serving':
-          node.state = 'serving';
+          node.caughtUp = true;
           consider();
           return;
         case 'leaderChanged':
@@ -70,18 +77,26 @@ export function createClusterView(config: Config, clock: Clock, onServing: () =>
           node.term = message.term;
           return;
         case 'fatal':
-          node.state = 'down';
+          node.up = false;
       }
     },
-    down(nodeId) {
-      nodes.set(nodeId, { state: 'down', leader: 0, term: 0 });
+    started(nodeId) {
+      nodes.set(nodeId, { ...NEW });
+    },
+    ended(nodeId) {
+      nodes.set(nodeId, { ...NEW, up: false });
     },
     leader() {
-      let newest: NodeView = { state: 'down', leader: 0, term: 0 };
+      let newest = NEW;
       for (const node of nodes.values()) if (node.leader !== 0 && node.term >= newest.term) newest = node;
       return newest.leader;
     },
-    stateOf: (nodeId) => nodes.get(nodeId)?.state ?? 'down',
+    stateOf(nodeId) {
+      const node = nodes.get(nodeId);
+      if (!node?.up) return 'down';
+      if (!node.listening) return 'starting';
+      return node.caughtUp ? 'serving' : 'waiting';
+    },
     close() {
       announced = true;
       cancelWait?.();

@@ -44,7 +44,8 @@ export function startSpawner(options: SpawnerOptions): Spawner {
       logger,
       fork: () => forkNode(options, nodeId),
       onMessage: (message) => view.heard(nodeId, message),
-      onDown: () => view.down(nodeId),
+      onStarted: () => view.started(nodeId),
+      onEnded: () => view.ended(nodeId),
     }),
   );
   return {

@@ -33,8 +33,9 @@ export interface SupervisorOptions {
   readonly logger: Logger;
   readonly fork: () => ChildProcess;
   onMessage(message: NodeMessage): void;
+  onStarted(): void;
   /** The process has ended, or could not be started. */
-  onDown(): void;
+  onEnded(): void;
 }
 
 export interface Supervisor {
@@ -44,7 +45,8 @@ export interface Supervisor {
   kill(): void;
 }
 
-export function superviseNode({ nodeId, clock, logger, fork, onMessage, onDown }: SupervisorOptions): Supervisor {
+export function superviseNode(options: SupervisorOptions): Supervisor {
+  const { nodeId, clock, logger } = options;
   let child: ChildProcess | undefined;
   let startedAtMs = 0;
   let failures = 0;
@@ -57,19 +59,20 @@ export function superviseNode({ nodeId, clock, logger, fork, onMessage, onDown }
   const start = () => {
     startedAtMs = clock.monotonicMs();
     fatalCode = '';
-    const started = fork();
+    const started = options.fork();
+    options.onStarted();
     child = started;
     started.on('message', (message) => {
       if (!isNodeMessage(message)) return;
       if (message.kind === 'fatal') fatalCode = message.code;
-      onMessage(message);
+      options.onMessage(message);
     });
     let over = false;
     const ended = (clean: boolean, how: object, what: string) => {
       if (over) return;
       over = true;
       child = undefined;
-      onDown();
+      options.onEnded();
       if (stopping) onStopped(clean);
       else restartLater(how, what);
     };
@@ -123,7 +126,7 @@ export function superviseNode({ nodeId, clock, logger, fork, onMessage, onDown }
 function afterLastWords({ stdout, stderr }: ChildProcess, callback: () => void): void {
   const open = [stdout, stderr].filter((stream) => stream !== null && !stream.closed);
   let waiting = open.length;
-  if (waiting === 0) return callback();
+  if (waiting === 0) callback();
   for (const stream of open) {
     stream?.once('close', () => {
       waiting--;

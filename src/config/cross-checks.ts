@@ -80,7 +80,7 @@ function canonicalHost(host: string): string {
 }
 
 function tunableProblems(raw: Readonly<Record<string, unknown>>): Problem[] {
-  const { heartbeatIntervalMs, electionTimeoutMs, walSegmentBytes } = configSchema.shape;
+  const { heartbeatIntervalMs, electionTimeoutMs } = configSchema.shape;
   const problems: Problem[] = [];
   const heartbeat = heartbeatIntervalMs.safeParse(raw['heartbeatIntervalMs']);
   const election = electionTimeoutMs.safeParse(raw['electionTimeoutMs']);
@@ -98,16 +98,11 @@ function tunableProblems(raw: Readonly<Record<string, unknown>>): Problem[] {
   const limits = configSchema.shape.limits.safeParse(raw['limits']);
   if (!limits.success) return problems;
   const leastRoom = ITEMS_MIN * limits.data.itemBytesMax;
-  const segment = walSegmentBytes.safeParse(raw['walSegmentBytes']);
-  const room: [path: string[], bytes: number][] = [
-    [['limits', 'storeBytesMax'], limits.data.storeBytesMax],
-    [['limits', 'pendingWriteBytesMax'], limits.data.pendingWriteBytesMax],
-  ];
-  if (segment.success) room.push([['walSegmentBytes'], segment.data]);
-  for (const [path, bytes] of room) {
+  for (const name of ['storeBytesMax', 'pendingWriteBytesMax'] as const) {
+    const bytes = limits.data[name];
     if (bytes >= leastRoom) continue;
     problems.push({
-      path,
+      path: ['limits', name],
       message: `must be at least ${ITEMS_MIN} times limits.itemBytesMax (${leastRoom}), not ${bytes}`,
     });
   }

@@ -22,13 +22,14 @@ const HOST_BYTES_MAX = 253;
 interface Bounds {
   readonly min: number;
   readonly max: number;
+  readonly stepBytes?: number;
   /** Why the bounds are where they are, for the reader of the error. */
   readonly because?: string;
 }
 
-function whole(what: string, { min, max, because }: Bounds) {
+function whole(what: string, { min, max, stepBytes = 1, because }: Bounds) {
   const error = `must be ${what} from ${min} to ${max}${because ? ` (${because})` : ''}`;
-  return z.int({ error }).min(min, { error }).max(max, { error });
+  return z.int({ error }).min(min, { error }).max(max, { error }).multipleOf(stepBytes, { error });
 }
 
 function text(rule: string, accepts: (value: string) => boolean) {
@@ -63,7 +64,7 @@ const limitsSchema = z.strictObject(
     /** The largest value of one item, as memcached's -I. */
     itemBytesMax: whole('a whole number of bytes', {
       min: KIB,
-      max: 16 * MIB,
+      max: 8 * MIB,
       because: 'an item travels in one log entry, which must not hold up heartbeats for long',
     }).default(MIB),
     /** Keys, values and overhead of all items. At the limit writes are refused: nothing is evicted. */
@@ -118,10 +119,11 @@ export const configSchema = z.strictObject(
       because: 'shorter than an election would fail requests for nothing',
     }).default(10_000),
     /** Size of one file of the write-ahead log. */
-    walSegmentBytes: whole('a whole number of bytes', {
-      min: 64 * KIB,
+    walSegmentBytes: whole('a whole number of bytes, in steps of 4096,', {
+      min: 32 * MIB,
       max: GIB,
-      because: 'a segment is zero-filled ahead of its use',
+      stepBytes: 4 * KIB,
+      because: 'a segment holds at least one of the largest entries, in whole sectors',
     }).default(64 * MIB),
     logLevel: z.enum(LOG_LEVELS, { error: `must be one of ${LOG_LEVELS.join(', ')}` }).default('info'),
     limits: limitsSchema.prefault({}),

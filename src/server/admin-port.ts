@@ -145,7 +145,10 @@ function send(request: IncomingMessage, response: ServerResponse, { status, body
 }
 
 function refuse(socket: Duplex): void {
-  if (!socket.writable) return void socket.destroy();
+  if (!socket.writable) {
+    socket.destroy();
+    return;
+  }
   socket.end('HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n', () => socket.destroy());
 }
 

@@ -210,9 +210,14 @@ describe('what is wrong is listed with its place', () => {
       /^electionTimeoutMs: must be at least 3 times heartbeatIntervalMs \(150\), not 149/,
     ],
     [
-      'an item too large for a segment',
-      { ...valid, walSegmentBytes: 1024 * 1024 },
-      /^walSegmentBytes: must be at least 2 times limits\.itemBytesMax/,
+      'a short segment',
+      { ...valid, walSegmentBytes: 1024 },
+      /^walSegmentBytes: must be a whole number of bytes, in steps of 4096, from 33554432 /,
+    ],
+    [
+      'a segment of broken sectors',
+      { ...valid, walSegmentBytes: 64_000_001 },
+      /^walSegmentBytes: must be .*steps of 4096,.*, not 64000001$/,
     ],
     [
       'an item too large for the store',
