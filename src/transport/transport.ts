@@ -43,7 +43,7 @@ export interface TcpTransportOptions {
   readonly limits?: Partial<TransportLimits>;
 }
 
-export interface TransportStats {
+interface TransportStats {
   readonly peers: readonly PeerStats[];
   /** Accepted connections that have not shown who they are yet. */
   readonly pendingHandshakes: number;

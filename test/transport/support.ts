@@ -88,7 +88,7 @@ export function createManualClock() {
   };
 }
 
-export interface LogRecord {
+interface LogRecord {
   readonly level: string;
   readonly message: string;
   readonly fields: Record<string, unknown>;
@@ -177,7 +177,7 @@ export interface RawPeer {
 }
 
 /** A peer made by hand, to say what a well-behaved one never would. It answers nothing by itself. */
-export function rawPeer(socket: Socket): RawPeer {
+function rawPeer(socket: Socket): RawPeer {
   const signal = createSignal();
   const received: { type: FrameType; payload: Buffer }[] = [];
   const decoder = createFrameDecoder(FRAME_BYTES_MAX, (type, payload) => received.push({ type, payload }));
