@@ -4,7 +4,6 @@ import {
   type Core,
   type CoreOptions,
   emptyEffects,
-  hardStateIsPending,
   isQuorum,
   type Leadership,
   resetElectionTimer,
@@ -186,6 +185,8 @@ function tickLeader(core: Core, leading: Leadership): void {
   tickStalledDisk(core, leading);
   leading.heartbeatElapsed++;
   if (leading.heartbeatElapsed < core.options.heartbeatIntervalTicks) return;
+  // Rounds begun by reads do not put this off: however many there are, what was lost must be found.
+  leading.heartbeatElapsed = 0;
   broadcastHeartbeat(core);
   recheckLaggards(core, leading);
   continueTransfer(core);
@@ -313,9 +314,4 @@ function handleFromLeader(core: Core, message: Extract<Message, { kind: 'append'
       handleCommit(core, message);
       return;
   }
-}
-
-/** Whether everything that this node has said it would remember is on its disk: for status and for stopping. */
-export function isSettled(core: Core): boolean {
-  return !hardStateIsPending(core) && core.log.persistedIndex === core.log.lastIndex;
 }

@@ -65,7 +65,7 @@ export interface NodeReplicaOptions {
 }
 
 /** The core's unit of time: fine enough for an election within tens of milliseconds, coarse enough to cost nothing. */
-export const TICK_MS = 10;
+const TICK_MS = 10;
 /** A process that was paused catches up on this many ticks at most: being away is no proof that the leader is. */
 const TICKS_AT_ONCE_MAX = 3;
 /** Appends of more than this are cut, so that a heartbeat behind one never waits long. */
