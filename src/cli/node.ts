@@ -58,6 +58,11 @@ async function supervise(
   process.on('uncaughtException', die);
   process.on('unhandledRejection', die);
 
+  const leave = async (node: RunningNode) => {
+    await node.stop();
+    logger.info({}, 'stopped');
+    process.exit(EXIT_OK);
+  };
   let running: RunningNode | undefined;
   let stopReason = '';
   const stop = async (reason: string) => {
@@ -74,10 +79,7 @@ async function supervise(
       process.exit(EXIT_FAILURE);
     }, STOP_MS_MAX).unref();
     // A signal during the start is honoured when the start is over.
-    if (running === undefined) return;
-    await running.stop();
-    logger.info({}, 'stopped');
-    process.exit(EXIT_OK);
+    if (running !== undefined) await leave(running);
   };
   process.on('SIGTERM', () => void stop('SIGTERM'));
   // A terminal sends Ctrl-C to the whole group: under a spawner it is the spawner's to answer.
@@ -94,11 +96,9 @@ async function supervise(
   try {
     running = await runNode(config, id, { logger, onEvent });
   } catch (error) {
-    die(error);
+    return die(error);
   }
-  if (stopReason === '') return;
-  await running?.stop();
-  process.exit(EXIT_OK);
+  if (stopReason !== '') await leave(running);
 }
 
 async function createNodeLogger(config: Config, id: number): Promise<Logger> {
@@ -153,7 +153,8 @@ function connectToSpawner(): Spawner | undefined {
   if (process.send === undefined) return undefined;
   return {
     tell(message) {
-      if (process.connected) process.send?.(message);
+      // Told to a spawner that is going: `onceGone` answers that, so a failure here is nothing more.
+      if (process.connected) process.send?.(message, undefined, undefined, () => {});
     },
     onceGone(callback) {
       process.once('disconnect', callback);

@@ -23,7 +23,7 @@ export async function statusCommand(options: StatusOptions): Promise<number> {
 }
 
 /** The node that a majority of all nodes names as leader of one term; 0 where there is none. */
-export function agreedLeader(reports: readonly NodeReport[]): number {
+function agreedLeader(reports: readonly NodeReport[]): number {
   const majority = Math.floor(reports.length / 2) + 1;
   const supporters = new Map<string, number>();
   for (const { answer } of reports) {

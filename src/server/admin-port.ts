@@ -26,7 +26,7 @@ const KEEP_ALIVE_MS = 5_000;
 /** Probes, scrapers and a curious operator; not a service port. */
 const CONNECTIONS_MAX = 64;
 
-export interface NodeIdentity {
+interface NodeIdentity {
   readonly version: string;
   readonly cluster: string;
   readonly nodeId: number;

@@ -1,3 +1,4 @@
+import { readSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { RaftkvError } from '../../src/base/errors.ts';
 import { nodeCommand } from '../../src/cli/node.ts';
@@ -17,6 +18,13 @@ const pretend: RunNode = async (_config, nodeId, { onEvent }) => {
   onEvent({ kind: 'leaderChanged', leader: nodeId, term: 4 });
   onEvent({ kind: 'serving' });
   if (behaviour === 'breaks') setImmediate(() => onEvent({ kind: 'fatal', error: damaged() }));
+  if (behaviour === 'is busy') {
+    setImmediate(() => {
+      // Hears nothing until the test writes a byte.
+      readSync(0, Buffer.alloc(1));
+      onEvent({ kind: 'leaderChanged', leader: 0, term: 5 });
+    });
+  }
   if (behaviour === 'throws') {
     setImmediate(() => {
       throw new Error('a bug');

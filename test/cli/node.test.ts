@@ -1,9 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createQueue, fakeConfig, type Queue } from './fake-cluster.ts';
 
@@ -39,9 +41,9 @@ interface Run {
 }
 
 function run(behaviour: string, { spawner = false, id = 2 } = {}): Run {
-  const script = resolve(import.meta.dirname, 'node-process.ts');
+  const script = fileURLToPath(new URL('./node-process.ts', import.meta.url));
   const child = spawn(process.execPath, ['--import', 'tsx', script, config, String(id), behaviour], {
-    stdio: ['ignore', 'pipe', 'pipe', ...(spawner ? (['ipc'] as const) : [])],
+    stdio: ['pipe', 'pipe', 'pipe', ...(spawner ? (['ipc'] as const) : [])],
   });
   processes.push(child);
   const log = createQueue<LogLine>();
@@ -134,6 +136,26 @@ describe.concurrent('raftkv node under a spawner', () => {
     await node.until('serving');
     node.child.disconnect();
     await node.until('stopped');
+    expect((await node.ended).code).toBe(0);
+  });
+
+  it('stops gracefully when the spawner goes while it is being told something', async () => {
+    const node = run('is busy', { spawner: true });
+    await node.until('serving');
+    const disconnected = once(node.child, 'disconnect');
+    node.child.disconnect();
+    await disconnected;
+    node.child.stdin?.write('x');
+    await node.until('no leader is known');
+    await node.until('stopped');
+    expect((await node.ended).code).toBe(0);
+  });
+
+  it('stops gracefully when the spawner is gone and nobody reads the log any more', async () => {
+    const node = run('behaves', { spawner: true });
+    expect(await node.messages.next()).toEqual({ kind: 'listening' });
+    node.child.stdout?.destroy();
+    node.child.disconnect();
     expect((await node.ended).code).toBe(0);
   });
 

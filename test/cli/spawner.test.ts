@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Logger } from '../../src/base/logger.ts';
 import type { ClusterView } from '../../src/cli/cluster-view.ts';
@@ -197,7 +197,7 @@ describe('the moment when the cluster serves', () => {
 
 describe('a spawner that is killed', () => {
   it('leaves no node behind', async () => {
-    const script = resolve(import.meta.dirname, 'spawner-process.ts');
+    const script = fileURLToPath(new URL('./spawner-process.ts', import.meta.url));
     const args = ['--import', 'tsx', script, String(cluster.port)];
     const process_ = spawn(process.execPath, args, { stdio: 'ignore' });
     const nodes = [await started(), await started(), await started()];
