@@ -1,0 +1,47 @@
+import { afterEach } from 'vitest';
+import { silentLogger } from '../../src/base/logger.ts';
+import { systemClock } from '../../src/base/system-clock.ts';
+import type { ClientLimits } from '../../src/server/client-limits.ts';
+import { type ClientPort, openClientPort } from '../../src/server/client-port.ts';
+import { FakeReplica } from './fake-replica.ts';
+import { connectText, type TextClient } from './text-client.ts';
+
+export interface ServedStore {
+  readonly port: number;
+  readonly server: ClientPort;
+  readonly replica: FakeReplica;
+}
+
+const clients: TextClient[] = [];
+const servers: ClientPort[] = [];
+
+/** A client port on a free port in front of a store of its own; gone after the test. */
+export async function serveStore(
+  limits: Partial<ClientLimits> = {},
+  replica = new FakeReplica(),
+): Promise<ServedStore> {
+  const server = await openClientPort({
+    host: '127.0.0.1',
+    port: 0,
+    clock: systemClock,
+    logger: silentLogger,
+    replica,
+    version: '9.8.7',
+    storeBytesMax: 1024 ** 3,
+    limits: { lingerMsMax: 100, drainMsMax: 1000, ...limits },
+  });
+  servers.push(server);
+  return { port: server.port, server, replica };
+}
+
+/** A client that is gone after the test. */
+export async function newClient(port: number): Promise<TextClient> {
+  const client = await connectText(port);
+  clients.push(client);
+  return client;
+}
+
+afterEach(async () => {
+  for (const client of clients.splice(0)) client.destroy();
+  await Promise.all(servers.splice(0).map((server) => server.stop()));
+});
