@@ -15,10 +15,11 @@ export class SegmentReader {
   window: Buffer;
 
   /** @param window that of another reader, to be used again. */
-  constructor(file: DiskFile, end: number, window: Buffer = Buffer.allocUnsafe(WINDOW_BYTES)) {
+  constructor(file: DiskFile, end: number, window: Buffer = Buffer.alloc(0)) {
     this.#file = file;
     this.#end = end;
-    this.window = window;
+    const bytes = Math.min(WINDOW_BYTES, end);
+    this.window = window.length >= bytes ? window : Buffer.allocUnsafeSlow(bytes);
   }
 
   /** Where `position` of the file is in `window`, once `has` says that it is there. */
@@ -32,7 +33,7 @@ export class SegmentReader {
 
   /** Makes the window hold `length` bytes from `position`, and what follows them. The file must be that long. */
   async load(position: number, length: number): Promise<void> {
-    if (length > this.window.length) this.window = Buffer.allocUnsafe(length);
+    if (length > this.window.length) this.window = Buffer.allocUnsafeSlow(length);
     const wanted = Math.min(this.window.length, this.#end - position);
     this.#length = 0;
     const bytes = await this.#file.read(this.window, 0, wanted, position);

@@ -90,3 +90,8 @@ export async function errorOf(work: Promise<unknown>): Promise<RaftkvError> {
 export function settle(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
+
+/** Entries as strings: a failed comparison is readable, and a passed one quick. */
+export function texts(entries: readonly Buffer[]): string[] {
+  return entries.map((bytes) => bytes.toString('latin1'));
+}

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type DiskOperation, MemoryDisk } from '../support/memory-disk.ts';
 import { seededRandom } from '../support/random.ts';
-import { append, errorOf, open, settle, someEntries } from './wal-harness.ts';
+import { append, errorOf, open, settle, someEntries, texts } from './wal-harness.ts';
 
 /** A disk whose log writes wait until the test lets them go. */
 function heldDisk() {
@@ -29,14 +29,14 @@ describe('the log', () => {
     await first.wal.close();
 
     const second = await open(disk, { mustExist: true });
-    expect(second.entries).toEqual(entries);
+    expect(texts(second.entries)).toEqual(texts(entries));
     expect(second.wal).toMatchObject({ firstIndex: 1, lastIndex: 20 });
     expect(second.report.tornBytes).toBe(0);
     await append(second.wal, someEntries(5, 2));
     await second.wal.close();
 
     const third = await open(disk);
-    expect(third.entries).toEqual([...entries, ...someEntries(5, 2)]);
+    expect(texts(third.entries)).toEqual(texts([...entries, ...someEntries(5, 2)]));
     await third.wal.close();
   });
 
@@ -88,7 +88,7 @@ describe('the log', () => {
     gate.holding = false;
     await wal.close();
     const again = await open(disk, { limits: { walSegmentBytes: 64 * 1024, walEntryBytesMax: 32 * 1024 } });
-    expect(again.entries).toEqual(entries);
+    expect(texts(again.entries)).toEqual(texts(entries));
     await again.wal.close();
   });
 
@@ -114,12 +114,27 @@ describe('the log', () => {
     await append(wal, old);
     await append(wal, fresh, { firstIndex: 4 });
     expect(wal.lastIndex).toBe(5);
-    expect(await wal.read(1, 5, 1e6)).toEqual([...old.slice(0, 3), ...fresh]);
+    expect(texts(await wal.read(1, 5, 1e6))).toEqual(texts([...old.slice(0, 3), ...fresh]));
     expect((await errorOf(wal.read(1, 6, 1e6))).code).toBe('INVARIANT_BROKEN');
     await wal.close();
     const again = await open(disk);
-    expect(again.entries).toEqual([...old.slice(0, 3), ...fresh]);
+    expect(texts(again.entries)).toEqual(texts([...old.slice(0, 3), ...fresh]));
     await again.wal.close();
+  });
+
+  it('hands out nothing of what replaces an entry before that is durable', async () => {
+    const { disk, gate, release } = heldDisk();
+    const { wal } = await open(disk);
+    await append(wal, someEntries(3));
+    gate.holding = true;
+    wal.append({ hardState: null, firstIndex: 2, entries: [Buffer.from('new')], done() {} });
+    expect((await errorOf(wal.read(2, 2, 100))).code).toBe('INVARIANT_BROKEN');
+    expect(texts(await wal.read(1, 1, 1e6))).toEqual(texts(someEntries(1)));
+    release();
+    await settle();
+    expect(texts(await wal.read(2, 2, 100))).toEqual(texts([Buffer.from('new')]));
+    gate.holding = false;
+    await wal.close();
   });
 
   it('keeps the newest hard state, and repeats it in every segment', async () => {
@@ -147,11 +162,11 @@ describe('the log', () => {
     const segments = disk.paths().filter((path) => path.endsWith('.wal'));
     expect(segments.length).toBeGreaterThan(8);
     expect(wal.byteLength).toBe(segments.reduce((sum, path) => sum + disk.contentOf(path).length, 0));
-    expect(await wal.read(1, 300, 1e9)).toEqual(entries);
+    expect(texts(await wal.read(1, 300, 1e9))).toEqual(texts(entries));
     await wal.close();
     const again = await open(disk);
-    expect(again.entries).toEqual(entries);
-    expect(await again.wal.read(7, 250, 1e9)).toEqual(entries.slice(6, 250));
+    expect(texts(again.entries)).toEqual(texts(entries));
+    expect(texts(await again.wal.read(7, 250, 1e9))).toEqual(texts(entries.slice(6, 250)));
     await again.wal.close();
   });
 
@@ -161,7 +176,7 @@ describe('the log', () => {
       wal,
       Array.from({ length: 10 }, (_, n) => Buffer.alloc(100, n)),
     );
-    expect(await wal.read(3, 10, 1)).toEqual([Buffer.alloc(100, 2)]);
+    expect(texts(await wal.read(3, 10, 1))).toEqual(texts([Buffer.alloc(100, 2)]));
     expect(await wal.read(3, 10, 399)).toHaveLength(3);
     expect(await wal.read(3, 10, 400)).toHaveLength(4);
     expect(await wal.read(3, 4, 1e6)).toHaveLength(2);
@@ -213,7 +228,7 @@ describe('the log', () => {
     for (const entry of entries) await append(wal, [entry]);
     await wal.close();
     const again = await open(disk);
-    expect(again.entries).toEqual(entries);
+    expect(texts(again.entries)).toEqual(texts(entries));
     await again.wal.close();
   });
 });
@@ -266,10 +281,10 @@ describe('a failed disk', () => {
 
     // The cache still shows the entry. Whatever a start reports must survive the power loss that follows.
     const second = await open(disk);
-    expect(second.entries).toEqual([Buffer.from('kept'), Buffer.from('failed')]);
+    expect(texts(second.entries)).toEqual(texts([Buffer.from('kept'), Buffer.from('failed')]));
     disk.crash(() => 0.99);
     const third = await open(disk);
-    expect(third.entries).toEqual(second.entries);
+    expect(texts(third.entries)).toEqual(texts(second.entries));
     await third.wal.close();
   });
 });
