@@ -50,26 +50,32 @@ export interface ClientPort {
 export async function openClientPort(options: ClientPortOptions): Promise<ClientPort> {
   const limits: ClientLimits = { ...DEFAULT_CLIENT_LIMITS, ...options.limits };
   const server = createServer({ allowHalfOpen: true });
-  const connections = new Set<Connection>();
+  const clients = new Clients();
   await listen(server, options, limits);
   const address = server.address();
   const port = typeof address === 'object' && address !== null ? address.port : options.port;
-  const host = createHost({ ...options, port }, limits, connections);
+  const host = createHost({ ...options, port }, limits, clients);
   server.on('error', (err) => options.logger.error({ err }, 'the client port failed to accept a connection'));
-  server.on('connection', (socket) => accept(socket, host, connections));
+  server.on('connection', (socket) => accept(socket, host, clients.connections));
   return {
     port,
     get connections() {
-      return connections.size;
+      return clients.connections.size;
     },
-    stop: () => stop(server, connections, host),
+    stop: () => stop(server, clients, host),
   };
 }
 
-function createHost(options: ClientPortOptions, limits: ClientLimits, connections: Set<Connection>): ConnectionHost {
+function createHost(options: ClientPortOptions, limits: ClientLimits, clients: Clients): ConnectionHost {
   const { clock, replica } = options;
   const counters = newCounters();
-  const sources: StatsSources = { ...options, startedAtMs: clock.monotonicMs(), limits, counters, connections };
+  const sources: StatsSources = {
+    ...options,
+    startedAtMs: clock.monotonicMs(),
+    limits,
+    counters,
+    connections: clients.connections,
+  };
   const serving = servingOrder();
   let waitingForReplica: Connection[] = [];
   const replicaAccepts = () => {
@@ -98,8 +104,29 @@ function createHost(options: ClientPortOptions, limits: ClientLimits, connection
       if (waitingForReplica.length === 1) replica.onceAccepting(replicaAccepts);
     },
     writeStats: (output, subject) => writeStatsReply(output, subject, sources),
-    closed: (connection) => connections.delete(connection),
+    closed: (connection) => clients.closed(connection),
   };
+}
+
+/** Who is connected. */
+class Clients {
+  readonly connections = new Set<Connection>();
+  #goneCallbacks: (() => void)[] = [];
+
+  closed(connection: Connection): void {
+    this.connections.delete(connection);
+    this.#callBackWhenGone();
+  }
+
+  onceGone(callback: () => void): void {
+    this.#goneCallbacks.push(callback);
+    this.#callBackWhenGone();
+  }
+
+  #callBackWhenGone(): void {
+    if (this.connections.size > 0) return;
+    for (const callback of this.#goneCallbacks.splice(0)) callback();
+  }
 }
 
 /**
@@ -162,16 +189,14 @@ function listen(server: Server, options: ClientPortOptions, limits: ClientLimits
   });
 }
 
-function stop(server: Server, connections: ReadonlySet<Connection>, host: ConnectionHost): Promise<void> {
-  return new Promise((resolve) => {
-    const cancelDrain = host.clock.after(host.limits.drainMsMax, () => {
-      for (const connection of connections) connection.destroy();
-    });
-    // Called when the last connection is closed too.
-    server.close(() => {
-      cancelDrain();
-      resolve();
-    });
-    for (const connection of connections) connection.finish();
+function stop(server: Server, clients: Clients, host: ConnectionHost): Promise<void> {
+  const cancelDrain = host.clock.after(host.limits.drainMsMax, () => {
+    for (const connection of clients.connections) connection.destroy();
   });
+  for (const connection of clients.connections) connection.finish();
+  const closed = new Promise<void>((resolve) => {
+    server.close(() => resolve());
+  });
+  const gone = new Promise<void>((resolve) => clients.onceGone(resolve));
+  return Promise.all([closed, gone]).then(cancelDrain);
 }

@@ -13,7 +13,7 @@ export interface ServedStore {
 }
 
 const clients: TextClient[] = [];
-const servers: ClientPort[] = [];
+const served: ServedStore[] = [];
 
 /** A client port on a free port in front of a store of its own; gone after the test. */
 export async function serveStore(
@@ -30,8 +30,9 @@ export async function serveStore(
     storeBytesMax: 1024 ** 3,
     limits: { lingerMsMax: 100, drainMsMax: 1000, ...limits },
   });
-  servers.push(server);
-  return { port: server.port, server, replica };
+  const store = { port: server.port, server, replica };
+  served.push(store);
+  return store;
 }
 
 /** A client that is gone after the test. */
@@ -43,5 +44,10 @@ export async function newClient(port: number): Promise<TextClient> {
 
 afterEach(async () => {
   for (const client of clients.splice(0)) client.destroy();
-  await Promise.all(servers.splice(0).map((server) => server.stop()));
+  await Promise.all(
+    served.splice(0).map(({ server, replica }) => {
+      replica.release();
+      return server.stop();
+    }),
+  );
 });
