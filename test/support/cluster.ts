@@ -1,0 +1,222 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach } from 'vitest';
+import type { ReplicaStatus } from '../../src/replica/types.ts';
+import type { StatusBody } from '../../src/server/admin-port.ts';
+import { connect, type MemcachedClient } from './memcached-client.ts';
+import { type NodeProcess, startNodeProcess } from './node-process.ts';
+import { reservePorts } from './ports.ts';
+
+/**
+ * A cluster of real processes on this machine, in a folder of its own. Tests kill, pause and restart its nodes; `stop`
+ * leaves no process, port or folder behind, and so does the end of the test process, however it ends.
+ *
+ * ```
+ *  test ──┬─ node 1 (process) ── <folder>/data/node-1
+ *         ├─ node 2 (process) ── <folder>/data/node-2
+ *         └─ node 3 (process) ── <folder>/data/node-3
+ * ```
+ */
+export interface ClusterOptions {
+  readonly nodes?: number;
+  /** Merged into cluster.json. */
+  readonly settings?: Readonly<Record<string, unknown>>;
+}
+
+export interface NodeAddress {
+  readonly id: number;
+  readonly host: string;
+  readonly clientPort: number;
+  readonly peerPort: number;
+  readonly adminPort: number;
+}
+
+export interface Cluster {
+  readonly folder: string;
+  readonly nodes: readonly NodeAddress[];
+  node(id: number): NodeAddress;
+  pid(id: number): number;
+  isRunning(id: number): boolean;
+  running(): number[];
+  /** Starts the node's process; resolves when its ports are open. */
+  start(id: number): Promise<void>;
+  /** Resolves when the node has said that it serves, since its last start. */
+  serving(id: number): Promise<void>;
+  /** Resolves when the process is gone, with its exit code or the signal that ended it. */
+  kill(id: number, signal?: NodeJS.Signals): Promise<number | string>;
+  pause(id: number): void;
+  resume(id: number): void;
+  /** What the node's admin port says; null where it does not answer in time. */
+  status(id: number): Promise<ReplicaStatus | null>;
+  /** The node that leads in the newest term, once a running node says that it does. `other` is not accepted. */
+  leader(other?: number): Promise<number>;
+  followers(): Promise<number[]>;
+  /** Resolves when all running nodes have applied as much as the most advanced one had committed at the call. */
+  caughtUp(): Promise<void>;
+  connect(id: number): Promise<MemcachedClient>;
+  log(): string;
+  stop(): Promise<void>;
+}
+
+const HOST = '127.0.0.1';
+const PORTS_PER_NODE = 3;
+const STATUS_MS_MAX = 1_000;
+const ASK_AGAIN_MS = 10;
+const LEADER_MS_MAX = 15_000;
+/** How much of the log a failed test shows. */
+const LOG_LINES_SHOWN = 150;
+
+const folders = new Set<string>();
+process.on('exit', () => {
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+
+/** Starts a cluster and waits until every node serves. */
+export async function startCluster(options: ClusterOptions = {}): Promise<Cluster> {
+  const cluster = await createCluster(options);
+  try {
+    await Promise.all(cluster.nodes.map(({ id }) => cluster.start(id)));
+    await Promise.all(cluster.nodes.map(({ id }) => cluster.serving(id)));
+    return cluster;
+  } catch (error) {
+    const log = cluster.log();
+    await cluster.stop();
+    throw new Error(`the cluster did not start\n${log}`, { cause: error });
+  }
+}
+
+async function createCluster({ nodes: count = 3, settings = {} }: ClusterOptions): Promise<Cluster> {
+  const block = await reservePorts(count * PORTS_PER_NODE);
+  const folder = mkdtempSync(join(tmpdir(), 'raftkv-test-'));
+  folders.add(folder);
+  const nodes = Array.from({ length: count }, (_, i): NodeAddress => {
+    const [clientPort = 0, peerPort = 0, adminPort = 0] = block.ports.slice(i * PORTS_PER_NODE);
+    return { id: i + 1, host: HOST, clientPort, peerPort, adminPort };
+  });
+  const file = join(folder, 'cluster.json');
+  writeFileSync(file, JSON.stringify({ cluster: 'test', dataDir: './data', nodes, ...settings }));
+  const processes = new Map<number, NodeProcess>();
+  const paused = new Set<number>();
+  const clients = new Set<MemcachedClient>();
+  const lines: string[] = [];
+
+  const node = (id: number): NodeAddress => {
+    const found = nodes[id - 1];
+    if (found === undefined) throw new Error(`no node ${id}`);
+    return found;
+  };
+  const processOf = (id: number): NodeProcess => {
+    const found = processes.get(id);
+    if (found === undefined) throw new Error(`node ${id} was never started`);
+    return found;
+  };
+  const isRunning = (id: number) => processes.get(id)?.isRunning() === true;
+  const running = () => nodes.map(({ id }) => id).filter(isRunning);
+  const status = (id: number) => askStatus(node(id));
+  const statuses = async () => {
+    const asked = await Promise.all(
+      running()
+        .filter((id) => !paused.has(id))
+        .map(status),
+    );
+    return asked.filter((answer) => answer !== null);
+  };
+  const leader = async (other?: number) => {
+    const found = await until(`a leader${other === undefined ? '' : ` other than ${other}`}`, async () => {
+      const leaders = (await statuses()).filter(({ role }) => role === 'leader').sort((a, b) => b.term - a.term);
+      return leaders[0]?.nodeId === other ? undefined : leaders[0]?.nodeId;
+    });
+    return found;
+  };
+
+  return {
+    folder,
+    nodes,
+    node,
+    running,
+    isRunning,
+    status,
+    leader,
+    pid: (id) => processOf(id).pid,
+    async start(id) {
+      if (isRunning(id)) throw new Error(`node ${id} runs already`);
+      const started = startNodeProcess(id, ['--config', file], (line) => lines.push(line));
+      processes.set(id, started);
+      await started.event('listening');
+    },
+    serving: (id) => processOf(id).event('serving'),
+    async kill(id, signal = 'SIGKILL') {
+      lines.push(`test harness: ${signal} for node ${id}`);
+      processOf(id).signal(signal);
+      paused.delete(id);
+      return processOf(id).exited();
+    },
+    pause(id) {
+      lines.push(`test harness: SIGSTOP for node ${id}`);
+      paused.add(id);
+      processOf(id).signal('SIGSTOP');
+    },
+    resume(id) {
+      lines.push(`test harness: SIGCONT for node ${id}`);
+      paused.delete(id);
+      processOf(id).signal('SIGCONT');
+    },
+    async followers() {
+      const leading = await leader();
+      return running().filter((id) => id !== leading);
+    },
+    async caughtUp() {
+      const target = Math.max(...(await statuses()).map(({ commitIndex }) => commitIndex));
+      await until(`all nodes to apply ${target}`, async () => {
+        const all = await statuses();
+        return (
+          (all.length === running().length && all.every(({ appliedIndex }) => appliedIndex >= target)) || undefined
+        );
+      });
+    },
+    async connect(id) {
+      const client = await connect(node(id).clientPort);
+      clients.add(client);
+      return client;
+    },
+    log: () => lines.slice(-LOG_LINES_SHOWN).join('\n'),
+    async stop() {
+      for (const client of clients) client.destroy();
+      const alive = [...processes.values()].filter((one) => one.isRunning());
+      for (const one of alive) one.signal('SIGKILL');
+      await Promise.all(alive.map((one) => one.exited()));
+      rmSync(folder, { recursive: true, force: true });
+      folders.delete(folder);
+      block.release();
+    },
+  };
+}
+
+/** Prints the end of the cluster's log when a test of the file fails. */
+export function showLogOfFailure(cluster: () => Cluster | undefined): void {
+  afterEach(({ task }) => {
+    if (task.result?.state === 'fail') console.log(`log of the cluster in "${task.name}":\n${cluster()?.log() ?? ''}`);
+  });
+}
+
+/** For what a cluster comes to without telling: asks again until there is an answer. */
+export async function until<T>(what: string, ask: () => Promise<T | undefined>, limitMs = LEADER_MS_MAX): Promise<T> {
+  const deadlineMs = performance.now() + limitMs;
+  for (;;) {
+    const answer = await ask();
+    if (answer !== undefined) return answer;
+    if (performance.now() > deadlineMs) throw new Error(`waited ${limitMs} ms for ${what} in vain`);
+    await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
+  }
+}
+
+async function askStatus({ host, adminPort }: NodeAddress): Promise<ReplicaStatus | null> {
+  try {
+    const signal = AbortSignal.timeout(STATUS_MS_MAX);
+    const response = await fetch(`http://${host}:${adminPort}/status`, { signal });
+    return ((await response.json()) as StatusBody).replica;
+  } catch {
+    return null;
+  }
+}
