@@ -58,7 +58,7 @@ describe('the client port', () => {
   it('has room for silent connections beside one that is busy', async () => {
     const { port, server } = await serveStore();
     await Promise.all(Array.from({ length: 500 }, () => newClient(port)));
-    expect(server.connections).toBe(500);
+    while (server.connections < 500) await turn();
     expect(await converse(port, 'set a 0 0 1\r\nx\r\nget a\r\n')).toBe('STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n');
   });
 });
