@@ -29,11 +29,11 @@ export class SegmentFiller {
   readonly #onFailure: (error: unknown) => void;
 
   active: Segment;
-  /** The segments after the active one; none holds a batch. */
+  /** The segments after the active one; none holds a batch, and none is there while the active one is not full. */
   readonly spares: Segment[];
   #running: Promise<void> | null = null;
-  /** The closing of the segment that was active before. */
-  #closing: Promise<void> | null = null;
+  /** Ends when the segments that were active before are closed. */
+  #closing: Promise<void> = Promise.resolve();
   #stopped = false;
 
   constructor(
@@ -70,9 +70,8 @@ export class SegmentFiller {
       throw new RaftkvError('INVARIANT_BROKEN', 'a segment was sealed before its successor was made');
     const previous = this.active;
     this.active = spare;
-    // A step may still be filling it.
-    const filled = this.#running ?? Promise.resolve();
-    this.#closing = this.#guard(filled.then(() => closeSegment(previous)));
+    // Nothing fills it any more: a spare is made only once the active segment is full.
+    this.#closing = this.#guard(this.#closing.then(() => closeSegment(previous)));
     return spare;
   }
 

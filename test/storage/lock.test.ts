@@ -97,6 +97,21 @@ describe('the lock of a data directory', () => {
     lockDataDir(directory, Math.random).release();
   });
 
+  it('is not held by one that was overtaken between looking and taking', () => {
+    lockDataDir(directory, Math.random);
+    const folder = join(directory, 'LOCK');
+    const alive = readFileSync(join(folder, '0000000001'), 'utf8');
+    writeFileSync(join(folder, '0000000001'), '');
+    // Called between the two: others take numbers 2 and 3 meanwhile, and clean up below 3.
+    const overtaken = () => {
+      writeFileSync(join(folder, '0000000003'), alive);
+      rmSync(join(folder, '0000000001'), { force: true });
+      return 0.5;
+    };
+    expect(codeOf(() => lockDataDir(directory, overtaken))).toMatchObject({ code: 'DATA_DIR_LOCKED' });
+    expect(readdirSync(folder)).toEqual(['0000000003']);
+  });
+
   it('is free again where power failed before its file had content', () => {
     const folder = join(directory, 'LOCK');
     mkdirSync(folder);

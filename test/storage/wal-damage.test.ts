@@ -102,6 +102,8 @@ describe('files that are not as they were left', () => {
       const single = disk.clone();
       single.wipe(pathOf(number));
       await expectDamage(single, `segment ${number}`);
+      const missing = number === 3 ? 'which is missing' : `${pathOf(number).slice(10)} is missing`;
+      expect((await errorOf(open(single, { limits: LIMITS }))).message).toContain(missing);
     }
   });
 
@@ -155,6 +157,20 @@ describe('files that are not as they were left', () => {
     }
     disk.plant(pathOf(2), disk.contentOf(pathOf(1)));
     await expectDamage(disk, 'segment 1 as segment 2');
+    expect((await errorOf(open(disk, { limits: LIMITS }))).message).toContain('is segment 1 under a wrong name');
+  });
+
+  it('a segment of a log with as many batches, of the same lengths, is noticed by its content', async () => {
+    const logOf = async (letter: string) => {
+      const disk = new MemoryDisk();
+      const { wal } = await open(disk, { limits: LIMITS });
+      for (let n = 0; n < 12; n++) await append(wal, [Buffer.alloc(900, letter)]);
+      await wal.close();
+      return disk;
+    };
+    const [disk, other] = [await logOf('a'), await logOf('b')];
+    disk.plant(pathOf(2), other.contentOf(pathOf(2)));
+    await expectDamage(disk, 'segment 2 of its twin');
   });
 
   it('a batch that landed in the wrong place is never read as one', async () => {

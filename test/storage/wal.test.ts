@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type DiskOperation, MemoryDisk } from '../support/memory-disk.ts';
 import { seededRandom } from '../support/random.ts';
-import { append, errorOf, open, settle, someEntries, texts } from './wal-harness.ts';
+import { append, errorOf, open, SMALL, settle, someEntries, texts } from './wal-harness.ts';
 
 /** A disk whose log writes wait until the test lets them go. */
 function heldDisk() {
@@ -221,13 +221,14 @@ describe('the log', () => {
     await wal.close();
   });
 
-  it('takes an entry larger than all the room that is kept ahead', async () => {
+  it('takes an entry larger than all the room that is kept ahead, also where it must wait for a new segment', async () => {
     const disk = new MemoryDisk();
-    const { wal } = await open(disk);
-    const entries = Array.from({ length: 12 }, (_, n) => Buffer.alloc(8 * 1024, n + 1));
+    const limits = { ...SMALL, walFirstFillBytes: 1024, walFillAheadBytes: 512, walFillStepBytes: 512 };
+    const { wal } = await open(disk, { limits });
+    const entries = Array.from({ length: 12 }, (_, n) => Buffer.alloc(n % 3 === 0 ? 100 : 8 * 1024, n + 1));
     for (const entry of entries) await append(wal, [entry]);
     await wal.close();
-    const again = await open(disk);
+    const again = await open(disk, { limits });
     expect(texts(again.entries)).toEqual(texts(entries));
     await again.wal.close();
   });
