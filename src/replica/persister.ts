@@ -40,7 +40,7 @@ export class Persister {
     }
     this.writesSinceHint++;
     const hint = this.writesSinceHint >= COMMIT_HINT_INTERVAL_WRITES;
-    const hardState = effects.hardState !== null || hint ? latest : null;
+    const hardState = effects.hardState !== null || hint ? behindEntries(latest, append) : null;
     if (hardState !== null) this.writesSinceHint = 0;
     this.write(hardState, append, effects.sendAfterPersist);
   }
@@ -77,6 +77,16 @@ export class Persister {
     const persisted = this.pending.shift();
     if (persisted !== undefined) this.onPersisted(persisted);
   }
+}
+
+/**
+ * A hard state comes before the entries of its write, where the file may still hold others of their indexes. Who reads
+ * it back must take for committed only what came before.
+ */
+function behindEntries(hardState: HardState, append: readonly Entry[]): HardState {
+  const first = append[0];
+  if (first === undefined || first.index > hardState.commitIndex) return hardState;
+  return { ...hardState, commitIndex: first.index - 1 };
 }
 
 /** u64 term, u64 vote, u64 commitIndex, little-endian. */

@@ -1,3 +1,4 @@
+import { RaftkvError } from '../base/errors.ts';
 import { StateMachine } from '../kv/state-machine.ts';
 import { ENTRY_HEADER_BYTES, readEntry } from '../raft/entry.ts';
 import { RaftLog } from '../raft/log.ts';
@@ -27,8 +28,17 @@ export class LogRecovery {
     this.log.evict();
   }
 
+  /** @throws RaftkvError WAL_DAMAGED where it speaks of committed entries that did not come before it. */
   onHardState(bytes: Buffer): void {
     this.hardState = decodeHardState(bytes);
+    const { commitIndex } = this.hardState;
+    if (commitIndex > this.log.lastIndex) {
+      throw new RaftkvError(
+        'WAL_DAMAGED',
+        `the log ends at entry ${this.log.lastIndex} where ${commitIndex} were already committed`,
+        'Restore the data directory of this node from a copy. Nothing of it was changed.',
+      );
+    }
     this.applyCommitted();
   }
 
@@ -39,8 +49,7 @@ export class LogRecovery {
 
   private applyCommitted(): void {
     const { log } = this;
-    // A hard state is written ahead of the entries that came with it, so it may know of commits that follow it.
-    log.commitIndex = Math.max(log.commitIndex, Math.min(this.hardState.commitIndex, log.lastIndex));
+    log.commitIndex = Math.max(log.commitIndex, this.hardState.commitIndex);
     while (log.appliedIndex < log.commitIndex) {
       const entry = log.cached(log.appliedIndex + 1);
       // What has already left memory is read back once the node runs.
