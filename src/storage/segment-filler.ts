@@ -17,8 +17,9 @@ export interface FillOptions {
   readonly firstFillBytes: number;
   /** How much of zeros is kept ahead of the write position. */
   readonly fillAheadBytes: number;
-  /** How much is filled between two syncs: a log write may wait behind one step, never behind more. */
+  /** How much is filled between two syncs, at least and at most: a log write may wait behind one step, never behind more. */
   readonly fillStepBytes: number;
+  readonly fillStepBytesMax: number;
 }
 
 export class SegmentFiller {
@@ -56,8 +57,9 @@ export class SegmentFiller {
    */
   check(position: number, wantedBytes: number): void {
     if (this.#running !== null || this.#stopped) return;
-    if (!this.#isShort(position, Math.max(wantedBytes, this.#options.fillAheadBytes))) return;
-    this.#running = this.#guard(this.#fill()).then(() => {
+    const shortBytes = this.#shortBytes(position, Math.max(wantedBytes, this.#options.fillAheadBytes));
+    if (shortBytes === 0) return;
+    this.#running = this.#guard(this.#fill(shortBytes)).then(() => {
       this.#running = null;
       if (!this.#stopped) this.#onRoom();
     });
@@ -89,12 +91,13 @@ export class SegmentFiller {
     });
   }
 
-  #isShort(position: number, aheadBytes: number): boolean {
+  /** How much is missing ahead of the log; 0 where nothing is, or nothing can be done about it. */
+  #shortBytes(position: number, aheadBytes: number): number {
     let ahead = this.active.filledTo - position;
     for (const spare of this.spares) ahead += spare.filledTo;
-    if (ahead >= aheadBytes) return false;
     // One spare is enough, however small segments are: with it full, the log is as far ahead as it can be.
-    return this.spares.length === 0 || this.#nextToExtend() !== null;
+    if (this.spares.length > 0 && this.#nextToExtend() === null) return 0;
+    return Math.max(0, aheadBytes - ahead);
   }
 
   #nextToExtend(): Segment | null {
@@ -102,12 +105,14 @@ export class SegmentFiller {
     return this.spares.find((spare) => spare.filledTo < spare.segmentBytes) ?? null;
   }
 
-  /** One step; `onRoom` then leads to the next check. */
-  async #fill(): Promise<void> {
-    const { disk, directory, segmentBytes, firstFillBytes, fillStepBytes, clusterId, random } = this.#options;
+  /** One step: a small one where little is missing, a large one where a burst is about to catch up. */
+  async #fill(shortBytes: number): Promise<void> {
+    const { disk, directory, segmentBytes, firstFillBytes, clusterId, random } = this.#options;
     const segment = this.#nextToExtend();
     if (segment !== null) {
-      return extendSegment(segment, Math.min(segment.segmentBytes, segment.filledTo + fillStepBytes));
+      const { fillStepBytes, fillStepBytesMax } = this.#options;
+      const steps = Math.ceil(Math.min(shortBytes, fillStepBytesMax) / fillStepBytes);
+      return extendSegment(segment, Math.min(segment.segmentBytes, segment.filledTo + steps * fillStepBytes));
     }
     const number = this.active.number + this.spares.length + 1;
     const fillBytes = firstFillBytes;

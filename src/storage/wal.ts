@@ -61,8 +61,10 @@ export interface WalLimits {
   readonly walFirstFillBytes: number;
   /** Zero-filled room kept ahead of the log: what a burst may write before it waits for the filler. */
   readonly walFillAheadBytes: number;
-  /** Zeros between two syncs. Larger is faster, and delays log writes that fall into it by more. */
+  /** Zeros between two syncs while little is missing. Smaller delays log writes less, and keeps up with less. */
   readonly walFillStepBytes: number;
+  /** The same while much is missing: what the log itself waits for in a burst. */
+  readonly walFillStepBytesMax: number;
 }
 
 const MiB = 1024 * 1024;
@@ -73,7 +75,8 @@ export const WAL_LIMITS: WalLimits = {
   walEntryBytesMax: 16 * MiB,
   walFirstFillBytes: 2 * MiB,
   walFillAheadBytes: 8 * MiB,
-  walFillStepBytes: MiB,
+  walFillStepBytes: 256 * 1024,
+  walFillStepBytesMax: 4 * MiB,
 };
 
 /** Positions and lengths are 32-bit on disk. */
@@ -103,6 +106,7 @@ export async function openWal(options: WalOptions): Promise<OpenedWal> {
     firstFillBytes: Math.min(limits.walFirstFillBytes, limits.walSegmentBytes),
     fillAheadBytes: limits.walFillAheadBytes,
     fillStepBytes: limits.walFillStepBytes,
+    fillStepBytesMax: limits.walFillStepBytesMax,
   };
   await disk.makeDirectory(directory);
   let log = await recoverLog(disk, directory, clusterId, locations, sink);
