@@ -33,9 +33,11 @@ export class Intake {
       this.expected.set(origin, { session, next: sequence + 1 });
       return 'take';
     }
-    if (sequence < known.next) return 'ignore';
-    if (sequence > known.next) return { kind: 'proposalRefused', term, session, expectedSequence: known.next };
-    known.next++;
+    // Copies in entries of an earlier term may have been applied since: what the origin counts as done is not waited for.
+    const next = Math.max(known.next, oldestSequence);
+    if (sequence < next) return 'ignore';
+    if (sequence > next) return { kind: 'proposalRefused', term, session, expectedSequence: next };
+    known.next = next + 1;
     return 'take';
   }
 }
