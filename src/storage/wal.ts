@@ -69,7 +69,7 @@ export interface WalLimits {
 
 const MiB = 1024 * 1024;
 
-export const WAL_LIMITS: WalLimits = {
+const WAL_LIMITS: WalLimits = {
   walSegmentBytes: 64 * MiB,
   walBatchBytesMax: 4 * MiB,
   walEntryBytesMax: 16 * MiB,
