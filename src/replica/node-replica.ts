@@ -1,5 +1,4 @@
 import type { Clock } from '../base/clock.ts';
-import { RaftkvError } from '../base/errors.ts';
 import { clockBatch, stampBatchTime } from '../kv/batch.ts';
 import type { StateMachine } from '../kv/state-machine.ts';
 import type { Item, Op } from '../kv/types.ts';
@@ -20,7 +19,7 @@ import type { Transport, TransportEvents } from '../transport/types.ts';
 import { Applier } from './applier.ts';
 import { Origin, type OriginLimits } from './origin.ts';
 import { type Persisted, Persister } from './persister.ts';
-import { Proposals } from './proposals.ts';
+import { checkProposal, Proposals } from './proposals.ts';
 import { ReadRounds } from './read-rounds.ts';
 import type { ReadOwner, Replica, ReplicaStatus, WriteOwner } from './types.ts';
 import { decodeMessage, encodeMessage } from './wire.ts';
@@ -76,7 +75,8 @@ const INFLIGHT_BYTES_MAX = 16 * 1024 * 1024;
 
 export class NodeReplica implements Replica, TransportEvents {
   private readonly options: NodeReplicaOptions;
-  private readonly raft: Raft;
+  /** For status, tests and the simulator to look at. Only this class steps it. */
+  readonly raft: Raft;
   private readonly log: RaftLog;
   private readonly stateMachine: StateMachine;
   private readonly origin: Origin;
@@ -228,8 +228,10 @@ export class NodeReplica implements Replica, TransportEvents {
 
   onFrame(peer: NodeId, frame: Buffer): void {
     if (this.state === 'stopped') return;
+    // Only these may throw to the transport: that a frame makes no sense is the peer's fault, all else is this node's.
     const message = decodeMessage(frame, peer, this.options.nodeId);
-    this.guardPeer(() => {
+    if (message.kind === 'proposal') checkProposal(peer, message);
+    this.guard(() => {
       switch (message.kind) {
         case 'proposal':
           this.proposals.receive(peer, message);
@@ -301,10 +303,11 @@ export class NodeReplica implements Replica, TransportEvents {
   private serveFetch({ peer, fromIndex, bytesMax }: Fetch): void {
     const last = this.log.firstCachedIndex - 1;
     this.options.wal.read(fromIndex, last, bytesMax).then(
-      (records) => {
-        const entries = records.map((record) => readEntry(record, 0));
-        this.guard(() => this.step({ kind: 'fetched', peer, entries }));
-      },
+      (records) =>
+        this.guard(() => {
+          const entries = records.map((record) => readEntry(record, 0));
+          this.step({ kind: 'fetched', peer, entries });
+        }),
       (error) => this.fail(error),
     );
   }
@@ -392,16 +395,6 @@ export class NodeReplica implements Replica, TransportEvents {
     const retryMs = this.options.timing.electionTimeoutMs;
     if (this.rounds.isOverdue(nowMs - retryMs)) this.step({ kind: 'read', id: this.rounds.beginAgain(nowMs) });
     this.proposals.sendAgainIfStuck(nowMs, retryMs);
-  }
-
-  /** For frames: what is wrong with the message is the transport's to deal with; anything else ends this node. */
-  private guardPeer(action: () => void): void {
-    try {
-      action();
-    } catch (error) {
-      if (error instanceof RaftkvError && error.code === 'MESSAGE_INVALID') throw error;
-      this.fail(error);
-    }
   }
 
   private guard(action: () => void): void {

@@ -56,7 +56,7 @@ export class Proposals {
       const { sequence } = batch;
       const bytes = leader === nodeId ? ownBytes(batch) : batch.bytes;
       const proposal: Proposal = { kind: 'proposal', term, session, sequence, oldestSequence, bytes };
-      if (leader === nodeId) this.judge(nodeId, proposal);
+      if (leader === nodeId) this.receive(nodeId, proposal);
       else if (!send(leader, proposal)) return;
       batch.bytesInUse = true;
       this.sentSequence = sequence;
@@ -82,16 +82,8 @@ export class Proposals {
     if (isStuck) this.sendAllAgain();
   }
 
-  /** A batch from another origin. @throws RaftkvError MESSAGE_INVALID where it is not that origin's, or no batch. */
+  /** A batch from this node's own origin, or from another, which `checkProposal` has passed. */
   receive(from: NodeId, proposal: Proposal): void {
-    const { origin, session, sequence } = validateBatch(proposal.bytes, ENTRY_HEADER_BYTES);
-    if (origin !== from || session !== proposal.session || sequence !== proposal.sequence) {
-      throw new RaftkvError('MESSAGE_INVALID', `node ${from} proposes batch ${sequence} of node ${origin} as its own`);
-    }
-    this.judge(from, proposal);
-  }
-
-  private judge(from: NodeId, proposal: Proposal): void {
     const { core, nodeId, send, scheduleTurn } = this.context;
     const verdict = this.intake.judge(from, proposal, core.term, core.role === 'leader');
     if (verdict === 'ignore') return;
@@ -125,6 +117,13 @@ export class Proposals {
   forget(): void {
     this.taken = [];
   }
+}
+
+/** @throws RaftkvError MESSAGE_INVALID where what `from` proposes is no batch, or not its own. */
+export function checkProposal(from: NodeId, proposal: Proposal): void {
+  const { origin, session, sequence } = validateBatch(proposal.bytes, ENTRY_HEADER_BYTES);
+  if (origin === from && session === proposal.session && sequence === proposal.sequence) return;
+  throw new RaftkvError('MESSAGE_INVALID', `node ${from} proposes batch ${sequence} of node ${origin} as its own`);
 }
 
 /**

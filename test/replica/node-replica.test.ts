@@ -1,5 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { Cluster, ELECTION_MS } from './support.ts';
+import { BATCH_HEADER_BYTES } from '../../src/kv/batch.ts';
+import { ENTRY_HEADER_BYTES, sealEntry } from '../../src/raft/entry.ts';
+import { encodeMessage } from '../../src/replica/wire.ts';
+import { batchOf, Cluster, ELECTION_MS } from './support.ts';
 
 /** The first byte of a proposal's frame. */
 const PROPOSAL_KIND = 13;
@@ -57,5 +60,37 @@ describe('a replica', () => {
     const later = cluster.incr(3, 'n');
     await cluster.run(1000);
     expect([...first, later].map(({ outcomes }) => outcomes)).toEqual([['1'], ['2'], ['3']]);
+  });
+
+  it('ends on a committed entry that no replica can apply, rather than blaming the link that brought it', async () => {
+    const cluster = await Cluster.start();
+    const { replica, fatal } = cluster.node(3);
+    const { lastLogIndex: prevIndex, term } = replica.status();
+    const batch = batchOf('k', 'v');
+    batch.writeUInt8(0xee, ENTRY_HEADER_BYTES + BATCH_HEADER_BYTES);
+    const entry = sealEntry(batch, 'data', term, prevIndex + 1);
+    const place = { prevIndex, prevTerm: term, commitIndex: prevIndex + 1, entries: [entry] };
+    replica.onFrame(1, Buffer.concat(encodeMessage({ kind: 'append', from: 1, to: 3, term, ...place })));
+    expect(fatal).toEqual([expect.objectContaining({ code: 'MESSAGE_INVALID' })]);
+  });
+
+  it("throws back at the link what is no message, and proposals that are not their sender's, and runs on", async () => {
+    const cluster = await Cluster.start();
+    const { replica, fatal } = cluster.node(1);
+    const { term } = replica.status();
+    const proposal = { kind: 'proposal', term, session: 1, sequence: 1, oldestSequence: 1 } as const;
+    const frames = [
+      Buffer.from('garbage'),
+      Buffer.concat(encodeMessage({ ...proposal, bytes: batchOf('k', 'v', { origin: 2 }) })),
+      Buffer.concat(encodeMessage({ ...proposal, bytes: batchOf('k', 'v', { origin: 3, sequence: 2 }) })),
+      Buffer.concat(encodeMessage({ ...proposal, bytes: batchOf('k', 'v', { origin: 3 }).subarray(0, -1) })),
+    ];
+    for (const frame of frames) {
+      expect(() => replica.onFrame(3, frame)).toThrow(expect.objectContaining({ code: 'MESSAGE_INVALID' }));
+    }
+    const write = cluster.set(1, 'a', 'x');
+    await cluster.settle();
+    expect(write.outcomes).toEqual(['stored']);
+    expect(fatal).toEqual([]);
   });
 });
