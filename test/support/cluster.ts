@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach } from 'vitest';
@@ -63,6 +63,7 @@ const HOST = '127.0.0.1';
 const PORTS_PER_NODE = 3;
 const STATUS_MS_MAX = 1_000;
 const ASK_AGAIN_MS = 10;
+const PAUSE_CHECK_MS = 20;
 const LEADER_MS_MAX = 15_000;
 /** How much of the log a failed test shows. */
 const LOG_LINES_SHOWN = 150;
@@ -97,7 +98,7 @@ async function createCluster({ nodes: count = 3, settings = {} }: ClusterOptions
   const file = join(folder, 'cluster.json');
   writeFileSync(file, JSON.stringify({ cluster: 'test', dataDir: './data', nodes, ...settings }));
   const processes = new Map<number, NodeProcess>();
-  const paused = new Set<number>();
+  const paused = new Map<number, NodeJS.Timeout>();
   const clients = new Set<MemcachedClient>();
   const lines: string[] = [];
 
@@ -110,6 +111,10 @@ async function createCluster({ nodes: count = 3, settings = {} }: ClusterOptions
     const found = processes.get(id);
     if (found === undefined) throw new Error(`node ${id} was never started`);
     return found;
+  };
+  const endPause = (id: number) => {
+    clearInterval(paused.get(id));
+    paused.delete(id);
   };
   const isRunning = (id: number) => processes.get(id)?.isRunning() === true;
   const running = () => nodes.map(({ id }) => id).filter(isRunning);
@@ -148,18 +153,22 @@ async function createCluster({ nodes: count = 3, settings = {} }: ClusterOptions
     serving: (id) => processOf(id).event('serving'),
     async kill(id, signal = 'SIGKILL') {
       lines.push(`test harness: ${signal} for node ${id}`);
+      endPause(id);
       processOf(id).signal(signal);
-      paused.delete(id);
       return processOf(id).exited();
     },
     pause(id) {
       lines.push(`test harness: SIGSTOP for node ${id}`);
-      paused.add(id);
-      processOf(id).signal('SIGSTOP');
+      const stopped = processOf(id);
+      stopped.signal('SIGSTOP');
+      const keepStopped = () => {
+        if (isAwake(stopped.pid)) stopped.signal('SIGSTOP');
+      };
+      paused.set(id, setInterval(keepStopped, PAUSE_CHECK_MS));
     },
     resume(id) {
       lines.push(`test harness: SIGCONT for node ${id}`);
-      paused.delete(id);
+      endPause(id);
       processOf(id).signal('SIGCONT');
     },
     async followers() {
@@ -182,6 +191,7 @@ async function createCluster({ nodes: count = 3, settings = {} }: ClusterOptions
     },
     log: () => lines.slice(-LOG_LINES_SHOWN).join('\n'),
     async stop() {
+      for (const id of paused.keys()) endPause(id);
       for (const client of clients) client.destroy();
       const alive = [...processes.values()].filter((one) => one.isRunning());
       for (const one of alive) one.signal('SIGKILL');
@@ -209,6 +219,12 @@ export async function until<T>(what: string, ask: () => Promise<T | undefined>, 
     if (performance.now() > deadlineMs) throw new Error(`waited ${limitMs} ms for ${what} in vain`);
     await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
   }
+}
+
+/** A host that was suspended wakes every process when it goes on, the stopped ones too. */
+function isAwake(pid: number): boolean {
+  const file = `/proc/${pid}/stat`;
+  return existsSync(file) && !/^\d+ \(.*\) [TZ] /.test(readFileSync(file, 'latin1'));
 }
 
 async function askStatus({ host, adminPort }: NodeAddress): Promise<ReplicaStatus | null> {

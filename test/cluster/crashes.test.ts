@@ -1,0 +1,217 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Cluster, showLogOfFailure, startCluster } from '../support/cluster.ts';
+import { startLoad } from '../support/load.ts';
+import { connect, type MemcachedClient } from '../support/memcached-client.ts';
+
+/** Processes die and stop; nothing acknowledged is lost, nothing is applied twice, nothing stale is read. */
+
+const NODES = [1, 2, 3];
+let cluster: Cluster;
+showLogOfFailure(() => cluster);
+beforeAll(async () => {
+  cluster = await startCluster();
+});
+afterAll(() => cluster?.stop());
+
+/** Every write of its own key, remembered once acknowledged. */
+function startKeyedLoad(prefix: string, clients = 12) {
+  const stored = new Map<string, string>();
+  const load = startLoad(cluster, {
+    clients,
+    async request(client, number, round) {
+      const key = `${prefix}.${number}.${round}`;
+      const reply = await client.set(key, `value of ${key}`);
+      if (reply !== 'STORED') throw new Error(`${key}: ${reply}`);
+      stored.set(key, `value of ${key}`);
+    },
+  });
+  return { load, stored };
+}
+
+const KEYS_PER_GET = 100;
+
+async function missingAt(id: number, stored: ReadonlyMap<string, string>): Promise<string[]> {
+  const client = await cluster.connect(id);
+  const keys = [...stored.keys()];
+  const missing: string[] = [];
+  for (let at = 0; at < keys.length; at += KEYS_PER_GET) {
+    const asked = keys.slice(at, at + KEYS_PER_GET);
+    const found = new Map((await client.gets(...asked)).map(({ key, value }) => [key, value]));
+    missing.push(...asked.filter((key) => found.get(key) !== stored.get(key)));
+  }
+  client.destroy();
+  return missing;
+}
+
+/** The keys that the node itself holds, without asking the others, each with its cas unique. */
+async function keysHeldBy(id: number): Promise<string[]> {
+  const client = await cluster.connect(id);
+  const listing = await client.request('lru_crawler metadump all\r\n', 'block');
+  client.destroy();
+  return [...listing.matchAll(/key=(\S+).*? cas=(\d+)/g)].map(([, key, unique]) => `${key} ${unique}`).sort();
+}
+
+async function restart(...ids: number[]): Promise<void> {
+  await Promise.all(ids.map((id) => cluster.start(id)));
+  await Promise.all(ids.map((id) => cluster.serving(id)));
+}
+
+describe('a killed follower', () => {
+  it('catches up when it comes back, with what was deleted meanwhile', async () => {
+    const leader = await cluster.leader();
+    const [follower = 0] = await cluster.followers();
+    const client = await cluster.connect(leader);
+    const keys = Array.from({ length: 200 }, (_, i) => `catch${i}`);
+    await Promise.all(keys.map((key) => client.set(key, 'old')));
+    await cluster.kill(follower);
+    await Promise.all(keys.slice(0, 100).map((key) => client.request(`delete ${key}\r\n`)));
+    await Promise.all(keys.slice(100).map((key) => client.set(key, 'new')));
+    await Promise.all(keys.map((key) => client.set(`${key}.late`, 'late')));
+    await restart(follower);
+    await cluster.caughtUp();
+    const held = await keysHeldBy(follower);
+    expect(held).toEqual(await keysHeldBy(leader));
+    expect(held.filter((line) => line.startsWith('catch'))).toHaveLength(300);
+    const reader = await cluster.connect(follower);
+    expect(await reader.get('catch0')).toBeNull();
+    expect(await reader.get('catch199')).toBe('new');
+    expect(await reader.get('catch0.late')).toBe('late');
+  });
+});
+
+describe('leaders killed three times in a row under load', () => {
+  it('cost no acknowledged write, and the replicas stay alike', async () => {
+    const { load, stored } = startKeyedLoad('rolling');
+    await load.progress(200);
+    for (let round = 0; round < 3; round++) {
+      const leader = await cluster.leader();
+      await cluster.kill(leader);
+      await load.progress(200);
+      await restart(leader);
+      await load.progress(200);
+    }
+    await load.stop();
+    expect(load.errors).toEqual([]);
+    expect(stored.size).toBe(load.acknowledged.length);
+    for (const id of NODES) expect(await missingAt(id, stored)).toEqual([]);
+    await cluster.caughtUp();
+    expect(await keysHeldBy(2)).toEqual(await keysHeldBy(1));
+    expect(await keysHeldBy(3)).toEqual(await keysHeldBy(1));
+  });
+});
+
+describe('without a quorum', () => {
+  it('no write is acknowledged, and what waits is answered once a quorum is back: two of three killed', async () => {
+    await killAndBringBack(cluster, [(await cluster.followers())[0] ?? 0, await cluster.leader()]);
+    await restart(...NODES.filter((id) => !cluster.isRunning(id)));
+  });
+
+  it('the same with the followers killed under a living leader', async () => {
+    await killAndBringBack(cluster, await cluster.followers());
+    await restart(...NODES.filter((id) => !cluster.isRunning(id)));
+  });
+});
+
+/** Kills the nodes, asks a survivor to write and read, and starts one of them again. */
+async function killAndBringBack(on: Cluster, ids: readonly number[]): Promise<void> {
+  const survivor = on.running().find((id) => !ids.includes(id)) ?? 0;
+  const before = await on.connect(survivor);
+  expect(await before.set('waits', 'before')).toBe('STORED');
+  await Promise.all(ids.map((id) => on.kill(id)));
+  const writer = await on.connect(survivor);
+  const reader = await on.connect(survivor);
+  const answers: string[] = [];
+  const write = writer.set('waits', 'after').then((reply) => answers.push(reply));
+  const read = reader.get('waits').then((value) => answers.push(`read ${value}`));
+  // Nothing tells that no answer comes, so this waits a while: three times the longest election timeout.
+  await new Promise((resolve) => setTimeout(resolve, 1800));
+  expect(answers).toEqual([]);
+  await on.start(ids[0] ?? 0);
+  await Promise.all([write, read]);
+  expect(answers).toContain('STORED');
+  expect(['read before', 'read after'].filter((answer) => answers.includes(answer))).toHaveLength(1);
+  expect(await reader.get('waits')).toBe('after');
+}
+
+describe('all nodes killed at once under load', () => {
+  it('hold every acknowledged write when they come back', async () => {
+    for (let round = 0; round < 2; round++) {
+      const { load, stored } = startKeyedLoad(`blackout${round}`);
+      await load.progress(500);
+      await Promise.all(NODES.map((id) => cluster.kill(id)));
+      await load.stop();
+      await restart(...NODES);
+      expect(load.errors).toEqual([]);
+      expect(stored.size).toBeGreaterThanOrEqual(500);
+      for (const id of NODES) expect(await missingAt(id, stored)).toEqual([]);
+    }
+  });
+});
+
+describe('a leader stopped and continued', () => {
+  it('neither serves a stale read nor loses a write', async () => {
+    for (let round = 0; round < 3; round++) {
+      const leader = await cluster.leader();
+      const [follower = 0] = await cluster.followers();
+      const [atLeader, other] = [await cluster.connect(leader), await cluster.connect(follower)];
+      expect(await atLeader.set('paused', `old ${round}`)).toBe('STORED');
+      expect(await atLeader.get('paused')).toBe(`old ${round}`);
+      cluster.pause(leader);
+      // These wait in the stopped process's socket, and are the first that it sees when it goes on.
+      const staleRead = atLeader.get('paused');
+      const lateWrite = (await connect(cluster.node(leader).clientPort)).set(`late${round}`, 'late');
+      expect(await other.set('paused', `new ${round}`)).toBe('STORED');
+      expect(await cluster.leader(leader)).not.toBe(leader);
+      cluster.resume(leader);
+      expect(await staleRead).toBe(`new ${round}`);
+      expect(await lateWrite).toBe('STORED');
+      for (const id of NODES) {
+        const client = await cluster.connect(id);
+        expect(await client.get('paused')).toBe(`new ${round}`);
+        expect(await client.get(`late${round}`)).toBe('late');
+      }
+    }
+  });
+});
+
+describe('increments through followers while leaders are killed', () => {
+  it('count exactly once each', async () => {
+    const starter = (await cluster.connect(1)) as MemcachedClient;
+    expect(await starter.set('exactly', '0')).toBe('STORED');
+    const load = startLoad(cluster, {
+      clients: 12,
+      async request(client) {
+        const reply = await client.request('incr exactly 1\r\n');
+        if (!/^\d+$/.test(reply)) throw new Error(reply);
+      },
+    });
+    for (let round = 0; round < 4; round++) {
+      const leader = await cluster.leader();
+      // From here on nobody is connected to the leader, so that no client's own node dies.
+      await load.avoid(leader);
+      await load.progress(100);
+      await cluster.kill(leader);
+      await load.progress(100);
+      await restart(leader);
+      await load.avoid();
+    }
+    await load.stop();
+    expect(load.errors).toEqual([]);
+    expect(load.unknown()).toBe(0);
+    const reader = await cluster.connect(await cluster.leader());
+    expect(await reader.get('exactly')).toBe(`${load.acknowledged.length}`);
+  });
+});
+
+describe('three of five killed', () => {
+  let five: Cluster;
+  showLogOfFailure(() => five);
+  afterAll(() => five?.stop());
+
+  it('leave no quorum: no write is acknowledged, and what waits is answered once three run again', async () => {
+    five = await startCluster({ nodes: 5 });
+    const leader = await five.leader();
+    const followers = await five.followers();
+    await killAndBringBack(five, [leader, ...followers.slice(0, 2)]);
+  });
+});
