@@ -1,0 +1,180 @@
+import type { Core } from '../../src/raft/core.ts';
+import { type CoreSummary, checkCore, checkStep } from '../../src/raft/invariants.ts';
+import { jointVoteResult } from '../../src/raft/quorum.ts';
+import type { Configuration, Effects, Entry, Message, NodeId } from '../../src/raft/types.ts';
+import { describeMessage, payloadOf } from './describe.ts';
+import type { SimulatedDisk } from './simulated-disk.ts';
+
+/** What the checks look at: every node of the cluster, running (`core`) or not. */
+export interface CheckedNode {
+  readonly id: NodeId;
+  readonly core: Core | null;
+  readonly disk: SimulatedDisk;
+}
+
+/**
+ * What must be true of a cluster (the paper's figure 3), watched from outside and all-knowing:
+ *
+ * - election safety: one leader a term, one vote a node and term;
+ * - log matching: the same index and term mean the same entry after the same log;
+ * - leader completeness: a leader holds everything that was committed in an earlier term;
+ * - state-machine safety: the entry at an index is committed once and for ever, and lay on the disks of a quorum then;
+ * - linearizable reads: a read sees everything that was committed anywhere when it was asked for;
+ * - promises of durability: what a message vouches for is on its sender's disk when it leaves.
+ */
+export class ClusterChecks {
+  /** Committed on at least one node: `committed[i]` is the term of the entry at index i + 1. */
+  readonly committed: number[] = [];
+  /** Payloads as first committed, in the same places. */
+  readonly committedPayloads: string[] = [];
+  private readonly leaders = new Map<number, NodeId>();
+  private readonly votes = new Map<string, NodeId>();
+  private readonly entries = new Map<string, { readonly prevTerm: number; readonly payload: string }>();
+  /** What each open read must see at the least. */
+  private readonly readFloors = new Map<number, number>();
+  private readonly nodes: readonly CheckedNode[];
+  private readonly configuration: Configuration;
+
+  constructor(nodes: readonly CheckedNode[], configuration: Configuration) {
+    this.nodes = nodes;
+    this.configuration = configuration;
+  }
+
+  afterStart(node: CheckedNode, core: Core): void {
+    checkCore(core);
+    this.checkCommitted(node, core, 0);
+  }
+
+  afterStep(node: CheckedNode, core: Core, before: CoreSummary, effects: Effects): void {
+    checkCore(core);
+    checkStep(before, core);
+    this.checkHardState(node, core, before, effects);
+    this.checkAppended(node, core, effects);
+    if (core.role === 'leader') this.checkLeader(core, before.role !== 'leader' || before.term !== core.term);
+    if (core.log.commitIndex > before.commitIndex) this.checkCommitted(node, core, before.commitIndex);
+    for (const { id, index } of effects.reads) this.checkRead(node, id, index);
+  }
+
+  /** A read was asked for: from now on it must see all that is committed. */
+  readAsked(id: number): void {
+    this.readFloors.set(id, this.committed.length);
+  }
+
+  /** `message` leaves its sender, whose disk is `disk`. */
+  released(message: Message, disk: SimulatedDisk): void {
+    const { from, term } = message;
+    // A pre-vote and its grant speak of a term that nobody may have entered yet.
+    const hypothetical = message.kind === 'preVote' || (message.kind === 'preVoteReply' && message.granted);
+    const durableTerm = disk.hardState.term;
+    check(hypothetical || durableTerm >= term, message, 'speaks of a term that its sender may forget');
+    if (message.kind === 'vote') this.checkVote(message, from, from, disk);
+    if (message.kind === 'voteReply' && message.granted) this.checkVote(message, from, message.to, disk);
+    if (message.kind === 'appendReply' && message.success && durableTerm === term) {
+      check(disk.entries.length >= message.index, message, 'acknowledges what its sender may lose');
+    }
+  }
+
+  /** The state machine of `node` applies `entry`. */
+  applied(node: CheckedNode, entry: Entry): void {
+    const place = entry.index - 1;
+    if (this.committed[place] === entry.term && this.committedPayloads[place] === payloadOf(entry)) return;
+    fail(`node ${node.id} applies ${entry.index}@${entry.term} "${payloadOf(entry)}", committed was another`);
+  }
+
+  private checkVote(message: Message, voter: NodeId, candidate: NodeId, disk: SimulatedDisk): void {
+    const key = `${voter}:${message.term}`;
+    const earlier = this.votes.get(key) ?? candidate;
+    check(earlier === candidate, message, `is node ${voter}'s second vote in its term, the first was for ${earlier}`);
+    this.votes.set(key, candidate);
+    const { term, vote } = disk.hardState;
+    check(term > message.term || vote === candidate, message, 'tells of a vote that its sender may forget');
+  }
+
+  private checkHardState(node: CheckedNode, core: Core, before: CoreSummary, { hardState }: Effects): void {
+    if (hardState === null) return;
+    if (hardState.term !== core.term || hardState.vote !== core.vote)
+      fail(`node ${node.id} writes another's hard state`);
+    // It reaches the disk before the entries of this step do, and before what they replace is cut.
+    if (hardState.commitIndex <= before.commitIndex) return;
+    fail(`node ${node.id} writes that ${hardState.commitIndex} is committed before it has written what that is`);
+  }
+
+  private checkAppended(node: CheckedNode, core: Core, effects: Effects): void {
+    const { append, truncateFrom } = effects;
+    if (truncateFrom !== 0 && append[0]?.index !== truncateFrom) {
+      fail(`node ${node.id} cuts its log at ${truncateFrom} but does not go on from there`);
+    }
+    for (const entry of append) {
+      const key = `${entry.index}@${entry.term}`;
+      const mine = { prevTerm: core.log.termAt(entry.index - 1), payload: payloadOf(entry) };
+      const known = this.entries.get(key);
+      if (known === undefined) this.entries.set(key, mine);
+      else if (known.prevTerm !== mine.prevTerm || known.payload !== mine.payload) {
+        fail(
+          `log matching: node ${node.id} holds ${key} "${mine.payload}" after term ${mine.prevTerm}, another node holds "${known.payload}" after term ${known.prevTerm}`,
+        );
+      }
+    }
+  }
+
+  private checkLeader(core: Core, isNew: boolean): void {
+    const known = this.leaders.get(core.term);
+    if (known !== undefined && known !== core.id)
+      fail(`election safety: ${known} and ${core.id} lead in term ${core.term}`);
+    this.leaders.set(core.term, core.id);
+    if (isNew) this.checkHoldsCommitted(core, 0);
+  }
+
+  private checkHoldsCommitted(core: Core, from: number): void {
+    for (let place = from; place < this.committed.length; place++) {
+      if (core.log.termAt(place + 1) === this.committed[place]) continue;
+      fail(`leader completeness: ${core.id} leads in term ${core.term} without ${place + 1}@${this.committed[place]}`);
+    }
+  }
+
+  private checkCommitted(node: CheckedNode, core: Core, from: number): void {
+    const knownBefore = this.committed.length;
+    for (let index = from + 1; index <= core.log.commitIndex; index++) {
+      const term = core.log.termAt(index);
+      const known = this.committed[index - 1];
+      if (known === undefined) {
+        this.committed.push(term);
+        this.committedPayloads.push(this.entries.get(`${index}@${term}`)?.payload ?? '');
+      } else if (known !== term) {
+        fail(`state-machine safety: node ${node.id} commits ${index}@${term}, committed was ${index}@${known}`);
+      }
+    }
+    if (this.committed.length === knownBefore) return;
+    this.checkOnDisks(node, core);
+    for (const other of this.nodes) {
+      if (other.core?.role === 'leader' && other.core.term >= core.term)
+        this.checkHoldsCommitted(other.core, knownBefore);
+    }
+  }
+
+  private checkOnDisks(node: CheckedNode, core: Core): void {
+    const index = core.log.commitIndex;
+    const term = core.log.termAt(index);
+    const holders = this.nodes.filter(({ disk }) => disk.termAt(index) === term).map(({ id }) => id);
+    const { voters, votersOutgoing } = this.configuration;
+    const votes = new Map(holders.map((id) => [id, true] as const));
+    if (jointVoteResult(voters, votersOutgoing, votes) === 'won') return;
+    fail(`node ${node.id} commits ${index}@${term}, which is on the disks of ${holders.join(', ') || 'nobody'} only`);
+  }
+
+  private checkRead(node: CheckedNode, id: number, index: number): void {
+    const floor = this.readFloors.get(id) ?? 0;
+    if (index < floor)
+      fail(`stale read: node ${node.id} may serve read ${id} at ${index}; ${floor} was committed before`);
+    if (index > this.committed.length)
+      fail(`node ${node.id} may serve read ${id} at ${index}, which nobody has committed`);
+  }
+}
+
+function check(holds: boolean, message: Message, what: string): void {
+  if (!holds) fail(`"${describeMessage(message)}" ${what}`);
+}
+
+function fail(what: string): never {
+  throw new Error(what);
+}

@@ -1,0 +1,365 @@
+import { members } from '../../src/raft/core.ts';
+import type { Configuration, Message, NodeId } from '../../src/raft/types.ts';
+import { type ClusterNode, type ClusterOptions, CoreCluster } from './core-cluster.ts';
+import { type Random, randomFrom } from './random.ts';
+
+/**
+ * A cluster to which everything happens that can: one random action at a time, each with a weight drawn from the seed.
+ * Some never happen in a given life, so that others may go far.
+ *
+ *   wire      lost, repeated, overtaken, replayed long after; cut by direction, by node, in halves
+ *   links     break (what is on them is lost) and come back, which each end notices in its own time
+ *   processes crash at any point, restart, stand still while their messages pile up
+ *   disks     finish late or not at all; a crash tears the write that is on its way
+ */
+export const ELECTION_TIMEOUT_TICKS = 10;
+
+const CONFIGURATIONS: readonly Configuration[] = [
+  { voters: [1], votersOutgoing: [], learners: [] },
+  { voters: [1, 2], votersOutgoing: [], learners: [3] },
+  { voters: [1, 2, 3], votersOutgoing: [], learners: [] },
+  { voters: [1, 2, 3], votersOutgoing: [], learners: [] },
+  { voters: [1, 2, 3], votersOutgoing: [], learners: [4] },
+  { voters: [1, 2, 3, 4, 5], votersOutgoing: [], learners: [] },
+  { voters: [1, 2, 3, 4, 5], votersOutgoing: [], learners: [] },
+  { voters: [1, 2, 3], votersOutgoing: [2, 3, 4], learners: [] },
+  { voters: [1, 2, 3], votersOutgoing: [3, 4, 5], learners: [6] },
+];
+
+/** What lies on the wire beyond this is lost, as links do when their buffers are full. */
+const WIRE_MESSAGES_MAX = 300;
+/** Delivered messages that may come again long after. */
+const PAST_MESSAGES_MAX = 100;
+
+type Action = readonly [weight: number, act: () => void];
+
+export class FaultyWorld {
+  readonly random: Random;
+  readonly cluster: CoreCluster;
+  readonly configuration: Configuration;
+  readonly ids: readonly NodeId[];
+  readonly stalledDisks = new Set<NodeId>();
+  /** Standing still, as after SIGSTOP: no ticks, and messages wait. */
+  readonly paused = new Set<NodeId>();
+  readonly counts = { steps: 0, reads: 0, proposals: 0, fetches: 0 };
+  /** Reads that a leader was asked for on its own node, and has to answer unless it crashes. */
+  readonly owed: { readonly id: NodeId; readonly node: ClusterNode; readonly raft: unknown; readonly read: number }[] =
+    [];
+  private readonly trace: (line: string) => void;
+  private readonly linksDown = new Set<string>();
+  /** Link events that their node has not noticed yet. */
+  private notices: { readonly at: NodeId; readonly peer: NodeId; readonly kind: 'linkLost' | 'linkUp' }[] = [];
+  private readonly past: Message[] = [];
+  /** Links that deliver in order, as TCP does; else messages may overtake each other and come twice. */
+  private readonly inOrder: boolean;
+  private readonly duplicateChance: number;
+  private readonly tickRates: ReadonlyMap<NodeId, number>;
+  private readonly actions: readonly Action[];
+  private readonly weight: number;
+
+  constructor(seed: number, trace?: (line: string) => void) {
+    const random = randomFrom(seed);
+    this.random = random;
+    this.trace = trace ?? (() => {});
+    this.configuration = random.pick(CONFIGURATIONS);
+    this.ids = members(this.configuration);
+    const options: ClusterOptions = {
+      configuration: this.configuration,
+      electionTimeoutTicks: ELECTION_TIMEOUT_TICKS,
+      heartbeatIntervalTicks: 1 + random.below(3),
+      appendBytesMax: random.pick([30, 80, 200, 4000]),
+      flow: { inflightMessagesMax: 1 + random.below(5), inflightBytesMax: random.pick([60, 300, 100_000]) },
+      cacheBytesMax: random.pick([0, 400, 1500, 1_000_000]),
+      randomOf: (id) => randomFrom(seed * 16 + id).next,
+      ...(trace === undefined ? {} : { trace }),
+    };
+    this.cluster = new CoreCluster(options);
+    this.cluster.lostOnLink = (from, to) => this.linksDown.has(linkOf(from, to));
+    this.inOrder = random.chance(0.4);
+    this.duplicateChance = this.inOrder || random.chance(0.5) ? 0 : random.next() * 0.4;
+    this.tickRates = new Map(this.ids.map((id) => [id, random.chance(0.7) ? 1 : 0.3 + random.next() * 2]));
+    this.actions = this.drawActions();
+    this.weight = this.actions.reduce((sum, [weight]) => sum + weight, 0);
+  }
+
+  act(): void {
+    this.counts.steps++;
+    let at = this.random.next() * this.weight;
+    for (const [weight, act] of this.actions) {
+      at -= weight;
+      if (at >= 0) continue;
+      act();
+      return;
+    }
+  }
+
+  /** Ends all faults, but for the nodes that stay down for ever. */
+  endFaults(staysDown: ReadonlySet<NodeId>): void {
+    this.trace('--- the faults end');
+    this.cluster.cuts.clear();
+    this.stalledDisks.clear();
+    this.paused.clear();
+    for (const id of this.ids) {
+      const runs = this.cluster.node(id).raft !== null;
+      if (staysDown.has(id) && runs) this.crash(id);
+      if (!staysDown.has(id) && !runs) this.cluster.start(id);
+    }
+    for (const link of [...this.linksDown]) {
+      const [a = 0, b = 0] = endsOf(link);
+      if (!staysDown.has(a) && !staysDown.has(b)) this.linkUp(a, b);
+    }
+    while (this.notices.length > 0) this.notice();
+  }
+
+  deliverOne(): void {
+    const { cluster, random } = this;
+    if (cluster.wire.length === 0) return;
+    let place = random.below(cluster.wire.length);
+    const message = cluster.wire[place];
+    if (message === undefined || this.paused.has(message.to)) return;
+    if (this.inOrder) place = cluster.wire.findIndex(({ from, to }) => from === message.from && to === message.to);
+    if (random.chance(this.duplicateChance)) cluster.wire.push(message);
+    this.past.push(message);
+    if (this.past.length > PAST_MESSAGES_MAX) this.past.splice(random.below(PAST_MESSAGES_MAX), 1);
+    cluster.deliver(place);
+    if (cluster.wire.length > WIRE_MESSAGES_MAX) cluster.wire.splice(0, WIRE_MESSAGES_MAX / 2);
+  }
+
+  serveFetch(id: NodeId): boolean {
+    const served = this.cluster.serveFetch(id);
+    if (served) this.counts.fetches++;
+    return served;
+  }
+
+  read(id: NodeId): number {
+    const node = this.cluster.node(id);
+    const { raft } = node;
+    if (raft === null) return 0;
+    const leads = raft.core.role === 'leader';
+    const read = this.cluster.read(id);
+    this.counts.reads++;
+    if (leads) this.owed.push({ id, node, raft, read });
+    return read;
+  }
+
+  private drawActions(): Action[] {
+    const { random } = this;
+    const sometimes = (probability: number, weight: number) =>
+      random.chance(probability) ? weight * (0.3 + random.next()) : 0;
+    return [
+      [50 + random.below(60), () => this.deliverOne()],
+      [5 + random.below(40), () => this.tickSome()],
+      [15 + random.below(30), () => this.diskWork(this.anyone())],
+      [3 + random.below(5), () => this.applySome()],
+      [3, () => this.notice()],
+      [sometimes(0.9, 6), () => this.propose()],
+      [sometimes(0.8, 5), () => this.readSomewhere()],
+      [sometimes(0.4, 4), () => this.drop()],
+      [this.inOrder ? 0 : sometimes(0.6, 3), () => this.replay()],
+      [sometimes(0.6, 0.5), () => this.crash(this.anyone())],
+      [sometimes(0.9, 1.5), () => this.restart()],
+      [sometimes(0.5, 0.4), () => this.cutAround(this.anyone(), 0.8)],
+      [sometimes(0.5, 0.4), () => this.split()],
+      [sometimes(0.5, 0.4), () => this.isolateLeader()],
+      [sometimes(0.95, 2), () => this.heal()],
+      [sometimes(0.5, 0.8), () => this.breakLink()],
+      [sometimes(0.95, 3), () => this.mendLink()],
+      [sometimes(0.4, 0.3), () => this.stalledDisks.add(this.anyone())],
+      [sometimes(0.95, 0.5), () => this.mendDisk()],
+      [sometimes(0.5, 0.6), () => this.pause()],
+      [sometimes(0.95, 0.6), () => this.resume()],
+      [sometimes(0.4, 0.8), () => this.transfer()],
+      [sometimes(0.3, 0.4), () => this.loseAllMessages()],
+      [sometimes(0.5, 0.6), () => this.race()],
+    ];
+  }
+
+  private anyone(): NodeId {
+    return this.random.pick(this.ids);
+  }
+
+  /** A node that believes it leads, be it right or not. */
+  private someLeader(): NodeId | undefined {
+    const leaders = this.ids.filter((id) => this.cluster.node(id).core?.role === 'leader');
+    return leaders.length === 0 ? undefined : this.random.pick(leaders);
+  }
+
+  private tickSome(): void {
+    if (this.random.chance(0.5)) this.tick(this.anyone());
+    else for (const id of this.ids) this.tick(id);
+  }
+
+  private tick(id: NodeId): void {
+    if (this.paused.has(id)) return;
+    const rate = this.tickRates.get(id) ?? 1;
+    const times = Math.floor(rate) + (this.random.chance(rate % 1) ? 1 : 0);
+    for (let i = 0; i < times; i++) this.cluster.step(id, { kind: 'tick' });
+  }
+
+  private diskWork(id: NodeId): void {
+    if (this.stalledDisks.has(id)) return;
+    switch (this.random.below(this.paused.has(id) ? 1 : 4)) {
+      case 0:
+        this.cluster.persist(id);
+        return;
+      case 1:
+        this.cluster.complete(id);
+        return;
+      case 2:
+        this.cluster.settleDisk(id);
+        return;
+      default:
+        this.serveFetch(id);
+    }
+  }
+
+  private applySome(): void {
+    const id = this.anyone();
+    if (!this.paused.has(id)) this.cluster.apply(id);
+  }
+
+  private propose(): void {
+    const leader = this.someLeader();
+    if (leader === undefined || this.paused.has(leader)) return;
+    const payloads = Array.from({ length: 1 + this.random.below(3) }, () => `w${++this.counts.proposals}`);
+    this.cluster.propose(leader, ...payloads);
+  }
+
+  private readSomewhere(): void {
+    const id = this.random.chance(0.4) ? this.someLeader() : this.anyone();
+    if (id !== undefined && !this.paused.has(id)) this.read(id);
+  }
+
+  private drop(): void {
+    const { wire } = this.cluster;
+    if (wire.length > 0) wire.splice(this.random.below(wire.length), 1);
+  }
+
+  private replay(): void {
+    if (this.past.length > 0) this.cluster.wire.push(this.random.pick(this.past));
+  }
+
+  private loseAllMessages(): void {
+    this.cluster.wire = [];
+  }
+
+  /** Several nodes lose patience at the same time. */
+  private race(): void {
+    const racers = this.ids.filter((id) => this.random.chance(0.5) && !this.paused.has(id));
+    for (let i = 0; i < 2 * ELECTION_TIMEOUT_TICKS; i++) {
+      for (const id of racers) this.cluster.step(id, { kind: 'tick' });
+    }
+  }
+
+  private pause(): void {
+    const id = this.random.chance(0.6) ? this.someLeader() : this.anyone();
+    if (id !== undefined) this.paused.add(id);
+  }
+
+  /** A node wakes, and may be asked for a read before it sees what has piled up. */
+  private resume(): void {
+    if (this.paused.size === 0) return;
+    const id = this.random.pick([...this.paused]);
+    this.paused.delete(id);
+    if (this.random.chance(0.7)) this.read(id);
+  }
+
+  private crash(id: NodeId): void {
+    if (this.cluster.node(id).raft === null) return;
+    this.cluster.crash(id, this.random.below(4));
+    this.paused.delete(id);
+    for (const peer of this.ids) if (peer !== id) this.linkDown(id, peer);
+    this.notices = this.notices.filter(({ at }) => at !== id);
+  }
+
+  private restart(): void {
+    const down = this.ids.filter((id) => this.cluster.node(id).raft === null);
+    if (down.length === 0) return;
+    const id = this.random.pick(down);
+    this.cluster.start(id);
+    for (const peer of this.ids) {
+      if (peer !== id && this.cluster.node(peer).raft !== null) this.linkUp(id, peer);
+    }
+  }
+
+  /** Cuts one node off, wholly or from some, in one direction or both. */
+  private cutAround(isolated: NodeId, eachWay: number): void {
+    const { cuts } = this.cluster;
+    const towards = this.random.chance(eachWay);
+    const away = this.random.chance(eachWay);
+    const all = this.random.chance(0.5);
+    for (const peer of this.ids) {
+      if (peer === isolated || (!all && this.random.chance(0.5))) continue;
+      if (towards) cuts.add(`${peer}->${isolated}`);
+      if (away) cuts.add(`${isolated}->${peer}`);
+    }
+  }
+
+  /** Cuts a leader off just after it appended what nobody else will hold. */
+  private isolateLeader(): void {
+    const leader = this.someLeader();
+    if (leader === undefined) return;
+    this.cutAround(leader, 0.9);
+    this.propose();
+  }
+
+  private split(): void {
+    const side = new Set(this.ids.filter(() => this.random.chance(0.5)));
+    for (const from of this.ids) {
+      for (const to of this.ids) if (side.has(from) !== side.has(to)) this.cluster.cuts.add(`${from}->${to}`);
+    }
+  }
+
+  private heal(): void {
+    const { cuts } = this.cluster;
+    if (this.random.chance(0.5)) cuts.clear();
+    else if (cuts.size > 0) cuts.delete(this.random.pick([...cuts]));
+  }
+
+  private breakLink(): void {
+    const a = this.anyone();
+    const b = this.anyone();
+    if (a !== b) this.linkDown(a, b);
+  }
+
+  private mendLink(): void {
+    if (this.linksDown.size === 0) return;
+    const [a = 0, b = 0] = endsOf(this.random.pick([...this.linksDown]));
+    if (this.cluster.node(a).raft !== null && this.cluster.node(b).raft !== null) this.linkUp(a, b);
+  }
+
+  private linkDown(a: NodeId, b: NodeId): void {
+    if (this.linksDown.has(linkOf(a, b))) return;
+    this.linksDown.add(linkOf(a, b));
+    this.cluster.wire = this.cluster.wire.filter(({ from, to }) => linkOf(from, to) !== linkOf(a, b));
+    this.notices.push({ at: a, peer: b, kind: 'linkLost' }, { at: b, peer: a, kind: 'linkLost' });
+  }
+
+  private linkUp(a: NodeId, b: NodeId): void {
+    if (!this.linksDown.delete(linkOf(a, b))) return;
+    this.notices.push({ at: a, peer: b, kind: 'linkUp' }, { at: b, peer: a, kind: 'linkUp' });
+  }
+
+  private notice(): void {
+    const notice = this.notices.shift();
+    if (notice !== undefined) this.cluster.step(notice.at, { kind: notice.kind, peer: notice.peer });
+  }
+
+  private mendDisk(): void {
+    if (this.stalledDisks.size > 0) this.stalledDisks.delete(this.random.pick([...this.stalledDisks]));
+  }
+
+  private transfer(): void {
+    const leader = this.someLeader();
+    if (leader === undefined) return;
+    this.cluster.step(leader, { kind: 'transferLeadership', to: this.random.chance(0.5) ? 0 : this.anyone() });
+  }
+}
+
+function linkOf(a: NodeId, b: NodeId): string {
+  return a < b ? `${a}-${b}` : `${b}-${a}`;
+}
+
+function endsOf(link: string): number[] {
+  return link.split('-').map(Number);
+}

@@ -1,0 +1,48 @@
+import type { Configuration, Message, NodeId } from '../../src/raft/types.ts';
+import { type ClusterOptions, CoreCluster } from './core-cluster.ts';
+
+/** A cluster for scenarios told by hand: short timeouts, no chance, and helpers that move it along. */
+export const ELECTION_TIMEOUT_TICKS = 10;
+export const HEARTBEAT_INTERVAL_TICKS = 3;
+
+export function votersOf(count: number): Configuration {
+  return { voters: Array.from({ length: count }, (_, i) => i + 1), votersOutgoing: [], learners: [] };
+}
+
+export function smallCluster(configuration: Configuration, options: Partial<ClusterOptions> = {}): CoreCluster {
+  return new CoreCluster({
+    configuration,
+    electionTimeoutTicks: ELECTION_TIMEOUT_TICKS,
+    heartbeatIntervalTicks: HEARTBEAT_INTERVAL_TICKS,
+    appendBytesMax: 1000,
+    flow: { inflightMessagesMax: 8, inflightBytesMax: 10_000 },
+    cacheBytesMax: 1_000_000,
+    randomOf: () => () => 0,
+    ...options,
+  });
+}
+
+export function tick(cluster: CoreCluster, id: NodeId, times = 1): void {
+  for (let i = 0; i < times; i++) cluster.step(id, { kind: 'tick' });
+}
+
+/** Disks finish and messages arrive, in order, until nothing is under way any more. */
+export function settle(cluster: CoreCluster, isLost: (message: Message) => boolean = () => false): void {
+  for (let moved = true; moved; ) {
+    moved = false;
+    for (const id of cluster.nodes.keys()) {
+      if (cluster.settleDisk(id)) moved = true;
+      while (cluster.serveFetch(id)) moved = true;
+    }
+    cluster.wire = cluster.wire.filter((message) => !isLost(message));
+    if (cluster.wire.length > 0) moved = true;
+    while (cluster.wire.length > 0) cluster.deliver(0);
+  }
+  for (const id of cluster.nodes.keys()) cluster.apply(id);
+}
+
+/** `id` loses patience, and whatever comes of that happens. */
+export function elect(cluster: CoreCluster, id: NodeId): void {
+  tick(cluster, id, ELECTION_TIMEOUT_TICKS);
+  settle(cluster);
+}
