@@ -53,10 +53,9 @@ export class Proposals {
     const { unapplied, oldestSequence, session } = origin;
     for (let i = Math.max(0, this.sentSequence + 1 - oldestSequence); i < unapplied.length; i++) {
       const batch = unapplied[i] as Batch;
-      const { sequence } = batch;
-      const bytes = leader === nodeId ? ownBytes(batch) : batch.bytes;
+      const { sequence, bytes } = batch;
       const proposal: Proposal = { kind: 'proposal', term, session, sequence, oldestSequence, bytes };
-      if (leader === nodeId) this.receive(nodeId, proposal);
+      if (leader === nodeId) this.receive(nodeId, proposal, batch.bytesInUse);
       else if (!send(leader, proposal)) return;
       batch.bytesInUse = true;
       this.sentSequence = sequence;
@@ -82,13 +81,17 @@ export class Proposals {
     if (isStuck) this.sendAllAgain();
   }
 
-  /** A batch from this node's own origin, or from another, which `checkProposal` has passed. */
-  receive(from: NodeId, proposal: Proposal): void {
+  /**
+   * A batch from this node's own origin, or from another, which `checkProposal` has passed. The leader writes the
+   * entry's header and time into the bytes, so they may enter its log only while nobody else uses them: neither an older
+   * entry of this log nor a link that has not sent them yet.
+   */
+  receive(from: NodeId, proposal: Proposal, bytesInUse = false): void {
     const { core, nodeId, send, scheduleTurn } = this.context;
     const verdict = this.intake.judge(from, proposal, core.term, core.role === 'leader');
     if (verdict === 'ignore') return;
     if (verdict === 'take') {
-      this.taken.push(proposal.bytes);
+      this.taken.push(bytesInUse ? Buffer.from(proposal.bytes) : proposal.bytes);
       scheduleTurn();
       return;
     }
@@ -124,12 +127,4 @@ export function checkProposal(from: NodeId, proposal: Proposal): void {
   const { origin, session, sequence } = validateBatch(proposal.bytes, ENTRY_HEADER_BYTES);
   if (origin === from && session === proposal.session && sequence === proposal.sequence) return;
   throw new RaftkvError('MESSAGE_INVALID', `node ${from} proposes batch ${sequence} of node ${origin} as its own`);
-}
-
-/**
- * The leader writes the entry's header and time into the bytes, so they may enter its log only while nobody else uses
- * them: neither an older entry of this log nor a link that has not sent them yet.
- */
-function ownBytes(batch: Batch): Buffer {
-  return batch.bytesInUse ? Buffer.from(batch.bytes) : batch.bytes;
 }
