@@ -1,0 +1,166 @@
+import { crc32 } from 'node:zlib';
+import { readBatchHeader } from '../../src/kv/batch.ts';
+import type { StateMachine } from '../../src/kv/state-machine.ts';
+import type { Core } from '../../src/raft/core.ts';
+import { ENTRY_HEADER_BYTES, readEntry } from '../../src/raft/entry.ts';
+import { checkCore, checkStep, summarize } from '../../src/raft/invariants.ts';
+import type { Raft } from '../../src/raft/raft.ts';
+import type { Effects, Input, NodeId } from '../../src/raft/types.ts';
+import { describe, type Life } from './life.ts';
+import type { World } from './world.ts';
+
+/**
+ * What must be true at every moment, of one core and of all of them together. Cores and state machines are watched from
+ * outside: each call goes through to the shipped code, and what it did is compared with all that was seen before, on
+ * any node, in any life.
+ *
+ * - Election safety: one leader a term.                          - Log matching: index and term name one entry.
+ * - Leader completeness: a leader holds all that is committed.   - Commitment is for ever, and the same everywhere.
+ * - State-machine safety: after the same entry, the same state.
+ */
+
+/** Told of every step of a core that is alive, for ambushes and the trace. */
+export type StepListener = (life: Life, core: Core, input: Input, effects: Effects) => void;
+
+interface SeenEntry {
+  readonly crc: number;
+  readonly previousTerm: number;
+}
+
+export class ClusterChecks {
+  elections = 0;
+  entriesCommitted = 0;
+  onStep: StepListener = () => {};
+  readonly #world: World;
+  readonly #hashInterval: number;
+  readonly #leaders = new Map<number, NodeId>();
+  /** By index, then term. */
+  readonly #entries: Map<number, SeenEntry>[] = [];
+  /** The term of the committed entry, by index. */
+  readonly #committed: number[] = [];
+  /** The term of the core that was first seen to commit it, by index. */
+  readonly #committedIn: number[] = [];
+  /** The state after each entry, by index. */
+  readonly #states: (string | undefined)[] = [];
+
+  constructor(world: World, hashInterval: number) {
+    this.#world = world;
+    this.#hashInterval = hashInterval;
+  }
+
+  get lastCommitted(): number {
+    return Math.max(0, this.#committed.length - 1);
+  }
+
+  watchCore(life: Life, { id }: { readonly id: NodeId }, raft: Raft): void {
+    const { core } = raft;
+    const step = raft.step.bind(raft);
+    const started = this.#guard('invariants of a core', () => checkCore(core));
+    if (!started) return;
+    this.#checkCommitted(core, 0);
+    raft.step = (input) => {
+      if (!life.alive) return step(input);
+      const before = summarize(core);
+      const effects = step(input);
+      this.#guard('invariants of a core', () => {
+        checkCore(core);
+        checkStep(before, core);
+      });
+      for (const entry of effects.append) this.#checkEntry(core, entry.index, entry.term, entry.bytes);
+      if (core.role === 'leader' && before.role !== 'leader') this.#checkElected(core, id);
+      this.#checkCommitted(core, before.commitIndex);
+      this.onStep(life, core, input, effects);
+      return effects;
+    };
+  }
+
+  watchStateMachine(life: Life, machine: StateMachine): void {
+    const apply = machine.apply.bind(machine);
+    machine.apply = (payload, start, sink) => {
+      const outcome = apply(payload, start, sink);
+      if (life.alive) this.#checkApplied(life, machine, payload, start);
+      return outcome;
+    };
+  }
+
+  #checkElected(core: Core, id: NodeId): void {
+    this.elections++;
+    const other = this.#leaders.get(core.term);
+    if (other !== undefined && other !== id) {
+      this.#world.fail('election safety', `nodes ${other} and ${id} were both elected in term ${core.term}`);
+    }
+    this.#leaders.set(core.term, id);
+    // An election of an earlier term may come to its end late; it need not know what later leaders committed.
+    let last = this.lastCommitted;
+    while (last > 0 && (this.#committedIn[last] ?? 0) >= core.term) last--;
+    const term = core.log.termAt(last);
+    if (last > 0 && term !== this.#committed[last]) {
+      const has = term === -1 ? `ends at ${core.log.lastIndex}` : `has term ${term} there`;
+      this.#world.fail(
+        'leader completeness',
+        `node ${id}, elected in term ${core.term}, lacks entry ${last} of term ${this.#committed[last]}: its log ${has}`,
+      );
+    }
+  }
+
+  #checkEntry(core: Core, index: number, term: number, bytes: Buffer): void {
+    const seen = { crc: crc32(bytes), previousTerm: core.log.termAt(index - 1) };
+    this.#entries[index] ??= new Map();
+    const known = this.#entries[index].get(term);
+    if (known === undefined) {
+      this.#entries[index].set(term, seen);
+      return;
+    }
+    if (known.crc !== seen.crc || known.previousTerm !== seen.previousTerm) {
+      this.#world.fail(
+        'log matching',
+        `node ${core.id} has another entry ${index} of term ${term} than was seen before`,
+      );
+    }
+  }
+
+  #checkCommitted(core: Core, from: number): void {
+    const { commitIndex } = core.log;
+    for (let index = from + 1; index <= commitIndex; index++) {
+      const term = core.log.termAt(index);
+      const known = this.#committed[index];
+      if (known === undefined) {
+        this.#committed[index] = term;
+        this.#committedIn[index] = core.term;
+        this.entriesCommitted++;
+        this.#world.note(index);
+      } else if (known !== term) {
+        this.#world.fail(
+          'committed for ever',
+          `node ${core.id} commits entry ${index} of term ${term}; one of term ${known} was committed there`,
+        );
+      }
+    }
+  }
+
+  #checkApplied(life: Life, machine: StateMachine, payload: Buffer, start: number): void {
+    const { index, term } = readEntry(payload, start - ENTRY_HEADER_BYTES);
+    const { origin, session, sequence } = readBatchHeader(payload, start);
+    const applied = machine.session(origin);
+    const hash = index % this.#hashInterval === 0 ? machine.hash() : '';
+    const counters = `${machine.items} ${machine.storeBytes} ${machine.totalItems} ${machine.casCounter}`;
+    const times = `${machine.timeMs} ${machine.flushAtMs}`;
+    const state = `${term} ${counters} ${times} ${applied?.session} ${applied?.lastSequence} ${hash}`;
+    const known = this.#states[index];
+    this.#states[index] ??= state;
+    if (known !== undefined && known !== state) {
+      const what = `after entry ${index} (batch ${origin}/${session}/${sequence})`;
+      this.#world.fail('state-machine safety', `node ${life.nodeId} has state ${state} ${what}, another had ${known}`);
+    }
+  }
+
+  #guard(check: string, action: () => void): boolean {
+    try {
+      action();
+      return true;
+    } catch (error) {
+      this.#world.fail(check, describe(error));
+      return false;
+    }
+  }
+}

@@ -1,0 +1,283 @@
+import type { ClientOperation, Input, Output } from './model.ts';
+import { keyModel } from './model.ts';
+import type { Plan } from './plan.ts';
+import type { SimNode } from './processes.ts';
+import type { Random } from './random.ts';
+import { type Reply, ReplyReader } from './replies.ts';
+import { bytesOf, drawFor, drawRequest, type Request } from './requests.ts';
+import type { NodeSocket } from './socket.ts';
+import type { World } from './world.ts';
+
+/**
+ * Clients that speak bytes, each in a closed loop: connect to a node, send a burst of requests, wait for the replies,
+ * think. When a node dies or takes too long they turn to the next one. All that they saw goes into one history.
+ */
+export interface History {
+  readonly operations: ClientOperation[];
+  /** Of keys that are only counted up: what was acknowledged, and what may have been applied besides. */
+  readonly counted: Map<string, { acknowledged: number; unknown: number }>;
+  replies: number;
+  unknown: number;
+}
+
+interface Pending {
+  readonly request: Request;
+  readonly call: number;
+}
+
+export class Client {
+  readonly id: number;
+  #finishing = false;
+  /** Requests answered by the server, and not by an error. */
+  served = 0;
+  readonly #world: World;
+  readonly #plan: Plan;
+  readonly #random: Random;
+  readonly #nodes: readonly SimNode[];
+  readonly #history: History;
+  readonly #flushes: boolean;
+  #nodeAt: number;
+  #socket: NodeSocket | null = null;
+  #reader = new ReplyReader();
+  #pending: Pending[] = [];
+  /** Which burst this is: what belongs to an earlier one is over. */
+  #burst = 0;
+  #names = 0;
+  readonly #uniques = new Map<string, number>();
+  /** A key of its own, whose every reply is known in advance; a new one after each outcome that is not. */
+  #ownKey = '';
+  #ownState = keyModel.init();
+
+  constructor(
+    id: number,
+    world: World,
+    plan: Plan,
+    random: Random,
+    nodes: readonly SimNode[],
+    history: History,
+    flushes: boolean,
+  ) {
+    this.id = id;
+    this.#world = world;
+    this.#plan = plan;
+    this.#random = random;
+    this.#nodes = nodes;
+    this.#history = history;
+    this.#flushes = flushes;
+    this.#nodeAt = id % nodes.length;
+    this.#takeNewOwnKey();
+  }
+
+  /** Sends nothing more; what is under way may still be answered. */
+  finish(): void {
+    this.#finishing = true;
+  }
+
+  /** What was not answered by now never will be, as far as the history goes. */
+  end(): void {
+    this.#giveUp('ends');
+  }
+
+  begin(): void {
+    this.#soon();
+  }
+
+  #soon(): void {
+    const burst = ++this.#burst;
+    this.#world.after(this.#random.skewed(0, this.#plan.thinkMs * 4), () => {
+      if (burst === this.#burst) this.#send();
+    });
+  }
+
+  #send(): void {
+    if (this.#finishing || this.#history.operations.length >= this.#plan.operationsMax) return;
+    this.#socket ??= this.#connect();
+    if (this.#socket === null) {
+      this.#elsewhere();
+      return;
+    }
+    const requests = this.#draw();
+    const call = this.#moment();
+    let text = '';
+    for (const each of requests) {
+      text += bytesOf(each);
+      this.#world.say(() => `c${this.id}→${this.#nodes[this.#nodeAt]?.id}: ${show(bytesOf(each))}`);
+      if (each.expires && 'value' in each.input) this.#mayExpire(each.input.key, each.input.value, call);
+      if (each.silent) this.#record(each.input, undefined, call);
+      else this.#pending.push({ request: each, call });
+    }
+    this.#socket.send(Buffer.from(text, 'latin1'));
+    const burst = ++this.#burst;
+    this.#world.after(this.#plan.patienceMs, () => {
+      if (burst !== this.#burst) return;
+      this.#giveUp('waited too long');
+      this.#elsewhere();
+    });
+  }
+
+  #draw(): Request[] {
+    const requests: Request[] = [];
+    const length = this.#random.chance(0.5) ? 1 : 1 + this.#random.below(6);
+    const own = !this.#flushes && this.#random.chance(0.2);
+    for (let i = 0; i < length; i++) {
+      const name = `c${this.id}.${this.#names++}`;
+      const uniqueOf = (key: string) => this.#uniques.get(key);
+      const drawn = own
+        ? drawFor(this.#random, this.#ownKey, name, uniqueOf)
+        : drawRequest(this.#random, { keys: this.#plan.keys, flushes: this.#flushes }, name, uniqueOf);
+      requests.push(own ? { ...drawn, silent: false } : drawn);
+    }
+    return requests;
+  }
+
+  #connect(): NodeSocket | null {
+    this.#reader = new ReplyReader();
+    const socket = this.#nodes[this.#nodeAt]?.connect({
+      onBytes: (bytes) => {
+        if (this.#socket === socket) this.#received(bytes);
+      },
+      onClosed: () => {
+        if (this.#socket !== socket || socket === null) return;
+        this.#giveUp('was closed');
+        this.#elsewhere();
+      },
+    });
+    return socket ?? null;
+  }
+
+  #elsewhere(): void {
+    this.#nodeAt = (this.#nodeAt + 1) % this.#nodes.length;
+    this.#soon();
+  }
+
+  #received(bytes: Buffer): void {
+    this.#world.noteBytes(bytes);
+    this.#reader.append(bytes);
+    try {
+      for (let pending = this.#pending[0]; pending !== undefined; pending = this.#pending[0]) {
+        const reply = this.#reader.next();
+        if (reply === null) return;
+        this.#pending.shift();
+        this.#answered(pending, reply);
+      }
+      if (!this.#reader.isEmpty) throw new Error('a reply that nobody asked for');
+      this.#soon();
+    } catch (error) {
+      this.#world.fail('replies are as the protocol has them', `client ${this.id}: ${(error as Error).message}`);
+    }
+  }
+
+  #answered({ request: { input }, call }: Pending, reply: Reply): void {
+    this.#history.replies++;
+    this.#world.say(() => `c${this.id}: ${show(textOf(reply))} ← ${input.kind} ${input.key}`);
+    if (reply.line.startsWith('SERVER_ERROR no quorum') || reply.line.startsWith('SERVER_ERROR node is stopping')) {
+      this.#notAnswered({ input, call });
+      return;
+    }
+    this.served++;
+    const output = outputOf(input, reply);
+    if (output.kind === 'value' && output.unique !== null) this.#uniques.set(input.key, output.unique);
+    this.#record(input, output, call);
+    if (input.key === this.#ownKey) this.#checkOwn(input, output);
+  }
+
+  /** Nobody will say what came of it. */
+  #notAnswered({ input, call }: { readonly input: Input; readonly call: number }): void {
+    if (input.key === this.#ownKey) this.#takeNewOwnKey();
+    if (input.kind === 'get' || input.kind === 'gets' || input.kind === 'gat' || input.kind === 'gats') return;
+    if (input.kind === 'touch') return;
+    this.#history.unknown++;
+    this.#record(input, undefined, call);
+  }
+
+  #giveUp(why: string): void {
+    this.#world.say(() => `c${this.id}: ${why}`);
+    this.#burst++;
+    this.#socket?.abort();
+    this.#socket = null;
+    for (const { request: each, call } of this.#pending.splice(0)) this.#notAnswered({ input: each.input, call });
+  }
+
+  #record(input: Input, output: Output | undefined, call: number): void {
+    const returned = this.#moment();
+    if (input.kind === 'flush') {
+      // One operation on every key; each key is judged by itself.
+      for (const key of sharedKeys(this.#plan.keys)) {
+        this.#history.operations.push({
+          client: this.id,
+          input: { kind: 'flush', key },
+          output,
+          call,
+          return: returned,
+        });
+      }
+    } else {
+      this.#history.operations.push({ client: this.id, input, output, call, return: returned });
+    }
+    if (input.kind !== 'incr' || !input.key.startsWith('x')) return;
+    const count = this.#history.counted.get(input.key);
+    if (count === undefined) return;
+    if (output === undefined) count.unknown += input.delta;
+    else if (output.kind === 'reply' && /^\d+$/.test(output.text)) count.acknowledged += input.delta;
+  }
+
+  #mayExpire(key: string, value: string, call: number): void {
+    this.#history.operations.push({
+      client: this.id,
+      input: { kind: 'expire', key, value },
+      output: undefined,
+      call,
+      return: call,
+    });
+  }
+
+  /** Commands of one connection take effect in their order, and nobody else uses this key: the reply is certain. */
+  #checkOwn(input: Input, output: Output): void {
+    const after = keyModel.step(this.#ownState, input, output);
+    if (after === undefined) {
+      this.#world.fail(
+        'program order',
+        `client ${this.id}: ${JSON.stringify(input)} answered ${JSON.stringify(output)} in ${JSON.stringify(this.#ownState)}`,
+      );
+      return;
+    }
+    this.#ownState = after;
+  }
+
+  #takeNewOwnKey(): void {
+    this.#ownKey = `own-${this.id}-${this.#names++}`;
+    this.#ownState = keyModel.init();
+  }
+
+  /** Every call and return has a moment of its own, in the order in which they happen. */
+  #moment(): number {
+    return this.#world.nextMoment();
+  }
+}
+
+/** Every key that `drawRequest` may draw. */
+export function sharedKeys(keys: number): string[] {
+  return ['n', 's', 't', 'x'].flatMap((kind) => Array.from({ length: keys }, (_, i) => `${kind}${i}`));
+}
+
+export function outputOf(input: Input, { line, items }: Reply): Output {
+  const isRead = input.kind === 'get' || input.kind === 'gets' || input.kind === 'gat' || input.kind === 'gats';
+  if (!isRead) {
+    if (items.length > 0) throw new Error(`${input.kind} was answered with an item`);
+    return { kind: 'reply', text: line };
+  }
+  if (line !== 'END' || items.length > 1) throw new Error(`${input.kind} was answered ${show(line)}`);
+  const item = items[0];
+  if (item === undefined) return { kind: 'miss' };
+  if (item.key !== input.key) throw new Error(`${input.kind} ${input.key} was answered with ${item.key}`);
+  return { kind: 'value', value: item.value, unique: item.unique };
+}
+
+function textOf({ line, items }: Reply): string {
+  return `${items.map(({ value, unique }) => `${value} ${unique ?? ''} `).join('')}${line}`;
+}
+
+function show(text: string): string {
+  const flat = text.replaceAll('\r\n', '⏎');
+  return flat.length > 90 ? `${flat.slice(0, 80)}…(${flat.length})` : flat;
+}

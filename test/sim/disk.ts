@@ -1,0 +1,114 @@
+import type { Disk, DiskFile } from '../../src/storage/disk.ts';
+import { type DiskOperation, MemoryDisk } from '../support/memory-disk.ts';
+import type { Life } from './life.ts';
+import type { Random } from './random.ts';
+
+/**
+ * The disk of one machine, which outlives the processes on it: test/support/memory-disk.ts keeps the bytes and forgets
+ * what was not synced; this gives it time, stalls and failures.
+ */
+export interface DiskHabits {
+  /** Of one operation that reaches the device. */
+  readonly latencyMs: { readonly min: number; readonly max: number };
+}
+
+export class SimDisk {
+  readonly memory: MemoryDisk;
+  /** Nothing that is asked for before then completes earlier. */
+  stalledUntilMs = 0;
+  /** Failures put in on purpose and met by a process: what it then dies of is no defect. */
+  failuresMet = 0;
+  readonly #random: Random;
+  readonly #habits: DiskHabits;
+  #life: Life | null = null;
+
+  constructor(random: Random, habits: DiskHabits) {
+    this.#random = random;
+    this.#habits = habits;
+    this.memory = new MemoryDisk({ schedule: (operation, complete) => this.#schedule(operation, complete) });
+  }
+
+  /** The disk as one life of a process sees it: what a dead one asks for is never done. */
+  openFor(life: Life): Disk {
+    this.#life = life;
+    const { memory } = this;
+    const alive = <T>(ask: () => Promise<T>): Promise<T> => (life.effect() ? ask() : new Promise<T>(() => {}));
+    return {
+      makeDirectory: (path) => alive(() => memory.makeDirectory(path)),
+      list: (path) => alive(() => memory.list(path)),
+      open: (path, options) => alive(async () => watched(await memory.open(path, options), life)),
+      rename: (from, to) => alive(() => memory.rename(from, to)),
+      remove: (path) => alive(() => memory.remove(path)),
+      syncDirectory: (path) => alive(() => memory.syncDirectory(path)),
+    };
+  }
+
+  /** The next operation of one of these kinds fails. */
+  failNext(code: string, kinds: readonly DiskOperation['kind'][]): void {
+    this.memory.failOnce(code, (operation) => {
+      if (!kinds.includes(operation.kind)) return false;
+      this.failuresMet++;
+      return true;
+    });
+  }
+
+  /** No file grows any more. */
+  fillUp(): void {
+    this.memory.capacityBytes = 0;
+    this.failuresMet++;
+  }
+
+  makeRoom(): void {
+    this.memory.capacityBytes = Number.POSITIVE_INFINITY;
+  }
+
+  powerLoss(): void {
+    this.memory.crash(() => this.#random.next());
+  }
+
+  processEnded(): void {
+    this.memory.kill(() => this.#random.next());
+  }
+
+  /** Turns over one bit of what was written; false where there is nothing yet. */
+  rot(): boolean {
+    const paths = this.memory.paths().filter((path) => !path.includes('.tmp'));
+    if (paths.length === 0) return false;
+    const path = this.#random.pick(paths);
+    const content = this.memory.contentOf(path);
+    let end = content.length;
+    while (end > 0 && content[end - 1] === 0) end--;
+    if (end === 0) return false;
+    this.memory.flipBit(path, this.#random.below(end * 8));
+    return true;
+  }
+
+  #schedule(operation: DiskOperation, complete: () => void): void {
+    const life = this.#life;
+    if (life === null) return;
+    const { min, max } = this.#habits.latencyMs;
+    // Reading what is cached, opening and closing never reach the device.
+    const cheap = operation.kind !== 'sync' && operation.kind !== 'write' && operation.kind !== 'syncDirectory';
+    const delayMs = cheap ? this.#random.next() * min : this.#random.skewed(min, max);
+    const stallMs = Math.max(0, this.stalledUntilMs - life.world.nowMs);
+    life.post(stallMs + delayMs, () => {
+      // A stall that came meanwhile holds up what is under way too.
+      const moreMs = this.stalledUntilMs - life.world.nowMs;
+      if (moreMs > 0) life.post(moreMs + delayMs, complete);
+      else complete();
+    });
+  }
+}
+
+function watched(file: DiskFile, life: Life): DiskFile {
+  const never = <T>(): Promise<T> => new Promise<T>(() => {});
+  return {
+    write(buffer, offset, length, position, done) {
+      if (life.effect()) file.write(buffer, offset, length, position, done);
+    },
+    read: (buffer, offset, length, position) => file.read(buffer, offset, length, position),
+    sync: () => (life.effect() ? file.sync() : never()),
+    size: () => file.size(),
+    close: () => file.close(),
+  };
+}

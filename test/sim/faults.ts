@@ -1,0 +1,316 @@
+import type { Core } from '../../src/raft/core.ts';
+import type { Effects, Input } from '../../src/raft/types.ts';
+import type { ClusterChecks } from './checks.ts';
+import type { Life } from './life.ts';
+import type { Network } from './network.ts';
+import type { FaultKind, Plan } from './plan.ts';
+import type { SimNode } from './processes.ts';
+import type { Random } from './random.ts';
+import type { World } from './world.ts';
+
+/**
+ * What goes wrong, when, and for how long. Some of it comes at any time; an ambush waits for a moment that hurts (the
+ * leader has just appended, a vote was just given, a leader was just elected) and strikes there. Whatever is done has
+ * its undoing planned with it; `end` undoes all that is left.
+ */
+export interface FaultCounts {
+  readonly [kind: string]: number;
+}
+
+type Moment = 'appended' | 'voted' | 'elected' | 'committed' | 'campaigned' | 'truncated';
+const MOMENTS: readonly Moment[] = ['appended', 'voted', 'elected', 'committed', 'campaigned', 'truncated'];
+const STRIKES = ['kill', 'powerLoss', 'powerLossAll', 'isolate', 'pause', 'diskStall', 'dieSoon', 'cutOne'] as const;
+
+interface Ambush {
+  readonly moment: Moment;
+  readonly strike: (typeof STRIKES)[number];
+  /** How many such moments to let pass. */
+  skip: number;
+}
+
+export class Faults {
+  readonly counts: Record<string, number> = {};
+  readonly #world: World;
+  readonly #plan: Plan;
+  readonly #random: Random;
+  readonly #nodes: readonly SimNode[];
+  readonly #network: Network;
+  #ambush: Ambush | null = null;
+  #over = false;
+
+  constructor(
+    world: World,
+    plan: Plan,
+    random: Random,
+    nodes: readonly SimNode[],
+    network: Network,
+    checks: ClusterChecks,
+  ) {
+    this.#world = world;
+    this.#plan = plan;
+    this.#random = random;
+    this.#nodes = nodes;
+    this.#network = network;
+    checks.onStep = (life, core, input, effects) => this.#stepped(life, core, input, effects);
+  }
+
+  begin(): void {
+    this.#planNext();
+    if (this.#plan.bitRot) this.#later(this.#plan.troubleMs * this.#random.next(), () => this.#rot());
+  }
+
+  /** Everything heals: links, disks, clocks' owners, processes. */
+  end(): void {
+    this.#over = true;
+    this.#ambush = null;
+    this.#network.healAll();
+    this.#network.lossy = false;
+    this.#network.delayFactor = 1;
+    for (const node of this.#nodes) {
+      node.disk.stalledUntilMs = 0;
+      node.disk.makeRoom();
+      node.disk.memory.fault = () => null;
+      if (node.life !== null) node.life.deathWish = null;
+      node.goOn();
+      node.start();
+    }
+  }
+
+  #planNext(): void {
+    const delayMs = this.#random.skewed(0, this.#plan.faultIntervalMs * 4);
+    this.#world.after(delayMs, () => {
+      if (this.#over) return;
+      this.#do(this.#random.pick(this.#plan.faults));
+      this.#planNext();
+    });
+  }
+
+  /** Undoing and follow-ups; dropped once the trouble is over, for `end` has undone it all. */
+  #later(delayMs: number, action: () => void): void {
+    this.#world.after(delayMs, () => {
+      if (!this.#over) action();
+    });
+  }
+
+  #count(kind: string): void {
+    this.counts[kind] = (this.counts[kind] ?? 0) + 1;
+  }
+
+  /** How long a fault lasts: from a blink to several elections. */
+  #spellMs(): number {
+    const { electionTimeoutMs } = this.#plan.timing;
+    return this.#random.skewed(electionTimeoutMs * 0.05, electionTimeoutMs * 12);
+  }
+
+  /** Leans towards the leader: it is where most can go wrong. */
+  #victim(): SimNode {
+    const leader = this.#leader();
+    return leader !== null && this.#random.chance(0.5) ? leader : this.#random.pick(this.#nodes);
+  }
+
+  #leader(): SimNode | null {
+    let found: SimNode | null = null;
+    let term = -1;
+    for (const node of this.#nodes) {
+      const core = node.running?.replica.raft.core;
+      if (core === undefined || core.role !== 'leader' || core.term <= term) continue;
+      found = node;
+      term = core.term;
+    }
+    return found;
+  }
+
+  #do(kind: FaultKind): void {
+    this.#count(kind);
+    const victim = this.#victim();
+    switch (kind) {
+      case 'kill':
+        return this.#down(victim, () => victim.kill());
+      case 'powerLoss':
+        return this.#down(victim, () => victim.powerLoss());
+      case 'killAll':
+        return this.#allDown((node) => node.kill());
+      case 'powerLossAll':
+        return this.#allDown((node) => node.powerLoss());
+      case 'dieAtEffect':
+        return this.#dieSoon(victim, this.#random.below(60));
+      case 'stop':
+        return victim.stop();
+      case 'pause':
+        return this.#pause(victim);
+      case 'cutOne':
+        return this.#cutOne(victim);
+      case 'isolate':
+        return this.#isolate(victim);
+      case 'partition':
+        return this.#partition();
+      case 'reset':
+        return this.#network.reset(victim.id, this.#random.pick(this.#nodes).id);
+      case 'slowNetwork':
+        this.#network.delayFactor = this.#random.pick([3, 10, 50]);
+        return this.#later(this.#spellMs(), () => {
+          this.#network.delayFactor = 1;
+        });
+      case 'diskStall':
+        return this.#stall(victim);
+      case 'diskFails':
+        return victim.disk.failNext('EIO', this.#random.pick([['write'], ['sync'], ['syncDirectory', 'rename']]));
+      case 'diskFull':
+        victim.disk.fillUp();
+        return this.#later(this.#spellMs(), () => victim.disk.makeRoom());
+      case 'wallJump':
+        return victim.jumpWallTime(this.#random.between(-1, 1) * this.#random.pick([10, 1000, 100_000]));
+      case 'transfer':
+        return this.#transfer();
+      case 'ambush':
+        this.#ambush = {
+          moment: this.#random.pick(MOMENTS),
+          strike: this.#random.pick(STRIKES),
+          skip: this.#random.pick([0, 0, 1, 5]),
+        };
+        return;
+    }
+  }
+
+  #down(node: SimNode, end: () => void): void {
+    if (node.life === null) return;
+    end();
+    this.#startAgain(node, this.#spellMs());
+  }
+
+  #startAgain(node: SimNode, delayMs: number): void {
+    this.#later(delayMs, () => node.start());
+  }
+
+  /** All at once; sometimes one after the other, and they come back as they please. */
+  #allDown(end: (node: SimNode) => void): void {
+    const spreadMs = this.#random.pick([0, 0, this.#plan.timing.electionTimeoutMs]);
+    for (const node of this.#nodes) {
+      if (spreadMs === 0) this.#down(node, () => end(node));
+      else this.#later(this.#random.next() * spreadMs, () => this.#down(node, () => end(node)));
+    }
+  }
+
+  #dieSoon(node: SimNode, effects: number): void {
+    const { life } = node;
+    if (life === null) return;
+    const loses = this.#random.chance(0.5);
+    life.deathWish = {
+      effectsLeft: effects,
+      die: () => this.#down(node, () => (loses ? node.powerLoss() : node.kill())),
+    };
+  }
+
+  #pause(node: SimNode): void {
+    const { life } = node;
+    if (life === null) return;
+    const spellMs = this.#spellMs();
+    node.pause();
+    this.#later(spellMs, () => {
+      if (node.life === life) node.goOn();
+    });
+    const { silenceMs } = this.#plan.network;
+    if (spellMs > silenceMs) this.#later(silenceMs, () => this.#network.wasSilent(node.id));
+  }
+
+  #cutOne(node: SimNode): void {
+    const other = this.#random.pick(this.#nodes);
+    if (other === node) return;
+    const [from, to] = this.#random.chance(0.5) ? [node.id, other.id] : [other.id, node.id];
+    this.#network.cut(from, to);
+    this.#later(this.#spellMs(), () => this.#network.heal(from, to));
+  }
+
+  #isolate(node: SimNode): void {
+    this.#separate((id) => id === node.id);
+  }
+
+  #partition(): void {
+    const side = new Set(this.#nodes.filter(() => this.#random.chance(0.5)).map(({ id }) => id));
+    this.#separate((id) => side.has(id));
+  }
+
+  /** Cuts everything between those inside and those outside, or only one of the two directions. */
+  #separate(isInside: (id: number) => boolean): void {
+    const directions = this.#random.pick(['both', 'both', 'both', 'in', 'out'] as const);
+    const spellMs = this.#spellMs();
+    for (const { id: a } of this.#nodes) {
+      for (const { id: b } of this.#nodes) {
+        if (isInside(a) === isInside(b)) continue;
+        if (directions !== 'both' && isInside(a) !== (directions === 'out')) continue;
+        this.#network.cut(a, b);
+        this.#later(spellMs, () => this.#network.heal(a, b));
+      }
+    }
+  }
+
+  #stall(node: SimNode): void {
+    node.disk.stalledUntilMs = this.#world.nowMs + this.#spellMs() * 2;
+  }
+
+  #transfer(): void {
+    const leader = this.#leader();
+    const { life, running } = leader ?? { life: null, running: null };
+    if (life === null || running === null) return;
+    life.call(() => void running.replica.handOver());
+  }
+
+  #rot(): void {
+    const node = this.#random.pick(this.#nodes);
+    this.#count('bitRot');
+    node.kill();
+    if (node.disk.rot()) node.rotten = true;
+    this.#world.say(() => `${node.id}: a bit of its disk turns over`);
+    this.#startAgain(node, this.#spellMs());
+  }
+
+  #stepped(life: Life, core: Core, input: Input, effects: Effects): void {
+    const ambush = this.#ambush;
+    if (ambush === null || !isMoment(ambush.moment, core, input, effects) || ambush.skip-- > 0) return;
+    this.#ambush = null;
+    const node = this.#nodes.find(({ id }) => id === life.nodeId);
+    if (node === undefined || node.life !== life) return;
+    this.#count(`${ambush.moment}: ${ambush.strike}`);
+    this.#world.say(() => `${node.id}: has ${ambush.moment}: ${ambush.strike}`);
+    this.#strike(node, ambush.strike);
+  }
+
+  #strike(node: SimNode, strike: Ambush['strike']): void {
+    switch (strike) {
+      case 'kill':
+        return this.#dieSoon(node, 0);
+      case 'powerLoss':
+        return this.#down(node, () => node.powerLoss());
+      case 'powerLossAll':
+        // In a moment: what was about to be said has been said by then, and acted upon.
+        return this.#later(this.#random.skewed(0, 20), () => this.#allDown((each) => each.powerLoss()));
+      case 'isolate':
+        return this.#isolate(node);
+      case 'pause':
+        return this.#pause(node);
+      case 'diskStall':
+        return this.#stall(node);
+      case 'dieSoon':
+        return this.#dieSoon(node, 1 + this.#random.below(8));
+      case 'cutOne':
+        return this.#cutOne(node);
+    }
+  }
+}
+
+function isMoment(moment: Moment, core: Core, input: Input, effects: Effects): boolean {
+  switch (moment) {
+    case 'appended':
+      return core.role === 'leader' && effects.append.length > 0;
+    case 'voted':
+      return effects.sendAfterPersist.some((message) => message.kind === 'voteReply' && message.granted);
+    case 'elected':
+      return core.role === 'leader' && core.leading?.firstIndex === effects.append[0]?.index;
+    case 'committed':
+      return core.role === 'leader' && input.kind === 'receive' && input.message.kind === 'appendReply';
+    case 'campaigned':
+      return core.role === 'candidate' && effects.hardState !== null;
+    case 'truncated':
+      return effects.truncateFrom > 0;
+  }
+}

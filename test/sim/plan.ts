@@ -1,0 +1,141 @@
+import type { ReplicaTiming } from '../../src/replica/node-replica.ts';
+import type { OriginLimits } from '../../src/replica/origin.ts';
+import type { WalLimits } from '../../src/storage/wal.ts';
+import type { DiskHabits } from './disk.ts';
+import type { NetworkHabits } from './network.ts';
+import { Random } from './random.ts';
+import type { SocketHabits } from './socket.ts';
+
+/**
+ * What the world of one seed is like. Each seed draws its own sizes, speeds and limits, and switches on only some kinds
+ * of fault: a world in which everything happens at once hides what one kind alone would show.
+ */
+export const FAULT_KINDS = [
+  'kill',
+  'powerLoss',
+  'killAll',
+  'powerLossAll',
+  'dieAtEffect',
+  'stop',
+  'pause',
+  'cutOne',
+  'isolate',
+  'partition',
+  'reset',
+  'slowNetwork',
+  'diskStall',
+  'diskFails',
+  'diskFull',
+  'wallJump',
+  'transfer',
+  'ambush',
+] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number];
+
+export interface Plan {
+  readonly seed: number;
+  readonly nodeIds: readonly number[];
+  readonly timing: ReplicaTiming;
+  readonly network: NetworkHabits;
+  readonly disk: DiskHabits;
+  readonly sockets: SocketHabits;
+  /** Of each node's clocks. */
+  readonly drifts: readonly number[];
+  readonly turnMs: number;
+  readonly originLimits: OriginLimits;
+  readonly walLimits: Partial<WalLimits>;
+  readonly logCacheBytesMax: number;
+  /** A replica hashes its whole state at every so many entries. */
+  readonly hashInterval: number;
+  readonly faults: readonly FaultKind[];
+  /** Between two faults, on average. */
+  readonly faultIntervalMs: number;
+  /** How long faults go on. */
+  readonly troubleMs: number;
+  /** One node's disk loses bits; it must refuse to start, or have lost nothing. */
+  readonly bitRot: boolean;
+  readonly clients: number;
+  /** Between two requests of one client, on average. */
+  readonly thinkMs: number;
+  /** What a client waits for a reply before it goes elsewhere. */
+  readonly patienceMs: number;
+  readonly keys: number;
+  readonly operationsMax: number;
+}
+
+const KIB = 1024;
+
+export function planOf(seed: number): Plan {
+  const random = new Random(seed, 1);
+  const nodes = random.pick([1, 3, 3, 3, 3, 3, 3, 5, 5, 5]);
+  const nodeIds = Array.from({ length: nodes }, (_, i) => i + 1);
+  const electionTimeoutMs = random.pick([100, 150, 300, 300, 600, 1000, 1000, 2000]);
+  const heartbeatIntervalMs = Math.max(10, electionTimeoutMs / random.pick([3, 6, 10]));
+  const network = networkOf(random, electionTimeoutMs);
+  const walSegmentBytes = random.pick([64, 64, 128, 256, 1024]) * KIB;
+  const chosen = FAULT_KINDS.filter((kind) => random.chance(kind === 'ambush' ? 0.5 : 0.35));
+  return {
+    seed,
+    nodeIds,
+    timing: {
+      heartbeatIntervalMs,
+      electionTimeoutMs,
+      requestTimeoutMs: random.pick([2, 5, 10, 40]) * electionTimeoutMs,
+    },
+    network,
+    disk: {
+      latencyMs: random.pick([
+        { min: 0.05, max: 0.5 },
+        { min: 0.2, max: 3 },
+        { min: 1, max: 30 },
+      ]),
+    },
+    sockets: { delayMs: { min: 0.02, max: random.pick([0.1, 1, 5]) }, cutUp: random.pick([0, 0, 0.3]) },
+    drifts: nodeIds.map(() => random.pick([0, 0, random.between(-0.001, 0.001), random.between(-0.1, 0.1)])),
+    turnMs: random.pick([0, 0.05, 1]),
+    originLimits: {
+      itemBytesMax: 2 * KIB,
+      storeBytesMax: random.pick([1 << 30, 1 << 30, 24 * KIB]),
+      pendingWriteBytesMax: random.pick([16 * KIB, 1 << 20, 1 << 26]),
+      batchBytesMax: random.pick([256, 4 * KIB, 8 * KIB]),
+    },
+    walLimits: {
+      walSegmentBytes,
+      walBatchBytesMax: random.pick([1, 4, 64]) * KIB,
+      walEntryBytesMax: 32 * KIB,
+      walFirstFillBytes: random.pick([2, 16, 64]) * KIB,
+      walFillAheadBytes: random.pick([2, 16, 48]) * KIB,
+      walFillStepBytes: random.pick([1, 8, 32]) * KIB,
+    },
+    logCacheBytesMax: random.pick([1, 2 * KIB, 16 * KIB, 1 << 25]),
+    hashInterval: random.pick([4, 16]),
+    faults: chosen.length > 0 ? chosen : ['kill'],
+    faultIntervalMs: electionTimeoutMs * random.pick([0.5, 2, 5, 5, 15]),
+    troubleMs: electionTimeoutMs * random.pick([30, 60, 60, 120]),
+    bitRot: nodes > 1 && random.chance(0.04),
+    clients: 1 + random.below(5),
+    thinkMs: electionTimeoutMs * random.pick([0.02, 0.1, 0.3]),
+    patienceMs: electionTimeoutMs * random.pick([1.5, 5, 30]),
+    keys: random.pick([1, 3, 8]),
+    operationsMax: 600,
+  };
+}
+
+function networkOf(random: Random, electionTimeoutMs: number): NetworkHabits {
+  const delayMs = random.pick([
+    { min: 0.05, max: 0.5 },
+    { min: 0.1, max: 5 },
+    { min: 1, max: electionTimeoutMs / 10 },
+  ]);
+  const lossy = random.chance(0.3);
+  const share = () => (lossy ? random.pick([0, 0.01, 0.05, 0.15]) : 0);
+  return {
+    delayMs,
+    redialMs: random.pick([5, 50, 250]),
+    silenceMs: electionTimeoutMs * random.pick([2, 5, 16]),
+    bufferBytesMax: random.pick([8 * KIB, 64 * KIB, 1 << 26]),
+    dropped: share(),
+    repeated: share(),
+    reordered: share(),
+  };
+}

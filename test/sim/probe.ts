@@ -1,0 +1,75 @@
+import { type History, outputOf, sharedKeys } from './clients.ts';
+import type { Plan } from './plan.ts';
+import type { SimNode } from './processes.ts';
+import { ReplyReader } from './replies.ts';
+import { bytesOf, request } from './requests.ts';
+import type { NodeSocket } from './socket.ts';
+import type { World } from './world.ts';
+
+/**
+ * After the trouble, asks one node to write, and to read every key that the clients shared, until it does: it shows that
+ * the node serves again, and what is left of all that was acknowledged.
+ */
+export class Probe {
+  done = false;
+  readonly node: SimNode;
+  readonly #id: number;
+  readonly #world: World;
+  readonly #plan: Plan;
+  readonly #history: History;
+  #attempt = 0;
+
+  constructor(id: number, world: World, plan: Plan, node: SimNode, history: History) {
+    this.#id = id;
+    this.#world = world;
+    this.#plan = plan;
+    this.node = node;
+    this.#history = history;
+  }
+
+  begin(): void {
+    const attempt = ++this.#attempt;
+    const again = () => {
+      if (attempt === this.#attempt) this.begin();
+    };
+    this.#world.after(this.#plan.timing.electionTimeoutMs / 4, () => {
+      if (this.done || attempt !== this.#attempt) return;
+      if (this.#ask(attempt, again) === null) again();
+    });
+  }
+
+  #ask(attempt: number, again: () => void): NodeSocket | null {
+    const requests = [
+      request({ kind: 'set', key: `probe-${this.#id}`, value: `${attempt}` }),
+      ...sharedKeys(this.#plan.keys).map((key) => request({ kind: 'get', key })),
+    ];
+    const reader = new ReplyReader();
+    const call = this.#world.nextMoment();
+    let answered = 0;
+    const socket = this.node.connect({
+      onBytes: (bytes) => {
+        if (attempt !== this.#attempt) return;
+        reader.append(bytes);
+        for (let reply = reader.next(); reply !== null; reply = reader.next()) {
+          const asked = requests[answered++];
+          if (asked === undefined || reply.line.startsWith('SERVER_ERROR no quorum')) {
+            again();
+            return;
+          }
+          const output = outputOf(asked.input, reply);
+          this.#history.operations.push({
+            client: this.#id,
+            input: asked.input,
+            output,
+            call,
+            return: this.#world.nextMoment(),
+          });
+        }
+        if (answered === requests.length) this.done = true;
+      },
+      onClosed: again,
+    });
+    socket?.send(Buffer.from(requests.map(bytesOf).join(''), 'latin1'));
+    return socket;
+  }
+}

@@ -1,0 +1,237 @@
+import { RaftkvError } from '../../src/base/errors.ts';
+import { silentLogger } from '../../src/base/logger.ts';
+import { NodeReplica } from '../../src/replica/node-replica.ts';
+import { LogRecovery } from '../../src/replica/recovery.ts';
+import { openMeta } from '../../src/storage/meta.ts';
+import { openWal } from '../../src/storage/wal.ts';
+import type { Wal } from '../../src/storage/wal-types.ts';
+import type { Transport } from '../../src/transport/types.ts';
+import type { ClusterChecks } from './checks.ts';
+import { type ClientDoor, openClientDoor } from './client-door.ts';
+import { SimDisk } from './disk.ts';
+import { describe, Life } from './life.ts';
+import type { Network } from './network.ts';
+import type { Plan } from './plan.ts';
+import type { Random } from './random.ts';
+import { type ClientSide, NodeSocket } from './socket.ts';
+import type { World } from './world.ts';
+
+/**
+ * A machine with its disk, and the lives of the node on it. A node is put together as src/cli/run-node.ts does it, from
+ * the disk upwards, of the same shipped parts; only disk, clock, links and sockets are simulated.
+ */
+
+/** 2026-01-01, so that Unix times above memcached's 30 days are times. */
+const WALL_START_MS = 1_767_225_600_000;
+const DIRECTORY = '/data/node';
+
+interface Running {
+  readonly replica: NodeReplica;
+  readonly recovery: LogRecovery;
+  readonly door: ClientDoor;
+  readonly wal: Wal;
+  readonly transport: Transport;
+}
+
+export class SimNode {
+  readonly id: number;
+  readonly disk: SimDisk;
+  life: Life | null = null;
+  running: Running | null = null;
+  /** Its disk was damaged on purpose. */
+  rotten = false;
+  /** It has found damage on its disk and stays down. */
+  refused = false;
+  starts = 0;
+  readonly #world: World;
+  readonly #plan: Plan;
+  readonly #random: Random;
+  readonly #network: Network;
+  readonly #checks: ClusterChecks;
+  #wallOffsetMs = WALL_START_MS;
+  #sockets: NodeSocket[] = [];
+  #nextPort = 1;
+
+  constructor(id: number, world: World, plan: Plan, random: Random, network: Network, checks: ClusterChecks) {
+    this.id = id;
+    this.#world = world;
+    this.#plan = plan;
+    this.#random = random;
+    this.#network = network;
+    this.#checks = checks;
+    this.#wallOffsetMs += random.between(-2000, 2000);
+    this.disk = new SimDisk(random.fork(2), plan.disk);
+  }
+
+  start(): void {
+    if (this.life !== null || this.refused) return;
+    const { drifts, turnMs } = this.#plan;
+    const habits = { drift: drifts[this.id - 1] ?? 0, random: this.#random.fork(3), turnMs };
+    const life = new Life(this.#world, this.id, this.#wallOffsetMs, habits);
+    this.life = life;
+    this.starts++;
+    this.#world.say(() => `${this.id}: starts`);
+    this.#world.note(this.id);
+    life.call(() => {
+      this.#assemble(life).then(
+        (running) => this.#started(life, running),
+        (error: unknown) => this.#fatal(life, error),
+      );
+    });
+  }
+
+  /** The process ends at once; its machine stays. */
+  kill(): void {
+    if (this.#end('is killed', false)) this.disk.processEnded();
+  }
+
+  /** Process and machine end at once, with all that was only in memory. */
+  powerLoss(): void {
+    if (this.#end('loses power', true)) this.disk.powerLoss();
+  }
+
+  pause(): void {
+    if (this.life === null || this.life.paused) return;
+    this.#world.say(() => `${this.id}: is paused`);
+    this.life.pause();
+  }
+
+  goOn(): void {
+    if (this.life?.paused !== true) return;
+    this.#world.say(() => `${this.id}: goes on`);
+    this.life.goOn();
+  }
+
+  jumpWallTime(byMs: number): void {
+    this.#wallOffsetMs += byMs;
+    if (this.life !== null) this.life.wallOffsetMs += byMs;
+    this.#world.say(() => `${this.id}: wall time jumps by ${Math.round(byMs)} ms`);
+  }
+
+  /** As on SIGTERM: hands over, answers what is in flight, closes from the clients downwards. */
+  stop(): void {
+    const { life, running } = this;
+    if (life === null || running === null || life.paused) return;
+    this.#world.say(() => `${this.id}: stops`);
+    const { replica, door, transport, wal } = running;
+    const stop = async () => {
+      await replica.handOver();
+      await new Promise<void>((resolve) => door.stop(resolve));
+      replica.stop();
+      await transport.stop();
+      await wal.close();
+    };
+    life.call(() => {
+      stop().then(
+        () => {
+          this.kill();
+          this.#world.after(this.#plan.timing.electionTimeoutMs, () => this.start());
+        },
+        (error: unknown) => this.#fatal(life, error),
+      );
+    });
+  }
+
+  /** A client's connection; null where nobody listens. */
+  connect(client: ClientSide): NodeSocket | null {
+    const { life, running } = this;
+    if (life === null || running === null) return null;
+    const socket = new NodeSocket(life, this.#random, this.#plan.sockets, client, this.#nextPort++);
+    this.#sockets.push(socket);
+    life.post(0, () => running.door.accept(socket));
+    return socket;
+  }
+
+  async #assemble(life: Life): Promise<Running> {
+    const { seed, nodeIds, timing, originLimits, walLimits, logCacheBytesMax } = this.#plan;
+    const random = this.#random.fork(life.nodeId);
+    const uniform = () => random.next();
+    const disk = this.disk.openFor(life);
+    const clusterId = `sim-${seed}`;
+    const onFatal = (error: unknown) => this.#fatal(life, error);
+    const meta = await openMeta({ disk, directory: DIRECTORY, clusterId, nodeId: this.id });
+    const recovery = new LogRecovery(logCacheBytesMax);
+    this.#checks.watchStateMachine(life, recovery.stateMachine);
+    const { wal } = await openWal({
+      disk,
+      clock: life.clock,
+      directory: `${DIRECTORY}/wal`,
+      clusterId,
+      mustExist: meta.logCreated,
+      random: uniform,
+      onFatal,
+      logger: silentLogger,
+      sink: recovery,
+      limits: walLimits,
+    });
+    recovery.finish();
+    await meta.noteLogCreated();
+    const { log, hardState, stateMachine } = recovery;
+    const transport = this.#network.transportOf(life);
+    const replica = new NodeReplica({
+      nodeId: this.id,
+      bootCount: meta.bootCount,
+      configuration: { voters: nodeIds, votersOutgoing: [], learners: [] },
+      timing,
+      limits: originLimits,
+      clock: life.clock,
+      random: uniform,
+      transport,
+      wal,
+      log,
+      hardState,
+      stateMachine,
+      onFatal,
+      onLeaderChanged: (leader, term) => this.#world.say(() => `${this.id}: sees leader ${leader} of term ${term}`),
+    });
+    this.#checks.watchCore(life, this, replica.raft);
+    await transport.start(replica);
+    const { itemBytesMax } = originLimits;
+    const door = openClientDoor(life.clock, replica, { itemBytesMax, drainMsMax: timing.electionTimeoutMs * 4 });
+    return { replica, recovery, door, wal, transport };
+  }
+
+  #started(life: Life, running: Running): void {
+    if (this.life !== life) return;
+    this.running = running;
+    const { log, hardState } = running.recovery;
+    this.#world.say(
+      () => `${this.id}: runs, term ${hardState.term}, log to ${log.lastIndex}, committed ${log.commitIndex}`,
+    );
+  }
+
+  /** The node says that it can't go on. It may, where its disk failed; then its supervisor starts it again. */
+  #fatal(life: Life, error: unknown): void {
+    if (!life.alive) return;
+    this.#world.say(() => `${this.id}: gives up: ${error instanceof Error ? error.message : String(error)}`);
+    if (this.rotten && error instanceof RaftkvError && isDamage(error)) this.refused = true;
+    else if (this.disk.failuresMet === 0 || !isDiskTrouble(error)) {
+      this.#world.fail('a node fails only where its disk does', `node ${this.id}: ${describe(error)}`);
+    }
+    this.kill();
+    if (!this.refused) this.#world.after(this.#plan.timing.electionTimeoutMs, () => this.start());
+  }
+
+  #end(how: string, quietly: boolean): boolean {
+    const { life } = this;
+    if (life === null) return false;
+    this.#world.say(() => `${this.id}: ${how}`);
+    this.#world.note(-this.id);
+    life.alive = false;
+    this.life = null;
+    this.running = null;
+    this.#network.lifeEnded(life, quietly);
+    for (const socket of this.#sockets) socket.nodeDied();
+    this.#sockets = [];
+    return true;
+  }
+}
+
+function isDamage(error: RaftkvError): boolean {
+  return error.code === 'WAL_DAMAGED' || error.code === 'META_DAMAGED';
+}
+
+function isDiskTrouble(error: unknown): boolean {
+  const { code } = error as { code?: unknown };
+  return code === 'EIO' || code === 'ENOSPC' || code === 'WAL_WRITE_FAILED';
+}

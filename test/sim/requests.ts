@@ -1,0 +1,134 @@
+import type { Input } from './model.ts';
+import type { Random } from './random.ts';
+
+/** What clients ask, and how it reads on the wire. */
+
+export interface Request {
+  readonly input: Input;
+  readonly text: string;
+  /** The server answers nothing. */
+  readonly silent: boolean;
+  /** The item that this stores may vanish by itself. */
+  readonly expires: boolean;
+}
+
+/** Keys by what is done with them: `n` numbers, `s` strings, `t` with expiry, `x` only counted up. */
+export type KeyClass = 'n' | 's' | 't' | 'x';
+
+export interface Habits {
+  readonly keys: number;
+  readonly flushes: boolean;
+}
+
+/** Draws a request; `name` is used for no other. `unique` is the last that this client saw of the key. */
+export function drawRequest(
+  random: Random,
+  habits: Habits,
+  name: string,
+  uniqueOf: (key: string) => number | undefined,
+): Request {
+  if (habits.flushes && random.chance(0.01)) return request({ kind: 'flush', key: '' });
+  const kind: KeyClass = random.pick(['n', 'n', 's', 's', 's', 's', 't', 'x', 'x']);
+  return drawFor(random, `${kind}${random.below(habits.keys)}`, name, uniqueOf);
+}
+
+export function drawFor(
+  random: Random,
+  key: string,
+  name: string,
+  uniqueOf: (key: string) => number | undefined,
+): Request {
+  switch (key.charAt(0)) {
+    case 'x':
+      if (random.chance(0.15)) return request({ kind: 'add', key, value: '0' });
+      return request(random.chance(0.8) ? { kind: 'incr', key, delta: 1 } : { kind: 'get', key });
+    case 'n':
+      return drawForNumber(random, key);
+    case 't':
+      return drawForExpiring(random, key, name);
+    default:
+      return drawForString(random, key, name, uniqueOf);
+  }
+}
+
+function drawForNumber(random: Random, key: string): Request {
+  const draw = random.below(10);
+  if (draw < 4) return request({ kind: 'incr', key, delta: 1 + random.below(9) });
+  if (draw < 6) return request({ kind: 'decr', key, delta: 1 + random.below(9) });
+  if (draw < 9) return request({ kind: random.pick(['get', 'gets', 'gat']), key });
+  return request({ kind: 'set', key, value: String(random.below(1000)) });
+}
+
+function drawForExpiring(random: Random, key: string, name: string): Request {
+  const draw = random.below(10);
+  const seconds = random.pick([1, 1, 2, 5, 60]);
+  if (draw < 4) return { ...request({ kind: 'set', key, value: name }, seconds), expires: true };
+  if (draw < 9) return request({ kind: 'get', key });
+  return request({ kind: 'delete', key });
+}
+
+function drawForString(
+  random: Random,
+  key: string,
+  name: string,
+  uniqueOf: (key: string) => number | undefined,
+): Request {
+  const value = random.chance(0.1) ? `${name}${'-'.repeat(random.below(1500))}` : name;
+  const draw = random.below(20);
+  if (draw < 5) return request({ kind: 'get', key });
+  if (draw < 8) return request({ kind: 'gets', key });
+  if (draw < 11) return request({ kind: 'set', key, value });
+  const unique = uniqueOf(key);
+  if (draw < 14 && unique !== undefined) return request({ kind: 'cas', key, value, unique });
+  if (draw < 15) return { ...request({ kind: 'set', key, value }), silent: true };
+  const kind = random.pick(['add', 'replace', 'append', 'prepend', 'delete', 'touch', 'gat', 'gats'] as const);
+  switch (kind) {
+    case 'add':
+    case 'replace':
+      return request({ kind, key, value });
+    case 'append':
+    case 'prepend':
+      return request({ kind, key, value: `,${name},` });
+    default:
+      return request({ kind, key });
+  }
+}
+
+export function request(input: Input, exptime = 0): Request {
+  return { input, text: textOf(input, exptime), silent: false, expires: false };
+}
+
+/** As the wire has it, `noreply` where the request is silent. */
+export function bytesOf({ text, silent }: Request): string {
+  return silent ? text.replace('\r\n', ' noreply\r\n') : text;
+}
+
+function textOf(input: Input, exptime: number): string {
+  switch (input.kind) {
+    case 'get':
+    case 'gets':
+      return `${input.kind} ${input.key}\r\n`;
+    case 'gat':
+    case 'gats':
+      return `${input.kind} 0 ${input.key}\r\n`;
+    case 'delete':
+      return `delete ${input.key}\r\n`;
+    case 'touch':
+      return `touch ${input.key} 0\r\n`;
+    case 'flush':
+      return 'flush_all\r\n';
+    case 'set':
+    case 'add':
+    case 'replace':
+    case 'append':
+    case 'prepend':
+      return `${input.kind} ${input.key} 0 ${exptime} ${input.value.length}\r\n${input.value}\r\n`;
+    case 'cas':
+      return `cas ${input.key} 0 0 ${input.value.length} ${input.unique}\r\n${input.value}\r\n`;
+    case 'incr':
+    case 'decr':
+      return `${input.kind} ${input.key} ${input.delta}\r\n`;
+    case 'expire':
+      throw new RangeError('no client sends this');
+  }
+}
