@@ -73,12 +73,15 @@ export class Origin implements ResultSink {
     argHigh: number,
     argLow: number,
     owner: WriteOwner,
-    nowMs: number,
   ): void {
     this.builder.add(op, source, keyStart, keyEnd, flags, exptimeSeconds, valueStart, valueEnd, argHigh, argLow);
     this.owners.push(owner);
     this.pendingCommands++;
-    if (this.builder.byteLength >= this.limits.batchBytesMax) this.closeBatch(nowMs);
+  }
+
+  /** The open batch should take no more, though the turn is not over. */
+  get batchIsFull(): boolean {
+    return this.builder.byteLength >= this.limits.batchBytesMax;
   }
 
   /** Numbers the open batch and puts it behind the others; from now on it can be sent. */

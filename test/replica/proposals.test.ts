@@ -71,7 +71,7 @@ describe('proposals', () => {
 
   function accept(count = 1): void {
     for (let i = 0; i < count; i++) {
-      origin.add(Op.incr, KEY, 0, KEY.length, 0, 0, 0, 0, 0, 1, new Request(), 0);
+      origin.add(Op.incr, KEY, 0, KEY.length, 0, 0, 0, 0, 0, 1, new Request());
       origin.closeBatch(0);
     }
   }
