@@ -160,7 +160,7 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   read(owner: ReadOwner): void {
-    this.rounds.add(owner, this.options.clock.monotonicMs());
+    this.rounds.add(owner);
     this.scheduleTurn();
   }
 
@@ -223,6 +223,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.state = 'stopped';
     this.cancelTick();
     this.origin.closeBatch(0);
+    this.rounds.closeTurn(0);
     this.origin.failOlderThan(Number.POSITIVE_INFINITY, 'stopping');
     this.rounds.failOlderThan(Number.POSITIVE_INFINITY, 'stopping');
   }
@@ -345,6 +346,7 @@ export class NodeReplica implements Replica, TransportEvents {
   private endTurn(): void {
     const nowMs = this.options.clock.monotonicMs();
     this.origin.closeBatch(nowMs);
+    this.rounds.closeTurn(nowMs);
     this.proposals.sendNew();
     this.flushProposals();
     if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();

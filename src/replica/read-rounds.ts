@@ -4,21 +4,25 @@ import type { Failure, ReadOwner } from './types.ts';
  * The reads of this node's clients. All that gather while one round of ReadIndex is on its way go together in the next,
  * so the cost of confirming does not grow with their number.
  *
- *   add ──▶ gathering ──(end of turn, no round on its way)──▶ asked(id) ──▶ confirmed(index) ──(applied)──▶ readable
+ *   add ──▶ open ──(end of turn)──▶ gathered ──(no round on its way)──▶ asked(id) ──▶ confirmed(index) ──(applied)──▶ readable
  */
+
+/** The reads of one turn. */
 interface Gathered {
   readonly owners: ReadOwner[];
-  /** When the oldest of them came. */
-  readonly sinceMs: number;
+  readonly cameAtMs: number;
 }
-interface Confirmed extends Gathered {
+interface Confirmed {
+  readonly turns: Gathered[];
   readonly index: number;
 }
 
 export class ReadRounds {
-  private gathering: ReadOwner[] = [];
-  private gatheringSinceMs = 0;
-  private asked: Gathered | null = null;
+  /** Of the turn that is not over yet. */
+  private open: ReadOwner[] = [];
+  /** Oldest first, as in every list of turns here. */
+  private gathered: Gathered[] = [];
+  private asked: Gathered[] | null = null;
   private askedId = 0;
   private askedAtMs = 0;
   private readonly confirmed: Confirmed[] = [];
@@ -30,20 +34,25 @@ export class ReadRounds {
   }
 
   get pending(): number {
-    const waiting = this.confirmed.reduce((sum, round) => sum + round.owners.length, 0);
-    return this.gathering.length + (this.asked?.owners.length ?? 0) + waiting;
+    const confirmed = this.confirmed.reduce((sum, { turns }) => sum + countOwners(turns), 0);
+    return this.open.length + countOwners(this.gathered) + countOwners(this.asked ?? []) + confirmed;
   }
 
-  add(owner: ReadOwner, nowMs: number): void {
-    if (this.gathering.length === 0) this.gatheringSinceMs = nowMs;
-    this.gathering.push(owner);
+  add(owner: ReadOwner): void {
+    this.open.push(owner);
+  }
+
+  closeTurn(nowMs: number): void {
+    if (this.open.length === 0) return;
+    this.gathered.push({ owners: this.open, cameAtMs: nowMs });
+    this.open = [];
   }
 
   /** Begins a round where reads wait and none is on its way. The id to ask for, or 0. */
   begin(nowMs: number): number {
-    if (this.asked !== null || this.gathering.length === 0) return 0;
-    this.asked = { owners: this.gathering, sinceMs: this.gatheringSinceMs };
-    this.gathering = [];
+    if (this.asked !== null || this.gathered.length === 0) return 0;
+    this.asked = this.gathered;
+    this.gathered = [];
     return this.ask(nowMs);
   }
 
@@ -75,13 +84,13 @@ export class ReadRounds {
 
   /** Reads wait for the next round. */
   get hasGathered(): boolean {
-    return this.gathering.length > 0;
+    return this.gathered.length > 0;
   }
 
   /** The round `id` may be served once `index` is applied. */
   confirm(id: number, index: number): void {
     if (this.asked === null || this.askedId !== id) return;
-    this.confirmed.push({ ...this.asked, index });
+    this.confirmed.push({ turns: this.asked, index });
     this.asked = null;
   }
 
@@ -93,29 +102,27 @@ export class ReadRounds {
       // Indexes never fall from one round to the next, so what comes first is served first.
       if (round.index > appliedIndex) break;
       served++;
-      for (const owner of round.owners) owner.readable();
+      for (const { owners } of round.turns) for (const owner of owners) owner.readable();
     }
     if (served > 0) this.confirmed.splice(0, served);
   }
 
   /** Gives up on the reads that came before `cameBeforeMs`. */
   failOlderThan(cameBeforeMs: number, failure: Failure): void {
-    while (this.confirmed[0] !== undefined && this.confirmed[0].sinceMs <= cameBeforeMs) {
-      fail(this.confirmed.shift()?.owners, failure);
-    }
-    if (this.asked !== null && this.asked.sinceMs <= cameBeforeMs) {
-      const { owners } = this.asked;
-      this.asked = null;
-      fail(owners, failure);
-    }
-    if (this.gathering.length > 0 && this.gatheringSinceMs <= cameBeforeMs) {
-      const owners = this.gathering;
-      this.gathering = [];
-      fail(owners, failure);
-    }
+    for (const { turns } of this.confirmed) failTurns(turns, cameBeforeMs, failure);
+    while (this.confirmed[0]?.turns.length === 0) this.confirmed.shift();
+    if (this.asked !== null) failTurns(this.asked, cameBeforeMs, failure);
+    if (this.asked?.length === 0) this.asked = null;
+    failTurns(this.gathered, cameBeforeMs, failure);
   }
 }
 
-function fail(owners: readonly ReadOwner[] | undefined, failure: Failure): void {
-  for (const owner of owners ?? []) owner.readFailed(failure);
+function countOwners(turns: readonly Gathered[]): number {
+  return turns.reduce((sum, { owners }) => sum + owners.length, 0);
+}
+
+function failTurns(turns: Gathered[], cameBeforeMs: number, failure: Failure): void {
+  const young = turns.findIndex(({ cameAtMs }) => cameAtMs > cameBeforeMs);
+  const old = turns.splice(0, young < 0 ? turns.length : young);
+  for (const { owners } of old) for (const owner of owners) owner.readFailed(failure);
 }
