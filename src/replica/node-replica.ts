@@ -376,9 +376,10 @@ export class NodeReplica implements Replica, TransportEvents {
     for (let i = 0; i < Math.min(due, TICKS_AT_ONCE_MAX); i++) this.step({ kind: 'tick' });
     this.letTimePass();
     this.retry(nowMs);
-    if (this.proposals.waiting) this.scheduleTurn();
     this.origin.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
     this.rounds.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
+    // What an earlier turn could not do, another may: a link was full, leadership was on its way, a round unanswered.
+    this.scheduleTurn();
   }
 
   /** Where an item is due to expire and nobody writes, the leader appends an entry that only advances time. */

@@ -2,10 +2,10 @@ import { describe, expect, it } from 'vitest';
 import { BATCH_HEADER_BYTES } from '../../src/kv/batch.ts';
 import { ENTRY_HEADER_BYTES, sealEntry } from '../../src/raft/entry.ts';
 import { encodeMessage } from '../../src/replica/wire.ts';
-import { batchOf, Cluster, ELECTION_MS } from './support.ts';
+import { batchOf, Cluster, ELECTION_MS, TIMING } from './support.ts';
 
-/** The first byte of a proposal's frame. */
-const PROPOSAL_KIND = 13;
+/** The first bytes of frames. */
+const KIND = { readIndex: 11, proposal: 13 };
 
 describe('a replica', () => {
   it('applies a write that came through the leader on every node', async () => {
@@ -50,7 +50,7 @@ describe('a replica', () => {
     expect(first.map(({ outcomes }) => outcomes)).toEqual([[], []]);
 
     let proposals = 0;
-    cluster.network.admits = (_, to, bytes) => to !== 2 || bytes[0] !== PROPOSAL_KIND || ++proposals !== 2;
+    cluster.network.admits = (_, to, bytes) => to !== 2 || bytes[0] !== KIND.proposal || ++proposals !== 2;
     cluster.network.held.clear();
     cluster.isolate(1);
     await cluster.run(ELECTION_MS);
@@ -92,5 +92,28 @@ describe('a replica', () => {
     await cluster.settle();
     expect(write.outcomes).toEqual(['stored']);
     expect(fatal).toEqual([]);
+  });
+
+  it('asks for the reads behind a round that was given up', async () => {
+    const cluster = await Cluster.start();
+    cluster.network.admits = (from, _, bytes) => from !== 3 || bytes[0] !== KIND.readIndex;
+    const first = cluster.read(3, 'a');
+    await cluster.run(TIMING.requestTimeoutMs - 100);
+    const second = cluster.read(3, 'a');
+    await cluster.run(60);
+    cluster.network.admits = () => true;
+    await cluster.run(100);
+    expect([first.outcomes, second.outcomes]).toEqual([['failed: timeout'], ['none']]);
+  });
+
+  it('sends on what a full link did not take as soon as it takes more', async () => {
+    const cluster = await Cluster.start();
+    cluster.network.admits = (from, _, bytes) => from !== 3 || bytes[0] !== KIND.proposal;
+    const write = cluster.set(3, 'a', 'x');
+    await cluster.run(50);
+    expect(write.outcomes).toEqual([]);
+    cluster.network.admits = () => true;
+    await cluster.run(10);
+    expect(write.outcomes).toEqual(['stored']);
   });
 });
