@@ -171,7 +171,6 @@ function commitTo(core: Core, index: number): void {
 export function broadcastHeartbeat(core: Core): void {
   const { leading, log, term } = core;
   if (leading === null) return;
-  leading.heartbeatElapsed = 0;
   core.round++;
   for (const [to, progress] of leading.progress) {
     const commitIndex = Math.min(progress.matchIndex, log.commitIndex);
