@@ -93,9 +93,11 @@ export class Raft {
   step(input: Input): Effects {
     const { core } = this;
     core.effects = emptyEffects();
+    const committedBefore = core.log.commitIndex;
     dispatch(core, input, this.acceptsProposals);
     if (core.term !== core.emitted.term || core.vote !== core.emitted.vote) {
-      core.emitted = { term: core.term, vote: core.vote, commitIndex: core.log.commitIndex };
+      // Written ahead of this step's entries and of the cut that makes room for them, the hint may rest on neither.
+      core.emitted = { term: core.term, vote: core.vote, commitIndex: committedBefore };
       core.effects.hardState = core.emitted;
     }
     return core.effects;
@@ -150,7 +152,7 @@ function propose(core: Core, batches: readonly Buffer[]): void {
 /** Completions name the term as well: an entry of that index may have been replaced since (ra 637). */
 function persisted(core: Core, term: number, index: number, hardState: HardState | null): void {
   const { log } = core;
-  if (hardState !== null) {
+  if (hardState !== null && hardState.term >= core.persistedTerm) {
     core.persistedTerm = hardState.term;
     core.persistedVote = hardState.vote;
     ownVotePersisted(core);
