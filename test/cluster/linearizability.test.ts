@@ -1,0 +1,73 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Cluster, showLogOfFailure, startCluster } from '../support/cluster.ts';
+import { record } from '../support/history.ts';
+import { checkPartitioned } from '../support/linearizability/checker.ts';
+import { memcachedModel } from '../support/linearizability/memcached-model.ts';
+import { seededRandom } from '../support/random.ts';
+
+/**
+ * What clients of a real cluster saw while its nodes were killed, stopped and restarted, judged as a whole: one copy
+ * must explain every reply.
+ */
+const ROUNDS = process.env['RAFTKV_LONG'] === undefined ? 8 : 60;
+const SEED = Number(process.env['RAFTKV_SEED'] ?? Math.floor(Math.random() * 1e6));
+const CHECK_MS_MAX = 60_000;
+
+let cluster: Cluster;
+showLogOfFailure(() => cluster);
+beforeAll(async () => {
+  cluster = await startCluster();
+});
+afterAll(() => cluster?.stop());
+
+/** Does something to a node while the clients go on, and undoes it. */
+async function disturb(random: () => number, progress: (count: number) => Promise<void>): Promise<void> {
+  const leader = await cluster.leader();
+  const [follower = 0, otherFollower = 0] = await cluster.followers();
+  const victim = random() < 0.7 ? leader : follower;
+  const choice = random();
+  if (choice < 0.45) {
+    await cluster.kill(victim);
+    await progress(150);
+    await cluster.start(victim);
+  } else if (choice < 0.85) {
+    cluster.pause(victim);
+    // Long enough for the others to elect, where it is the leader; they can't know yet what it did last.
+    await progress(50);
+    cluster.resume(victim);
+  } else {
+    await cluster.kill(victim);
+    await cluster.kill(victim === otherFollower ? follower : otherFollower);
+    for (const { id } of cluster.nodes) if (!cluster.isRunning(id)) await cluster.start(id);
+  }
+  await progress(150);
+}
+
+describe('a history recorded under kills and pauses', () => {
+  it(`is linearizable (RAFTKV_SEED=${SEED})`, { timeout: ROUNDS * 10_000 + CHECK_MS_MAX }, async () => {
+    const random = seededRandom(SEED);
+    const recording = record(cluster, {
+      clients: 30,
+      textKeys: 8,
+      counterKeys: 3,
+      seed: SEED,
+      pauseBetweenRequestsMs: 1,
+    });
+    const { load } = recording;
+    await load.progress(500);
+    for (let round = 0; round < ROUNDS; round++) await disturb(random, (count) => load.progress(count));
+    const history = await recording.finish();
+    expect(load.errors).toEqual([]);
+    const known = history.filter(({ output }) => output !== undefined);
+    expect(known.length).toBeGreaterThan(500 + ROUNDS * 200);
+    const startedMs = performance.now();
+    const result = checkPartitioned(memcachedModel, history, ({ key }) => key, { timeLimitMs: CHECK_MS_MAX });
+    const tookMs = Math.round(performance.now() - startedMs);
+    const unknown = history.length - known.length;
+    console.log(`${history.length} operations, ${unknown} of unknown outcome: ${result.verdict}, ${tookMs} ms`);
+    if (result.verdict !== 'linearizable') {
+      console.log(`key ${result.key}: after`, result.longest.slice(-10), 'none of these can follow:', result.stuck);
+    }
+    expect(result.verdict).toBe('linearizable');
+  });
+});
