@@ -1,10 +1,10 @@
-import type { ClientOperation, Input, Output } from './model.ts';
-import { keyModel } from './model.ts';
+import type { History } from './history.ts';
+import { type Input, keyModel, type Output } from './model.ts';
 import type { Plan } from './plan.ts';
 import type { SimNode } from './processes.ts';
 import type { Random } from './random.ts';
 import { type Reply, ReplyReader } from './replies.ts';
-import { bytesOf, drawFor, drawRequest, type Request } from './requests.ts';
+import { bytesOf, drawFor, drawRequest, type Habits, type Request } from './requests.ts';
 import type { NodeSocket } from './socket.ts';
 import type { World } from './world.ts';
 
@@ -12,13 +12,6 @@ import type { World } from './world.ts';
  * Clients that speak bytes, each in a closed loop: connect to a node, send a burst of requests, wait for the replies,
  * think. When a node dies or takes too long they turn to the next one. All that they saw goes into one history.
  */
-export interface History {
-  readonly operations: ClientOperation[];
-  /** Of keys that are only counted up: what was acknowledged, and what may have been applied besides. */
-  readonly counted: Map<string, { acknowledged: number; unknown: number }>;
-  replies: number;
-  unknown: number;
-}
 
 interface Pending {
   readonly request: Request;
@@ -35,7 +28,7 @@ export class Client {
   readonly #random: Random;
   readonly #nodes: readonly SimNode[];
   readonly #history: History;
-  readonly #flushes: boolean;
+  readonly #habits: Habits;
   #nodeAt: number;
   #socket: NodeSocket | null = null;
   #reader = new ReplyReader();
@@ -63,7 +56,7 @@ export class Client {
     this.#random = random;
     this.#nodes = nodes;
     this.#history = history;
-    this.#flushes = flushes;
+    this.#habits = { keys: plan.keys, flushes, keyNamed: (place) => history.keyNamed(place) };
     this.#nodeAt = id % nodes.length;
     this.#takeNewOwnKey();
   }
@@ -90,20 +83,22 @@ export class Client {
   }
 
   #send(): void {
-    if (this.#finishing || this.#history.operations.length >= this.#plan.operationsMax) return;
+    if (this.#finishing || this.#history.length >= this.#plan.operationsMax) return;
     this.#socket ??= this.#connect();
     if (this.#socket === null) {
       this.#elsewhere();
       return;
     }
     const requests = this.#draw();
-    const call = this.#moment();
+    const call = this.#world.nextMoment();
     let text = '';
     for (const each of requests) {
       text += bytesOf(each);
       this.#world.say(() => `c${this.id}→${this.#nodes[this.#nodeAt]?.id}: ${show(bytesOf(each))}`);
-      if (each.expires && 'value' in each.input) this.#mayExpire(each.input.key, each.input.value, call);
-      if (each.silent) this.#record(each.input, undefined, call);
+      if (each.expires && 'value' in each.input) {
+        this.#history.mayExpire(this.id, each.input.key, each.input.value, call);
+      }
+      if (each.silent) this.#history.record(this.id, each.input, undefined, call);
       else this.#pending.push({ request: each, call });
     }
     this.#socket.send(Buffer.from(text, 'latin1'));
@@ -118,13 +113,13 @@ export class Client {
   #draw(): Request[] {
     const requests: Request[] = [];
     const length = this.#random.chance(0.5) ? 1 : 1 + this.#random.below(6);
-    const own = !this.#flushes && this.#random.chance(0.2);
+    const own = !this.#habits.flushes && this.#random.chance(0.2);
     for (let i = 0; i < length; i++) {
       const name = `c${this.id}.${this.#names++}`;
       const uniqueOf = (key: string) => this.#uniques.get(key);
       const drawn = own
         ? drawFor(this.#random, this.#ownKey, name, uniqueOf)
-        : drawRequest(this.#random, { keys: this.#plan.keys, flushes: this.#flushes }, name, uniqueOf);
+        : drawRequest(this.#random, this.#habits, name, uniqueOf);
       requests.push(own ? { ...drawn, silent: false } : drawn);
     }
     return requests;
@@ -177,7 +172,7 @@ export class Client {
     this.served++;
     const output = outputOf(input, reply);
     if (output.kind === 'value' && output.unique !== null) this.#uniques.set(input.key, output.unique);
-    this.#record(input, output, call);
+    this.#history.record(this.id, input, output, call);
     if (input.key === this.#ownKey) this.#checkOwn(input, output);
   }
 
@@ -186,8 +181,7 @@ export class Client {
     if (input.key === this.#ownKey) this.#takeNewOwnKey();
     if (input.kind === 'get' || input.kind === 'gets' || input.kind === 'gat' || input.kind === 'gats') return;
     if (input.kind === 'touch') return;
-    this.#history.unknown++;
-    this.#record(input, undefined, call);
+    this.#history.record(this.id, input, undefined, call);
   }
 
   #giveUp(why: string): void {
@@ -196,39 +190,6 @@ export class Client {
     this.#socket?.abort();
     this.#socket = null;
     for (const { request: each, call } of this.#pending.splice(0)) this.#notAnswered({ input: each.input, call });
-  }
-
-  #record(input: Input, output: Output | undefined, call: number): void {
-    const returned = this.#moment();
-    if (input.kind === 'flush') {
-      // One operation on every key; each key is judged by itself.
-      for (const key of sharedKeys(this.#plan.keys)) {
-        this.#history.operations.push({
-          client: this.id,
-          input: { kind: 'flush', key },
-          output,
-          call,
-          return: returned,
-        });
-      }
-    } else {
-      this.#history.operations.push({ client: this.id, input, output, call, return: returned });
-    }
-    if (input.kind !== 'incr' || !input.key.startsWith('x')) return;
-    const count = this.#history.counted.get(input.key);
-    if (count === undefined) return;
-    if (output === undefined) count.unknown += input.delta;
-    else if (output.kind === 'reply' && /^\d+$/.test(output.text)) count.acknowledged += input.delta;
-  }
-
-  #mayExpire(key: string, value: string, call: number): void {
-    this.#history.operations.push({
-      client: this.id,
-      input: { kind: 'expire', key, value },
-      output: undefined,
-      call,
-      return: call,
-    });
   }
 
   /** Commands of one connection take effect in their order, and nobody else uses this key: the reply is certain. */
@@ -248,16 +209,6 @@ export class Client {
     this.#ownKey = `own-${this.id}-${this.#names++}`;
     this.#ownState = keyModel.init();
   }
-
-  /** Every call and return has a moment of its own, in the order in which they happen. */
-  #moment(): number {
-    return this.#world.nextMoment();
-  }
-}
-
-/** Every key that `drawRequest` may draw. */
-export function sharedKeys(keys: number): string[] {
-  return ['n', 's', 't', 'x'].flatMap((kind) => Array.from({ length: keys }, (_, i) => `${kind}${i}`));
 }
 
 export function outputOf(input: Input, { line, items }: Reply): Output {

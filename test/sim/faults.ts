@@ -125,43 +125,60 @@ export class Faults {
     const victim = this.#victim();
     switch (kind) {
       case 'kill':
-        return this.#down(victim, () => victim.kill());
+        this.#down(victim, () => victim.kill());
+        return;
       case 'powerLoss':
-        return this.#down(victim, () => victim.powerLoss());
+        this.#down(victim, () => victim.powerLoss());
+        return;
       case 'killAll':
-        return this.#allDown((node) => node.kill());
+        this.#allDown((node) => node.kill());
+        return;
       case 'powerLossAll':
-        return this.#allDown((node) => node.powerLoss());
+        this.#allDown((node) => node.powerLoss());
+        return;
       case 'dieAtEffect':
-        return this.#dieSoon(victim, this.#random.below(60));
+        this.#dieSoon(victim, this.#random.below(60));
+        return;
       case 'stop':
-        return victim.stop();
+        victim.stop();
+        return;
       case 'pause':
-        return this.#pause(victim);
+        this.#pause(victim);
+        return;
       case 'cutOne':
-        return this.#cutOne(victim);
+        this.#cutOne(victim);
+        return;
       case 'isolate':
-        return this.#isolate(victim);
+        this.#isolate(victim);
+        return;
       case 'partition':
-        return this.#partition();
+        this.#partition();
+        return;
       case 'reset':
-        return this.#network.reset(victim.id, this.#random.pick(this.#nodes).id);
+        this.#network.reset(victim.id, this.#random.pick(this.#nodes).id);
+        return;
       case 'slowNetwork':
         this.#network.delayFactor = this.#random.pick([3, 10, 50]);
-        return this.#later(this.#spellMs(), () => {
+        this.#later(this.#spellMs(), () => {
           this.#network.delayFactor = 1;
         });
+        return;
       case 'diskStall':
-        return this.#stall(victim);
+        this.#stall(victim);
+        return;
       case 'diskFails':
-        return victim.disk.failNext('EIO', this.#random.pick([['write'], ['sync'], ['syncDirectory', 'rename']]));
+        victim.disk.failNext('EIO', this.#random.pick([['write'], ['sync'], ['syncDirectory', 'rename']]));
+        return;
       case 'diskFull':
         victim.disk.fillUp();
-        return this.#later(this.#spellMs(), () => victim.disk.makeRoom());
+        this.#later(this.#spellMs(), () => victim.disk.makeRoom());
+        return;
       case 'wallJump':
-        return victim.jumpWallTime(this.#random.between(-1, 1) * this.#random.pick([10, 1000, 100_000]));
+        victim.jumpWallTime(this.#random.between(-1, 1) * this.#random.pick([10, 1000, 100_000]));
+        return;
       case 'transfer':
-        return this.#transfer();
+        this.#transfer();
+        return;
       case 'ambush':
         this.#ambush = {
           moment: this.#random.pick(MOMENTS),
@@ -278,22 +295,30 @@ export class Faults {
   #strike(node: SimNode, strike: Ambush['strike']): void {
     switch (strike) {
       case 'kill':
-        return this.#dieSoon(node, 0);
+        this.#dieSoon(node, 0);
+        return;
       case 'powerLoss':
-        return this.#down(node, () => node.powerLoss());
+        this.#down(node, () => node.powerLoss());
+        return;
       case 'powerLossAll':
         // In a moment: what was about to be said has been said by then, and acted upon.
-        return this.#later(this.#random.skewed(0, 20), () => this.#allDown((each) => each.powerLoss()));
+        this.#later(this.#random.skewed(0, 20), () => this.#allDown((each) => each.powerLoss()));
+        return;
       case 'isolate':
-        return this.#isolate(node);
+        this.#isolate(node);
+        return;
       case 'pause':
-        return this.#pause(node);
+        this.#pause(node);
+        return;
       case 'diskStall':
-        return this.#stall(node);
+        this.#stall(node);
+        return;
       case 'dieSoon':
-        return this.#dieSoon(node, 1 + this.#random.below(8));
+        this.#dieSoon(node, 1 + this.#random.below(8));
+        return;
       case 'cutOne':
-        return this.#cutOne(node);
+        this.#cutOne(node);
+        return;
     }
   }
 }

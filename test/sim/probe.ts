@@ -1,4 +1,5 @@
-import { type History, outputOf, sharedKeys } from './clients.ts';
+import { outputOf } from './clients.ts';
+import type { History } from './history.ts';
 import type { Plan } from './plan.ts';
 import type { SimNode } from './processes.ts';
 import { ReplyReader } from './replies.ts';
@@ -41,7 +42,7 @@ export class Probe {
   #ask(attempt: number, again: () => void): NodeSocket | null {
     const requests = [
       request({ kind: 'set', key: `probe-${this.#id}`, value: `${attempt}` }),
-      ...sharedKeys(this.#plan.keys).map((key) => request({ kind: 'get', key })),
+      ...this.#history.allKeys().map((key) => request({ kind: 'get', key })),
     ];
     const reader = new ReplyReader();
     const call = this.#world.nextMoment();
@@ -56,14 +57,7 @@ export class Probe {
             again();
             return;
           }
-          const output = outputOf(asked.input, reply);
-          this.#history.operations.push({
-            client: this.#id,
-            input: asked.input,
-            output,
-            call,
-            return: this.#world.nextMoment(),
-          });
+          this.#history.record(this.#id, asked.input, outputOf(asked.input, reply), call);
         }
         if (answered === requests.length) this.done = true;
       },

@@ -1,3 +1,4 @@
+import type { KeyKind } from './history.ts';
 import type { Input } from './model.ts';
 import type { Random } from './random.ts';
 
@@ -12,12 +13,11 @@ export interface Request {
   readonly expires: boolean;
 }
 
-/** Keys by what is done with them: `n` numbers, `s` strings, `t` with expiry, `x` only counted up. */
-export type KeyClass = 'n' | 's' | 't' | 'x';
-
 export interface Habits {
   readonly keys: number;
   readonly flushes: boolean;
+  /** The present name of a key by its place. */
+  readonly keyNamed: (place: string) => string;
 }
 
 /** Draws a request; `name` is used for no other. `unique` is the last that this client saw of the key. */
@@ -28,8 +28,8 @@ export function drawRequest(
   uniqueOf: (key: string) => number | undefined,
 ): Request {
   if (habits.flushes && random.chance(0.01)) return request({ kind: 'flush', key: '' });
-  const kind: KeyClass = random.pick(['n', 'n', 's', 's', 's', 's', 't', 'x', 'x']);
-  return drawFor(random, `${kind}${random.below(habits.keys)}`, name, uniqueOf);
+  const kind: KeyKind = random.pick(['n', 'n', 's', 's', 's', 's', 't', 'x', 'x']);
+  return drawFor(random, habits.keyNamed(`${kind}${random.below(habits.keys)}`), name, uniqueOf);
 }
 
 export function drawFor(

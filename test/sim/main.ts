@@ -1,0 +1,96 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import { parseArgs } from 'node:util';
+import { type RunResult, runSeed } from './run.ts';
+import { Tally } from './tally.ts';
+
+/**
+ * npm run sim -- --seeds 1000 [--from N] [--minutes M] [--jobs J]     many seeds on all cores
+ * npm run sim -- --seed S [--trace]                                   one seed again, with what happened in it
+ *
+ * With `--stop-early` it ends at the first failure; with `--json` the last line is for programs.
+ */
+const { values: options } = parseArgs({
+  options: {
+    seeds: { type: 'string', default: '1000' },
+    from: { type: 'string', default: '1' },
+    minutes: { type: 'string', default: '0' },
+    jobs: { type: 'string', default: `${availableParallelism()}` },
+    seed: { type: 'string' },
+    trace: { type: 'boolean', default: false },
+    'stop-early': { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+  },
+});
+
+const PROGRESS_INTERVAL_MS = 5000;
+const FAILURES_SHOWN_MAX = 10;
+
+if (options.seed === undefined) await runMany();
+else setImmediate(() => runOne(Number(options.seed)));
+
+function runOne(seed: number): void {
+  const result = runSeed(seed, options.trace ? (line) => process.stdout.write(`${line}\n`) : null);
+  const { violation, traceHash, simulatedMs, elections, entries, replies, faults } = result;
+  const sizes = `${Math.round(simulatedMs)} ms, elections ${elections}, entries ${entries}, replies ${replies}`;
+  console.log(`seed ${seed}: ${sizes}, faults ${JSON.stringify(faults)}`);
+  console.log(`trace hash ${traceHash}`);
+  console.log(violation === null ? 'every promise was kept' : `VIOLATION ${violation.message}`);
+  process.exitCode = violation === null ? 0 : 1;
+}
+
+async function runMany(): Promise<void> {
+  const first = Number(options.from);
+  const end = first + Number(options.seeds);
+  const startedMs = performance.now();
+  const deadlineMs = Number(options.minutes) > 0 ? startedMs + Number(options.minutes) * 60_000 : Infinity;
+  const tally = new Tally();
+  let next = first;
+  const nextSeed = (): number | null => {
+    const stop = options['stop-early'] && tally.failures.length > 0;
+    return next < end && performance.now() < deadlineMs && !stop ? next++ : null;
+  };
+  const progress = setInterval(() => say(tally.progress(performance.now() - startedMs)), PROGRESS_INTERVAL_MS);
+  const report = (result: RunResult) => {
+    tally.add(result);
+    if (result.violation !== null && tally.failures.length <= FAILURES_SHOWN_MAX) showFailure(result);
+  };
+  await Promise.all(Array.from({ length: Number(options.jobs) }, () => runWorker(nextSeed, report)));
+  clearInterval(progress);
+  say(tally.progress(performance.now() - startedMs));
+  say(tally.summary());
+  if (tally.failures.length > 0) say(`failed seeds: ${tally.failures.map(({ seed }) => seed).join(' ')}`);
+  if (options.json) console.log(JSON.stringify(tally.failures.map(({ seed, violation }) => ({ seed, violation }))));
+  process.exitCode = tally.failures.length === 0 ? 0 : 1;
+}
+
+/** Gives one worker a seed at a time; resolves when there are no more. A worker that dies fails its seed. */
+function runWorker(nextSeed: () => number | null, report: (result: RunResult) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const worker: ChildProcess = fork(new URL('./worker.ts', import.meta.url));
+    let seed: number | null = null;
+    const give = () => {
+      seed = nextSeed();
+      if (seed === null) worker.disconnect();
+      else worker.send(seed);
+    };
+    worker.on('message', (result) => {
+      report(result as RunResult);
+      give();
+    });
+    worker.on('error', reject);
+    worker.on('exit', (code, signal) => {
+      if (seed === null) resolve();
+      else reject(new Error(`the worker with seed ${seed} ended by ${signal ?? `exit code ${code}`}`));
+    });
+    give();
+  });
+}
+
+function showFailure({ seed, violation }: RunResult): void {
+  say(`seed ${seed} FAILED: ${violation?.message}\n  replay: npm run sim -- --seed ${seed} --trace`);
+}
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
