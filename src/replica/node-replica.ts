@@ -93,7 +93,8 @@ export class NodeReplica implements Replica, TransportEvents {
   private cancelTick: () => void = () => {};
   private waitingForRoom: (() => void)[] = [];
   private waitingForLeaderChange: (() => void)[] = [];
-  private state: 'running' | 'stopped' = 'running';
+  /** `failed`: the process is about to end, and nobody is told anything more. */
+  private state: 'running' | 'stopped' | 'failed' = 'running';
 
   constructor(options: NodeReplicaOptions) {
     const { timing, clock, log, wal, stateMachine, nodeId, bootCount } = options;
@@ -217,11 +218,15 @@ export class NodeReplica implements Replica, TransportEvents {
 
   /** Ends the loop. What waits is told that its outcome is unknown; the log file is closed by whoever opened it. */
   stop(): void {
-    if (this.state === 'stopped') return;
+    if (this.state !== 'running') return;
     const { core } = this.raft;
-    this.persister.record({ term: core.term, vote: core.vote, commitIndex: this.log.commitIndex });
     this.state = 'stopped';
     this.cancelTick();
+    this.tellWaiting();
+    this.persister.record({ term: core.term, vote: core.vote, commitIndex: this.log.commitIndex });
+  }
+
+  private tellWaiting(): void {
     this.origin.closeBatch(0);
     this.rounds.closeTurn(0);
     this.origin.failOlderThan(Number.POSITIVE_INFINITY, 'stopping');
@@ -229,7 +234,7 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   onFrame(peer: NodeId, frame: Buffer): void {
-    if (this.state === 'stopped') return;
+    if (this.state !== 'running') return;
     // Only these may throw to the transport: that a frame makes no sense is the peer's fault, all else is this node's.
     const message = decodeMessage(frame, peer, this.options.nodeId);
     if (message.kind === 'proposal') checkProposal(peer, message);
@@ -293,9 +298,7 @@ export class NodeReplica implements Replica, TransportEvents {
 
   private onPersisted({ term, index, hardState, messages }: Persisted): void {
     for (const message of messages) this.send(message);
-    if (this.state === 'running' && (index > 0 || hardState !== null)) {
-      this.step({ kind: 'persisted', term, index, hardState });
-    }
+    if (index > 0 || hardState !== null) this.step({ kind: 'persisted', term, index, hardState });
   }
 
   private send(message: Message): void {
@@ -338,7 +341,9 @@ export class NodeReplica implements Replica, TransportEvents {
     this.turnScheduled = true;
     this.options.clock.endOfTurn(() => {
       this.turnScheduled = false;
-      this.guard(() => this.endTurn());
+      // A connection that is itself being closed may still have asked for something.
+      if (this.state === 'stopped') this.tellWaiting();
+      else this.guard(() => this.endTurn());
     });
   }
 
@@ -363,7 +368,7 @@ export class NodeReplica implements Replica, TransportEvents {
 
   private scheduleTick(): void {
     this.cancelTick = this.options.clock.after(TICK_MS, () => {
-      if (this.state === 'stopped') return;
+      if (this.state !== 'running') return;
       this.guard(() => this.tick());
       this.scheduleTick();
     });
@@ -402,7 +407,7 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   private guard(action: () => void): void {
-    if (this.state === 'stopped') return;
+    if (this.state !== 'running') return;
     try {
       action();
     } catch (error) {
@@ -411,8 +416,8 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   private fail(error: unknown): void {
-    if (this.state === 'stopped') return;
-    this.state = 'stopped';
+    if (this.state !== 'running') return;
+    this.state = 'failed';
     this.cancelTick();
     this.options.onFatal(error);
   }

@@ -117,3 +117,66 @@ describe('a replica', () => {
     expect(write.outcomes).toEqual(['stored']);
   });
 });
+
+describe('a replica that stops', () => {
+  it('tells all that wait, and all that still ask, that it is stopping, each once', async () => {
+    const cluster = await Cluster.start();
+    cluster.isolate(2);
+    await cluster.run(ELECTION_MS);
+    const { replica } = cluster.node(2);
+    const requests = [cluster.set(2, 'a', 'x'), cluster.read(2, 'a')];
+    await cluster.settle();
+    requests.push(cluster.set(2, 'b', 'y'), cluster.read(2, 'b'));
+    replica.stop();
+    requests.push(cluster.set(2, 'c', 'z'), cluster.read(2, 'c'));
+    await cluster.run(ELECTION_MS);
+    expect(requests.map(({ outcomes }) => outcomes)).toEqual(Array(6).fill(['failed: stopping']));
+    replica.stop();
+    expect(cluster.node(2).fatal).toEqual([]);
+  });
+
+  it('says so to those who wait even where the log takes nothing more', async () => {
+    const cluster = await Cluster.start();
+    const { replica, wal } = cluster.node(3);
+    const write = cluster.set(3, 'a', 'x');
+    await wal.close();
+    expect(() => replica.stop()).toThrow(expect.objectContaining({ code: 'WAL_CLOSED' }));
+    expect(write.outcomes).toEqual(['failed: stopping']);
+  });
+
+  it('tells the next start how far it knew the log to be committed', async () => {
+    const cluster = await Cluster.start();
+    for (let i = 0; i < 3; i++) {
+      cluster.set(1, `k${i}`, 'v');
+      await cluster.settle();
+    }
+    const { commitIndex } = cluster.replica(2).status();
+    cluster.isolate(2);
+    await cluster.stop(2);
+    await cluster.restart(2);
+    const status = cluster.replica(2).status();
+    expect([status.commitIndex, status.appliedIndex]).toEqual([commitIndex, commitIndex]);
+    expect(cluster.value(2, 'k2')).toBe('v');
+  });
+});
+
+describe('a replica whose log fails', () => {
+  it('reports it once, and tells nobody anything after that', async () => {
+    const cluster = await Cluster.start();
+    const { replica, disk, fatal } = cluster.node(1);
+    disk.failOnce('EIO', ({ kind }) => kind === 'write');
+    const write = cluster.set(1, 'a', 'x');
+    await cluster.settle();
+    // The log has reported its failure itself; the replica meets it when it writes again.
+    expect(fatal).toMatchObject([{ code: 'WAL_WRITE_FAILED' }]);
+    fatal.length = 0;
+    const later = [cluster.set(1, 'b', 'y'), cluster.read(1, 'a')];
+    await cluster.run(2 * TIMING.requestTimeoutMs);
+    expect(fatal).toMatchObject([{ code: 'WAL_WRITE_FAILED' }]);
+    replica.onLinkUp(2);
+    replica.stop();
+    expect(fatal).toHaveLength(1);
+    expect(later.map(({ outcomes }) => outcomes)).toEqual([[], []]);
+    expect(write.outcomes.filter((outcome) => outcome !== 'stored')).toEqual([]);
+  });
+});
