@@ -33,6 +33,8 @@ const QUICK_RETRY_JITTER_TICKS = 6;
 export function tickElection(core: Core): void {
   core.electionElapsed++;
   if (core.electionElapsed < core.electionDeadline) return;
+  // While term or vote wait for the disk, a campaign could say nothing; a new one would only make it wait for more.
+  if (hardStateIsPending(core)) return;
   if (!isVoter(core.configuration, core.id)) {
     resetElectionTimer(core);
     return;
@@ -89,6 +91,8 @@ function becomeCampaigner(core: Core, term: number): void {
 /** The disk has caught up with term and vote. */
 export function ownVotePersisted(core: Core): void {
   if (core.role !== 'candidate' || hardStateIsPending(core)) return;
+  // Its requests leave only now, so the answers get their time from now.
+  core.electionElapsed = 0;
   core.votes.set(core.id, true);
   countVotes(core);
 }
