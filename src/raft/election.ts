@@ -36,6 +36,8 @@ export function tickElection(core: Core): void {
   // While term or vote wait for the disk, a campaign could say nothing; a new one would only make it wait for more.
   if (hardStateIsPending(core)) return;
   if (!isVoter(core.configuration, core.id)) {
+    // Nor may a learner go on vouching for a leader that is silent, or send it reads.
+    core.leader = NOBODY;
     resetElectionTimer(core);
     return;
   }
@@ -138,6 +140,8 @@ export function handleVote(core: Core, message: Vote): void {
     mayVoteFor(core, message.from) &&
     core.log.isUpToDate(message.lastIndex, message.lastTerm);
   if (granted) {
+    // Whoever votes waits for the outcome, and asks for no votes of its own meanwhile.
+    if (core.role === 'preCandidate') core.role = 'follower';
     core.vote = message.from;
     resetElectionTimer(core);
   }

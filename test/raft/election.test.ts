@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ELECTION_TIMEOUT_TICKS, settle, smallCluster, tick, votersOf } from './small-cluster.ts';
+import { ELECTION_TIMEOUT_TICKS, elect, settle, smallCluster, tick, votersOf } from './small-cluster.ts';
 
 describe('election', () => {
   it('ends also where the disk is slower than the time-out', () => {
@@ -23,5 +23,31 @@ describe('election', () => {
     tick(cluster, 1, ELECTION_TIMEOUT_TICKS - 1);
     settle(cluster);
     expect(cluster.node(1).core).toMatchObject({ role: 'leader', term: 1 });
+  });
+
+  it('has a learner forget a leader that is silent, so that it neither vouches for it nor asks it for reads', () => {
+    const cluster = smallCluster({ voters: [1, 2, 3], votersOutgoing: [], learners: [4] });
+    elect(cluster, 1);
+    expect(cluster.node(4).core?.leader).toBe(1);
+    tick(cluster, 4, ELECTION_TIMEOUT_TICKS);
+    expect(cluster.node(4).core).toMatchObject({ role: 'follower', leader: 0 });
+    const read = cluster.read(4);
+    expect(cluster.node(4).answers.get(read)).toBe(-1);
+  });
+
+  it('has a node that gives its vote stop asking for one', () => {
+    const cluster = smallCluster(votersOf(3));
+    tick(cluster, 1, ELECTION_TIMEOUT_TICKS);
+    cluster.cuts.add('2->1').add('3->1');
+    while (cluster.wire.length > 0) cluster.deliver(0);
+    // Node 2 knows term 1 but has not voted in it, and asks for votes itself when node 1's request comes.
+    const vote = { kind: 'vote', from: 1, to: 2, term: 1, lastIndex: 0, lastTerm: 0, transfer: false } as const;
+    const refusal = { kind: 'preVoteReply', from: 3, to: 2, term: 1, granted: false } as const;
+    cluster.step(2, { kind: 'receive', message: refusal });
+    settle(cluster);
+    tick(cluster, 2, ELECTION_TIMEOUT_TICKS);
+    expect(cluster.node(2).core?.role).toBe('preCandidate');
+    cluster.step(2, { kind: 'receive', message: vote });
+    expect(cluster.node(2).core).toMatchObject({ role: 'follower', vote: 1 });
   });
 });
