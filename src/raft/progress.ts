@@ -24,6 +24,8 @@ export class Progress {
   state: 'probe' | 'replicate' = 'probe';
   /** Heard from since the last check of the quorum. */
   recentActive = true;
+  /** False from when its link is lost until it stands again. */
+  linked = true;
   /** The newest heartbeat round that the follower has answered. */
   ackedRound = 0;
   /** Entries for this follower are being read back from disk; nothing is sent until they arrive. */
@@ -91,11 +93,13 @@ export class Progress {
 
   /** What was in flight is gone: look again from what is certain, but only once there is somebody to answer. */
   linkLost(): void {
+    this.linked = false;
     this.probeFrom(this.matchIndex + 1);
     this.probeSent = true;
   }
 
   linkUp(): void {
+    this.linked = true;
     this.probeFrom(this.matchIndex + 1);
   }
 

@@ -1,8 +1,17 @@
 import { RaftkvError } from '../base/errors.ts';
-import { becomeFollower, type Core, isVoter, type Leadership, members, send, sendAfterPersist } from './core.ts';
+import { becomeFollower, type Core, isVoter, type Leadership, send, sendAfterPersist } from './core.ts';
 import type { Progress } from './progress.ts';
 import { jointCommittedIndex } from './quorum.ts';
-import type { Append, AppendReply, Commit, Entry, Heartbeat, HeartbeatReply, NodeId } from './types.ts';
+import {
+  type Append,
+  type AppendReply,
+  type Commit,
+  type Entry,
+  type Heartbeat,
+  type HeartbeatReply,
+  NOBODY,
+  type NodeId,
+} from './types.ts';
 
 /**
  * Replication (§3.5): the leader's entries to every follower, pipelined and bounded, and news of commitment.
@@ -211,17 +220,21 @@ export function hearLeader(core: Core, leader: NodeId): void {
   core.quickCampaignsLeft = 0;
 }
 
-/** The voter that holds most of the log, to hand leadership to; 0 where there is none. */
+/**
+ * The voter to hand leadership to, 0 where there is none: one that is there, if possible, and holds most of the log.
+ * Just after a check of the quorum nobody has been heard again yet, so having been heard of late is no condition.
+ */
 export function mostAdvancedVoter(core: Core, leading: Leadership): NodeId {
-  let best = 0;
-  let bestMatch = -1;
-  for (const id of members(core.configuration)) {
-    const progress = leading.progress.get(id);
-    if (progress === undefined || !isVoter(core.configuration, id) || !progress.recentActive) continue;
-    if (progress.matchIndex > bestMatch) {
-      best = id;
-      bestMatch = progress.matchIndex;
-    }
+  let best: [NodeId, Progress] | undefined;
+  for (const [id, progress] of leading.progress) {
+    if (!isVoter(core.configuration, id)) continue;
+    if (best === undefined || isBetterSuccessor(progress, best[1])) best = [id, progress];
   }
-  return best;
+  return best?.[0] ?? NOBODY;
+}
+
+function isBetterSuccessor(a: Progress, b: Progress): boolean {
+  if (a.linked !== b.linked) return a.linked;
+  if (a.recentActive !== b.recentActive) return a.recentActive;
+  return a.matchIndex > b.matchIndex;
 }
