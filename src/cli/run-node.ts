@@ -3,15 +3,13 @@ import { RaftkvError } from '../base/errors.ts';
 import { systemClock } from '../base/system-clock.ts';
 import { findNode } from '../config/load.ts';
 import type { Config, NodeConfig } from '../config/schema.ts';
-import { NodeReplica } from '../replica/node-replica.ts';
-import { LogRecovery } from '../replica/recovery.ts';
+import type { NodeReplica } from '../replica/node-replica.ts';
+import { openReplica } from '../replica/open-replica.ts';
 import { type AdminPort, openAdminPort } from '../server/admin-port.ts';
 import { openClientPort } from '../server/client-port.ts';
 import { RECOVERING, watchReadiness } from '../server/readiness.ts';
 import { fileDisk } from '../storage/file-disk.ts';
 import { lockDataDir } from '../storage/lock.ts';
-import { openMeta } from '../storage/meta.ts';
-import { openWal } from '../storage/wal.ts';
 import { createTcpTransport } from '../transport/transport.ts';
 import type { NodeContext, RunNode, RunningNode } from './node-types.ts';
 import { readVersion } from './version.ts';
@@ -19,7 +17,7 @@ import { readVersion } from './version.ts';
 /**
  * Puts one node together from its floors, from the disk upwards, and takes it apart again from the clients downwards.
  *
- *   LOCK ─▶ meta (boot count) ─▶ log file ─▶ core and state machine ─▶ links to peers ─▶ client port
+ *   LOCK ─▶ openReplica: meta, log file, core and state machine, links to peers ─▶ client port
  */
 
 /** A turn that gathers more writes than this makes several log entries; with the largest item behind it, one still fits a frame. */
@@ -61,37 +59,31 @@ async function assemble(
   });
   open.push(() => admin.close());
 
-  const onFatal = (error: unknown) => onEvent({ kind: 'fatal', error });
-  const { wal, recovery, bootCount } = await openDataDir(config, node, logger, onFatal, open);
-  const transport = createTcpTransport({
-    selfId: node.id,
-    clusterId: config.cluster,
-    bootCount,
-    listen: { host: node.host, port: node.peerPort },
-    peers: config.nodes.map(({ id, host, peerPort }) => ({ id, host, port: peerPort })),
-    clock: systemClock,
-    random: Math.random,
-    logger,
-  });
+  const directory = join(config.dataDir, `node-${node.id}`);
+  await fileDisk.makeDirectory(directory);
+  const lock = lockDataDir(directory, Math.random);
+  open.push(async () => lock.release());
+
   const { heartbeatIntervalMs, electionTimeoutMs, requestTimeoutMs, limits } = config;
-  const started = new NodeReplica({
+  const opened = await openReplica({
     nodeId: node.id,
-    bootCount,
+    clusterId: config.cluster,
+    directory,
     configuration: { voters: config.nodes.map(({ id }) => id), votersOutgoing: [], learners: [] },
     timing: { heartbeatIntervalMs, electionTimeoutMs, requestTimeoutMs },
     limits: { ...limits, batchBytesMax: BATCH_BYTES_MAX },
+    walLimits: { walSegmentBytes: config.walSegmentBytes },
+    disk: fileDisk,
     clock: systemClock,
     random: Math.random,
-    transport,
-    wal,
-    ...recovery,
-    onFatal,
+    logger,
+    createTransport: (bootCount) => transportOf(config, node, bootCount, logger),
+    onFatal: (error) => onEvent({ kind: 'fatal', error }),
     onLeaderChanged: (leader, term) => onEvent({ kind: 'leaderChanged', leader, term }),
   });
+  open.push(() => opened.close());
+  const started = opened.replica;
   replica = started;
-  open.push(() => transport.stop());
-  open.push(async () => started.stop());
-  await transport.start(started);
   readiness = watchReadiness(started, () => onEvent({ kind: 'serving' }));
 
   const clients = await openClientPort({
@@ -116,37 +108,17 @@ async function assemble(
   };
 }
 
-/** Everything below the replica: whose folder it is, that nobody else uses it, and what the log tells. */
-async function openDataDir(
-  config: Config,
-  node: NodeConfig,
-  logger: NodeContext['logger'],
-  onFatal: (error: unknown) => void,
-  open: (() => Promise<void>)[],
-) {
-  const directory = join(config.dataDir, `node-${node.id}`);
-  await fileDisk.makeDirectory(directory);
-  const lock = lockDataDir(directory, Math.random);
-  open.push(async () => lock.release());
-  const meta = await openMeta({ disk: fileDisk, directory, clusterId: config.cluster, nodeId: node.id });
-  const recovery = new LogRecovery();
-  const { wal } = await openWal({
-    disk: fileDisk,
-    clock: systemClock,
-    directory: join(directory, 'wal'),
+function transportOf(config: Config, node: NodeConfig, bootCount: number, logger: NodeContext['logger']) {
+  return createTcpTransport({
+    selfId: node.id,
     clusterId: config.cluster,
-    mustExist: meta.logCreated,
+    bootCount,
+    listen: { host: node.host, port: node.peerPort },
+    peers: config.nodes.map(({ id, host, peerPort }) => ({ id, host, port: peerPort })),
+    clock: systemClock,
     random: Math.random,
-    onFatal,
     logger,
-    sink: recovery,
-    limits: { walSegmentBytes: config.walSegmentBytes },
   });
-  open.push(() => wal.close());
-  recovery.finish();
-  await meta.noteLogCreated();
-  const { log, hardState, stateMachine } = recovery;
-  return { wal, bootCount: meta.bootCount, recovery: { log, hardState, stateMachine } };
 }
 
 function identityOf(config: Config, node: NodeConfig) {

@@ -41,6 +41,8 @@ export interface ReplicaTiming {
   readonly heartbeatIntervalMs: number;
   readonly electionTimeoutMs: number;
   readonly requestTimeoutMs: number;
+  /** The core's unit of time. Other than the default only where time is simulated. */
+  readonly tickMs?: number;
 }
 
 export interface NodeReplicaOptions {
@@ -64,7 +66,7 @@ export interface NodeReplicaOptions {
 }
 
 /** The core's unit of time: fine enough for an election within tens of milliseconds, coarse enough to cost nothing. */
-const TICK_MS = 10;
+const DEFAULT_TICK_MS = 10;
 /** A process that was paused catches up on this many ticks at most: being away is no proof that the leader is. */
 const TICKS_AT_ONCE_MAX = 3;
 /** Appends of more than this are cut, so that a heartbeat behind one never waits long. */
@@ -75,6 +77,7 @@ const INFLIGHT_BYTES_MAX = 16 * 1024 * 1024;
 
 export class NodeReplica implements Replica, TransportEvents {
   private readonly options: NodeReplicaOptions;
+  private readonly tickMs: number;
   /** For status, tests and the simulator to look at. Only this class steps it. */
   readonly raft: Raft;
   private readonly log: RaftLog;
@@ -99,6 +102,7 @@ export class NodeReplica implements Replica, TransportEvents {
   constructor(options: NodeReplicaOptions) {
     const { timing, clock, log, wal, stateMachine, nodeId, bootCount } = options;
     this.options = options;
+    this.tickMs = timing.tickMs ?? DEFAULT_TICK_MS;
     this.log = log;
     this.stateMachine = stateMachine;
     this.origin = new Origin(nodeId, bootCount, options.limits);
@@ -109,8 +113,8 @@ export class NodeReplica implements Replica, TransportEvents {
       configuration: options.configuration,
       log,
       hardState: options.hardState,
-      electionTimeoutTicks: Math.max(1, Math.round(timing.electionTimeoutMs / TICK_MS)),
-      heartbeatIntervalTicks: Math.max(1, Math.round(timing.heartbeatIntervalMs / TICK_MS)),
+      electionTimeoutTicks: Math.max(1, Math.round(timing.electionTimeoutMs / this.tickMs)),
+      heartbeatIntervalTicks: Math.max(1, Math.round(timing.heartbeatIntervalMs / this.tickMs)),
       appendBytesMax: APPEND_BYTES_MAX,
       flow: { inflightMessagesMax: INFLIGHT_MESSAGES_MAX, inflightBytesMax: INFLIGHT_BYTES_MAX },
       random: options.random,
@@ -367,7 +371,7 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   private scheduleTick(): void {
-    this.cancelTick = this.options.clock.after(TICK_MS, () => {
+    this.cancelTick = this.options.clock.after(this.tickMs, () => {
       if (this.state !== 'running') return;
       this.guard(() => this.tick());
       this.scheduleTick();
@@ -376,8 +380,8 @@ export class NodeReplica implements Replica, TransportEvents {
 
   private tick(): void {
     const nowMs = this.options.clock.monotonicMs();
-    const due = Math.floor((nowMs - this.lastTickMs) / TICK_MS);
-    this.lastTickMs = due > TICKS_AT_ONCE_MAX ? nowMs : this.lastTickMs + due * TICK_MS;
+    const due = Math.floor((nowMs - this.lastTickMs) / this.tickMs);
+    this.lastTickMs = due > TICKS_AT_ONCE_MAX ? nowMs : this.lastTickMs + due * this.tickMs;
     for (let i = 0; i < Math.min(due, TICKS_AT_ONCE_MAX); i++) this.step({ kind: 'tick' });
     this.letTimePass();
     this.retry(nowMs);

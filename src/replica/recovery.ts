@@ -15,6 +15,7 @@ export const LOG_CACHE_BYTES_MAX = 32 * 1024 * 1024;
 export class LogRecovery {
   readonly log: RaftLog;
   readonly stateMachine = new StateMachine();
+  /** The newest read so far. */
   hardState: HardState = { term: 0, vote: NOBODY, commitIndex: 0 };
 
   constructor(cacheBytesMax: number = LOG_CACHE_BYTES_MAX) {
@@ -39,11 +40,6 @@ export class LogRecovery {
         'Restore the data directory of this node from a copy. Nothing of it was changed.',
       );
     }
-    this.applyCommitted();
-  }
-
-  /** Call when the file has been read to its end. */
-  finish(): void {
     this.applyCommitted();
   }
 

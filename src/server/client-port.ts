@@ -66,7 +66,8 @@ export async function openClientPort(options: ClientPortOptions): Promise<Client
   };
 }
 
-function createHost(options: ClientPortOptions, limits: ClientLimits, clients: Clients): ConnectionHost {
+/** What the connections of a port share. Apart from the listening, for those who bring their own sockets. */
+export function createHost(options: ClientPortOptions, limits: ClientLimits, clients: Clients): ConnectionHost {
   const { clock, replica } = options;
   const counters = newCounters();
   const sources: StatsSources = {

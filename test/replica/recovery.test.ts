@@ -32,7 +32,6 @@ function feed(recovery: LogRecovery, ...records: (Entry | Buffer)[]): LogRecover
 describe('recovery', () => {
   it('applies what the file knows to be committed, and keeps the rest for the leader to decide', () => {
     const recovery = feed(new LogRecovery(), dataEntry(1, 1), dataEntry(2, 1), hardState(3, 1), dataEntry(3, 3));
-    recovery.finish();
     const { log, stateMachine } = recovery;
     expect(recovery.hardState).toEqual({ term: 3, vote: 2, commitIndex: 1 });
     expect([log.lastIndex, log.persistedIndex, log.commitIndex, log.appliedIndex]).toEqual([3, 3, 1, 1]);
@@ -44,7 +43,6 @@ describe('recovery', () => {
   it('goes by the last hard state, and never takes a commit back', () => {
     const records = [dataEntry(1, 1), dataEntry(2, 1), hardState(1, 2), hardState(5, 0)];
     const recovery = feed(new LogRecovery(), ...records);
-    recovery.finish();
     expect(recovery.hardState.term).toBe(5);
     expect(recovery.log.commitIndex).toBe(2);
     expect(recovery.stateMachine.get('k2')?.value).toBe('2@1');
@@ -53,7 +51,6 @@ describe('recovery', () => {
   it('lets a later entry of an index replace the earlier one and all behind it', () => {
     const old = [dataEntry(1, 1), dataEntry(2, 1), dataEntry(3, 1), dataEntry(4, 1), hardState(1, 1)];
     const recovery = feed(new LogRecovery(), ...old, dataEntry(2, 2), dataEntry(3, 2), hardState(2, 3));
-    recovery.finish();
     const { log, stateMachine } = recovery;
     expect([log.lastIndex, log.termAt(2), log.termAt(3), log.termAt(4)]).toEqual([3, 2, 2, -1]);
     expect([1, 2, 3, 4].map((i) => stateMachine.get(`k${i}`)?.value)).toEqual(['1@1', '2@2', '3@2', undefined]);
@@ -72,7 +69,6 @@ describe('recovery', () => {
     const recovery = new LogRecovery(cacheBytesMax);
     for (let index = 1; index <= 1000; index++) feed(recovery, dataEntry(index, 1, 'x'.repeat(200)));
     feed(recovery, hardState(1, 900));
-    recovery.finish();
     const { log } = recovery;
     expect(log.slice(log.firstCachedIndex, Number.POSITIVE_INFINITY).length).toBeLessThan((8 * 1024) / 200);
     expect([log.lastIndex, log.commitIndex, log.appliedIndex]).toEqual([1000, 900, 0]);
@@ -84,7 +80,6 @@ describe('recovery', () => {
       feed(recovery, dataEntry(index, 1, 'x'.repeat(200)));
       if (index % 10 === 0) feed(recovery, hardState(1, index));
     }
-    recovery.finish();
     expect(recovery.log.appliedIndex).toBe(1000);
     expect(recovery.stateMachine.items).toBe(1000);
   });
@@ -100,7 +95,6 @@ describe('recovery', () => {
     const open = async (sink: LogRecovery, mustExist: boolean) => {
       const place = { disk, clock, directory: '/wal', clusterId: 'test', mustExist, random: seededRandom(1) };
       const { wal } = await openWal({ ...place, onFatal: fail, logger: silentLogger, sink });
-      sink.finish();
       return wal;
     };
     const wal = await open(new LogRecovery(), false);

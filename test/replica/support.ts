@@ -482,7 +482,6 @@ export class Cluster {
       sink: recovery,
       limits: SMALL_WAL,
     });
-    recovery.finish();
     machine.alive = true;
     const replica = new NodeReplica(this.replicaOptions(machine, wal, clock, recovery));
     this.nodes.set(id, Object.assign(machine, { replica, wal }));
