@@ -249,13 +249,16 @@ function answerOlderTerm(core: Core, message: Message): void {
     case 'readIndex':
       send(core, { kind: 'readIndexReply', from, to, term, id: message.id, index: -1 });
       return;
+    case 'readIndexReply':
+      // What the leader of that term confirmed was asked for before, so it still holds; and a refusal is one.
+      handle(core, message);
+      return;
     case 'preVoteReply':
     case 'voteReply':
     case 'appendReply':
     case 'heartbeatReply':
     case 'commit':
     case 'timeoutNow':
-    case 'readIndexReply':
       return;
   }
 }

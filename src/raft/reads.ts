@@ -42,7 +42,26 @@ export function releaseHeldReads(core: Core): void {
   const { leading } = core;
   if (leading === null || core.log.commitIndex < leading.firstIndex) return;
   if (leading.reads[0]?.round !== 0) return;
-  for (const read of leading.reads.splice(0)) admit(core, leading, read);
+  // All of them are here already, so one round confirms them all.
+  const round = core.round + 1;
+  for (const read of leading.reads.splice(0)) enter(core, leading, read, round);
+  if (leading.reads.length > 0) broadcastHeartbeat(core);
+}
+
+/** A read that may go on: answered at once, or as soon as `round` is confirmed. */
+function enter(core: Core, leading: Leadership, read: PendingRead, round: number): void {
+  read.index = core.log.commitIndex;
+  read.round = round;
+  if (requestConfirms(core, read.from)) answerRead(core, read, read.index);
+  else leading.reads.push(read);
+}
+
+function admit(core: Core, leading: Leadership, read: PendingRead): void {
+  const newest = leading.reads.at(-1);
+  const roundInFlight = newest !== undefined && newest.round >= core.round;
+  // A round that is under way began before this read arrived; the next begins when it has been answered.
+  enter(core, leading, read, core.round + 1);
+  if (!roundInFlight && leading.reads.at(-1) === read) broadcastHeartbeat(core);
 }
 
 /**
@@ -51,18 +70,8 @@ export function releaseHeldReads(core: Core): void {
  * had been elected when the read arrived, nothing newer than this commit index had been acknowledged, and no round is
  * needed. With five voters two are no quorum, and the round is.
  */
-function admit(core: Core, leading: Leadership, read: PendingRead): void {
-  read.index = core.log.commitIndex;
-  if (isQuorum(core, (id) => id === core.id || id === read.from)) {
-    answerRead(core, read, read.index);
-    return;
-  }
-  const newest = leading.reads.at(-1);
-  const roundInFlight = newest !== undefined && newest.round >= core.round;
-  leading.reads.push(read);
-  // A round that is under way began before this read arrived; the next begins when it has been answered.
-  read.round = core.round + 1;
-  if (!roundInFlight) broadcastHeartbeat(core);
+function requestConfirms(core: Core, from: NodeId): boolean {
+  return isQuorum(core, (id) => id === core.id || id === from);
 }
 
 /** An answer to a round came in: serve what a quorum has confirmed, and begin the next round where reads wait. */
