@@ -29,6 +29,9 @@ export interface RecordingOptions {
 
 type Random = () => number;
 
+/** Clients that change nodes see what one node knows and another does not yet; and they never all sit on one node. */
+const REQUESTS_PER_CONNECTION = 30;
+
 export function record(cluster: Cluster, options: RecordingOptions): Recording {
   const history: MemcachedOperation[] = [];
   /** One clock for all clients: they share this process, so the order of these numbers is the order of events. */
@@ -40,6 +43,7 @@ export function record(cluster: Cluster, options: RecordingOptions): Recording {
   const load = startLoad(cluster, {
     clients: options.clients,
     pauseBetweenRequestsMs: options.pauseBetweenRequestsMs ?? 0,
+    requestsPerConnection: REQUESTS_PER_CONNECTION,
     async request(client, clientNumber, round) {
       const random = randoms[clientNumber] ?? Math.random;
       const input = chooseInput(random, options, `${clientNumber}.${round}`, (key) =>

@@ -30,9 +30,9 @@ export interface LoadOptions {
   readonly clients: number;
   /** One request; throws an Error where the reply is wrong, and lets OutcomeUnknown pass. */
   request(client: MemcachedClient, clientNumber: number, round: number): Promise<void>;
-  /** False: a client stays with its node, and waits for it to come back. */
-  readonly wander?: boolean;
   readonly pauseBetweenRequestsMs?: number;
+  /** After so many a client moves on to another node. */
+  readonly requestsPerConnection?: number;
 }
 
 const RECONNECT_MS = 10;
@@ -40,7 +40,7 @@ const RECONNECT_MS = 10;
 const ERRORS_MAX = 100;
 
 export function startLoad(cluster: Cluster, options: LoadOptions): Load {
-  const { clients, request, wander = true, pauseBetweenRequestsMs = 0 } = options;
+  const { clients, request, pauseBetweenRequestsMs = 0, requestsPerConnection = Infinity } = options;
   const errors: string[] = [];
   const acknowledged: Acknowledgement[] = [];
   let unknown = 0;
@@ -63,8 +63,6 @@ export function startLoad(cluster: Cluster, options: LoadOptions): Load {
     });
 
   const chooseNode = (clientNumber: number, attempt: number): number | undefined => {
-    const ids = cluster.nodes.map(({ id }) => id);
-    if (!wander) return ids[clientNumber % ids.length];
     const usable = cluster.running().filter((id) => !avoided.includes(id));
     return usable[(clientNumber + attempt) % usable.length];
   };
@@ -103,7 +101,9 @@ export function startLoad(cluster: Cluster, options: LoadOptions): Load {
         continue;
       }
       nodeOf.set(clientNumber, node);
-      while (!stopping && !avoided.includes(node) && (await runOn(client, node, clientNumber, round++))) {
+      const staysUntil = round + requestsPerConnection;
+      while (!stopping && round < staysUntil && !avoided.includes(node)) {
+        if (!(await runOn(client, node, clientNumber, round++))) break;
         if (pauseBetweenRequestsMs > 0) await sleep(pauseBetweenRequestsMs);
       }
       client.destroy();
