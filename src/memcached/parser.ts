@@ -72,6 +72,8 @@ export class RequestParser {
   swallowBareNewline = false;
   /** After `parse` returned 0: how long the whole request is, or 0 where its line is not complete. */
   needBytes = 0;
+  /** After `parse` returned 0: how many bytes need no second search for the line's end; 0 where the line is complete. */
+  scannedBytes = 0;
 
   readonly #limits: ParserLimits;
   readonly #tokens = new Tokens();
@@ -92,10 +94,11 @@ export class RequestParser {
 
   /**
    * Parses the request that begins at `start`. Returns how many bytes it takes, or 0 where more are needed. `scanned`
-   * is how many bytes were already there when the line was found incomplete: they are not searched again.
+   * is the `scannedBytes` of the last attempt at this request, 0 at the first.
    */
   parse(buffer: Buffer, start: number, end: number, scanned: number): number {
     this.needBytes = 0;
+    this.scannedBytes = 0;
     if (scanned > 0 && !hasNewline(buffer, start + scanned, end)) return this.#lineIncomplete(buffer, start, end);
     const next = this.#tokens.split(buffer, start, end);
     if (next === -1) return this.#lineIncomplete(buffer, start, end);
@@ -107,6 +110,7 @@ export class RequestParser {
 
   #lineIncomplete(buffer: Buffer, start: number, end: number): number {
     if (end - start > LINE_BYTES_MAX && this.#isTooLong(buffer, start, end)) return this.#hangUp(end - start);
+    this.scannedBytes = end - start;
     return 0;
   }
 

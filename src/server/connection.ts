@@ -178,7 +178,7 @@ export class Connection implements SlotOwner, AnswerContext {
       const bytes = parser.parse(input.buffer, input.start, input.end, input.scanned);
       if (bytes === 0) {
         input.needBytes = parser.needBytes;
-        input.scanned = input.length;
+        input.scanned = parser.scannedBytes;
         break;
       }
       if (!this.#place(parser, input.buffer)) {

@@ -68,7 +68,7 @@ function requestsOf(pieces: readonly Buffer[]): string[] {
       if (end - start < needBytes) break;
       const consumed = parser.parse(bytes, start, end, scanned);
       if (consumed === 0) {
-        scanned = end - start;
+        scanned = parser.scannedBytes;
         needBytes = parser.needBytes;
         if (needBytes > 0) expect(needBytes).toBeGreaterThan(end - start);
         break;
@@ -212,6 +212,16 @@ describe('RequestParser', () => {
       }),
       { numRuns: 300 },
     );
+  });
+
+  it('refuses a data block that does not end as it must as soon as its last byte is there', () => {
+    for (const text of ['set a 0 0 5\r\nhelloXX', 'set a 0 0 5\nhelloXX', 'set a 0 0 1\n\nXX']) {
+      const bytes = Buffer.from(text);
+      const refused = ['reply CLIENT_ERROR bad data chunk\r\n'];
+      for (const place of bytes.keys())
+        expect(requestsOf(cut(bytes, [place])).slice(0, 1), `${text} at ${place}`).toEqual(refused);
+      expect(requestsOf(cut(bytes, [...bytes.keys()])).slice(0, 1)).toEqual(refused);
+    }
   });
 
   it('takes random bytes without an error and without standing still', () => {
