@@ -12,8 +12,14 @@ const MEMCCAPABLE = '/usr/bin/memccapable';
 describe('the client port', () => {
   it.skipIf(!existsSync(MEMCCAPABLE))(`passes memccapable (skipped without ${MEMCCAPABLE})`, async () => {
     const { port } = await serveStore();
-    const { stdout } = await promisify(execFile)(MEMCCAPABLE, ['-a', '-h', '127.0.0.1', '-p', String(port)]);
-    expect(stdout.match(/\[pass\]/g)?.length).toBe(27);
+    const args = ['-a', '-v', '-h', '127.0.0.1', '-p', String(port)];
+    const { stdout, stderr } = await promisify(execFile)(MEMCCAPABLE, args).catch((error: unknown) => {
+      // It exits with 1 where a case fails; which one, and at what line of it, is in its output.
+      if (typeof error === 'object' && error !== null && 'stdout' in error && 'stderr' in error) return error;
+      throw error;
+    });
+    const output = `${stdout}${stderr}`;
+    expect(output.match(/\[pass\]/g)?.length, output).toBe(27);
   });
 
   it('serves on, whatever bytes others send it', async () => {
