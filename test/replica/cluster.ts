@@ -1,0 +1,360 @@
+import type { Clock } from '../../src/base/clock.ts';
+import { silentLogger } from '../../src/base/logger.ts';
+import { Op } from '../../src/kv/types.ts';
+import { NodeReplica, type NodeReplicaOptions } from '../../src/replica/node-replica.ts';
+import type { OriginLimits } from '../../src/replica/origin.ts';
+import { LOG_CACHE_BYTES_MAX, LogRecovery } from '../../src/replica/recovery.ts';
+import type { Replica } from '../../src/replica/types.ts';
+import { openWal, type WalLimits } from '../../src/storage/wal.ts';
+import type { Wal } from '../../src/storage/wal-types.ts';
+import type { Transport } from '../../src/transport/types.ts';
+import { MemoryDisk } from '../support/memory-disk.ts';
+import { seededRandom } from '../support/random.ts';
+import { LIMITS, ManualClock, microtasks, Request } from './support.ts';
+
+/**
+ * Whole replicas in one process, moved by hand: nothing happens until a test lets time pass or asks for what is ready
+ * to happen. Time is the same on all nodes; links deliver in order and can be cut; each node has the real log on a
+ * disk in memory.
+ */
+
+/** Small enough that a test log has several segments, and cheap to fill with zeros. */
+const SMALL_WAL: Partial<WalLimits> = {
+  walSegmentBytes: 256 * 1024,
+  walBatchBytesMax: 64 * 1024,
+  walEntryBytesMax: 128 * 1024,
+  walFirstFillBytes: 16 * 1024,
+  walFillAheadBytes: 64 * 1024,
+  walFillStepBytes: 16 * 1024,
+};
+
+export const TIMING = { heartbeatIntervalMs: 50, electionTimeoutMs: 300, requestTimeoutMs: 2000 };
+/** Longer than any election among nodes of `TIMING` takes, whoever is cut off. */
+export const ELECTION_MS = 1500;
+
+/** The first bytes of frames. */
+export const FRAME_KIND = { append: 5, commit: 9, timeoutNow: 10, readIndex: 11, proposal: 13 };
+
+interface Frame {
+  readonly parts: readonly Buffer[];
+  readonly bytes: Buffer;
+}
+
+/** Links that deliver whole frames in order. A cut loses what is on its way; both ends hear of it. */
+class MemoryNetwork {
+  readonly handlers = new Map<number, NodeReplica>();
+  /** Frames of these directions, as "1>2", wait until they are let go. */
+  readonly held = new Set<string>();
+  /** Sees every frame as it is sent; where it says no, the frame is refused as by a full buffer. */
+  admits: (from: number, to: number, bytes: Buffer) => boolean = () => true;
+  private readonly queues = new Map<string, Frame[]>();
+  private readonly links = new Set<string>();
+
+  isUp(a: number, b: number): boolean {
+    return this.links.has(linkName(a, b));
+  }
+
+  connect(a: number, b: number): void {
+    if (a === b || this.isUp(a, b) || !this.handlers.has(a) || !this.handlers.has(b)) return;
+    this.links.add(linkName(a, b));
+    this.handlers.get(a)?.onLinkUp(b);
+    this.handlers.get(b)?.onLinkUp(a);
+  }
+
+  cut(a: number, b: number): void {
+    this.queues.delete(`${a}>${b}`);
+    this.queues.delete(`${b}>${a}`);
+    if (!this.links.delete(linkName(a, b))) return;
+    this.handlers.get(a)?.onLinkLost(b);
+    this.handlers.get(b)?.onLinkLost(a);
+  }
+
+  send(from: number, to: number, parts: readonly Buffer[]): boolean {
+    const bytes = Buffer.concat(parts);
+    if (!this.isUp(from, to) || !this.admits(from, to, bytes)) return false;
+    const queue = this.queues.get(`${from}>${to}`) ?? [];
+    this.queues.set(`${from}>${to}`, queue);
+    queue.push({ parts, bytes });
+    return true;
+  }
+
+  /** Delivers what is on its way now. True where anything was. */
+  deliver(): boolean {
+    let delivered = false;
+    for (const [direction, queue] of [...this.queues]) {
+      if (this.held.has(direction) || queue.length === 0) continue;
+      const [from, to] = direction.split('>').map(Number) as [number, number];
+      for (const { parts, bytes } of queue.splice(0)) {
+        // A real link may still be reading the sender's memory at this moment.
+        if (!Buffer.concat(parts).equals(bytes)) throw new Error(`a frame ${direction} changed on its way`);
+        this.handlers.get(to)?.onFrame(from, bytes);
+      }
+      delivered = true;
+    }
+    return delivered;
+  }
+}
+
+function linkName(a: number, b: number): string {
+  return `${Math.min(a, b)}-${Math.max(a, b)}`;
+}
+
+interface Proposer {
+  readonly proposeOn: (op: Op, key: string, value: string, exptimeSeconds: number, arg: number) => Request;
+}
+
+function proposer(propose: Replica['propose']): Proposer {
+  return {
+    proposeOn(op, key, value, exptimeSeconds, arg) {
+      const request = new Request();
+      const source = Buffer.from(key + value, 'latin1');
+      propose(op, source, 0, key.length, 0, exptimeSeconds, key.length, source.length, 0, arg, request);
+      // As a connection does: its input is used again.
+      source.fill(0xff);
+      return request;
+    },
+  };
+}
+
+export interface ClusterOptions {
+  readonly nodes?: number;
+  readonly cacheBytesMax?: number;
+  readonly limits?: Partial<OriginLimits>;
+}
+
+/** A disk that can be made to finish nothing for a while. */
+class StallingDisk extends MemoryDisk {
+  private readonly valve: { stalled: boolean; waiting: (() => void)[] };
+
+  constructor() {
+    const valve = { stalled: false, waiting: [] as (() => void)[] };
+    super({
+      schedule: (_, complete) => {
+        if (valve.stalled) valve.waiting.push(complete);
+        else queueMicrotask(complete);
+      },
+    });
+    this.valve = valve;
+  }
+
+  stall(): void {
+    this.valve.stalled = true;
+  }
+
+  resume(): void {
+    this.valve.stalled = false;
+    for (const complete of this.valve.waiting.splice(0)) complete();
+  }
+}
+
+/** What stays of a node when its process ends. */
+interface Machine {
+  readonly id: number;
+  readonly disk: StallingDisk;
+  bootCount: number;
+  alive: boolean;
+  readonly fatal: unknown[];
+}
+
+export interface ClusterNode extends Machine {
+  readonly replica: NodeReplica;
+  readonly wal: Wal;
+}
+
+/**
+ * Node 1 has the shortest election timeout and the last node the longest, so node 1 leads at first, and of two
+ * followers that lose it the lower campaigns first.
+ */
+export class Cluster {
+  readonly clock = new ManualClock();
+  readonly network = new MemoryNetwork();
+  private readonly nodes = new Map<number, ClusterNode>();
+  private readonly options: Required<ClusterOptions>;
+  /** Links that stay down until they are healed. */
+  private readonly cuts = new Set<string>();
+
+  private constructor(options: ClusterOptions) {
+    this.options = { nodes: 3, cacheBytesMax: LOG_CACHE_BYTES_MAX, limits: {}, ...options };
+  }
+
+  /** Starts the nodes and lets them elect node 1. */
+  static async start(options: ClusterOptions = {}): Promise<Cluster> {
+    const cluster = new Cluster(options);
+    for (const id of cluster.ids) {
+      await cluster.boot({ id, disk: new StallingDisk(), bootCount: 0, alive: false, fatal: [] });
+    }
+    await cluster.run(ELECTION_MS);
+    if (cluster.leader() !== 1) throw new Error(`node ${cluster.leader()} was elected at the start`);
+    return cluster;
+  }
+
+  get ids(): number[] {
+    return Array.from({ length: this.options.nodes }, (_, i) => i + 1);
+  }
+
+  node(id: number): ClusterNode {
+    const node = this.nodes.get(id);
+    if (node === undefined) throw new Error(`there is no node ${id}`);
+    return node;
+  }
+
+  replica(id: number): NodeReplica {
+    return this.node(id).replica;
+  }
+
+  /** The leader of the newest term among the nodes that run; 0 where there is none. */
+  leader(): number {
+    const leaders = this.ids
+      .filter((id) => this.node(id).alive && this.replica(id).status().role === 'leader')
+      .sort((a, b) => this.replica(b).status().term - this.replica(a).status().term);
+    return leaders[0] ?? 0;
+  }
+
+  set(id: number, key: string, value: string, exptimeSeconds = 0): Request {
+    return this.proposer(id).proposeOn(Op.set, key, value, exptimeSeconds, 0);
+  }
+
+  incr(id: number, key: string): Request {
+    return this.proposer(id).proposeOn(Op.incr, key, '', 0, 1);
+  }
+
+  append(id: number, key: string, value: string): Request {
+    return this.proposer(id).proposeOn(Op.append, key, value, 0, 0);
+  }
+
+  /** A linearizable read of `key` through node `id`: its outcome is the value, or `none`. */
+  read(id: number, key: string): Request {
+    const { replica } = this.node(id);
+    const request = new Request(() => replica.get(key)?.value ?? 'none');
+    replica.read(request);
+    return request;
+  }
+
+  /** What node `id` holds under `key` now, linearizable or not. */
+  value(id: number, key: string): string | undefined {
+    return this.replica(id).get(key)?.value;
+  }
+
+  private proposer(id: number): Proposer {
+    const { replica } = this.node(id);
+    return proposer((...args) => replica.propose(...args));
+  }
+
+  /** Lets `durationMs` pass, and all that can happen in it. */
+  async run(durationMs: number): Promise<void> {
+    const endMs = this.clock.nowMs + durationMs;
+    await this.settle();
+    for (let nextMs = this.clock.nextTimerMs(); nextMs <= endMs; nextMs = this.clock.nextTimerMs()) {
+      this.clock.moveTo(nextMs);
+      await this.settle();
+    }
+    this.clock.moveTo(endMs);
+    await this.settle();
+  }
+
+  /** Lets all happen that needs no time. */
+  async settle(): Promise<void> {
+    do await microtasks();
+    while (this.clock.endTurns() || this.network.deliver());
+  }
+
+  cut(a: number, b: number): void {
+    this.cuts.add(linkName(a, b));
+    this.network.cut(a, b);
+  }
+
+  heal(a: number, b: number): void {
+    this.cuts.delete(linkName(a, b));
+    this.network.connect(a, b);
+  }
+
+  isolate(id: number): void {
+    for (const other of this.ids) if (other !== id) this.cut(id, other);
+  }
+
+  rejoin(id: number): void {
+    for (const other of this.ids) if (other !== id) this.heal(id, other);
+  }
+
+  /** Ends a node as `kill -9` does. */
+  kill(id: number): void {
+    const node = this.node(id);
+    node.alive = false;
+    node.disk.kill(() => 0);
+    this.detach(node);
+  }
+
+  /** Ends a node in good order. */
+  async stop(id: number): Promise<void> {
+    const node = this.node(id);
+    node.replica.stop();
+    await node.wal.close();
+    node.alive = false;
+    this.detach(node);
+  }
+
+  /** Starts a node on the disk that it left. */
+  async restart(id: number): Promise<void> {
+    await this.boot(this.node(id));
+  }
+
+  private detach({ id }: ClusterNode): void {
+    this.network.handlers.delete(id);
+    for (const other of this.ids) this.network.cut(id, other);
+  }
+
+  private async boot(machine: Machine): Promise<void> {
+    const { id, disk } = machine;
+    const bootCount = ++machine.bootCount;
+    const clock = this.clock.forProcess(() => machine.alive && machine.bootCount === bootCount);
+    const recovery = new LogRecovery(this.options.cacheBytesMax);
+    const { wal } = await openWal({
+      disk,
+      clock,
+      directory: '/wal',
+      clusterId: 'test',
+      mustExist: bootCount > 1,
+      random: seededRandom(id),
+      onFatal: (error) => machine.fatal.push(error),
+      logger: silentLogger,
+      sink: recovery,
+      limits: SMALL_WAL,
+    });
+    machine.alive = true;
+    const replica = new NodeReplica(this.replicaOptions(machine, wal, clock, recovery));
+    this.nodes.set(id, Object.assign(machine, { replica, wal }));
+    this.network.handlers.set(id, replica);
+    for (const other of this.ids) if (!this.cuts.has(linkName(id, other))) this.network.connect(id, other);
+  }
+
+  private replicaOptions(machine: Machine, wal: Wal, clock: Clock, recovery: LogRecovery): NodeReplicaOptions {
+    const { id, bootCount, fatal } = machine;
+    const { log, hardState, stateMachine } = recovery;
+    const share = (id - 1) / this.options.nodes;
+    return {
+      nodeId: id,
+      bootCount,
+      configuration: { voters: this.ids, votersOutgoing: [], learners: [] },
+      timing: TIMING,
+      limits: { ...LIMITS, ...this.options.limits },
+      clock,
+      random: () => share,
+      transport: this.transportOf(id),
+      wal,
+      log,
+      hardState,
+      stateMachine,
+      onFatal: (error) => fatal.push(error),
+      onLeaderChanged: () => {},
+    };
+  }
+
+  private transportOf(id: number): Transport {
+    return {
+      start: () => Promise.resolve(),
+      send: (to, parts) => this.network.send(id, to, parts),
+      isUp: (to) => this.network.isUp(id, to),
+      stop: () => Promise.resolve(),
+    };
+  }
+}
