@@ -41,8 +41,8 @@ export class RaftLog {
   persistedIndex: number;
 
   private readonly runs: TermRun[] = [];
-  private cache: Entry[] = [];
-  /** Position in `cache` of the first entry still held; what is before it waits to be cut off in bulk. */
+  private cache: (Entry | undefined)[] = [];
+  /** Position in `cache` of the first entry still held; the empty places before it wait to be cut off in bulk. */
   private cacheHead = 0;
   private cacheFrom: number;
   private cacheBytes = 0;
@@ -129,6 +129,7 @@ export class RaftLog {
   evict(): void {
     while (this.cacheBytes > this.cacheBytesMax && this.cacheFrom <= this.persistedIndex) {
       this.cacheBytes -= entryCost(this.cache[this.cacheHead] as Entry);
+      this.cache[this.cacheHead] = undefined;
       this.cacheHead++;
       this.cacheFrom++;
     }

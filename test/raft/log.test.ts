@@ -1,0 +1,200 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { sealEntry } from '../../src/raft/entry.ts';
+import { RaftLog } from '../../src/raft/log.ts';
+import { batchOf } from './core-cluster.ts';
+
+const entryOf = (term: number, index: number, payload = `${index}@${term}`) =>
+  sealEntry(batchOf(payload), 'data', term, index);
+
+function logOf(terms: readonly number[], cacheBytesMax = 1_000_000, snapshotIndex = 0, snapshotTerm = 0): RaftLog {
+  const log = new RaftLog({ snapshotIndex, snapshotTerm, cacheBytesMax });
+  for (const [i, term] of terms.entries()) log.append(entryOf(term, snapshotIndex + i + 1));
+  return log;
+}
+
+/** Terms as a log has them: never falling. */
+const termsArbitrary = fc.array(fc.nat({ max: 2 }), { maxLength: 20 }).map((steps) =>
+  steps.map(
+    (
+      (sum) => (step: number) =>
+        (sum += step)
+    )(1),
+  ),
+);
+
+describe('the log of one node', () => {
+  it('knows the term of every entry, and -1 for those it does not have', () => {
+    fc.assert(
+      fc.property(termsArbitrary, fc.nat({ max: 5 }), (terms, snapshotIndex) => {
+        const log = logOf(terms, 0, snapshotIndex, snapshotIndex === 0 ? 0 : 1);
+        expect(log.lastTerm).toBe(terms.at(-1) ?? log.snapshotTerm);
+        for (let index = 0; index < snapshotIndex; index++) expect(log.termAt(index)).toBe(-1);
+        expect(log.termAt(snapshotIndex)).toBe(log.snapshotTerm);
+        for (const [i, term] of terms.entries()) expect(log.termAt(snapshotIndex + i + 1)).toBe(term);
+        expect(log.termAt(snapshotIndex + terms.length + 1)).toBe(-1);
+      }),
+    );
+  });
+
+  it('is the same as a plain list, whatever is appended, cut, written and let go of', () => {
+    const operation = fc.oneof(
+      fc.record({ kind: fc.constant('append' as const), count: fc.integer({ min: 1, max: 4 }), newTerm: fc.boolean() }),
+      fc.record({ kind: fc.constant('cut' as const), back: fc.nat({ max: 6 }) }),
+      fc.record({ kind: fc.constant('persist' as const), back: fc.nat({ max: 3 }) }),
+      fc.record({ kind: fc.constant('commit' as const), back: fc.nat({ max: 5 }) }),
+    );
+    fc.assert(
+      fc.property(fc.array(operation, { maxLength: 40 }), fc.nat({ max: 2000 }), (operations, cacheBytesMax) => {
+        const log = new RaftLog({ snapshotIndex: 0, snapshotTerm: 0, cacheBytesMax });
+        const plain: string[] = [];
+        let term = 1;
+        for (const step of operations) {
+          if (step.kind === 'append') {
+            if (step.newTerm) term++;
+            for (let i = 0; i < step.count; i++) {
+              const entry = entryOf(term, plain.length + 1);
+              log.append(entry);
+              plain.push(`${entry.index}@${entry.term}`);
+            }
+          } else if (step.kind === 'cut') {
+            const index = Math.max(log.commitIndex + 1, plain.length + 1 - step.back);
+            log.truncateFrom(index);
+            plain.length = Math.min(plain.length, index - 1);
+            term++;
+          } else if (step.kind === 'persist') {
+            log.persistedIndex = Math.max(log.persistedIndex, plain.length - step.back);
+            log.evict();
+          } else {
+            log.commitIndex = Math.max(log.commitIndex, plain.length - step.back);
+          }
+          expect(log.lastIndex).toBe(plain.length);
+          expect(log.persistedIndex).toBeLessThanOrEqual(plain.length);
+          expect(log.firstCachedIndex).toBeLessThanOrEqual(log.persistedIndex + 1);
+          for (let index = 1; index <= plain.length; index++) {
+            const held = log.cached(index);
+            expect(`${index}@${log.termAt(index)}`).toBe(plain[index - 1]);
+            if (index >= log.firstCachedIndex) expect(`${held?.index}@${held?.term}`).toBe(plain[index - 1]);
+            else expect(held).toBeUndefined();
+          }
+          expect(log.cached(plain.length + 1)).toBeUndefined();
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('takes no entry that does not follow its last', () => {
+    expect(() => logOf([1, 1]).append(entryOf(1, 4))).toThrow(/appended after entry 2/);
+    expect(() => logOf([1, 1]).append(entryOf(1, 2))).toThrow(/appended after entry 2/);
+  });
+
+  it('never forgets what is committed', () => {
+    const log = logOf([1, 1, 1]);
+    log.commitIndex = 2;
+    expect(() => log.truncateFrom(2)).toThrow(/committed up to 2/);
+    log.truncateFrom(3);
+    expect(log.lastIndex).toBe(2);
+  });
+
+  it('keeps in memory what is not on disk yet, however much it is', () => {
+    const log = logOf([1, 1, 1, 1], 0);
+    log.evict();
+    expect(log.firstCachedIndex).toBe(1);
+    log.persistedIndex = 3;
+    log.evict();
+    expect(log.firstCachedIndex).toBe(4);
+    expect(log.cached(4)?.index).toBe(4);
+  });
+
+  it('lets go of the memory of what it evicts at once', () => {
+    setFlagsFromString('--expose-gc');
+    const collectGarbage = runInNewContext('gc') as () => void;
+    const log = logOf([], 0);
+    const appendWatched = () => {
+      const entry = entryOf(1, 1);
+      log.append(entry);
+      return new WeakRef(entry);
+    };
+    const evicted = appendWatched();
+    log.append(entryOf(1, 2));
+    log.persistedIndex = 1;
+    log.evict();
+    return new Promise((resolve) => setImmediate(resolve)).then(() => {
+      collectGarbage();
+      expect(evicted.deref()).toBeUndefined();
+      expect(log.cached(2)?.index).toBe(2);
+    });
+  });
+
+  it('keeps its place through thousands of evictions', () => {
+    const log = logOf([], 1000);
+    for (let index = 1; index <= 5000; index++) {
+      log.append(entryOf(1, index));
+      log.persistedIndex = index;
+      log.evict();
+      expect(log.cached(index)?.index).toBe(index);
+    }
+    const { firstCachedIndex } = log;
+    expect(firstCachedIndex).toBeGreaterThan(4990);
+    expect(log.slice(firstCachedIndex, 1_000_000).map(({ index }) => index)).toEqual(
+      Array.from({ length: 5001 - firstCachedIndex }, (_, i) => firstCachedIndex + i),
+    );
+  });
+
+  it('slices by bytes, but always gives one entry where it has one', () => {
+    const log = logOf([1, 1, 1]);
+    const size = entryOf(1, 1).bytes.length;
+    const indexes = (from: number, bytesMax: number) => log.slice(from, bytesMax).map(({ index }) => index);
+    expect(indexes(1, 0)).toEqual([1]);
+    expect(indexes(1, 2 * size - 1)).toEqual([1]);
+    expect(indexes(1, 2 * size)).toEqual([1, 2]);
+    expect(indexes(2, 100 * size)).toEqual([2, 3]);
+    expect(indexes(4, 100)).toEqual([]);
+  });
+
+  it('compares ends of logs by term first, then by length (§3.6.1)', () => {
+    const log = logOf([1, 2, 2]);
+    expect(log.isUpToDate(1, 3)).toBe(true);
+    expect(log.isUpToDate(3, 2)).toBe(true);
+    expect(log.isUpToDate(4, 2)).toBe(true);
+    expect(log.isUpToDate(2, 2)).toBe(false);
+    expect(log.isUpToDate(99, 1)).toBe(false);
+  });
+
+  it('finds the last place where two logs may agree, and skips a whole term at a time (§3.5)', () => {
+    fc.assert(
+      fc.property(termsArbitrary, fc.nat({ max: 25 }), fc.nat({ max: 30 }), (terms, index, term) => {
+        const log = logOf(terms);
+        let naive = Math.min(index, terms.length);
+        while (naive > 0 && (terms[naive - 1] as number) > term) naive--;
+        expect(log.lastPossibleMatch(index, term)).toBe(naive);
+      }),
+    );
+  });
+
+  it('lets a leader find where a follower agrees within one question per term, never skipping the place', () => {
+    fc.assert(
+      fc.property(termsArbitrary, termsArbitrary, fc.nat({ max: 10 }), (mine, theirs, common) => {
+        // Two logs that agree up to a place and differ in the term of every entry after it, as log matching has it.
+        const shared = mine.slice(0, common);
+        const base = shared.at(-1) ?? 1;
+        const leader = logOf([...shared, ...mine.slice(common).map((term) => base + 2 * term)]);
+        const follower = logOf([...shared, ...theirs.map((term) => base + 2 * term + 1)]);
+        let prevIndex = leader.lastIndex;
+        let questions = 0;
+        while (follower.termAt(prevIndex) !== leader.termAt(prevIndex)) {
+          const hint = follower.lastPossibleMatch(prevIndex, leader.termAt(prevIndex));
+          const next = Math.min(leader.lastPossibleMatch(hint, follower.termAt(hint)), prevIndex - 1);
+          expect(next).toBeGreaterThanOrEqual(shared.length);
+          prevIndex = next;
+          questions++;
+        }
+        expect(prevIndex).toBe(shared.length);
+        expect(questions).toBeLessThanOrEqual(new Set([...mine, ...theirs]).size + 1);
+      }),
+    );
+  });
+});
