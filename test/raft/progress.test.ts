@@ -1,0 +1,129 @@
+import { describe, expect, it } from 'vitest';
+import { type FlowLimits, Progress } from '../../src/raft/progress.ts';
+
+const LIMITS: FlowLimits = { inflightMessagesMax: 3, inflightBytesMax: 100 };
+
+/** A follower that has acknowledged entries up to `matchIndex`. */
+function replicating(matchIndex: number): Progress {
+  const progress = new Progress(matchIndex + 1, LIMITS);
+  progress.acknowledged(matchIndex);
+  return progress;
+}
+
+describe('what a leader knows of a follower', () => {
+  it('begins by probing: one append, and then no other until it is answered', () => {
+    const progress = new Progress(5, LIMITS);
+    expect(progress.maySend).toBe(true);
+    progress.sent(6, 10);
+    expect(progress.maySend).toBe(false);
+    expect(progress.nextIndex).toBe(5);
+  });
+
+  it('sends a probe again once a heartbeat was answered, since the probe or its answer was lost', () => {
+    const progress = new Progress(5, LIMITS);
+    progress.sent(4, 0);
+    progress.heartbeatAnswered();
+    expect(progress.maySend).toBe(true);
+  });
+
+  it('sends ahead once an append was acknowledged', () => {
+    const progress = new Progress(5, LIMITS);
+    progress.sent(6, 10);
+    expect(progress.acknowledged(6)).toBe(true);
+    expect(progress).toMatchObject({ state: 'replicate', matchIndex: 6, nextIndex: 7 });
+    progress.sent(9, 10);
+    expect(progress).toMatchObject({ matchIndex: 6, nextIndex: 10, maySend: true });
+  });
+
+  it('stops at the limit of messages in flight, and goes on when one is acknowledged', () => {
+    const progress = replicating(0);
+    for (const last of [1, 2, 3]) progress.sent(last, 1);
+    expect(progress.maySend).toBe(false);
+    progress.acknowledged(1);
+    expect(progress.maySend).toBe(true);
+  });
+
+  it('stops at the limit of bytes in flight, and goes on when some are acknowledged', () => {
+    const progress = replicating(0);
+    progress.sent(1, 60);
+    progress.sent(2, 60);
+    expect(progress.maySend).toBe(false);
+    progress.acknowledged(1);
+    expect(progress.maySend).toBe(true);
+  });
+
+  it('frees all that an acknowledgement covers, also where earlier ones were lost', () => {
+    const progress = replicating(0);
+    for (const last of [1, 2, 3]) progress.sent(last, 40);
+    progress.acknowledged(3);
+    for (const last of [4, 5, 6]) {
+      expect(progress.maySend).toBe(true);
+      progress.sent(last, 30);
+    }
+    expect(progress.maySend).toBe(false);
+  });
+
+  it('counts no append without entries as in flight', () => {
+    const progress = replicating(4);
+    for (let i = 0; i < 10; i++) progress.sent(4, 0);
+    expect(progress).toMatchObject({ maySend: true, nextIndex: 5 });
+  });
+
+  it('never takes back what was acknowledged, whatever old answers come', () => {
+    const progress = replicating(7);
+    expect(progress.acknowledged(3)).toBe(false);
+    expect(progress.refused(5, 2)).toBe(false);
+    expect(progress).toMatchObject({ matchIndex: 7, nextIndex: 8, state: 'replicate' });
+  });
+
+  it('probes from where the follower may agree when an append is refused', () => {
+    const progress = new Progress(11, LIMITS);
+    progress.sent(10, 0);
+    expect(progress.refused(10, 6)).toBe(true);
+    expect(progress).toMatchObject({ state: 'probe', nextIndex: 7, maySend: true });
+  });
+
+  it('goes back by one at the least with every refusal, so that the search ends', () => {
+    const progress = new Progress(4, LIMITS);
+    for (let prevIndex = 3; prevIndex > 0; prevIndex--) {
+      progress.sent(prevIndex, 0);
+      expect(progress.refused(prevIndex, 99)).toBe(true);
+      expect(progress.nextIndex).toBe(prevIndex);
+    }
+  });
+
+  it('heeds a refusal of its newest question only', () => {
+    const progress = new Progress(11, LIMITS);
+    progress.sent(10, 0);
+    expect(progress.refused(10, 6)).toBe(true);
+    progress.sent(6, 0);
+    expect(progress.refused(10, 2)).toBe(false);
+    expect(progress).toMatchObject({ nextIndex: 7, maySend: false });
+  });
+
+  it('probes again, from what is certain, when what was sent ahead is refused', () => {
+    const progress = replicating(4);
+    progress.sent(8, 50);
+    progress.sent(9, 50);
+    expect(progress.maySend).toBe(false);
+    expect(progress.refused(8, 3)).toBe(true);
+    expect(progress).toMatchObject({ state: 'probe', nextIndex: 5, maySend: true });
+  });
+
+  it('sends nothing over a lost link, and probes at once when it stands again', () => {
+    const progress = replicating(4);
+    progress.sent(9, 50);
+    progress.linkLost();
+    expect(progress).toMatchObject({ state: 'probe', nextIndex: 5, maySend: false, linked: false });
+    progress.linkUp();
+    expect(progress).toMatchObject({ state: 'probe', nextIndex: 5, maySend: true, linked: true });
+  });
+
+  it('waits for entries that are being read back, and forgets about them when it has to begin anew', () => {
+    const progress = replicating(4);
+    progress.fetching = true;
+    expect(progress.maySend).toBe(false);
+    progress.linkUp();
+    expect(progress).toMatchObject({ fetching: false, maySend: true });
+  });
+});
