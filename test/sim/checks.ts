@@ -30,6 +30,7 @@ interface SeenEntry {
 export class ClusterChecks {
   elections = 0;
   entriesCommitted = 0;
+  truncations = 0;
   onStep: StepListener = () => {};
   readonly #world: World;
   readonly #hashInterval: number;
@@ -66,6 +67,7 @@ export class ClusterChecks {
         checkCore(core);
         checkStep(before, core);
       });
+      if (effects.truncateFrom > 0) this.truncations++;
       for (const entry of effects.append) this.#checkEntry(core, entry.index, entry.term, entry.bytes);
       if (core.role === 'leader' && before.role !== 'leader') this.#checkElected(core, id);
       this.#checkCommitted(core, before.commitIndex);

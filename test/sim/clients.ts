@@ -3,7 +3,7 @@ import { type Input, keyModel, type Output } from './model.ts';
 import type { Plan } from './plan.ts';
 import type { SimNode } from './processes.ts';
 import type { Random } from './random.ts';
-import { type Reply, ReplyReader } from './replies.ts';
+import { isWithoutOutcome, type Reply, ReplyReader } from './replies.ts';
 import { bytesOf, drawFor, drawRequest, type Habits, type Request } from './requests.ts';
 import type { NodeSocket } from './socket.ts';
 import type { World } from './world.ts';
@@ -165,7 +165,7 @@ export class Client {
   #answered({ request: { input }, call }: Pending, reply: Reply): void {
     this.#history.replies++;
     this.#world.say(() => `c${this.id}: ${show(textOf(reply))} ← ${input.kind} ${input.key}`);
-    if (reply.line.startsWith('SERVER_ERROR no quorum') || reply.line.startsWith('SERVER_ERROR node is stopping')) {
+    if (isWithoutOutcome(reply)) {
       this.#notAnswered({ input, call });
       return;
     }

@@ -102,6 +102,11 @@ export class Faults {
     return this.#random.skewed(electionTimeoutMs * 0.05, electionTimeoutMs * 12);
   }
 
+  /** Long enough for the others to choose another leader, and for that one to get something done. */
+  #pastAnElection(): number {
+    return this.#plan.timing.electionTimeoutMs * this.#random.between(1.5, 8);
+  }
+
   /** Leans towards the leader: it is where most can go wrong. */
   #victim(): SimNode {
     const leader = this.#leader();
@@ -150,6 +155,9 @@ export class Faults {
         return;
       case 'isolate':
         this.#isolate(victim);
+        return;
+      case 'depose':
+        this.#isolate(this.#leader() ?? victim, this.#pastAnElection());
         return;
       case 'partition':
         this.#partition();
@@ -238,19 +246,18 @@ export class Faults {
     this.#later(this.#spellMs(), () => this.#network.heal(from, to));
   }
 
-  #isolate(node: SimNode): void {
-    this.#separate((id) => id === node.id);
+  #isolate(node: SimNode, spellMs = this.#spellMs()): void {
+    this.#separate((id) => id === node.id, spellMs);
   }
 
   #partition(): void {
     const side = new Set(this.#nodes.filter(() => this.#random.chance(0.5)).map(({ id }) => id));
-    this.#separate((id) => side.has(id));
+    this.#separate((id) => side.has(id), this.#spellMs());
   }
 
   /** Cuts everything between those inside and those outside, or only one of the two directions. */
-  #separate(isInside: (id: number) => boolean): void {
+  #separate(isInside: (id: number) => boolean, spellMs: number): void {
     const directions = this.#random.pick(['both', 'both', 'both', 'in', 'out'] as const);
-    const spellMs = this.#spellMs();
     for (const { id: a } of this.#nodes) {
       for (const { id: b } of this.#nodes) {
         if (isInside(a) === isInside(b)) continue;
@@ -305,7 +312,7 @@ export class Faults {
         this.#later(this.#random.skewed(0, 20), () => this.#allDown((each) => each.powerLoss()));
         return;
       case 'isolate':
-        this.#isolate(node);
+        this.#isolate(node, this.#pastAnElection());
         return;
       case 'pause':
         this.#pause(node);

@@ -17,7 +17,7 @@ export interface NetworkHabits {
   readonly redialMs: number;
   /** Silence after which a side takes the link for lost. */
   readonly silenceMs: number;
-  /** Bytes under way in one direction; beyond it frames are refused, but never all of them. */
+  /** With more than this under way in one direction, frames are refused. */
   readonly bufferBytesMax: number;
   /** Of each chunk. All 0 for a network that keeps the promise of `Transport`. */
   readonly dropped: number;
@@ -188,7 +188,7 @@ export class Network {
     if (link === undefined || !link.sideOf(from).up || !from.life.effect()) return false;
     const bytes = Buffer.concat(parts);
     const side = link.otherThan(from);
-    if (side.bytesUnderWay > 0 && side.bytesUnderWay + bytes.length > this.#habits.bufferBytesMax) return false;
+    if (side.bytesUnderWay > this.#habits.bufferBytesMax) return false;
     side.bytesUnderWay += bytes.length;
     const frame = { bytes, parts };
     const open = from.open.get(peer);

@@ -20,6 +20,7 @@ export const FAULT_KINDS = [
   'pause',
   'cutOne',
   'isolate',
+  'depose',
   'partition',
   'reset',
   'slowNetwork',
@@ -65,6 +66,10 @@ export interface Plan {
 
 const KIB = 1024;
 
+/** What one history may hold: a verdict must take little of the time of a run. */
+const OPERATIONS_MAX = 600;
+const REQUESTS_PER_BURST = 2.3;
+
 export function planOf(seed: number): Plan {
   const random = new Random(seed, 1);
   const nodes = random.pick([1, 3, 3, 3, 3, 3, 3, 5, 5, 5]);
@@ -73,6 +78,8 @@ export function planOf(seed: number): Plan {
   const heartbeatIntervalMs = Math.max(10, electionTimeoutMs / random.pick([3, 6, 10]));
   const network = networkOf(random, electionTimeoutMs);
   const walSegmentBytes = random.pick([64, 64, 128, 256, 1024]) * KIB;
+  const clients = 1 + random.below(6);
+  const troubleMs = electionTimeoutMs * random.pick([20, 40, 40, 80]);
   const chosen = FAULT_KINDS.filter((kind) => random.chance(kind === 'ambush' ? 0.5 : 0.35));
   return {
     seed,
@@ -111,13 +118,14 @@ export function planOf(seed: number): Plan {
     hashInterval: random.pick([4, 16]),
     faults: chosen.length > 0 ? chosen : ['kill'],
     faultIntervalMs: electionTimeoutMs * random.pick([0.5, 2, 5, 5, 15]),
-    troubleMs: electionTimeoutMs * random.pick([30, 60, 60, 120]),
+    troubleMs,
     bitRot: nodes > 1 && random.chance(0.04),
-    clients: 1 + random.below(5),
-    thinkMs: electionTimeoutMs * random.pick([0.02, 0.1, 0.3]),
+    clients,
+    // So that what clients may ask lasts for about as long as the trouble does.
+    thinkMs: (troubleMs * clients * REQUESTS_PER_BURST) / random.pick([300, OPERATIONS_MAX, OPERATIONS_MAX]),
     patienceMs: electionTimeoutMs * random.pick([1.5, 5, 30]),
     keys: random.pick([1, 3, 8]),
-    operationsMax: 600,
+    operationsMax: OPERATIONS_MAX,
   };
 }
 

@@ -164,7 +164,6 @@ export class SimNode {
       sink: recovery,
       limits: walLimits,
     });
-    recovery.finish();
     await meta.noteLogCreated();
     const { log, hardState, stateMachine } = recovery;
     const transport = this.#network.transportOf(life);

@@ -6,6 +6,11 @@ export interface Reply {
   readonly items: readonly { readonly key: string; readonly value: string; readonly unique: number | null }[];
 }
 
+/** The server says that it does not know what will come of the request, or has come. */
+export function isWithoutOutcome({ line }: Reply): boolean {
+  return line.startsWith('SERVER_ERROR no quorum') || line.startsWith('SERVER_ERROR node is stopping');
+}
+
 export class ReplyReader {
   #bytes = '';
   #items: Reply['items'][number][] = [];

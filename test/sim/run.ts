@@ -20,6 +20,8 @@ export interface RunResult {
   readonly events: number;
   readonly elections: number;
   readonly entries: number;
+  /** How often a log was cut because it disagreed with the leader's. */
+  readonly truncations: number;
   readonly replies: number;
   /** Writes of which no client knows what became. */
   readonly unknown: number;
@@ -71,6 +73,7 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
     events: world.events,
     elections: checks.elections,
     entries: checks.entriesCommitted,
+    truncations: checks.truncations,
     replies: history.replies,
     unknown: history.unknown,
     undecided,

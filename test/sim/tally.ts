@@ -8,6 +8,7 @@ export class Tally {
   #events = 0;
   #elections = 0;
   #entries = 0;
+  #truncations = 0;
   #replies = 0;
   #unknown = 0;
   #undecided = 0;
@@ -20,6 +21,7 @@ export class Tally {
     this.#events += result.events;
     this.#elections += result.elections;
     this.#entries += result.entries;
+    this.#truncations += result.truncations;
     this.#replies += result.replies;
     this.#unknown += result.unknown;
     this.#cpuMs += result.cpuMs;
@@ -41,7 +43,7 @@ export class Tally {
   summary(): string {
     const faults = [...this.#faults].sort(([a], [b]) => (a < b ? -1 : 1)).map(([kind, count]) => `${kind} ${count}`);
     return [
-      `elections ${this.#elections}, entries committed ${this.#entries}, replies ${this.#replies}, outcomes unknown ${this.#unknown}`,
+      `elections ${this.#elections}, entries committed ${this.#entries}, logs cut ${this.#truncations}, replies ${this.#replies}, outcomes unknown ${this.#unknown}`,
       `events ${this.#events}, histories without a verdict ${this.#undecided}`,
       `faults: ${faults.join(', ')}`,
     ].join('\n');

@@ -70,7 +70,11 @@ export class World {
         return;
       }
       this.nowMs = event.atMs;
-      event.run();
+      try {
+        event.run();
+      } catch (error) {
+        this.fail('the simulator works', error instanceof Error ? (error.stack ?? error.message) : String(error));
+      }
     }
   }
 
