@@ -34,12 +34,15 @@ export interface Batch {
 export class Origin implements ResultSink {
   readonly nodeId: number;
   readonly session: number;
-  /** Accepted and not yet applied, oldest first, without gaps in their sequences. */
-  readonly unapplied: Batch[] = [];
   private readonly limits: OriginLimits;
   private readonly builder = new BatchBuilder(ENTRY_HEADER_BYTES);
   private owners: WriteOwner[] = [];
+  /** Accepted and not yet applied, from `head` on, oldest first, without gaps in their sequences. */
+  private batches: (Batch | undefined)[] = [];
+  private head = 0;
   private nextSequence = 1;
+  /** The owners of every batch up to here have been told that it took too long, or had their results. */
+  private toldUpTo = 0;
   private unappliedBytes = 0;
   /** Commands accepted and not yet answered. */
   pendingCommands = 0;
@@ -56,8 +59,19 @@ export class Origin implements ResultSink {
     return this.unappliedBytes + this.builder.byteLength < this.limits.pendingWriteBytesMax;
   }
 
+  /** Of the oldest batch that is not applied; of the next to be made where there is none. */
   get oldestSequence(): number {
-    return this.unapplied[0]?.sequence ?? this.nextSequence;
+    return this.nextSequence - this.unapplied;
+  }
+
+  /** Batches accepted and not yet applied. */
+  get unapplied(): number {
+    return this.batches.length - this.head;
+  }
+
+  /** The batch of this sequence, where it waits to be applied. */
+  batch(sequence: number): Batch | undefined {
+    return sequence < this.oldestSequence ? undefined : this.batches[this.head + sequence - this.oldestSequence];
   }
 
   /** Adds a command to the open batch. */
@@ -90,20 +104,26 @@ export class Origin implements ResultSink {
     const { itemBytesMax, storeBytesMax } = this.limits;
     const sequence = this.nextSequence++;
     const bytes = this.builder.seal(this.nodeId, this.session, sequence, itemBytesMax, storeBytesMax);
-    this.unapplied.push({ sequence, bytes, acceptedAtMs: nowMs, owners: this.owners, bytesInUse: false });
+    this.batches.push({ sequence, bytes, acceptedAtMs: nowMs, owners: this.owners, bytesInUse: false });
     this.unappliedBytes += bytes.length;
     this.owners = [];
   }
 
   /** Whether the batch of these numbers is this node's own, next to be settled. */
   expects(origin: number, session: number, sequence: number): boolean {
-    return origin === this.nodeId && session === this.session && sequence === this.unapplied[0]?.sequence;
+    return origin === this.nodeId && session === this.session && sequence === this.batches[this.head]?.sequence;
   }
 
   /** Call before the batch that `expects` recognised is applied: its results go to its owners. */
   beginSettling(): void {
-    const batch = this.unapplied.shift();
+    const batch = this.batches[this.head];
     if (batch === undefined) return;
+    this.batches[this.head++] = undefined;
+    // Cutting in bulk keeps the cost of a batch the same, however many have gathered.
+    if (this.head > 1024 && this.head * 2 > this.batches.length) {
+      this.batches = this.batches.slice(this.head);
+      this.head = 0;
+    }
     this.unappliedBytes -= batch.bytes.length;
     this.settling = batch.owners;
     if (batch.owners !== null) this.pendingCommands -= batch.owners.length;
@@ -119,10 +139,13 @@ export class Origin implements ResultSink {
 
   /** Tells the owners of what was accepted before `acceptedBeforeMs` that their outcome is unknown. */
   failOlderThan(acceptedBeforeMs: number, failure: Failure): void {
-    for (const batch of this.unapplied) {
-      if (batch.acceptedAtMs > acceptedBeforeMs) return;
-      if (batch.owners === null) continue;
+    const first = Math.max(this.oldestSequence, this.toldUpTo + 1);
+    for (let sequence = first; sequence < this.nextSequence; sequence++) {
+      const batch = this.batch(sequence);
+      if (batch === undefined || batch.acceptedAtMs > acceptedBeforeMs) return;
+      this.toldUpTo = sequence;
       const { owners } = batch;
+      if (owners === null) continue;
       batch.owners = null;
       this.pendingCommands -= owners.length;
       for (const owner of owners) owner.writeFailed(failure);

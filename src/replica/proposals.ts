@@ -4,7 +4,7 @@ import type { Core } from '../raft/core.ts';
 import { ENTRY_HEADER_BYTES } from '../raft/entry.ts';
 import { NOBODY, type NodeId } from '../raft/types.ts';
 import { Intake } from './intake.ts';
-import type { Batch, Origin } from './origin.ts';
+import type { Origin } from './origin.ts';
 import type { PeerMessage, Proposal, ProposalRefused } from './wire.ts';
 
 /**
@@ -50,10 +50,11 @@ export class Proposals {
     const { core, origin, nodeId, send } = this.context;
     const { leader, term } = core;
     if (leader === NOBODY) return;
-    const { unapplied, oldestSequence, session } = origin;
-    for (let i = Math.max(0, this.sentSequence + 1 - oldestSequence); i < unapplied.length; i++) {
-      const batch = unapplied[i] as Batch;
-      const { sequence, bytes } = batch;
+    const { oldestSequence, session } = origin;
+    for (let sequence = Math.max(this.sentSequence + 1, oldestSequence); ; sequence++) {
+      const batch = origin.batch(sequence);
+      if (batch === undefined) return;
+      const { bytes } = batch;
       const proposal: Proposal = { kind: 'proposal', term, session, sequence, oldestSequence, bytes };
       if (leader === nodeId) this.receive(nodeId, proposal, batch.bytesInUse);
       else if (!send(leader, proposal)) return;
@@ -75,7 +76,7 @@ export class Proposals {
   sendAgainIfStuck(nowMs: number, stuckMs: number): void {
     if (nowMs - this.checkedAtMs < stuckMs) return;
     const { unapplied, oldestSequence } = this.context.origin;
-    const isStuck = unapplied.length > 0 && oldestSequence === this.oldestWhenChecked;
+    const isStuck = unapplied > 0 && oldestSequence === this.oldestWhenChecked;
     this.checkedAtMs = nowMs;
     this.oldestWhenChecked = oldestSequence;
     if (isStuck) this.sendAllAgain();

@@ -94,7 +94,7 @@ describe('the applier', () => {
   it("gives the results of this node's own batches to their owners, and of nobody else's", () => {
     const own = propose('a');
     append(batchOf('b', 'v', { origin: 9 }));
-    append(Buffer.from(origin.unapplied[0]?.bytes ?? ''));
+    append(Buffer.from(origin.batch(1)?.bytes ?? ''));
     commit();
     applier.applyCommitted();
     expect(own.outcomes).toEqual(['stored']);
@@ -103,11 +103,11 @@ describe('the applier', () => {
 
   it('applies a batch that is in the log twice once', () => {
     const own = propose('a');
-    const bytes = Buffer.from(origin.unapplied[0]?.bytes ?? '');
+    const bytes = Buffer.from(origin.batch(1)?.bytes ?? '');
     const later = propose('b');
     append(Buffer.from(bytes));
     append(Buffer.from(bytes));
-    append(Buffer.from(origin.unapplied[1]?.bytes ?? ''));
+    append(Buffer.from(origin.batch(2)?.bytes ?? ''));
     commit();
     applier.applyCommitted();
     expect([own.outcomes, later.outcomes]).toEqual([['stored'], ['stored']]);
@@ -117,7 +117,7 @@ describe('the applier', () => {
 
   it('says nothing to owners who have given up, and applies their batch all the same', () => {
     const own = propose('a', 5);
-    append(Buffer.from(origin.unapplied[0]?.bytes ?? ''));
+    append(Buffer.from(origin.batch(1)?.bytes ?? ''));
     origin.failOlderThan(5, 'timeout');
     commit();
     applier.applyCommitted();
@@ -146,7 +146,7 @@ describe('the applier', () => {
   it("ends where the state machine does not accept this node's own next batch: their sessions have parted", () => {
     propose('a');
     stateMachine.apply(batchOf('x', 'y', { origin: SELF, session: SESSION + 1 }), ENTRY_HEADER_BYTES, null);
-    append(Buffer.from(origin.unapplied[0]?.bytes ?? ''));
+    append(Buffer.from(origin.batch(1)?.bytes ?? ''));
     commit();
     expect(() => applier.applyCommitted()).toThrow(expect.objectContaining({ code: 'INVARIANT_BROKEN' }));
   });

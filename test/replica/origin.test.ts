@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { readBatchHeader } from '../../src/kv/batch.ts';
 import { Op } from '../../src/kv/types.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
-import { Origin } from '../../src/replica/origin.ts';
+import { type Batch, Origin } from '../../src/replica/origin.ts';
 import { LIMITS, Request } from './support.ts';
 
 const SELF = 3;
@@ -33,6 +33,10 @@ function settle(origin: Origin, commands = 1): void {
   origin.endSettling();
 }
 
+function unappliedOf(origin: Origin): Batch[] {
+  return Array.from({ length: origin.unapplied }, (_, i) => origin.batch(origin.oldestSequence + i) as Batch);
+}
+
 describe('an origin', () => {
   it('makes one numbered batch of the commands of a turn, under its session and limits', () => {
     const origin = originOf();
@@ -40,7 +44,7 @@ describe('an origin', () => {
     add(origin);
     origin.closeBatch(5);
     addBatch(origin, 6);
-    const headers = origin.unapplied.map(({ bytes }) => readBatchHeader(bytes, ENTRY_HEADER_BYTES));
+    const headers = unappliedOf(origin).map(({ bytes }) => readBatchHeader(bytes, ENTRY_HEADER_BYTES));
     const { itemBytesMax, storeBytesMax } = LIMITS;
     const common = { timeMs: 0, origin: SELF, session: SESSION, itemBytesMax, storeBytesMax };
     expect(headers).toEqual([
@@ -52,7 +56,7 @@ describe('an origin', () => {
   it('makes no batch of a turn without writes', () => {
     const origin = originOf();
     origin.closeBatch(0);
-    expect(origin.unapplied).toEqual([]);
+    expect(origin.unapplied).toBe(0);
     expect(origin.oldestSequence).toBe(1);
   });
 
@@ -106,7 +110,7 @@ describe('an origin', () => {
     origin.failOlderThan(100, 'timeout');
     origin.failOlderThan(150, 'timeout');
     expect(early.outcomes).toEqual(['failed: timeout']);
-    expect(origin.unapplied.map(({ sequence }) => sequence)).toEqual([1, 2]);
+    expect(unappliedOf(origin).map(({ sequence }) => sequence)).toEqual([1, 2]);
     settle(origin);
     origin.failOlderThan(200, 'timeout');
     settle(origin);
@@ -164,6 +168,28 @@ describe('an origin', () => {
     origin.closeBatch(0);
     settle(origin);
     expect(seen).toEqual(['written']);
-    expect(origin.unapplied.map(({ sequence }) => sequence)).toEqual([2]);
+    expect(unappliedOf(origin).map(({ sequence }) => sequence)).toEqual([2]);
+  });
+
+  it('knows each batch by its sequence while it waits, and not before or after', () => {
+    const origin = originOf();
+    for (let i = 0; i < 5000; i++) addBatch(origin);
+    for (let i = 0; i < 3000; i++) settle(origin);
+    expect([origin.oldestSequence, origin.unapplied]).toEqual([3001, 2000]);
+    expect([1, 3000, 5001, 9999].map((sequence) => origin.batch(sequence))).toEqual(Array(4).fill(undefined));
+    expect([3001, 5000].map((sequence) => origin.batch(sequence)?.sequence)).toEqual([3001, 5000]);
+    addBatch(origin);
+    expect(origin.batch(5001)?.sequence).toBe(5001);
+  });
+
+  it('gets rid of what a long outage gathered without stopping the node for it', () => {
+    const origin = originOf();
+    for (let i = 0; i < 100_000; i++) addBatch(origin, i);
+    const startedAtMs = performance.now();
+    for (let tick = 0; tick < 1000; tick++) origin.failOlderThan(100_000, 'timeout');
+    for (let i = 0; i < 100_000; i++) settle(origin);
+    // Well under a second; many, were the cost of a batch to grow with their number.
+    expect(performance.now() - startedAtMs).toBeLessThan(2000);
+    expect(origin.unapplied).toBe(0);
   });
 });

@@ -197,13 +197,13 @@ describe('proposals', () => {
     lead();
     accept();
     proposals.sendNew();
-    expect(proposals.drain(1)[0]).toBe(origin.unapplied[0]?.bytes);
-    const first = Buffer.from(origin.unapplied[0]?.bytes ?? '');
+    expect(proposals.drain(1)[0]).toBe(origin.batch(1)?.bytes);
+    const first = Buffer.from(origin.batch(1)?.bytes ?? '');
     lead(6);
     proposals.sendNew();
     const [second] = proposals.drain(2);
-    expect(second).not.toBe(origin.unapplied[0]?.bytes);
-    expect(origin.unapplied[0]?.bytes).toEqual(first);
+    expect(second).not.toBe(origin.batch(1)?.bytes);
+    expect(origin.batch(1)?.bytes).toEqual(first);
 
     follow(1, 7);
     accept();
