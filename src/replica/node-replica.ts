@@ -81,7 +81,8 @@ export class NodeReplica implements Replica, TransportEvents {
   /** For status, tests and the simulator to look at. Only this class steps it. */
   readonly raft: Raft;
   private readonly log: RaftLog;
-  private readonly stateMachine: StateMachine;
+  /** To be looked at: only committed entries change it. */
+  readonly stateMachine: StateMachine;
   private readonly origin: Origin;
   private readonly proposals: Proposals;
   private readonly rounds: ReadRounds;
@@ -89,6 +90,8 @@ export class NodeReplica implements Replica, TransportEvents {
   private readonly applier: Applier;
   private knownLeader: NodeId = NOBODY;
   private knownTerm = -1;
+  /** The newest for each follower, until the end of the turn. */
+  private readonly commitNews = new Map<NodeId, Message>();
   /** The newest entry that only advances time, while it is not applied. */
   private clockEntryIndex = 0;
   private turnScheduled = false;
@@ -306,7 +309,19 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   private send(message: Message): void {
+    if (message.kind === 'commit') {
+      this.commitNews.set(message.to, message);
+      this.scheduleTurn();
+      return;
+    }
+    if (message.kind === 'append') this.commitNews.delete(message.to);
     this.options.transport.send(message.to, encodeMessage(message));
+  }
+
+  /** News of commitment goes by itself only where no append of this turn has carried it. */
+  private sendCommitNews(): void {
+    for (const [peer, message] of this.commitNews) this.options.transport.send(peer, encodeMessage(message));
+    this.commitNews.clear();
   }
 
   private serveFetch({ peer, fromIndex, bytesMax }: Fetch): void {
@@ -358,6 +373,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.rounds.closeTurn(nowMs);
     this.proposals.sendNew();
     this.flushProposals();
+    this.sendCommitNews();
     if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();
     if (this.raft.core.leader === NOBODY) return;
     const id = this.rounds.begin(nowMs);

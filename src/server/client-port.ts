@@ -110,7 +110,7 @@ export function createHost(options: ClientPortOptions, limits: ClientLimits, cli
 }
 
 /** Who is connected. */
-class Clients {
+export class Clients {
   readonly connections = new Set<Connection>();
   #goneCallbacks: (() => void)[] = [];
 
