@@ -6,6 +6,7 @@ import { ENTRY_HEADER_BYTES, readEntry } from '../../src/raft/entry.ts';
 import { checkCore, checkStep, summarize } from '../../src/raft/invariants.ts';
 import type { Raft } from '../../src/raft/raft.ts';
 import type { Effects, Input, NodeId } from '../../src/raft/types.ts';
+import type { NodeReplica } from '../../src/replica/node-replica.ts';
 import { describe, type Life } from './life.ts';
 import type { World } from './world.ts';
 
@@ -53,11 +54,17 @@ export class ClusterChecks {
     return Math.max(0, this.#committed.length - 1);
   }
 
-  watchCore(life: Life, { id }: { readonly id: NodeId }, raft: Raft): void {
+  /** From the moment that a replica is there. */
+  watch(life: Life, { raft, stateMachine }: NodeReplica): void {
+    this.#watchCore(life, raft);
+    this.#watchStateMachine(life, stateMachine);
+    this.#checkRecovered(life, raft.core, stateMachine);
+  }
+
+  #watchCore(life: Life, raft: Raft): void {
     const { core } = raft;
     const step = raft.step.bind(raft);
-    const started = this.#guard('invariants of a core', () => checkCore(core));
-    if (!started) return;
+    this.#guard('invariants of a core', () => checkCore(core));
     this.#checkCommitted(core, 0);
     raft.step = (input) => {
       if (!life.alive) return step(input);
@@ -69,14 +76,14 @@ export class ClusterChecks {
       });
       if (effects.truncateFrom > 0) this.truncations++;
       for (const entry of effects.append) this.#checkEntry(core, entry.index, entry.term, entry.bytes);
-      if (core.role === 'leader' && before.role !== 'leader') this.#checkElected(core, id);
+      if (core.role === 'leader' && before.role !== 'leader') this.#checkElected(core);
       this.#checkCommitted(core, before.commitIndex);
       this.onStep(life, core, input, effects);
       return effects;
     };
   }
 
-  watchStateMachine(life: Life, machine: StateMachine): void {
+  #watchStateMachine(life: Life, machine: StateMachine): void {
     const apply = machine.apply.bind(machine);
     machine.apply = (payload, start, sink) => {
       const outcome = apply(payload, start, sink);
@@ -85,7 +92,8 @@ export class ClusterChecks {
     };
   }
 
-  #checkElected(core: Core, id: NodeId): void {
+  #checkElected(core: Core): void {
+    const { id } = core;
     this.elections++;
     const other = this.#leaders.get(core.term);
     if (other !== undefined && other !== id) {
@@ -142,27 +150,47 @@ export class ClusterChecks {
 
   #checkApplied(life: Life, machine: StateMachine, payload: Buffer, start: number): void {
     const { index, term } = readEntry(payload, start - ENTRY_HEADER_BYTES);
-    const { origin, session, sequence } = readBatchHeader(payload, start);
-    const applied = machine.session(origin);
-    const hash = index % this.#hashInterval === 0 ? machine.hash() : '';
-    const counters = `${machine.items} ${machine.storeBytes} ${machine.totalItems} ${machine.casCounter}`;
-    const times = `${machine.timeMs} ${machine.flushAtMs}`;
-    const state = `${term} ${counters} ${times} ${applied?.session} ${applied?.lastSequence} ${hash}`;
+    const { origin } = readBatchHeader(payload, start);
+    const state = this.#stateOf(machine, term, index, origin);
     const known = this.#states[index];
     this.#states[index] ??= state;
     if (known !== undefined && known !== state) {
-      const what = `after entry ${index} (batch ${origin}/${session}/${sequence})`;
+      const what = `after entry ${index} from node ${origin}`;
       this.#world.fail('state-machine safety', `node ${life.nodeId} has state ${state} ${what}, another had ${known}`);
     }
   }
 
-  #guard(check: string, action: () => void): boolean {
+  #stateOf(machine: StateMachine, term: number, index: number, origin: NodeId): string {
+    const session = machine.session(origin);
+    const hash = index % this.#hashInterval === 0 ? machine.hash() : '';
+    const counters = `${machine.items} ${machine.storeBytes} ${machine.totalItems} ${machine.casCounter}`;
+    const times = `${machine.timeMs} ${machine.flushAtMs}`;
+    return `${term} ${counters} ${times} ${session?.session} ${session?.lastSequence} ${hash}`;
+  }
+
+  /** What a start made of its disk: entries are those that were seen, and commitment is no bolder than it was. */
+  #checkRecovered(life: Life, core: Core, machine: StateMachine): void {
+    const { log } = core;
+    for (let index = Math.max(1, log.firstCachedIndex); index <= log.lastIndex; index++) {
+      const entry = log.cached(index);
+      if (entry !== undefined) this.#checkEntry(core, entry.index, entry.term, entry.bytes);
+    }
+    this.#checkCommitted(core, 0);
+    const last = log.cached(log.appliedIndex);
+    const known = this.#states[log.appliedIndex];
+    if (last === undefined || last.kind !== 'data' || known === undefined) return;
+    const { origin } = readBatchHeader(last.bytes, ENTRY_HEADER_BYTES);
+    const state = this.#stateOf(machine, last.term, last.index, origin);
+    if (state === known) return;
+    const message = `node ${life.nodeId} recovered entry ${last.index} to state ${state}, another had ${known}`;
+    this.#world.fail('state-machine safety', message);
+  }
+
+  #guard(check: string, action: () => void): void {
     try {
       action();
-      return true;
     } catch (error) {
       this.#world.fail(check, describe(error));
-      return false;
     }
   }
 }

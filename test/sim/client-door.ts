@@ -1,12 +1,10 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../../src/base/clock.ts';
-import { Output } from '../../src/memcached/output.ts';
-import { RequestParser } from '../../src/memcached/parser.ts';
+import { silentLogger } from '../../src/base/logger.ts';
 import type { Replica } from '../../src/replica/types.ts';
 import { type ClientLimits, DEFAULT_CLIENT_LIMITS } from '../../src/server/client-limits.ts';
-import { Connection, type ConnectionHost } from '../../src/server/connection.ts';
-import { newCounters } from '../../src/server/counters.ts';
-import { SlotPool } from '../../src/server/slots.ts';
+import { Clients, createHost } from '../../src/server/client-port.ts';
+import { Connection } from '../../src/server/connection.ts';
 import type { NodeSocket } from './socket.ts';
 
 /** The client port of one node without the listening socket: shipped connections on simulated sockets. */
@@ -16,78 +14,24 @@ export interface ClientDoor {
   stop(stopped: () => void): void;
 }
 
-export function openClientDoor(clock: Clock, replica: Replica, limits: Partial<ClientLimits>): ClientDoor {
-  const connections = new Set<Connection>();
-  let stopping: (() => void) | null = null;
-  const serving = servingOrder();
-  let waitingForReplica: Connection[] = [];
-  const replicaAccepts = () => {
-    const waiting = waitingForReplica;
-    waitingForReplica = [];
-    for (const connection of waiting) {
-      connection.awaitsReplica = false;
-      serving(connection);
-    }
-  };
-  const allLimits = { ...DEFAULT_CLIENT_LIMITS, ...limits };
-  const host: ConnectionHost = {
-    clock,
-    replica,
-    limits: allLimits,
-    counters: newCounters(),
-    parser: new RequestParser(allLimits),
-    output: new Output(),
-    slots: new SlotPool(),
-    inputBytes: 0,
-    serveSoon: serving,
-    serveNextTurn: (connection) => clock.endOfTurn(() => serving(connection)),
-    serveOnceAccepting(connection) {
-      if (connection.awaitsReplica) return;
-      connection.awaitsReplica = true;
-      waitingForReplica.push(connection);
-      if (waitingForReplica.length === 1) replica.onceAccepting(replicaAccepts);
-    },
-    writeStats: () => {},
-    closed(connection) {
-      connections.delete(connection);
-      if (connections.size === 0) stopping?.();
-    },
-  };
+export function openClientDoor(clock: Clock, replica: Replica, differing: Partial<ClientLimits>): ClientDoor {
+  const clients = new Clients();
+  const limits = { ...DEFAULT_CLIENT_LIMITS, ...differing };
+  const port = { host: 'simulated', port: 11211, version: '0.0.0', storeBytesMax: 0, logger: silentLogger };
+  const host = createHost({ ...port, clock, replica }, limits, clients);
   return {
     accept(socket) {
-      connections.add(new Connection(socket as unknown as Socket, host));
+      clients.connections.add(new Connection(socket as unknown as Socket, host));
     },
     stop(stopped) {
-      const cancel = clock.after(allLimits.drainMsMax, () => {
-        for (const connection of connections) connection.destroy();
+      const cancel = clock.after(limits.drainMsMax, () => {
+        for (const connection of clients.connections) connection.destroy();
       });
-      stopping = () => {
-        stopping = null;
+      for (const connection of clients.connections) connection.finish();
+      clients.onceGone(() => {
         cancel();
         stopped();
-      };
-      if (connections.size === 0) stopping();
-      for (const connection of connections) connection.finish();
+      });
     },
-  };
-}
-
-function servingOrder(): (connection: Connection) => void {
-  let listed: Connection[] = [];
-  const serveAll = () => {
-    while (listed.length > 0) {
-      const round = listed;
-      listed = [];
-      for (const connection of round) {
-        connection.listed = false;
-        connection.serve();
-      }
-    }
-  };
-  return (connection) => {
-    if (connection.listed) return;
-    connection.listed = true;
-    listed.push(connection);
-    if (listed.length === 1) queueMicrotask(serveAll);
   };
 }

@@ -74,8 +74,9 @@ export function planOf(seed: number): Plan {
   const random = new Random(seed, 1);
   const nodes = random.pick([1, 3, 3, 3, 3, 3, 3, 5, 5, 5]);
   const nodeIds = Array.from({ length: nodes }, (_, i) => i + 1);
-  const electionTimeoutMs = random.pick([100, 150, 300, 300, 600, 1000, 1000, 2000]);
-  const heartbeatIntervalMs = Math.max(10, electionTimeoutMs / random.pick([3, 6, 10]));
+  const electionTimeoutMs = random.pick([100, 300, 1000, 3000, 3000, 10_000, 10_000]);
+  const tickMs = Math.max(10, electionTimeoutMs / random.pick([10, 10, 30]));
+  const heartbeatIntervalMs = Math.max(tickMs, electionTimeoutMs / random.pick([3, 6, 10]));
   const network = networkOf(random, electionTimeoutMs);
   const walSegmentBytes = random.pick([64, 64, 128, 256, 1024]) * KIB;
   const clients = 1 + random.below(6);
@@ -86,6 +87,7 @@ export function planOf(seed: number): Plan {
     nodeIds,
     timing: {
       heartbeatIntervalMs,
+      tickMs,
       electionTimeoutMs,
       requestTimeoutMs: random.pick([2, 5, 10, 40]) * electionTimeoutMs,
     },
@@ -115,7 +117,7 @@ export function planOf(seed: number): Plan {
       walFillStepBytes: random.pick([1, 8, 32]) * KIB,
     },
     logCacheBytesMax: random.pick([1, 2 * KIB, 16 * KIB, 1 << 25]),
-    hashInterval: random.pick([4, 16]),
+    hashInterval: random.pick([8, 64]),
     faults: chosen.length > 0 ? chosen : ['kill'],
     faultIntervalMs: electionTimeoutMs * random.pick([0.5, 2, 5, 5, 15]),
     troubleMs,

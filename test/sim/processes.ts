@@ -1,11 +1,7 @@
 import { RaftkvError } from '../../src/base/errors.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { NodeReplica } from '../../src/replica/node-replica.ts';
-import { LogRecovery } from '../../src/replica/recovery.ts';
-import { openMeta } from '../../src/storage/meta.ts';
-import { openWal } from '../../src/storage/wal.ts';
-import type { Wal } from '../../src/storage/wal-types.ts';
-import type { Transport } from '../../src/transport/types.ts';
+import { openReplica } from '../../src/replica/open-replica.ts';
 import type { ClusterChecks } from './checks.ts';
 import { type ClientDoor, openClientDoor } from './client-door.ts';
 import { SimDisk } from './disk.ts';
@@ -17,20 +13,17 @@ import { type ClientSide, NodeSocket } from './socket.ts';
 import type { World } from './world.ts';
 
 /**
- * A machine with its disk, and the lives of the node on it. A node is put together as src/cli/run-node.ts does it, from
- * the disk upwards, of the same shipped parts; only disk, clock, links and sockets are simulated.
+ * A machine with its disk, and the lives of the node on it. A node comes up through `openReplica`, as the program's does;
+ * only disk, clock, links and sockets are simulated.
  */
 
 /** 2026-01-01, so that Unix times above memcached's 30 days are times. */
 const WALL_START_MS = 1_767_225_600_000;
-const DIRECTORY = '/data/node';
 
 interface Running {
   readonly replica: NodeReplica;
-  readonly recovery: LogRecovery;
   readonly door: ClientDoor;
-  readonly wal: Wal;
-  readonly transport: Transport;
+  readonly close: () => Promise<void>;
 }
 
 export class SimNode {
@@ -113,13 +106,11 @@ export class SimNode {
     const { life, running } = this;
     if (life === null || running === null || life.paused) return;
     this.#world.say(() => `${this.id}: stops`);
-    const { replica, door, transport, wal } = running;
+    const { replica, door, close } = running;
     const stop = async () => {
       await replica.handOver();
       await new Promise<void>((resolve) => door.stop(resolve));
-      replica.stop();
-      await transport.stop();
-      await wal.close();
+      await close();
     };
     life.call(() => {
       stop().then(
@@ -145,58 +136,43 @@ export class SimNode {
   async #assemble(life: Life): Promise<Running> {
     const { seed, nodeIds, timing, originLimits, walLimits, logCacheBytesMax } = this.#plan;
     const random = this.#random.fork(life.nodeId);
-    const uniform = () => random.next();
-    const disk = this.disk.openFor(life);
-    const clusterId = `sim-${seed}`;
-    const onFatal = (error: unknown) => this.#fatal(life, error);
-    const meta = await openMeta({ disk, directory: DIRECTORY, clusterId, nodeId: this.id });
-    const recovery = new LogRecovery(logCacheBytesMax);
-    this.#checks.watchStateMachine(life, recovery.stateMachine);
-    const { wal } = await openWal({
-      disk,
-      clock: life.clock,
-      directory: `${DIRECTORY}/wal`,
-      clusterId,
-      mustExist: meta.logCreated,
-      random: uniform,
-      onFatal,
-      logger: silentLogger,
-      sink: recovery,
-      limits: walLimits,
-    });
-    await meta.noteLogCreated();
-    const { log, hardState, stateMachine } = recovery;
-    const transport = this.#network.transportOf(life);
-    const replica = new NodeReplica({
+    const network = this.#network.transportOf(life);
+    const { replica, close } = await openReplica({
       nodeId: this.id,
-      bootCount: meta.bootCount,
+      clusterId: `sim-${seed}`,
+      directory: '/data/node',
       configuration: { voters: nodeIds, votersOutgoing: [], learners: [] },
       timing,
       limits: originLimits,
+      walLimits,
+      logCacheBytesMax,
+      disk: this.disk.openFor(life),
       clock: life.clock,
-      random: uniform,
-      transport,
-      wal,
-      log,
-      hardState,
-      stateMachine,
-      onFatal,
+      random: () => random.next(),
+      logger: silentLogger,
+      createTransport: () => ({
+        ...network,
+        start: (events) => {
+          // All is put together, and nothing has happened yet.
+          if (events instanceof NodeReplica) this.#checks.watch(life, events);
+          return network.start(events);
+        },
+      }),
+      onFatal: (error) => this.#fatal(life, error),
       onLeaderChanged: (leader, term) => this.#world.say(() => `${this.id}: sees leader ${leader} of term ${term}`),
     });
-    this.#checks.watchCore(life, this, replica.raft);
-    await transport.start(replica);
     const { itemBytesMax } = originLimits;
     const door = openClientDoor(life.clock, replica, { itemBytesMax, drainMsMax: timing.electionTimeoutMs * 4 });
-    return { replica, recovery, door, wal, transport };
+    return { replica, door, close };
   }
 
   #started(life: Life, running: Running): void {
     if (this.life !== life) return;
     this.running = running;
-    const { log, hardState } = running.recovery;
-    this.#world.say(
-      () => `${this.id}: runs, term ${hardState.term}, log to ${log.lastIndex}, committed ${log.commitIndex}`,
-    );
+    this.#world.say(() => {
+      const { term, log } = running.replica.raft.core;
+      return `${this.id}: runs, term ${term}, log to ${log.lastIndex}, committed ${log.commitIndex}`;
+    });
   }
 
   /** The node says that it can't go on. It may, where its disk failed; then its supervisor starts it again. */

@@ -103,13 +103,13 @@ function judge(world: World, plan: Plan, history: History, nodes: readonly SimNo
   const states = running.map(({ id, running }) => ({
     id,
     index: running?.replica.status().appliedIndex ?? 0,
-    hash: running?.recovery.stateMachine.hash(),
+    hash: running?.replica.stateMachine.hash(),
   }));
   for (const { id, index, hash } of states) {
     if (index !== states[0]?.index) world.fail('liveness', `node ${id} does not catch up: ${JSON.stringify(states)}`);
     else if (hash !== states[0]?.hash) world.fail('state-machine safety', `at the end: ${JSON.stringify(states)}`);
   }
-  const machine = running[0]?.running?.recovery.stateMachine;
+  const machine = running[0]?.running?.replica.stateMachine;
   if (machine !== undefined) history.checkCounters((key) => Number(machine.get(key)?.value ?? 0));
 }
 
