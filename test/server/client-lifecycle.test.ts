@@ -31,6 +31,18 @@ describe('a connection', () => {
     await until(() => server.connections === 0);
   });
 
+  it('whose client has ended is answered even where the replica accepts only later', async () => {
+    const replica = new FakeReplica();
+    const { port } = await serveStore({}, replica);
+    replica.setAccepting(false);
+    const client = await newClient(port);
+    client.end(`version\r\n${set('a', 'x')}get a\r\n`);
+    expect(await client.reply('1.6.45\r\n')).toBe('VERSION 1.6.45\r\n');
+    for (let i = 0; i < 5; i++) await turn();
+    replica.setAccepting(true);
+    expect(await client.rest()).toBe('STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\n');
+  });
+
   it('that says quit gets the earlier replies, then the end, and nothing behind it is done', async () => {
     const replica = heldReplica();
     replica.proposals = [];

@@ -102,6 +102,25 @@ describe('the client port', () => {
     expect(replies.endsWith(`${block}END\r\n`)).toBe(true);
   });
 
+  it('sends a slow reader the right bytes, though others are served from the same memory meanwhile', async () => {
+    const { port } = await serveStore({ unsentBytesMax: 4 * 1024 * 1024 });
+    const slow = await newClient(port);
+    const other = await newClient(port);
+    const blockOf = (i: number) => `VALUE k${i} 0 50000\r\n${String.fromCharCode(65 + i).repeat(50_000)}\r\n`;
+    for (let i = 0; i < 20; i++) slow.send(set(`k${i}`, String.fromCharCode(65 + i).repeat(50_000)));
+    await slow.bytes(20 * 8);
+    slow.socket.pause();
+    let expected = '';
+    for (let round = 0; round < 300; round++) {
+      slow.send(`get k${round % 20}\r\n`);
+      expected += `${blockOf(round % 20)}END\r\n`;
+      other.send(`get k${(round + 7) % 20}\r\n`);
+      await other.reply('END\r\n');
+    }
+    slow.socket.resume();
+    expect((await slow.bytes(expected.length)) === expected).toBe(true);
+  });
+
   it('lets others have their turn while it lists the keys for one', async () => {
     const replica = new FakeReplica();
     const { port } = await serveStore({ keysPerTurnMax: 10 }, replica);
