@@ -24,6 +24,8 @@ export interface RecordingOptions {
   readonly textKeys: number;
   readonly counterKeys: number;
   readonly seed: number;
+  /** Keeps the keys of one history apart from those of another on the same cluster. */
+  readonly keyPrefix: string;
   readonly pauseBetweenRequestsMs?: number;
 }
 
@@ -73,19 +75,19 @@ export function record(cluster: Cluster, options: RecordingOptions): Recording {
 
 function chooseInput(
   random: Random,
-  { textKeys, counterKeys }: RecordingOptions,
+  { textKeys, counterKeys, keyPrefix }: RecordingOptions,
   token: string,
   uniqueOf: (key: string) => bigint | undefined,
 ): MemcachedInput {
   const below = (limit: number) => Math.floor(random() * limit);
   const keyNumber = below(textKeys + counterKeys);
   if (keyNumber >= textKeys) {
-    const key = `counter${keyNumber - textKeys}`;
+    const key = `${keyPrefix}counter${keyNumber - textKeys}`;
     const choice = below(20);
     if (choice < 12) return { kind: 'incr', key, delta: BigInt(1 + below(3)) };
     return choice < 18 ? { kind: 'get', key } : { kind: 'add', key, value: '0' };
   }
-  const key = `text${keyNumber}`;
+  const key = `${keyPrefix}text${keyNumber}`;
   const choice = below(20);
   if (choice < 7) return { kind: 'get', key };
   if (choice < 10) return { kind: 'gets', key };

@@ -12,7 +12,8 @@ import { trackDemands } from './demands.ts';
  *
  * The search is Wing and Gong's with Lowe's cache of configurations, and three cuts that keep it small: a read that fits
  * now is taken at once and never reconsidered (earlier is never worse for it), and an operation of unknown outcome is
- * tried last, and only where it would change something (it may as well never happen); and see `demands.ts`.
+ * tried last, only where it would change something (it may as well never happen), and equal ones in one order only; and
+ * see `demands.ts`.
  */
 
 /** What one copy does. States are never modified; `step` returns the same state where nothing changes. */
@@ -22,6 +23,8 @@ export interface Model<State, Input, Output> {
   step(state: State, input: Input, output: Output | undefined): State | undefined;
   /** Whether an `input` that answered `output` changes no state at all, whatever the state was. */
   isReadOnly(input: Input, output: Output): boolean;
+  /** Equal only for inputs that do the same to every state. */
+  inputKey(input: Input): string;
   /** Equal exactly for equal states. */
   key(state: State): string | number;
   /** Optional, for speed: what reads can tell of a state. */
@@ -67,6 +70,7 @@ export interface CheckLimits {
 const CONFIGURATIONS_MAX = 8_000_000;
 const STEPS_BETWEEN_CLOCK_READINGS = 1024;
 const HEAD = 0;
+const NONE = -1;
 
 /** Checks one object. See `checkPartitioned` for histories of many keys. */
 export function check<State, Input, Output>(
@@ -77,6 +81,7 @@ export function check<State, Input, Output>(
   const known = operations.filter((op) => op.output !== undefined).sort((a, b) => a.call - b.call);
   const unknown = operations.filter((op) => op.output === undefined).sort((a, b) => a.call - b.call);
   const readOnly = known.map((op) => op.output !== undefined && model.isReadOnly(op.input, op.output));
+  const twinOf = earlierTwins(unknown.map(({ input }) => model.inputKey(input)));
   const events = linkEvents(known);
   const demands = trackDemands(model, known, unknown);
   const done = trackConfigurations(known.length, unknown.length);
@@ -99,6 +104,12 @@ export function check<State, Input, Output>(
   let event = events.next[HEAD] ?? HEAD;
   let unknownAt = 0;
   const result = (verdict: Verdict): CheckResult<Input, Output> => ({ verdict, steps, longest, stuck });
+
+  /** Not done yet, and no earlier one that would do the same is left: that could stand in for it. */
+  const mayHappen = (op: number): boolean => {
+    const twin = twinOf[op] ?? NONE;
+    return !done.has(false, op) && (twin === NONE || done.has(false, twin));
+  };
 
   const take = (isKnown: boolean, op: number, after: State, forced: boolean): void => {
     path.push({ isKnown, op, before: state, forced, event, unknownAt });
@@ -148,7 +159,7 @@ export function check<State, Input, Output>(
     }
     const candidate = unknown[unknownAt];
     if (candidate !== undefined && candidate.call <= at(known, op).return) {
-      const after = done.has(false, unknownAt) ? undefined : model.step(state, candidate.input, undefined);
+      const after = mayHappen(unknownAt) ? model.step(state, candidate.input, undefined) : undefined;
       const useful = after !== undefined && after !== state && !demands.robs(state, after, false, unknownAt);
       if (useful && done.enter(false, unknownAt, numberOf(after))) {
         take(false, unknownAt, after, false);
@@ -191,6 +202,16 @@ interface Frame<State> {
   readonly forced: boolean;
   readonly event: number;
   readonly unknownAt: number;
+}
+
+/** For each key, the place of the last equal one before it. */
+function earlierTwins(keys: readonly string[]): number[] {
+  const lastAt = new Map<string, number>();
+  return keys.map((key, i) => {
+    const twin = lastAt.get(key) ?? NONE;
+    lastAt.set(key, i);
+    return twin;
+  });
 }
 
 /** Calls and returns as one doubly linked list in order of time, in which event 0 is the head. */

@@ -37,6 +37,7 @@ const UINT64_RANGE = 1n << 64n;
 export const memcachedModel: Model<State, MemcachedInput, MemcachedOutput> = {
   init: () => ({ value: null, unique: null, floor: 0n }),
   key: (state) => `${state.unique ?? ''} ${state.floor} ${state.value === null ? '' : `=${state.value}`}`,
+  inputKey: (input) => Object.values(input).join(' '),
   isReadOnly: (_input, output) => output.kind !== 'reply' || REFUSALS.includes(output.text),
   values: { of: (state) => state.value ?? ABSENT, demanded, supplied },
   step(state, input, output) {

@@ -11,6 +11,7 @@ export type RegisterOutput = number | null | boolean;
 export const registerModel: Model<number | null, RegisterInput, RegisterOutput> = {
   init: () => null,
   key: (state) => state ?? 'nil',
+  inputKey: (input) => JSON.stringify(input),
   isReadOnly: (input, output) => input.kind === 'read' || output === false,
   values: {
     of: (state) => `${state}`,
@@ -48,6 +49,7 @@ export interface KvInput {
 export const kvModel: Model<string, KvInput, string> = {
   init: () => '',
   key: (state) => state,
+  inputKey: ({ kind, value }) => `${kind} ${value}`,
   isReadOnly: (input) => input.kind === 'get',
   values: {
     of: (state) => state,
