@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { checkCore } from '../../src/raft/invariants.ts';
 import { Cluster, ELECTION_MS, FRAME_KIND, TIMING } from './cluster.ts';
 import { LIMITS, type Request } from './support.ts';
 
@@ -11,6 +12,8 @@ describe('writes', () => {
     expect(writes.map(({ outcomes }) => outcomes)).toEqual([['stored'], ['stored'], ['stored']]);
     for (const id of cluster.ids) {
       expect(cluster.ids.map((from) => cluster.value(id, `from${from}`))).toEqual(['1', '2', '3']);
+      checkCore(cluster.replica(id).raft.core);
+      expect(cluster.replica(id).raft.core.log.appliedIndex).toBe(cluster.replica(id).status().appliedIndex);
     }
   });
 
@@ -167,9 +170,15 @@ describe('writes', () => {
     expect(writes.length).toBeLessThanOrEqual(10);
     let calls = 0;
     replica.onceAccepting(() => calls++);
-    await cluster.run(100);
-    expect([calls, replica.accepting()]).toEqual([0, false]);
+    // What is applied of others makes no room.
+    cluster.network.admits = (_from, _to, bytes) => bytes[0] !== FRAME_KIND.proposal;
     cluster.rejoin(3);
+    await cluster.run(200);
+    cluster.set(1, 'theirs', 'v');
+    await cluster.run(100);
+    expect(cluster.value(3, 'theirs')).toBe('v');
+    expect([calls, replica.accepting()]).toEqual([0, false]);
+    cluster.network.admits = () => true;
     await cluster.run(ELECTION_MS);
     expect([calls, replica.accepting()]).toEqual([1, true]);
     expect(writes.flatMap(({ outcomes }) => outcomes)).toEqual(writes.map(() => 'stored'));
@@ -224,6 +233,32 @@ describe('reads', () => {
     cluster.network.held.clear();
     await cluster.run(300);
     expect(read.outcomes).toEqual(['new']);
+  });
+
+  it('that come while others are being confirmed are asked for as soon as those are', async () => {
+    const cluster = await Cluster.start();
+    cluster.network.held.add('1>3');
+    const reads = [cluster.read(3, 'a')];
+    await cluster.settle();
+    reads.push(cluster.read(3, 'a'));
+    await cluster.settle();
+    cluster.network.held.clear();
+    await cluster.settle();
+    expect(reads.map(({ outcomes }) => outcomes)).toEqual([['none'], ['none']]);
+  });
+
+  it('and writes go on within a hundred milliseconds of the death of the leader', async () => {
+    const cluster = await Cluster.start();
+    cluster.set(3, 'n', '0');
+    await cluster.settle();
+    cluster.network.held.add('1>2').add('1>3');
+    const requests = [cluster.incr(3, 'n'), cluster.read(3, 'x'), cluster.incr(2, 'n'), cluster.read(2, 'x')];
+    await cluster.settle();
+    cluster.network.held.clear();
+    cluster.kill(1);
+    await cluster.run(100);
+    const outcomes = requests.map((request) => request.outcomes.length);
+    expect(outcomes).toEqual([1, 1, 1, 1]);
   });
 
   it('are asked again of the next leader', async () => {
