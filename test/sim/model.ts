@@ -38,6 +38,7 @@ const REFUSALS = ['NOT_STORED', 'EXISTS', 'NOT_FOUND', 'TOUCHED'];
 
 export const keyModel: Model<State, Input, Output> = {
   init: () => ({ value: null, unique: null, floor: 0 }),
+  inputKey: (input) => Object.values(input).join(' '),
   key: (state) => `${state.unique ?? ''} ${state.floor} ${state.value === null ? '' : `=${state.value}`}`,
   isReadOnly: (input, output) =>
     output.kind !== 'reply' || REFUSALS.includes(output.text) || (isRefusal(output.text) && input.kind !== 'set'),

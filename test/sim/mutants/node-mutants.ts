@@ -1,0 +1,176 @@
+import type { Mutant } from './mutant.ts';
+
+/** Faults of what surrounds the algorithm: the way of batches and reads, the state machine, the client port. */
+export const nodeMutants: readonly Mutant[] = [
+  {
+    name: 'forget-vote',
+    fault: 'forgets its vote at a restart',
+    file: 'replica/recovery.ts',
+    find: 'this.hardState = decodeHardState(bytes);',
+    replace: 'this.hardState = { ...decodeHardState(bytes), vote: NOBODY };',
+  },
+  {
+    name: 'lose-tail-on-recovery',
+    fault: 'drops the last entry of its log at a restart, as if it were torn',
+    file: 'replica/open-replica.ts',
+    find: '    const { log, hardState, stateMachine } = recovery;',
+    replace: `    const { log, hardState, stateMachine } = recovery;
+    if (log.lastIndex > log.commitIndex) log.truncateFrom(log.lastIndex);`,
+  },
+  {
+    name: 'entries-before-term',
+    fault: 'writes entries before the term that they belong to',
+    file: 'replica/persister.ts',
+    find: `    this.wal.append({
+      hardState: hardState === null ? null : encodeHardState(hardState),`,
+    replace: `    if (hardState !== null && append.length > 0) {
+      const entries = append.map((entry) => entry.bytes);
+      this.wal.append({ hardState: null, firstIndex: append[0]?.index ?? 0, entries, done: () => {} });
+      this.wal.append({ hardState: encodeHardState(hardState), firstIndex: 0, entries: [], done: () => this.complete() });
+      return;
+    }
+    this.wal.append({
+      hardState: hardState === null ? null : encodeHardState(hardState),`,
+  },
+  {
+    name: 'promise-before-disk',
+    fault: 'sends promises at once where they should wait for a write that is under way',
+    file: 'replica/persister.ts',
+    find: '    if (this.pending.length === 0) {',
+    replace: '    if (messages.length > 0) {',
+  },
+  {
+    name: 'session-reused',
+    fault: 'gives the session of an earlier start to its batches',
+    file: 'storage/meta.ts',
+    find: 'const bootCount = (found?.bootCount ?? 0) + 1;',
+    replace: 'const bootCount = found?.bootCount ?? 1;',
+  },
+  {
+    name: 'duplicates-applied',
+    fault: 'applies a batch again that was sent again (etcd 18424)',
+    file: 'kv/sessions.ts',
+    find: "    if (sequence <= progress.lastSequence) return 'duplicate';\n",
+    replace: '',
+  },
+  {
+    name: 'intake-outlives-term',
+    fault: 'remembers in a new term which batches its log held in an old one',
+    file: 'replica/intake.ts',
+    find: '      this.expected.clear();\n',
+    replace: '',
+  },
+  {
+    name: 'same-bytes-twice',
+    fault: 'writes the header of an entry into bytes that another entry or link still uses',
+    file: 'replica/proposals.ts',
+    find: 'this.taken.push(bytesInUse ? Buffer.from(proposal.bytes) : proposal.bytes);',
+    replace: 'this.taken.push(bytesInUse ? proposal.bytes : proposal.bytes);',
+  },
+  {
+    name: 'never-sent-again',
+    fault: 'sends a batch once only, whatever becomes of the leader',
+    file: 'replica/proposals.ts',
+    find: '    this.sentSequence = this.context.origin.oldestSequence - 1;\n    this.context',
+    replace: '    this.context',
+  },
+  {
+    name: 'sequence-skipped',
+    fault: 'leaves a gap in its sequences where a batch timed out',
+    file: 'replica/origin.ts',
+    find: '      this.toldUpTo = sequence;',
+    replace: '      this.toldUpTo = sequence;\n      this.nextSequence++;',
+  },
+  {
+    name: 'local-clock',
+    fault: 'applies with a time of its own',
+    file: 'kv/state-machine.ts',
+    find: '    this.#advanceTo(header.timeMs);',
+    replace: '    this.#advanceTo(header.timeMs + Math.floor(Math.random() * 1000));',
+  },
+  {
+    name: 'time-goes-back',
+    fault: 'lets cluster time follow a leader whose clock is behind',
+    file: 'kv/state-machine.ts',
+    find: '    if (timeMs <= this.#timeMs) return;\n',
+    replace: '',
+  },
+  {
+    name: 'read-before-applied',
+    fault: 'serves a confirmed read before its index is applied',
+    file: 'replica/read-rounds.ts',
+    find: '      if (round.index > appliedIndex) break;',
+    replace: '      if (round.index > appliedIndex + 1) break;',
+  },
+  {
+    name: 'read-any-answer',
+    fault: 'takes the answer to an earlier question for the answer to this one',
+    file: 'replica/read-rounds.ts',
+    find: '    if (this.asked === null || this.askedId !== id) return;',
+    replace: '    if (this.asked === null || id < 0) return;',
+  },
+  {
+    name: 'read-id-reused',
+    fault: 'asks again under the same id, so that a late answer to the first question fits the second (etcd 20418)',
+    file: 'replica/read-rounds.ts',
+    find: '    this.askedId = this.nextId++;',
+    replace: '    this.askedId = this.nextId;',
+  },
+  {
+    name: 'read-unconfirmed',
+    fault: 'serves what it has applied without asking anybody',
+    file: 'server/connection.ts',
+    find: `    slot.awaited = 1;
+    this.replica.read(slot);`,
+    replace: '    slot.awaited = 0;',
+  },
+  {
+    name: 'read-goes-by-old-confirmation',
+    fault: 'lets reads go by a confirmation that was asked for before they came',
+    file: 'server/connection.ts',
+    find: '    this.#readAsked = false;\n    while',
+    replace: '    while',
+  },
+  {
+    name: 'write-overtakes-read',
+    fault: 'proposes a write before the reads in front of it are executed',
+    file: 'server/connection.ts',
+    find: "    if (kind === 'write' && this.#unexecutedReads > 0) return false;\n",
+    replace: '',
+  },
+  {
+    name: 'reply-to-stranger',
+    fault: 'frees a slot whose answer is still to come, for another request to get it',
+    file: 'server/connection.ts',
+    find: '      if (slot.awaited > 0) slot.owner = null;\n      else this.#host.slots.give(slot);',
+    replace: '      this.#host.slots.give(slot);',
+  },
+  {
+    name: 'timeout-says-stored',
+    fault: 'says that a write is done which only timed out',
+    file: 'server/answers.ts',
+    find: "  output.bytes(failure === 'timeout' ? WRITE_TIMED_OUT : WRITE_STOPPED);",
+    replace: "  output.bytes(failure === 'timeout' ? STORED : WRITE_STOPPED);",
+  },
+  {
+    name: 'stop-says-stored',
+    fault: 'says that a write is done which the stop of the node cut off',
+    file: 'server/answers.ts',
+    find: "  output.bytes(failure === 'timeout' ? WRITE_TIMED_OUT : WRITE_STOPPED);",
+    replace: "  output.bytes(failure === 'timeout' ? WRITE_TIMED_OUT : STORED);",
+  },
+  {
+    name: 'fetched-unchecked',
+    fault: 'sends entries read back from disk though the log was cut meanwhile',
+    file: 'raft/replication.ts',
+    find: 'const fits = entries.length > 0 && entries[0]?.index === progress.nextIndex && agreesWithLog(core, entries);',
+    replace: 'const fits = entries.length > 0;',
+  },
+  {
+    name: 'applier-skips',
+    fault: 'goes on behind what it has read back from disk as if it had applied that too',
+    file: 'replica/applier.ts',
+    find: '    const last = Math.min(log.commitIndex, log.firstCachedIndex - 1);',
+    replace: '    const last = Math.min(log.lastIndex, log.firstCachedIndex - 1);',
+  },
+];

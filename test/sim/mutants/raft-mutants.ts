@@ -1,0 +1,275 @@
+import type { Mutant } from './mutant.ts';
+
+/** Faults of the algorithm itself: elections, log, commitment, reads, handing over. */
+export const raftMutants: readonly Mutant[] = [
+  {
+    name: 'commit-old-term',
+    fault: 'commits an entry of an earlier term by counting copies (logcabin 44; figure 8)',
+    file: 'raft/replication.ts',
+    find: 'if (held <= log.commitIndex || log.termAt(held) !== core.term) return;',
+    replace: 'if (held <= log.commitIndex) return;',
+  },
+  {
+    name: 'commit-without-quorum',
+    fault: 'counts one copy too few for a quorum',
+    file: 'raft/quorum.ts',
+    find: 'return descending[majorityOf(count) - 1] ?? 0;',
+    replace: 'return descending[Math.max(0, majorityOf(count) - 2)] ?? 0;',
+  },
+  {
+    name: 'vote-twice',
+    fault: 'clears the vote when it steps down within a term (CCF 5891)',
+    file: 'raft/core.ts',
+    find: `  if (term > core.term) {
+    core.term = term;
+    core.vote = NOBODY;
+  }
+  core.role = 'follower';`,
+    replace: `  if (term > core.term) core.term = term;
+  core.vote = NOBODY;
+  core.role = 'follower';`,
+  },
+  {
+    name: 'vote-for-anyone',
+    fault: 'grants a vote though it has given one in this term',
+    file: 'raft/election.ts',
+    find: 'return core.vote === candidate || (core.vote === NOBODY && core.leader === NOBODY);',
+    replace: 'return candidate > 0;',
+  },
+  {
+    name: 'vote-before-disk',
+    fault: 'says its vote before it is on disk',
+    file: 'raft/election.ts',
+    find: "  sendAfterPersist(core, { kind: 'voteReply',",
+    replace: "  core.effects.sendNow.push({ kind: 'voteReply',",
+  },
+  {
+    name: 'own-vote-before-disk',
+    fault: 'counts its own vote before it is on disk',
+    file: 'raft/election.ts',
+    find: `  core.vote = core.id;
+  const { lastIndex, lastTerm } = core.log;`,
+    replace: `  core.vote = core.id;
+  core.votes.set(core.id, true);
+  core.persistedTerm = core.term;
+  core.persistedVote = core.vote;
+  const { lastIndex, lastTerm } = core.log;`,
+  },
+  {
+    name: 'vote-for-shorter-log',
+    fault: 'votes without comparing logs',
+    file: 'raft/election.ts',
+    find: `    message.term === core.term &&
+    mayVoteFor(core, message.from) &&
+    core.log.isUpToDate(message.lastIndex, message.lastTerm);`,
+    replace: `    message.term === core.term &&
+    mayVoteFor(core, message.from);`,
+  },
+  {
+    name: 'compare-length-only',
+    fault: 'takes the longer log for the better one, whatever its last term',
+    file: 'raft/log.ts',
+    find: 'return lastTerm > this.lastTerm || (lastTerm === this.lastTerm && lastIndex >= this.lastIndex);',
+    replace: 'return lastIndex >= this.lastIndex && lastTerm >= 0;',
+  },
+  {
+    name: 'count-refusals',
+    fault: 'counts every answer to its request for votes as a vote',
+    file: 'raft/election.ts',
+    find: `  if (core.role !== 'candidate' || message.term !== core.term) return;
+  core.votes.set(message.from, message.granted);`,
+    replace: `  if (core.role !== 'candidate' || message.term !== core.term) return;
+  core.votes.set(message.from, true);`,
+  },
+  {
+    name: 'count-old-votes',
+    fault: 'counts votes of an earlier term',
+    file: 'raft/raft.ts',
+    find: `  if (message.term < core.term) {
+    answerOlderTerm(core, message);
+    return;
+  }`,
+    replace: `  if (message.term < core.term) {
+    if (message.kind === 'voteReply') {
+      handle(core, { ...message, term: core.term });
+      return;
+    }
+    answerOlderTerm(core, message);
+    return;
+  }`,
+  },
+  {
+    name: 'truncate-on-stale-append',
+    fault: 'cuts its log at every append, also a late and shorter one (openraft 9540c904)',
+    file: 'raft/replication.ts',
+    find: '    if (log.termAt(entry.index) === entry.term) return;\n',
+    replace: '',
+  },
+  {
+    name: 'keep-conflicting-tail',
+    fault: 'takes an entry for its own where the term differs',
+    file: 'raft/replication.ts',
+    find: '    if (log.termAt(entry.index) === entry.term) return;\n',
+    replace: '    if (log.termAt(entry.index) > 0) return;\n',
+  },
+  {
+    name: 'no-previous-check',
+    fault: 'appends without comparing the entry before',
+    file: 'raft/replication.ts',
+    find: 'const matches = prevIndex < log.commitIndex || log.termAt(prevIndex) === prevTerm;',
+    replace: 'const matches = prevIndex <= log.lastIndex && prevTerm >= 0;',
+  },
+  {
+    name: 'commit-beyond-verified',
+    fault: 'commits beyond the prefix that the append has verified (scylla 9965)',
+    file: 'raft/replication.ts',
+    find: 'commitTo(core, Math.min(message.commitIndex, verified));',
+    replace: 'commitTo(core, Math.min(message.commitIndex, log.lastIndex));',
+  },
+  {
+    name: 'acknowledge-whole-log',
+    fault: 'acknowledges all that it has, not what the append has verified',
+    file: 'raft/replication.ts',
+    find: 'index: Math.max(verified, log.commitIndex),',
+    replace: 'index: log.lastIndex,',
+  },
+  {
+    name: 'heartbeat-commits-unmatched',
+    fault: 'lets a heartbeat commit what the follower may not hold',
+    file: 'raft/replication.ts',
+    find: 'const commitIndex = Math.min(progress.matchIndex, log.commitIndex);',
+    replace: 'const commitIndex = Math.max(progress.matchIndex, log.commitIndex);',
+  },
+  {
+    name: 'commit-news-unchecked',
+    fault: 'believes news of commitment without comparing its own entry',
+    file: 'raft/replication.ts',
+    find: '  if (core.log.termAt(message.index) !== message.indexTerm) return;\n  commitTo(core, Math.min(message.commitIndex, message.index));',
+    replace: '  commitTo(core, Math.min(message.commitIndex, message.index, core.log.lastIndex));',
+  },
+  {
+    name: 'acknowledge-before-disk',
+    fault: 'a follower acknowledges entries before they are on disk',
+    file: 'raft/replication.ts',
+    find: `  sendAfterPersist(core, {
+    kind: 'appendReply',`,
+    replace: `  send(core, {
+    kind: 'appendReply',`,
+  },
+  {
+    name: 'leader-counts-unwritten',
+    fault: 'a leader counts its own entries before they are on its disk (etcd 14370)',
+    file: 'raft/replication.ts',
+    find: 'id === core.id ? log.persistedIndex : (leading.progress.get(id)?.matchIndex ?? 0),',
+    replace: 'id === core.id ? log.lastIndex : (leading.progress.get(id)?.matchIndex ?? 0),',
+  },
+  {
+    name: 'persisted-without-term',
+    fault: 'takes a late completion of a replaced entry for one of its successor (ra 637)',
+    file: 'raft/raft.ts',
+    find: 'if (index > log.persistedIndex && log.termAt(index) === term) {',
+    replace: 'if (index > log.persistedIndex && index <= log.lastIndex && term > 0) {',
+  },
+  {
+    name: 'hint-after-step',
+    fault: 'records as committed what the very same write replaces',
+    file: 'replica/persister.ts',
+    find: 'const hardState = effects.hardState !== null || hint ? behindEntries(latest, append) : null;',
+    replace: 'const hardState = effects.hardState !== null || hint ? latest : null;',
+  },
+  {
+    name: 'match-goes-back',
+    fault: 'lets a late acknowledgement take progress back and sends what was acknowledged',
+    file: 'raft/progress.ts',
+    find: '    if (isNews) this.matchIndex = index;',
+    replace: '    this.matchIndex = index;',
+  },
+  {
+    name: 'no-noop-for-reads',
+    fault: 'serves reads before the first commit of its term (etcd 7331)',
+    file: 'raft/reads.ts',
+    find: `  if (core.log.commitIndex < core.leading.firstIndex) {
+    core.leading.reads.push(read);
+    return;
+  }
+`,
+    replace: '',
+  },
+  {
+    name: 'read-without-round',
+    fault: 'serves reads without asking whether it still leads',
+    file: 'raft/reads.ts',
+    find: '  return isQuorum(core, (id) => id === core.id || id === from);',
+    replace: '  return isQuorum(core, (id) => id > 0 || id === from);',
+  },
+  {
+    name: 'read-round-in-flight',
+    fault: 'confirms a read by a round that began before it arrived (etcd 20418)',
+    file: 'raft/reads.ts',
+    find: '  enter(core, leading, read, core.round + 1);',
+    replace: '  enter(core, leading, read, roundInFlight ? core.round : core.round + 1);',
+  },
+  {
+    name: 'read-any-round',
+    fault: 'takes the answer to any round for the answer to this one',
+    file: 'raft/reads.ts',
+    find: '(leading.progress.get(id)?.ackedRound ?? 0) >= round);',
+    replace: '(leading.progress.get(id)?.ackedRound ?? 0) > 0);',
+  },
+  {
+    name: 'read-at-zero',
+    fault: 'confirms reads at an index that was committed before they came',
+    file: 'raft/reads.ts',
+    find: '  read.index = core.log.commitIndex;',
+    replace: '  read.index = Math.max(0, core.log.commitIndex - 2);',
+  },
+  {
+    name: 'lead-on-transfer-message',
+    fault: 'a node told to campaign takes itself for elected',
+    file: 'raft/transfer.ts',
+    find: '  startElection(core, true);',
+    replace: '  startElection(core, true);\n  core.votes = new Map([[core.id, true], [message.from, true]]);',
+  },
+  {
+    name: 'transfer-for-ever',
+    fault: 'a transfer that leads nowhere blocks writes for ever (hashicorp/raft 696)',
+    file: 'raft/transfer.ts',
+    find: 'if (leading.transfer.elapsed >= core.options.electionTimeoutTicks) leading.transfer = null;',
+    replace: '',
+  },
+  {
+    name: 'no-step-aside',
+    fault: 'a leader whose disk hangs goes on leading (hashicorp/raft 503)',
+    file: 'raft/transfer.ts',
+    find: '  if (leading.persistStalledTicks <= core.options.electionTimeoutTicks) return;',
+    replace: '  if (leading.persistStalledTicks >= 0) return;',
+  },
+  {
+    name: 'remember-dead-leader',
+    fault: 'vouches for a leader that it no longer hears (hashicorp/raft 605)',
+    file: 'raft/election.ts',
+    find: "  return core.role === 'leader' || core.electionElapsed < core.options.electionTimeoutTicks;",
+    replace: '  return true;',
+  },
+  {
+    name: 'no-check-quorum',
+    fault: 'a leader that nobody answers never steps down',
+    file: 'raft/raft.ts',
+    find: '    if (!isQuorum(core, (id) => id === core.id || leading.progress.get(id)?.recentActive === true)) {',
+    replace: '    if (leading.progress.size > 100) {',
+  },
+  {
+    name: 'lost-append-for-ever',
+    fault: 'never looks for appends that were lost',
+    file: 'raft/raft.ts',
+    find: '  recheckLaggards(core, leading);\n',
+    replace: '',
+  },
+  {
+    name: 'probe-from-the-end',
+    fault: 'moves back by one entry only ever once: a follower far behind is never found',
+    file: 'raft/progress.ts',
+    find: '    this.probeFrom(Math.max(this.matchIndex, Math.min(possibleMatch, refusedIndex - 1)) + 1);',
+    replace: '    this.probeFrom(refusedIndex + 1);',
+  },
+];
