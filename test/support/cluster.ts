@@ -24,7 +24,7 @@ export interface ClusterOptions {
   readonly settings?: Readonly<Record<string, unknown>>;
 }
 
-export interface NodeAddress {
+interface NodeAddress {
   readonly id: number;
   readonly host: string;
   readonly clientPort: number;

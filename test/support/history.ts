@@ -1,6 +1,5 @@
 import type { Cluster } from './cluster.ts';
-import type { Operation } from './linearizability/checker.ts';
-import type { MemcachedInput, MemcachedOutput } from './linearizability/memcached-model.ts';
+import type { MemcachedInput, MemcachedOperation, MemcachedOutput } from './linearizability/memcached-model.ts';
 import { type Load, startLoad } from './load.ts';
 import { type MemcachedClient, OutcomeUnknown } from './memcached-client.ts';
 import { seededRandom } from './random.ts';
@@ -10,8 +9,6 @@ import { seededRandom } from './random.ts';
  * notes the moments before it sends and after it has the reply. A reply that says that the outcome is unknown, or a
  * connection that breaks, leaves the outcome open.
  */
-export type MemcachedOperation = Operation<MemcachedInput, MemcachedOutput>;
-
 export interface Recording {
   readonly load: Load;
   /** Ends the clients and gives the history. */

@@ -17,9 +17,9 @@ export class OutcomeUnknown extends Error {
 }
 
 /** What a reply looks like: one line, or lines and values up to `END`. An error is one line either way. */
-export type ReplyShape = 'line' | 'block';
+type ReplyShape = 'line' | 'block';
 
-export interface Value {
+interface Value {
   readonly key: string;
   readonly flags: number;
   readonly value: string;
@@ -50,7 +50,7 @@ export interface MemcachedClient {
   destroy(): void;
 }
 
-export interface StoreOptions {
+interface StoreOptions {
   readonly flags?: number;
   readonly exptime?: number;
   readonly unique?: bigint;
@@ -66,7 +66,7 @@ interface Reader {
 const HOST = '127.0.0.1';
 const CONNECT_MS_MAX = 5_000;
 /** Above the servers' own request timeout, so that a test sees the servers' answer. */
-export const REQUEST_MS_MAX = 15_000;
+const REQUEST_MS_MAX = 15_000;
 
 export function connect(port: number, requestMsMax = REQUEST_MS_MAX): Promise<MemcachedClient> {
   return new Promise((resolve, reject) => {
@@ -164,7 +164,7 @@ function clientOn(socket: Socket, port: number, requestMsMax: number): Memcached
 }
 
 /** Throws where the text is an error instead of values. */
-export function parseValues(text: string): Value[] {
+function parseValues(text: string): Value[] {
   const values: Value[] = [];
   let at = 0;
   while (!text.startsWith('END', at)) {

@@ -15,7 +15,7 @@ const LOG_LINES_MAX = 2_000;
 const START_MS_MAX = 15_000;
 const EXIT_MS_MAX = 15_000;
 
-export type EventKind = NodeMessage['kind'];
+type EventKind = NodeMessage['kind'];
 
 export interface NodeProcess {
   readonly id: number;

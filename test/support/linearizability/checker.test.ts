@@ -1,9 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { check, checkPartitioned, type Model, type Operation } from './checker.ts';
-import { type MemcachedInput, type MemcachedOutput, memcachedModel } from './memcached-model.ts';
+import {
+  type MemcachedInput,
+  type MemcachedOperation,
+  type MemcachedOutput,
+  memcachedModel,
+} from './memcached-model.ts';
 import { type RegisterInput, type RegisterOutput, registerModel } from './models.ts';
-import { type MemcachedOperation, perfectHistory } from './perfect-history.ts';
+import { perfectHistory } from './perfect-history.ts';
 
 const LIMITS = { timeLimitMs: 5_000 };
 type RegisterOperation = Operation<RegisterInput, RegisterOutput>;

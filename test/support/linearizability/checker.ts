@@ -31,7 +31,7 @@ export interface Model<State, Input, Output> {
   readonly values?: ModelValues<State, Input, Output>;
 }
 
-export interface ModelValues<State, Input, Output> {
+interface ModelValues<State, Input, Output> {
   of(state: State): string;
   /** The value that a state must have for `input` to answer `output`; undefined where that is not one certain value. */
   demanded(input: Input, output: Output): string | undefined;
@@ -50,7 +50,7 @@ export interface Operation<Input, Output> {
   readonly return: number;
 }
 
-export type Verdict = 'linearizable' | 'not-linearizable' | 'unknown';
+type Verdict = 'linearizable' | 'not-linearizable' | 'unknown';
 
 export interface CheckResult<Input, Output> {
   readonly verdict: Verdict;

@@ -1,4 +1,4 @@
-import type { Model } from './checker.ts';
+import type { Model, Operation } from './checker.ts';
 
 /**
  * One key of memcached as its clients see it, without flags and expiry. A reply is the exact text of the wire without
@@ -19,6 +19,8 @@ export type MemcachedOutput =
   | { readonly kind: 'reply'; readonly text: string }
   | { readonly kind: 'value'; readonly value: string; readonly unique: bigint | null }
   | { readonly kind: 'miss' };
+
+export type MemcachedOperation = Operation<MemcachedInput, MemcachedOutput>;
 
 interface State {
   /** Null where there is no item. */

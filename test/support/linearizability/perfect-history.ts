@@ -1,7 +1,5 @@
-import type { Operation } from './checker.ts';
-import type { MemcachedInput, MemcachedOutput } from './memcached-model.ts';
-
-export type MemcachedOperation = Operation<MemcachedInput, MemcachedOutput>;
+import { seededRandom } from '../random.ts';
+import type { MemcachedInput, MemcachedOperation, MemcachedOutput } from './memcached-model.ts';
 
 export interface HistoryPlan {
   readonly count: number;
@@ -19,7 +17,8 @@ const reply = (text: string): MemcachedOutput => ({ kind: 'reply', text });
  */
 export function perfectHistory(plan: HistoryPlan): MemcachedOperation[] {
   const { count, clients, outcomesPerLostOne, seed } = plan;
-  const below = randomBelow(seed);
+  const random = seededRandom(seed);
+  const below = (limit: number) => Math.floor(random() * limit);
   const store = perfectStore(() => BigInt(1 + below(3)));
   const lastSeen = new Map<number, bigint>();
   const freeAt = new Array<number>(clients).fill(0);
@@ -84,13 +83,5 @@ function perfectStore(uniqueStep: () => bigint): (input: MemcachedInput) => Memc
         if (value === null) return reply('NOT_FOUND');
         return unique === input.unique ? write(input.value, 'STORED') : reply('EXISTS');
     }
-  };
-}
-
-function randomBelow(seed: number): (limit: number) => number {
-  let state = seed >>> 0;
-  return (limit) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * limit);
   };
 }
