@@ -44,6 +44,7 @@ export class ClusterChecks {
 
   afterStart(node: CheckedNode, core: Core): void {
     checkCore(core);
+    this.checkMatching(node, core, node.disk.entries);
     this.checkCommitted(node, core, 0);
   }
 
@@ -106,7 +107,11 @@ export class ClusterChecks {
     if (truncateFrom !== 0 && append[0]?.index !== truncateFrom) {
       fail(`node ${node.id} cuts its log at ${truncateFrom} but does not go on from there`);
     }
-    for (const entry of append) {
+    this.checkMatching(node, core, append);
+  }
+
+  private checkMatching(node: CheckedNode, core: Core, entries: readonly Entry[]): void {
+    for (const entry of entries) {
       const key = `${entry.index}@${entry.term}`;
       const mine = { prevTerm: core.log.termAt(entry.index - 1), payload: payloadOf(entry) };
       const known = this.entries.get(key);

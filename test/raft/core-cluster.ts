@@ -1,6 +1,6 @@
 import { type Core, type CoreOptions, members } from '../../src/raft/core.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
-import { summarize } from '../../src/raft/invariants.ts';
+import { type CoreSummary, summarize } from '../../src/raft/invariants.ts';
 import { Raft } from '../../src/raft/raft.ts';
 import type { Configuration, Effects, Entry, Fetch, Input, Message, NodeId } from '../../src/raft/types.ts';
 import { type CheckedNode, ClusterChecks } from './cluster-checks.ts';
@@ -19,6 +19,8 @@ export interface ClusterOptions extends Omit<CoreOptions, 'random'> {
   readonly randomOf: (id: NodeId) => () => number;
   /** Gets every input and every message sent, as text. */
   readonly trace?: (line: string) => void;
+  /** Sees every step once its effects are known, before anything comes of them. */
+  readonly observe?: (core: Core, before: CoreSummary, effects: Effects) => void;
 }
 
 export interface ClusterNode extends CheckedNode {
@@ -93,6 +95,7 @@ export class CoreCluster {
     const before = summarize(node.raft.core);
     const effects = node.raft.step(input);
     this.checks.afterStep(node, node.raft.core, before, effects);
+    this.options.observe?.(node.raft.core, before, effects);
     for (const message of node.disk.submit(effects)) this.send(node, message);
     for (const message of effects.sendNow) this.send(node, message);
     node.fetches.push(...effects.fetch);

@@ -1,0 +1,225 @@
+import type { Core } from '../../src/raft/core.ts';
+import { sealEntry } from '../../src/raft/entry.ts';
+import type { CoreSummary } from '../../src/raft/invariants.ts';
+import { type Effects, type Message, NOBODY, type NodeId } from '../../src/raft/types.ts';
+import { batchOf, type ClusterNode, type CoreCluster } from './core-cluster.ts';
+import { describeEntries, describeEntry, describeMessage } from './describe.ts';
+import { ELECTION_TIMEOUT_TICKS, settle, smallCluster, tick, votersOf } from './small-cluster.ts';
+
+/**
+ * Scenarios as text. A block is a comment that says why, one or more commands, `----`, and what came of them up to the
+ * next blank line. Nothing happens by itself: messages lie on the wire until delivered, writes on their way to the disk.
+ *
+ *   cluster N [learner=N] [append-bytes=N]   N voters, everything empty; one entry an append where bytes are few
+ *   start N terms 1 1 2 [term=T]             the node starts with a log of entries of these terms
+ *   campaign N                               the node loses patience
+ *   tick N TIMES
+ *   propose N TEXT                           the leader is asked to write
+ *   read N          transfer N [TO]          asked for a read; asked to hand over
+ *   deliver [FROM->TO] [KIND]                what is on the wire now arrives, not what comes of it; `*` for any node
+ *   drop [FROM->TO] [KIND]                   what is on the wire is lost
+ *   copy [FROM->TO] [KIND]                   a copy of what is on the wire stays behind, until `late` delivers it
+ *   late
+ *   ask-vote FROM->TO term=T                 a request for a vote in term T arrives, whoever sent it
+ *   cut A B | C D       cut A->B      heal   from now on messages are lost between the sides, or in one direction
+ *   persist N     complete N      disk N     writes become durable; the core hears of it; both
+ *   stall N       unstall N                  the disk hangs, also in `settle`
+ *   crash N       restart N                  what is not durable is lost
+ *   link-lost N PEER    link-up N PEER
+ *   settle                                   everything arrives and is written until all is quiet; tells results only
+ *   state         log N           wire       shows the nodes; one node's log; what is under way
+ */
+export class Transcript {
+  private cluster: CoreCluster;
+  private lines: string[] = [];
+  /** Whether steps are told in full, or only what came of them. */
+  private tellsAll = true;
+  private copies: Message[] = [];
+  private readonly stalled = new Set<NodeId>();
+
+  constructor() {
+    this.cluster = this.build(1, 0, 1000);
+  }
+
+  /** Carries out one command and gives what is to be shown of it. */
+  run(line: string): string[] {
+    this.lines = [];
+    const [command = '', ...args] = line.trim().split(/\s+/);
+    this.tellsAll = command !== 'settle' && command !== 'tick' && command !== 'campaign';
+    const show = this.commands[command];
+    if (show === undefined) throw new Error(`no such command: ${command}`);
+    show(args);
+    return this.lines;
+  }
+
+  private readonly commands: Record<string, (args: readonly string[]) => void> = {
+    cluster: (args) => {
+      const option = (name: string) => args.find((arg) => arg.startsWith(`${name}=`))?.split('=')[1];
+      this.cluster = this.build(idOf(args[0]), Number(option('learner') ?? 0), Number(option('append-bytes') ?? 1000));
+    },
+    start: (args) => this.start(args),
+    campaign: ([id]) => this.campaign(idOf(id)),
+    tick: ([id, times]) => tick(this.cluster, idOf(id), Number(times ?? 1)),
+    propose: ([id, ...payloads]) => void this.cluster.propose(idOf(id), ...payloads),
+    read: ([id]) => void this.cluster.read(idOf(id)),
+    transfer: ([id, to]) => void this.cluster.step(idOf(id), { kind: 'transferLeadership', to: Number(to ?? NOBODY) }),
+    deliver: (args) => {
+      for (const message of this.take(args)) this.cluster.step(message.to, { kind: 'receive', message });
+    },
+    drop: (args) => {
+      for (const message of this.take(args)) this.say(`lost: ${describeMessage(message)}`);
+    },
+    copy: (args) => {
+      const chosen = this.cluster.wire.filter(matcherOf(args));
+      for (const message of chosen) this.say(`copied: ${describeMessage(message)}`);
+      this.copies.push(...chosen);
+    },
+    late: () => {
+      for (const message of this.copies.splice(0)) this.cluster.step(message.to, { kind: 'receive', message });
+    },
+    'ask-vote': ([direction = '', option = '']) => {
+      const [from = 0, to = 0] = direction.split('->').map(Number);
+      const { lastIndex, lastTerm } = this.cluster.node(from).core?.log ?? { lastIndex: 0, lastTerm: 0 };
+      const term = Number(option.replace('term=', ''));
+      const message: Message = { kind: 'vote', from, to, term, lastIndex, lastTerm, transfer: false };
+      this.cluster.step(to, { kind: 'receive', message });
+    },
+    cut: (args) => this.cut(args.join(' ')),
+    heal: () => this.cluster.cuts.clear(),
+    persist: ([id]) => {
+      while (this.cluster.persist(idOf(id)));
+    },
+    complete: ([id]) => {
+      while (this.cluster.complete(idOf(id)));
+    },
+    disk: ([id]) => void this.cluster.settleDisk(idOf(id)),
+    stall: ([id]) => void this.stalled.add(idOf(id)),
+    unstall: ([id]) => void this.stalled.delete(idOf(id)),
+    crash: ([id]) => this.cluster.crash(idOf(id)),
+    restart: ([id]) => this.cluster.start(idOf(id)),
+    'link-lost': ([id, peer]) => void this.cluster.step(idOf(id), { kind: 'linkLost', peer: idOf(peer) }),
+    'link-up': ([id, peer]) => void this.cluster.step(idOf(id), { kind: 'linkUp', peer: idOf(peer) }),
+    settle: () =>
+      settle(
+        this.cluster,
+        () => false,
+        (id) => !this.stalled.has(id),
+      ),
+    state: () => {
+      for (const node of this.cluster.nodes.values()) this.say(stateOf(node));
+    },
+    log: ([id]) => {
+      const node = this.cluster.node(idOf(id));
+      const count = node.core?.log.lastIndex ?? 0;
+      this.say(describeEntries(Array.from({ length: count }, (_, i) => this.cluster.entryAt(node, i + 1))));
+    },
+    wire: () => {
+      for (const message of this.cluster.wire) this.say(describeMessage(message));
+    },
+  };
+
+  private build(voters: number, learner: NodeId, appendBytesMax: number): CoreCluster {
+    const configuration = { ...votersOf(voters), learners: learner === 0 ? [] : [learner] };
+    this.stalled.clear();
+    this.copies = [];
+    const tellsNothingYet = this.tellsAll;
+    this.tellsAll = false;
+    const cluster = smallCluster(configuration, {
+      appendBytesMax,
+      trace: (line) => {
+        if (this.tellsAll) this.say(line);
+      },
+      observe: (core, before, effects) => this.tell(core, before, effects),
+    });
+    this.tellsAll = tellsNothingYet;
+    return cluster;
+  }
+
+  private start([id, , ...rest]: readonly string[]): void {
+    const terms = rest.filter((word) => !word.includes('=')).map(Number);
+    const term = rest.find((word) => word.startsWith('term='))?.slice('term='.length) ?? String(terms.at(-1) ?? 0);
+    const { disk } = this.cluster.node(idOf(id));
+    this.tellsAll = false;
+    this.cluster.crash(idOf(id));
+    disk.entries.length = 0;
+    for (const [i, entryTerm] of terms.entries()) {
+      disk.entries.push(sealEntry(batchOf(`${i + 1}of${entryTerm}`), 'data', entryTerm, i + 1));
+    }
+    disk.hardState = { term: Number(term), vote: NOBODY, commitIndex: 0 };
+    this.cluster.start(idOf(id));
+  }
+
+  private campaign(id: NodeId): void {
+    const { core } = this.cluster.node(id);
+    const before = core?.role;
+    for (let i = 0; i < 2 * ELECTION_TIMEOUT_TICKS; i++) {
+      tick(this.cluster, id);
+      if (core?.role !== before || core?.electionElapsed === 0) return;
+    }
+    throw new Error(`node ${id} did not lose patience`);
+  }
+
+  private take(args: readonly string[]): Message[] {
+    const matches = matcherOf(args);
+    const taken = this.cluster.wire.filter(matches);
+    this.cluster.wire = this.cluster.wire.filter((message) => !matches(message));
+    return taken;
+  }
+
+  private cut(what: string): void {
+    const [left = '', right] = what.split('|');
+    if (right === undefined) {
+      this.cluster.cuts.add(what);
+      return;
+    }
+    const ids = (side: string) => side.trim().split(/\s+/);
+    for (const a of ids(left)) for (const b of ids(right)) this.cluster.cuts.add(`${a}->${b}`).add(`${b}->${a}`);
+  }
+
+  /** What one step changed. */
+  private tell(core: Core, before: CoreSummary, effects: Effects): void {
+    const tell = (what: string) => this.say(this.tellsAll ? `  ${what}` : `${core.id} ${what}`);
+    if (core.role !== before.role || (core.role !== 'follower' && core.term !== before.term)) {
+      tell(`is now ${core.role} of term ${core.term}`);
+    }
+    const { hardState, append, truncateFrom, reads, readsRejected } = effects;
+    if (truncateFrom !== 0) tell(`cuts its log from ${truncateFrom} on`);
+    if (this.tellsAll && hardState !== null) {
+      tell(`writes term ${hardState.term}${hardState.vote === NOBODY ? '' : `, vote for ${hardState.vote}`}`);
+    }
+    if (this.tellsAll) for (const entry of append) tell(`writes ${describeEntry(entry)}`);
+    if (core.log.commitIndex !== before.commitIndex) tell(`commits up to ${core.log.commitIndex}`);
+    for (const { id, index } of reads) tell(`may serve read ${id} once ${index} is applied`);
+    for (const id of readsRejected) tell(`must ask anew for read ${id}`);
+    if (effects.proposeRejected) tell('takes no writes');
+  }
+
+  private say(line: string): void {
+    this.lines.push(line);
+  }
+}
+
+function stateOf({ id, core }: ClusterNode): string {
+  if (core === null) return `${id} is down`;
+  const { log } = core;
+  const terms = Array.from({ length: log.lastIndex }, (_, i) => log.termAt(i + 1)).join(' ');
+  const leader = core.leader === NOBODY ? 'nobody' : core.leader;
+  return (
+    `${id} ${core.role} of term ${core.term}, follows ${leader}, terms [${terms}]` +
+    `, on disk ${log.persistedIndex}, committed ${log.commitIndex}`
+  );
+}
+
+function idOf(word: string | undefined): NodeId {
+  const id = Number(word);
+  if (!Number.isInteger(id) || id < 1) throw new Error(`${word} is no node`);
+  return id;
+}
+
+function matcherOf(args: readonly string[]): (message: Message) => boolean {
+  const direction = args.find((arg) => arg.includes('->'));
+  const kind = args.find((arg) => !arg.includes('->'));
+  const [from = '*', to = '*'] = direction?.split('->') ?? [];
+  const fits = (wanted: string, id: NodeId) => wanted === '*' || Number(wanted) === id;
+  return (message) => fits(from, message.from) && fits(to, message.to) && (kind === undefined || message.kind === kind);
+}
