@@ -81,7 +81,7 @@ export function confirmReads(core: Core): void {
   let confirmed = 0;
   while (confirmed < leading.reads.length) {
     const read = leading.reads[confirmed] as PendingRead;
-    if (read.round === 0 || !roundIsConfirmed(core, leading, read.round)) break;
+    if (read.round === 0 || !roundIsConfirmed(core, leading, read)) break;
     answerRead(core, read, read.index);
     confirmed++;
   }
@@ -91,8 +91,9 @@ export function confirmReads(core: Core): void {
   if (next !== undefined && next.round > core.round) broadcastHeartbeat(core);
 }
 
-function roundIsConfirmed(core: Core, leading: Leadership, round: number): boolean {
-  return isQuorum(core, (id) => id === core.id || (leading.progress.get(id)?.ackedRound ?? 0) >= round);
+function roundIsConfirmed(core: Core, leading: Leadership, { round, from }: PendingRead): boolean {
+  // Here, too, the reader's request is its acknowledgement.
+  return isQuorum(core, (id) => id === core.id || id === from || (leading.progress.get(id)?.ackedRound ?? 0) >= round);
 }
 
 export function handleReadIndexReply(core: Core, message: ReadIndexReply): void {
