@@ -260,10 +260,7 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   onLinkUp(peer: NodeId): void {
-    this.guard(() => {
-      if (peer === this.knownLeader) this.proposals.sendAllAgain();
-      this.step({ kind: 'linkUp', peer });
-    });
+    this.guard(() => this.step({ kind: 'linkUp', peer }));
   }
 
   onLinkLost(peer: NodeId): void {

@@ -27,6 +27,9 @@ export interface ProposalsContext {
   readonly scheduleTurn: () => void;
 }
 
+/** What is sent again when nothing moves: as much as one append carries. */
+const RESENT_BYTES_MAX = 1024 * 1024;
+
 export class Proposals {
   private readonly context: ProposalsContext;
   private readonly intake = new Intake();
@@ -47,20 +50,24 @@ export class Proposals {
 
   /** Sends the batches that the leader has not been sent yet. */
   sendNew(): void {
+    if (this.context.core.leader === NOBODY) return;
+    let sequence = Math.max(this.sentSequence + 1, this.context.origin.oldestSequence);
+    while (this.sendBatch(sequence) > 0) this.sentSequence = sequence++;
+  }
+
+  /** How many bytes went out: none where there is no such batch, or where its link takes no more. */
+  private sendBatch(sequence: number): number {
     const { core, origin, nodeId, send } = this.context;
     const { leader, term } = core;
-    if (leader === NOBODY) return;
+    const batch = origin.batch(sequence);
+    if (batch === undefined) return 0;
     const { oldestSequence, session } = origin;
-    for (let sequence = Math.max(this.sentSequence + 1, oldestSequence); ; sequence++) {
-      const batch = origin.batch(sequence);
-      if (batch === undefined) return;
-      const { bytes } = batch;
-      const proposal: Proposal = { kind: 'proposal', term, session, sequence, oldestSequence, bytes };
-      if (leader === nodeId) this.receive(nodeId, proposal, batch.bytesInUse);
-      else if (!send(leader, proposal)) return;
-      batch.bytesInUse = true;
-      this.sentSequence = sequence;
-    }
+    const { bytes } = batch;
+    const proposal: Proposal = { kind: 'proposal', term, session, sequence, oldestSequence, bytes };
+    if (leader === nodeId) this.receive(nodeId, proposal, batch.bytesInUse);
+    else if (!send(leader, proposal)) return 0;
+    batch.bytesInUse = true;
+    return bytes.length;
   }
 
   /** Whatever was sent may be lost: begin again with the oldest batch that is not applied. */
@@ -70,8 +77,9 @@ export class Proposals {
   }
 
   /**
-   * Links deliver all or break, and a broken one is noticed; this is for what a leader dropped on purpose, because its
-   * buffers were full or it had just lost its office. Sends all again where nothing has moved for `stuckMs`.
+   * Links deliver all or break, and a broken one is noticed; this is for what a leader dropped on purpose, and for
+   * transports that lose single frames. Where nothing has moved for `stuckMs`, the oldest batches go out again: few
+   * enough to be no burden if the leader is only slow, and if it lacks them it says where to go on.
    */
   sendAgainIfStuck(nowMs: number, stuckMs: number): void {
     if (nowMs - this.checkedAtMs < stuckMs) return;
@@ -79,7 +87,13 @@ export class Proposals {
     const isStuck = unapplied > 0 && oldestSequence === this.oldestWhenChecked;
     this.checkedAtMs = nowMs;
     this.oldestWhenChecked = oldestSequence;
-    if (isStuck) this.sendAllAgain();
+    if (!isStuck) return;
+    let bytesSent = 0;
+    for (let sequence = oldestSequence; sequence <= this.sentSequence && bytesSent < RESENT_BYTES_MAX; sequence++) {
+      const bytes = this.sendBatch(sequence);
+      if (bytes === 0) return;
+      bytesSent += bytes;
+    }
   }
 
   /**
