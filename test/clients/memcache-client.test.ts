@@ -1,7 +1,8 @@
 import { MemcacheClient } from 'memcache-client';
-import { afterAll, beforeAll, describe } from 'vitest';
-import { type Cluster, showLogOfFailure, startCluster } from '../support/cluster.ts';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Cluster, showLogOfFailure, startCluster, until } from '../support/cluster.ts';
 import { type ClientUnderTest, itKeepsTheContract } from './contract.ts';
+import { writeThroughAKill } from './failover.ts';
 
 /** npm's `memcache-client` (electrode): promises, a random node for each request, failed ones left out for a while. */
 
@@ -11,6 +12,9 @@ beforeAll(async () => {
   cluster = await startCluster();
 });
 afterAll(() => cluster?.stop());
+
+/** An election takes tens of milliseconds; the rest is the client's own. */
+const PAUSE_MS_MAX = 2_000;
 
 interface Found {
   readonly value: string | Buffer;
@@ -69,4 +73,34 @@ describe.each([1, 2, 3])('memcache-client through node %i', (id) => {
   });
   afterAll(() => client?.close());
   itKeepsTheContract(() => client, `memcache-client${id}`, { bytes: true });
+});
+
+describe('memcache-client over all three nodes', () => {
+  it('goes on through the others when its leader is killed, and comes back', async () => {
+    const servers = cluster.nodes.map(({ host, clientPort }) => ({
+      server: `${host}:${clientPort}`,
+      maxConnections: 2,
+    }));
+    const client = new MemcacheClient({
+      server: { servers, config: { failedServerOutTime: 500, retryFailedServerInterval: 100 } },
+      connectTimeout: 1_000,
+      cmdTimeout: 12_000,
+    });
+    const plain = adapt(client);
+    // What was on its way to the killed node rejects; the program asks again.
+    const set = (key: string, value: string) => plain.set(key, value).catch(() => false);
+    const get = async (key: string) => (await plain.get(key)) as string | null;
+    const { pauseMs, leader } = await writeThroughAKill(cluster, { set, get }, 'memcache-client');
+    expect(pauseMs).toBeLessThan(PAUSE_MS_MAX);
+    await cluster.start(leader);
+    await cluster.serving(leader);
+    const restarted = await cluster.connect(leader);
+    const connections = async () =>
+      Number(/STAT total_connections (\d+)/.exec(await restarted.request('stats\r\n', 'block'))?.[1]);
+    await until('the client to use the node again', async () => {
+      for (let i = 0; i < 10; i++) expect(await set(`memcache-client.back${i}`, 'x')).toBe(true);
+      return (await connections()) > 1 || undefined;
+    });
+    client.shutdown();
+  });
 });

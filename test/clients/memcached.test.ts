@@ -1,7 +1,8 @@
 import Memcached from 'memcached';
-import { afterAll, beforeAll, describe } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Cluster, showLogOfFailure, startCluster } from '../support/cluster.ts';
 import { type ClientUnderTest, itKeepsTheContract } from './contract.ts';
+import { writeThroughAKill } from './failover.ts';
 
 /** npm's `memcached` (3rd-Eden): callbacks, a hash ring over the nodes, connection pools. */
 
@@ -61,4 +62,37 @@ describe.each([1, 2, 3])('memcached through node %i', (id) => {
   });
   afterAll(() => client?.close());
   itKeepsTheContract(() => client, `memcached${id}`, { bytes: true });
+});
+
+/** A connection that breaks forgets what was under way on it: its callback is never called. */
+const CALLBACK_MS_MAX = 1_000;
+/** An election takes tens of milliseconds; the rest is the client's own, and a lost callback. */
+const PAUSE_MS_MAX = 3_000;
+
+function falseIfLate(answer: Promise<boolean>): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(false), CALLBACK_MS_MAX);
+    const settle = (stored: boolean) => {
+      clearTimeout(timer);
+      resolve(stored);
+    };
+    answer.then(settle, () => settle(false));
+  });
+}
+
+describe('memcached over all three nodes', () => {
+  it('goes on through the others when its leader is killed', async () => {
+    const servers = cluster.nodes.map(({ host, clientPort }) => `${host}:${clientPort}`);
+    // The first error takes a node out of the ring: left in, it would be refused for `retry` ms, 30 s by default.
+    const client = new Memcached(servers, { retries: 0, timeout: 1_000, failures: 0, remove: true, idle: 12_000 });
+    const removed: string[] = [];
+    client.on('remove', ({ server }) => removed.push(server));
+    const plain = adapt(client);
+    const set = (key: string, value: string) => falseIfLate(plain.set(key, value));
+    const get = async (key: string) => (await plain.get(key)) as string | null;
+    const { pauseMs } = await writeThroughAKill(cluster, { set, get }, 'memcached');
+    expect(pauseMs).toBeLessThan(PAUSE_MS_MAX);
+    expect(new Set(removed).size).toBe(1);
+    client.end();
+  });
 });
