@@ -6,6 +6,7 @@
 export type ErrorCode =
   | 'CONFIG_INVALID'
   | 'CONFIG_NOT_FOUND'
+  | 'AUTH_FILE_INVALID'
   | 'DATA_DIR_LOCKED'
   | 'DATA_DIR_FOREIGN'
   | 'FORMAT_UNSUPPORTED'

@@ -21,6 +21,8 @@ export interface NodeContext {
 }
 
 export interface RunningNode {
+  /** Reads passwords and certificates again. What is wrong is logged, and the old stays in force. */
+  reload(): void;
   /** Hands over leadership, stops accepting, finishes what is in flight, closes the files. */
   stop(): Promise<void>;
 }

@@ -2,6 +2,7 @@ import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { findNode, loadConfig } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
+import { watchTerminal } from './hang-up.ts';
 import { createLogger, createPrettyLogger, wantsColours } from './log.ts';
 import type { NodeEvent, NodeMessage, RunNode, RunningNode } from './node-types.ts';
 import type { CommonOptions } from './options.ts';
@@ -11,7 +12,8 @@ import { processLimits, resourceWarnings } from './resources.ts';
 /**
  * `raftkv node`: one node in the foreground.
  *
- *   SIGTERM, SIGINT, spawner gone → graceful stop, bounded → exit 0
+ *   SIGTERM, SIGINT, spawner or terminal gone → graceful stop, bounded → exit 0
+ *   SIGHUP → passwords and certificates are read again
  *   fatal error, uncaught exception → logged with its code → exit 1, without a stop: what is in doubt must not be said
  */
 
@@ -85,6 +87,12 @@ async function supervise(
   // A terminal sends Ctrl-C to the whole group: under a spawner it is the spawner's to answer.
   process.on('SIGINT', () => {
     if (spawner === undefined) void stop('SIGINT');
+  });
+  const terminalGone = watchTerminal();
+  process.on('SIGHUP', () => {
+    // A terminal that goes tells the whole group: under a spawner that, too, is the spawner's to answer.
+    if (spawner === undefined && terminalGone()) void stop('the terminal is gone');
+    else running?.reload();
   });
   spawner?.onceGone(() => void stop('the spawner is gone'));
 

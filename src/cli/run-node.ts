@@ -6,12 +6,14 @@ import type { Config, NodeConfig } from '../config/schema.ts';
 import type { NodeReplica } from '../replica/node-replica.ts';
 import { openReplica } from '../replica/open-replica.ts';
 import { type AdminPort, openAdminPort } from '../server/admin-port.ts';
+import type { ClientLimits } from '../server/client-limits.ts';
 import { openClientPort } from '../server/client-port.ts';
 import { RECOVERING, watchReadiness } from '../server/readiness.ts';
 import { fileDisk } from '../storage/file-disk.ts';
 import { lockDataDir } from '../storage/lock.ts';
 import { createTcpTransport } from '../transport/transport.ts';
 import type { NodeContext, RunNode, RunningNode } from './node-types.ts';
+import { loadSecrets } from './secrets.ts';
 import { readVersion } from './version.ts';
 
 /**
@@ -48,6 +50,7 @@ async function assemble(
 ): Promise<RunningNode> {
   let replica: NodeReplica | null = null;
   let readiness = () => RECOVERING;
+  const secrets = loadSecrets(config, logger);
   const admin: AdminPort = await openAdminPort({
     host: node.host,
     port: node.adminPort,
@@ -94,11 +97,13 @@ async function assemble(
     replica: started,
     version: readVersion(),
     storeBytesMax: limits.storeBytesMax,
-    limits: { itemBytesMax: limits.itemBytesMax, connectionsMax: limits.connectionsMax },
+    credentials: secrets.credentials,
+    limits: clientLimits(limits),
   });
   open.push(() => clients.stop());
   onEvent({ kind: 'listening' });
   return {
+    reload: () => secrets.reload(),
     async stop() {
       readiness = () => ({ ready: false, reason: 'stopping' });
       // Leadership goes first: the others' clients then wait for one short election, not for this node's to finish.
@@ -106,6 +111,11 @@ async function assemble(
       await close();
     },
   };
+}
+
+function clientLimits(limits: Config['limits']): Partial<ClientLimits> {
+  const { itemBytesMax, connectionsMax, connectionIdleMsMax, unsentBytesMax, multiGetLineBytesMax } = limits;
+  return { itemBytesMax, connectionsMax, connectionIdleMsMax, unsentBytesMax, multiGetLineBytesMax };
 }
 
 function transportOf(config: Config, node: NodeConfig, bootCount: number, logger: NodeContext['logger']) {

@@ -3,6 +3,7 @@ import { systemClock } from '../base/system-clock.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { type ClusterView, describeCluster } from './cluster-view.ts';
+import { watchTerminal } from './hang-up.ts';
 import { createLogger, PRETTY_OPTIONS, wantsColours } from './log.ts';
 import { jsonFormat, type LineFormat, prettyFormat } from './node-output.ts';
 import { type CommonOptions, commonArguments } from './options.ts';
@@ -56,6 +57,11 @@ export async function spawnCommand(options: SpawnOptions, script: string): Promi
     logger.info({}, clean ? 'all nodes stopped' : 'all nodes ended, not all of them cleanly');
     process.exit(clean ? EXIT_OK : EXIT_FAILURE);
   };
+  const terminalGone = watchTerminal();
+  process.on('SIGHUP', () => {
+    if (terminalGone()) void stop('the terminal is gone');
+    else spawner.reload();
+  });
   process.on('SIGINT', () => void stop('SIGINT'));
   process.on('SIGTERM', () => void stop('SIGTERM'));
   // Nobody reads our output any more, as in `raftkv spawn | head`.

@@ -28,6 +28,8 @@ export interface SpawnerOptions {
 }
 
 export interface Spawner {
+  /** Has every node read its passwords and certificates again. */
+  reload(): void;
   /** Stops all nodes gracefully. Resolves when all have ended: true where each ended by itself, with 0. */
   stop(): Promise<boolean>;
   /** Kills all nodes. */
@@ -49,6 +51,9 @@ export function startSpawner(options: SpawnerOptions): Spawner {
     }),
   );
   return {
+    reload() {
+      for (const supervisor of supervisors) supervisor.reload();
+    },
     async stop() {
       view.close();
       // All at once: while every node still runs there is a quorum to finish what is in flight.

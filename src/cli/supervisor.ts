@@ -39,6 +39,8 @@ export interface SupervisorOptions {
 }
 
 export interface Supervisor {
+  /** Has the node read its passwords and certificates again. One that is down will when it starts. */
+  reload(): void;
   /** SIGTERM, then SIGKILL after a while. Resolves when the process has ended: true where it ended by itself, with 0. */
   stop(): Promise<boolean>;
   /** SIGKILL at once. */
@@ -97,6 +99,9 @@ export function superviseNode(options: SupervisorOptions): Supervisor {
 
   start();
   return {
+    reload() {
+      child?.kill('SIGHUP');
+    },
     async stop() {
       stopping = true;
       cancelRestart();

@@ -58,7 +58,7 @@ function suggestion(name: string): string {
 
 function variablesOf(schema: z.ZodObject, path: readonly string[]): Variable[] {
   return Object.entries(schema.shape).flatMap(([key, field]) => {
-    const inner = withoutDefault(field);
+    const inner = unwrapped(field);
     const fieldPath = [...path, key];
     if (inner instanceof z.ZodObject) return variablesOf(inner, fieldPath);
     if (inner instanceof z.ZodArray) return [];
@@ -66,8 +66,9 @@ function variablesOf(schema: z.ZodObject, path: readonly string[]): Variable[] {
   });
 }
 
-function withoutDefault(field: unknown): unknown {
-  return field instanceof z.ZodDefault || field instanceof z.ZodPrefault ? field.unwrap() : field;
+function unwrapped(field: unknown): unknown {
+  const wrapped = field instanceof z.ZodDefault || field instanceof z.ZodPrefault || field instanceof z.ZodOptional;
+  return wrapped ? field.unwrap() : field;
 }
 
 function variableName(path: readonly string[]): string {

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { dirname, isAbsolute, resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { RaftkvError } from '../base/errors.ts';
 import { crossProblems, crossWarnings } from './cross-checks.ts';
 import { readEnvironment } from './environment.ts';
@@ -42,15 +42,12 @@ export function loadConfig({ file, environment, flags = {} }: LoadOptions): Load
   const path = resolve(file);
   const raw = parseJson(readConfigFile(path, file), file);
   const fromEnvironment = readEnvironment(environment);
-  const fileFolder = dirname(path);
-  let dataDirBase = fileFolder;
   /** What set a field, where it was not the file. */
   const origins = new Map<string, string>();
 
   const override = (fieldPath: readonly string[], value: string | number, origin: string) => {
     if (!setAt(raw, fieldPath, value)) return;
     origins.set(showPath(fieldPath), origin);
-    if (fieldPath[0] === 'dataDir') dataDirBase = process.cwd();
   };
   for (const { name, path: fieldPath, value } of fromEnvironment.settings) override(fieldPath, value, name);
   if (flags.dataDir !== undefined) override(['dataDir'], flags.dataDir, '--data-dir');
@@ -58,12 +55,22 @@ export function loadConfig({ file, environment, flags = {} }: LoadOptions): Load
 
   const problems = [...schemaProblems(raw), ...crossProblems(raw)];
   if (problems.length > 0) throw invalid(file, problems, origins);
-  const parsed = configSchema.parse(raw);
-  const config = deepFreeze({
-    ...parsed,
-    dataDir: isAbsolute(parsed.dataDir) ? parsed.dataDir : resolve(dataDirBase, parsed.dataDir),
-  });
+  // A path in the file is relative to the file, one from elsewhere to the working directory.
+  const located = (field: string, value: string) => resolve(origins.has(field) ? process.cwd() : dirname(path), value);
+  const config = deepFreeze(withPaths(configSchema.parse(raw), located));
   return { config, file: path, warnings: [...fromEnvironment.warnings, ...crossWarnings(config)] };
+}
+
+type Parsed = ReturnType<typeof configSchema.parse>;
+
+/** With every path absolute. */
+function withPaths(parsed: Parsed, located: (field: string, value: string) => string): Parsed {
+  const { authFile } = parsed;
+  return {
+    ...parsed,
+    dataDir: located('dataDir', parsed.dataDir),
+    ...(authFile !== undefined && { authFile: located('authFile', authFile) }),
+  };
 }
 
 export function findNode(config: Config, id: number): NodeConfig | undefined {

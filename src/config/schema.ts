@@ -85,9 +85,29 @@ const limitsSchema = z.strictObject(
       max: GIB,
       because: 'it is held in memory, and must hold at least one batch',
     }).default(64 * MIB),
+    /** How long a client connection may be silent, as memcached's idle_timeout; 0 for ever. */
+    connectionIdleMsMax: whole('a whole number of milliseconds', {
+      min: 0,
+      max: 7 * 24 * 3600 * 1000,
+      because: '0 is for ever, and a week of silence is near it',
+    }).default(0),
+    /** Reply bytes that one client has not taken. At the limit nothing more is executed for it. */
+    unsentBytesMax: whole('a whole number of bytes', {
+      min: 4 * KIB,
+      max: GIB,
+      because: 'less would stop at every reply, and each client may hold as much memory',
+    }).default(256 * KIB),
+    /** The longest line of a `get` of many keys. Every other line ends within 2048 bytes, as memcached's. */
+    multiGetLineBytesMax: whole('a whole number of bytes', {
+      min: 4 * KIB,
+      max: 64 * MIB,
+      because: 'a line is held in memory until it is whole',
+    }).default(MIB),
   },
   { error: 'must be an object' },
 );
+
+const path = (of: string) => text(`the path of a ${of}`, (value) => value !== '' && !value.includes('\0'));
 
 export const configSchema = z.strictObject(
   {
@@ -95,7 +115,9 @@ export const configSchema = z.strictObject(
     cluster: text('1 to 64 letters, digits, dots, dashes and underscores, beginning with a letter or a digit', (name) =>
       /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(name),
     ),
-    dataDir: text('the path of a folder', (path) => path !== '' && !path.includes('\0')).default('./data'),
+    dataDir: path('folder').default('./data'),
+    /** Lines of `user:password`. Where given, a client has to log in before anything else. Read again on SIGHUP. */
+    authFile: path('file').optional(),
     nodes: z
       .array(nodeSchema, { error: 'must be a list of nodes' })
       .min(1, { error: 'must name at least one node' })

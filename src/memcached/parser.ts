@@ -34,7 +34,7 @@ const KEY_BYTES_MAX = 250;
 /** The largest length that memcached takes for one: with its line end it fits a signed 32-bit number. */
 const VALUE_LENGTH_MAX = 2_147_483_645;
 /** A line that is longer, and no multi-get, is not our protocol. */
-const LINE_BYTES_MAX = 2048;
+export const LINE_BYTES_MAX = 2048;
 /** memcached counts an item's header (48 bytes), cas unique (8), key terminator (1) and line end (2) into its size. */
 export const ITEM_OVERHEAD_BYTES = 59;
 const NEWLINE = 0x0a;

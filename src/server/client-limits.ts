@@ -22,6 +22,12 @@ export interface ClientLimits {
   readonly multiGetLineBytesMax: number;
   /** Keys looked up or listed for one connection before the others get their turn: some milliseconds. */
   readonly keysPerTurnMax: number;
+  /** How long a connection may be silent, 0 for ever, as memcached's idle_timeout. Pools keep theirs open for hours. */
+  readonly connectionIdleMsMax: number;
+  /** How long a connection may take to log in, where it has to: by hand in telnet, too. */
+  readonly loginMsMax: number;
+  /** Requests refused to one connection that has not logged in; then it is closed, so that guessing costs connections. */
+  readonly refusalsMax: number;
   /** How long a connection that was closed from here waits for the client to close too, so that no reply is lost. */
   readonly lingerMsMax: number;
   /** How long `stop` waits for what is in flight. */
@@ -39,6 +45,9 @@ export const DEFAULT_CLIENT_LIMITS: ClientLimits = {
   inputBytesMax: 256 * MIB,
   multiGetLineBytesMax: MIB,
   keysPerTurnMax: 4096,
+  connectionIdleMsMax: 0,
+  loginMsMax: 60_000,
+  refusalsMax: 10,
   lingerMsMax: 500,
   drainMsMax: 3000,
   backlogMax: 1024,

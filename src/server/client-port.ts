@@ -10,6 +10,9 @@ import { type ClientLimits, DEFAULT_CLIENT_LIMITS } from './client-limits.ts';
 import { type StatsSources, writeStatsReply } from './client-stats.ts';
 import { Connection, type ConnectionHost } from './connection.ts';
 import { newCounters } from './counters.ts';
+import type { Credentials } from './credentials.ts';
+import { Doorkeeper } from './doorkeeper.ts';
+import { watchIdle } from './idle.ts';
 import { SlotPool } from './slots.ts';
 
 /**
@@ -35,6 +38,8 @@ export interface ClientPortOptions {
   readonly version: string;
   /** What the store may hold, for stats. */
   readonly storeBytesMax: number;
+  /** Who may use the port; null or absent: everybody. */
+  readonly credentials?: Credentials | null;
   /** Those that are not to be the defaults. */
   readonly limits?: Partial<ClientLimits>;
 }
@@ -57,12 +62,16 @@ export async function openClientPort(options: ClientPortOptions): Promise<Client
   const host = createHost({ ...options, port }, limits, clients);
   server.on('error', (err) => options.logger.error({ err }, 'the client port failed to accept a connection'));
   server.on('connection', (socket) => accept(socket, host, clients.connections));
+  const endWatch = watchIdle(options.clock, limits.connectionIdleMsMax, clients.connections, host.counters);
   return {
     port,
     get connections() {
       return clients.connections.size;
     },
-    stop: () => stop(server, clients, host),
+    stop() {
+      endWatch();
+      return stop(server, clients, host);
+    },
   };
 }
 
@@ -70,8 +79,10 @@ export async function openClientPort(options: ClientPortOptions): Promise<Client
 export function createHost(options: ClientPortOptions, limits: ClientLimits, clients: Clients): ConnectionHost {
   const { clock, replica } = options;
   const counters = newCounters();
+  const credentials = options.credentials ?? null;
   const sources: StatsSources = {
     ...options,
+    authenticates: credentials !== null,
     startedAtMs: clock.monotonicMs(),
     limits,
     counters,
@@ -95,6 +106,7 @@ export function createHost(options: ClientPortOptions, limits: ClientLimits, cli
     parser: new RequestParser(limits),
     output: new Output(),
     slots: new SlotPool(),
+    doorkeeper: credentials === null ? null : new Doorkeeper(credentials, counters),
     inputBytes: 0,
     serveSoon: serving.soon,
     serveNextTurn: (connection) => clock.endOfTurn(() => serving.soon(connection)),

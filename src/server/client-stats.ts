@@ -16,6 +16,8 @@ export interface StatsSources {
   readonly port: number;
   readonly storeBytesMax: number;
   readonly limits: ClientLimits;
+  /** Clients have to log in. */
+  readonly authenticates: boolean;
   readonly replica: Replica;
   readonly counters: Counters;
   readonly connections: ReadonlySet<{ readonly remoteAddress: string; readonly state: string }>;
@@ -103,9 +105,6 @@ function generalStats({
     ['get_flushed', 0],
     ['store_too_large', store_too_large],
     ['store_no_memory', store_no_memory],
-    // Nobody has to log in.
-    ['auth_cmds', 0],
-    ['auth_errors', 0],
     ['bytes_read', bytes_read],
     ['bytes_written', bytes_written],
     ['limit_maxbytes', storeBytesMax],
@@ -132,7 +131,7 @@ function seconds(microseconds: number): string {
   return (microseconds / 1_000_000).toFixed(6);
 }
 
-function settingsStats({ host, port, storeBytesMax, limits }: StatsSources): Stat[] {
+function settingsStats({ host, port, storeBytesMax, limits, authenticates }: StatsSources): Stat[] {
   return [
     ['maxbytes', storeBytesMax],
     ['maxconns', limits.connectionsMax],
@@ -151,12 +150,12 @@ function settingsStats({ host, port, storeBytesMax, limits }: StatsSources): Sta
     ['tcp_backlog', limits.backlogMax],
     ['binding_protocol', 'ascii'],
     ['auth_enabled_sasl', 'no'],
-    ['auth_enabled_ascii', 'no'],
+    ['auth_enabled_ascii', authenticates ? 'yes' : 'no'],
     ['item_size_max', limits.itemBytesMax],
     ['maxconns_fast', 'yes'],
     ['flush_enabled', 'yes'],
     ['dump_enabled', 'yes'],
-    ['idle_timeout', 0],
+    ['idle_timeout', Math.ceil(limits.connectionIdleMsMax / 1000)],
     ['track_sizes', 'no'],
   ];
 }

@@ -9,6 +9,7 @@ import type { Failure, Replica } from '../replica/types.ts';
 import { type AnswerContext, writeAnswer } from './answers.ts';
 import type { ClientLimits } from './client-limits.ts';
 import type { Counters } from './counters.ts';
+import type { Doorkeeper } from './doorkeeper.ts';
 import { Input } from './input.ts';
 import { copyKeys, kindOf, propose } from './requests.ts';
 import { type Slot, type SlotOwner, type SlotPool, SlotQueue } from './slots.ts';
@@ -23,6 +24,8 @@ export interface ConnectionHost {
   /** Holds the replies of the one connection that is being served. */
   readonly output: Output;
   readonly slots: SlotPool;
+  /** Null where nobody has to log in. */
+  readonly doorkeeper: Doorkeeper | null;
   /** Bytes held in the inputs of all connections. */
   inputBytes: number;
   /** Calls `serve` when what is going on now is over. */
@@ -58,6 +61,10 @@ export class Connection implements SlotOwner, AnswerContext {
   readonly #host: ConnectionHost;
   readonly #input = new Input();
   readonly #queue = new SlotQueue();
+  /** Not null until this client has logged in, where it has to: until then nothing it sends reaches parser or replica. */
+  #doorkeeper: Doorkeeper | null;
+  #refusals = 0;
+  #cancelLogin: (() => void) | null = null;
   #swallowed: SwallowedBlock | null = null;
   /** Reads in the queue; each is there until its last byte is written. */
   #unexecutedReads = 0;
@@ -75,6 +82,9 @@ export class Connection implements SlotOwner, AnswerContext {
   /** Our side is ended. */
   #ended = false;
   #gone = false;
+  /** Anything came, or went out after a wait, since silence was last counted. */
+  #stirred = true;
+  #silences = 0;
   #keysLeft = 0;
   #cancelLinger: (() => void) | null = null;
 
@@ -84,10 +94,17 @@ export class Connection implements SlotOwner, AnswerContext {
     this.output = host.output;
     this.replica = host.replica;
     this.counters = host.counters;
+    this.#doorkeeper = host.doorkeeper;
+    if (host.doorkeeper !== null) {
+      this.#cancelLogin = host.clock.after(host.limits.loginMsMax, () => socket.destroy());
+    }
     socket.setNoDelay(true);
     socket.on('data', (chunk: Buffer) => this.#received(chunk));
     socket.on('end', () => this.#inputEnded());
-    socket.on('drain', () => host.serveSoon(this));
+    socket.on('drain', () => {
+      this.#stirred = true;
+      host.serveSoon(this);
+    });
     // A client that resets its connection is everyday; 'close' follows and says all there is to do.
     socket.on('error', () => {});
     socket.on('close', () => this.#closed());
@@ -112,6 +129,14 @@ export class Connection implements SlotOwner, AnswerContext {
 
   destroy(): void {
     this.#socket.destroy();
+  }
+
+  /** Called at even intervals: how many of them in a row were silent, though nothing was owed to this client. */
+  countSilence(): number {
+    const owed = this.awaitsReplica || (this.#queue.head?.awaited ?? 0) > 0;
+    this.#silences = this.#stirred || owed ? 0 : this.#silences + 1;
+    this.#stirred = false;
+    return this.#silences;
   }
 
   slotAnswered(slot: Slot): void {
@@ -142,6 +167,7 @@ export class Connection implements SlotOwner, AnswerContext {
 
   #received(chunk: Buffer): void {
     this.counters.bytes_read += chunk.length;
+    this.#stirred = true;
     if (this.#inputOver || this.#closing) return;
     const heldBefore = this.#input.heldBytes;
     this.#input.append(chunk);
@@ -169,6 +195,11 @@ export class Connection implements SlotOwner, AnswerContext {
         this.#blocked = true;
         break;
       }
+      if (this.#doorkeeper !== null) {
+        if (!this.#knock(input.buffer, this.#doorkeeper)) break;
+        taken = true;
+        continue;
+      }
       if (this.#swallowed !== null) {
         this.#swallow(input.buffer, this.#swallowed);
         taken = true;
@@ -194,6 +225,29 @@ export class Connection implements SlotOwner, AnswerContext {
     if (this.#closing) input.clear();
     this.#host.inputBytes += input.heldBytes - heldBefore;
     return taken;
+  }
+
+  /** False where more bytes are needed to judge what has come. */
+  #knock(buffer: Buffer, doorkeeper: Doorkeeper): boolean {
+    const bytes = doorkeeper.examine(buffer, this.#input.start, this.#input.end);
+    if (bytes === 0) return false;
+    this.#input.consume(bytes);
+    this.#say(doorkeeper.reply);
+    if (doorkeeper.verdict === 'admitted') {
+      this.#doorkeeper = null;
+      this.#cancelLogin?.();
+      return true;
+    }
+    this.#refusals++;
+    if (doorkeeper.verdict === 'hangUp' || this.#refusals >= this.#host.limits.refusalsMax) this.#closing = true;
+    return true;
+  }
+
+  /** Queues a reply to something that never was a request. */
+  #say(reply: Buffer): void {
+    const slot = this.#host.slots.take(this, Command.reply);
+    slot.reply = reply;
+    this.#queue.push(slot);
   }
 
   #swallow(buffer: Buffer, block: SwallowedBlock): void {
@@ -295,9 +349,7 @@ export class Connection implements SlotOwner, AnswerContext {
     this.#host.inputBytes -= this.#input.heldBytes;
     this.#input.clear();
     this.#closing = true;
-    const slot = this.#host.slots.take(this, Command.reply);
-    slot.reply = OUT_OF_INPUT_MEMORY;
-    this.#queue.push(slot);
+    this.#say(OUT_OF_INPUT_MEMORY);
     this.#host.serveSoon(this);
   }
 
@@ -326,6 +378,7 @@ export class Connection implements SlotOwner, AnswerContext {
 
   #closed(): void {
     this.#gone = true;
+    this.#cancelLogin?.();
     this.#cancelLinger?.();
     this.#host.inputBytes -= this.#input.heldBytes;
     this.#input.clear();

@@ -25,6 +25,9 @@ export function newCounters() {
     touch_misses: 0,
     store_too_large: 0,
     store_no_memory: 0,
+    auth_cmds: 0,
+    auth_errors: 0,
+    idle_kicks: 0,
     bytes_read: 0,
     bytes_written: 0,
   };

@@ -135,6 +135,14 @@ export function fakeConfig(nodeCount: number): Config {
     requestTimeoutMs: 10_000,
     walSegmentBytes: 64 * MIB,
     logLevel: 'info',
-    limits: { itemBytesMax: MIB, storeBytesMax: 64 * MIB, connectionsMax: 100, pendingWriteBytesMax: 64 * MIB },
+    limits: {
+      itemBytesMax: MIB,
+      storeBytesMax: 64 * MIB,
+      connectionsMax: 100,
+      pendingWriteBytesMax: 64 * MIB,
+      connectionIdleMsMax: 0,
+      unsentBytesMax: MIB,
+      multiGetLineBytesMax: MIB,
+    },
   };
 }

@@ -12,6 +12,7 @@ process.on('SIGTERM', () => {
   tell({ event: 'SIGTERM' });
   if (!deaf) socket.end(() => process.exit(0));
 });
+process.on('SIGHUP', () => tell({ event: 'SIGHUP' }));
 process.once('disconnect', () => process.exit(0));
 
 const commands = {

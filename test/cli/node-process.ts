@@ -32,6 +32,9 @@ const pretend: RunNode = async (_config, nodeId, { onEvent }) => {
   }
   if (behaviour === 'rejects') void Promise.reject(new Error('a bug'));
   return {
+    reload() {
+      onEvent({ kind: 'leaderChanged', leader: 0, term: 6 });
+    },
     stop() {
       if (behaviour === 'never stops') return new Promise(() => {});
       if (behaviour === 'fails to stop') return Promise.reject(damaged());

@@ -80,6 +80,17 @@ describe.concurrent('raftkv node', () => {
     expect(await node.ended).toEqual({ code: 0, stderr: '' });
   });
 
+  it('reads its files again on SIGHUP, alone and under a spawner', async () => {
+    for (const spawner of [false, true]) {
+      const { child, until, ended } = run('well', { spawner });
+      await until('serving');
+      child.kill('SIGHUP');
+      await until('no leader is known');
+      child.kill('SIGTERM');
+      expect((await ended).code).toBe(0);
+    }
+  });
+
   it('ends at once on a second Ctrl-C', async () => {
     const node = run('never stops');
     await node.until('serving');

@@ -124,6 +124,17 @@ describe('a node that ends', () => {
   });
 });
 
+describe('the spawner, asked to reload', () => {
+  it('sends SIGHUP to every node that runs', async () => {
+    const nodes = await start(2);
+    nodes[0]?.do('exit', 3);
+    (await clock.timerSet.next()).fire();
+    const again = await started();
+    spawner?.reload();
+    expect([await again.said.next(), await nodes[1]?.said.next()]).toEqual(['SIGHUP', 'SIGHUP']);
+  });
+});
+
 describe('stopping', () => {
   it('sends SIGTERM to every node and waits until each has ended', async () => {
     const nodes = await start(3);

@@ -6,6 +6,7 @@ describe('the names of the environment', () => {
     expect(VARIABLES.map(({ name, path }) => `${name} ${path.join('.')}`)).toEqual([
       'RAFTKV_CLUSTER cluster',
       'RAFTKV_DATA_DIR dataDir',
+      'RAFTKV_AUTH_FILE authFile',
       'RAFTKV_HEARTBEAT_INTERVAL_MS heartbeatIntervalMs',
       'RAFTKV_ELECTION_TIMEOUT_MS electionTimeoutMs',
       'RAFTKV_REQUEST_TIMEOUT_MS requestTimeoutMs',
@@ -15,6 +16,9 @@ describe('the names of the environment', () => {
       'RAFTKV_LIMITS_STORE_BYTES_MAX limits.storeBytesMax',
       'RAFTKV_LIMITS_CONNECTIONS_MAX limits.connectionsMax',
       'RAFTKV_LIMITS_PENDING_WRITE_BYTES_MAX limits.pendingWriteBytesMax',
+      'RAFTKV_LIMITS_CONNECTION_IDLE_MS_MAX limits.connectionIdleMsMax',
+      'RAFTKV_LIMITS_UNSENT_BYTES_MAX limits.unsentBytesMax',
+      'RAFTKV_LIMITS_MULTI_GET_LINE_BYTES_MAX limits.multiGetLineBytesMax',
     ]);
   });
 

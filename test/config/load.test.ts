@@ -62,6 +62,13 @@ describe('a configuration that is right', () => {
     });
   });
 
+  it('finds authFile beside the file, and one from the environment in the working directory', () => {
+    expect(load(valid).config).not.toHaveProperty('authFile');
+    expect(load({ ...valid, authFile: 'passwords' }).config.authFile).toBe(join(folder, 'passwords'));
+    const environment = { RAFTKV_AUTH_FILE: 'passwords' };
+    expect(load(valid, { environment }).config.authFile).toBe(resolve('passwords'));
+  });
+
   it('is frozen to the depth', () => {
     const { config } = load(valid);
     for (const part of [config, config.nodes, config.nodes[0], config.limits]) expect(Object.isFrozen(part)).toBe(true);

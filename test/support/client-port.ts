@@ -2,7 +2,7 @@ import { afterEach } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
 import { systemClock } from '../../src/base/system-clock.ts';
 import type { ClientLimits } from '../../src/server/client-limits.ts';
-import { type ClientPort, openClientPort } from '../../src/server/client-port.ts';
+import { type ClientPort, type ClientPortOptions, openClientPort } from '../../src/server/client-port.ts';
 import { FakeReplica } from './fake-replica.ts';
 import { connectText, type TextClient } from './text-client.ts';
 
@@ -19,6 +19,7 @@ const served: ServedStore[] = [];
 export async function serveStore(
   limits: Partial<ClientLimits> = {},
   replica = new FakeReplica(),
+  options: Partial<ClientPortOptions> = {},
 ): Promise<ServedStore> {
   const server = await openClientPort({
     host: '127.0.0.1',
@@ -29,6 +30,7 @@ export async function serveStore(
     version: '9.8.7',
     storeBytesMax: 1024 ** 3,
     limits: { lingerMsMax: 100, drainMsMax: 1000, ...limits },
+    ...options,
   });
   const store = { port: server.port, server, replica };
   served.push(store);

@@ -1,0 +1,71 @@
+import { readUint32 } from './numbers.ts';
+import { LINE_BYTES_MAX } from './parser.ts';
+import { BAD_TERMINATION, BAD_TOKEN_FORMAT, NOTHING, UNAUTHENTICATED } from './replies.ts';
+import { startsWith, Tokens } from './tokens.ts';
+
+/**
+ * What a client says before it is let in, as memcached's -Y has it: `set <any> <any> <any> <length>`, then the token
+ * `<user> <password>` as its data. Anything else is refused line by line. The longest token that a file of names and
+ * passwords can ask for fits, and nothing longer is waited for.
+ */
+export const USER_BYTES_MAX = 256;
+export const PASSWORD_BYTES_MAX = 256;
+/** Room for a few spaces more than the one that is needed. */
+const TOKEN_BYTES_MAX = USER_BYTES_MAX + PASSWORD_BYTES_MAX + 16;
+
+const NEWLINE = 0x0a;
+const RETURN = 0x0d;
+
+export class LoginParser {
+  /** `attempt`: `token` is to be checked. `refused`, `hangUp`: `reply` says why, and a hang-up closes behind it. */
+  outcome: 'attempt' | 'refused' | 'hangUp' = 'refused';
+  /** User and password with one space between them, one character per byte. */
+  token = '';
+  reply: Buffer = NOTHING;
+  readonly #tokens = new Tokens();
+
+  /** Parses what begins at `start`. Returns how many bytes it takes, or 0 where more are needed. */
+  parse(buffer: Buffer, start: number, end: number): number {
+    const tokens = this.#tokens;
+    const next = tokens.split(buffer, start, end);
+    if (next === -1) return end - start > LINE_BYTES_MAX ? this.#hangUp(NOTHING, end - start) : 0;
+    const consumed = next - start;
+    const last = tokens.count - 1;
+    if (last >= 0 && startsWith(buffer, tokens.start(last), tokens.end(last), 'HTTP/')) {
+      return this.#hangUp(NOTHING, consumed);
+    }
+    if (tokens.count < 5 || !tokens.is(0, buffer, 'set')) return this.#refuse(UNAUTHENTICATED, consumed);
+    const bytes = readUint32(buffer, tokens.start(4), tokens.end(4));
+    if (bytes < 0) return this.#refuse(UNAUTHENTICATED, consumed);
+    if (bytes > TOKEN_BYTES_MAX) return this.#hangUp(BAD_TOKEN_FORMAT, end - start);
+    return this.#block(buffer, start, next, next + bytes, end);
+  }
+
+  /** The data may end in a bare newline where the command line did. */
+  #block(buffer: Buffer, start: number, valueStart: number, valueEnd: number, end: number): number {
+    const shortEnd = !this.#tokens.endsInReturn && valueEnd < end && buffer[valueEnd] === NEWLINE;
+    const blockEnd = valueEnd + (shortEnd ? 1 : 2);
+    if (blockEnd > end) return 0;
+    const consumed = blockEnd - start;
+    const ended = shortEnd || (buffer[valueEnd] === RETURN && buffer[valueEnd + 1] === NEWLINE);
+    if (!ended) return this.#refuse(BAD_TERMINATION, consumed);
+    const fields = buffer.toString('latin1', valueStart, valueEnd).split(' ');
+    const [user, password] = fields.filter((field) => field !== '');
+    if (user === undefined || password === undefined) return this.#refuse(BAD_TOKEN_FORMAT, consumed);
+    this.outcome = 'attempt';
+    this.token = `${user} ${password}`;
+    return consumed;
+  }
+
+  #refuse(reply: Buffer, consumed: number): number {
+    this.outcome = 'refused';
+    this.reply = reply;
+    return consumed;
+  }
+
+  #hangUp(reply: Buffer, consumed: number): number {
+    this.outcome = 'hangUp';
+    this.reply = reply;
+    return consumed;
+  }
+}
