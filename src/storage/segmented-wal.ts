@@ -82,6 +82,7 @@ export class SegmentedWal implements Wal {
   #batchRecords = 0;
   #batchChainBefore = 0;
   #onDrained: (() => void) | null = null;
+  #pumpIsDue = false;
   #closed: Promise<void> | null = null;
 
   constructor(options: SegmentedWalOptions) {
@@ -131,10 +132,16 @@ export class SegmentedWal implements Wal {
 
   append(write: WalWrite): void {
     this.#checkAppend(write);
-    if (write.entries.length > 0) this.#lastIndex = write.firstIndex + write.entries.length - 1;
+    if (write.entries.length > 0) {
+      this.#lastIndex = write.firstIndex + write.entries.length - 1;
+      // What is about to be replaced is no longer to be read.
+      this.#durableIndex = Math.min(this.#durableIndex, write.firstIndex - 1);
+    }
     this.#waiting.push(write);
     this.#waitingSinceMs.push(this.#clock.monotonicMs());
-    if (!this.#busy) this.#pump();
+    if (this.#busy || this.#pumpIsDue) return;
+    this.#pumpIsDue = true;
+    queueMicrotask(this.#pumpWhenIdle);
   }
 
   async read(fromIndex: number, toIndex: number, bytesMax: number): Promise<Buffer[]> {
@@ -187,6 +194,15 @@ export class SegmentedWal implements Wal {
   }
 
   /** Sends the next batch on its way, where there is one, there is room for it, and none is on its way. */
+  /**
+   * A write starts when the callback that asked for it is over, not within it: all that one callback appends goes into
+   * one write, and what it sent to the peers, whose disks take as long as this one, has left before.
+   */
+  readonly #pumpWhenIdle = (): void => {
+    this.#pumpIsDue = false;
+    if (!this.#busy) this.#pump();
+  };
+
   #pump(): void {
     const wanted = this.#state === 'failed' ? 0 : this.#sendNext();
     this.#filler.check(this.#position, wanted);

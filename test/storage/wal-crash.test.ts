@@ -153,6 +153,7 @@ describe('a last batch that was torn', () => {
     const before = disk.contentOf(SEGMENT);
     hang = true;
     wal.append({ hardState: null, firstIndex: 2, entries, done() {} });
+    await settle();
     disk.kill(() => 0.999);
     const after = disk.contentOf(SEGMENT);
     hang = false;

@@ -47,20 +47,26 @@ describe('the log', () => {
     await wal.close();
   });
 
-  it('starts a write at once when idle, and sends all that waits as one batch when it is durable', async () => {
+  it('starts a write as soon as the callback is over that asks for it, and sends all that waits meanwhile as one batch', async () => {
     const { disk, writes, gate, release } = heldDisk();
     const { wal } = await open(disk);
     gate.holding = true;
     const order: number[] = [];
-    for (let n = 1; n <= 9; n++) {
+    const appendOne = (n: number) =>
       wal.append({ hardState: null, firstIndex: n, entries: [Buffer.from([n])], done: () => order.push(n) });
-    }
+    appendOne(1);
+    appendOne(2);
+    expect(writes).toHaveLength(0);
+    await settle();
+    expect(writes).toHaveLength(1);
+    for (let n = 3; n <= 9; n++) appendOne(n);
+    await settle();
     expect(writes).toHaveLength(1);
     expect(order).toEqual([]);
     release();
     await settle();
     expect(writes).toHaveLength(2);
-    expect(order).toEqual([1]);
+    expect(order).toEqual([1, 2]);
     release();
     await settle();
     expect(order).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
@@ -77,6 +83,7 @@ describe('the log', () => {
     const entries = [Buffer.alloc(1), ...Array.from({ length: 5 }, () => Buffer.alloc(1500, 1)), Buffer.alloc(9000, 2)];
     let done = false;
     wal.append({ hardState: null, firstIndex: 1, entries: entries.slice(0, 1), done: () => {} });
+    await settle();
     wal.append({ hardState: null, firstIndex: 2, entries: entries.slice(1), done: () => (done = true) });
     for (let n = 0; n < 5; n++) {
       expect(done).toBe(false);
@@ -130,6 +137,7 @@ describe('the log', () => {
     wal.append({ hardState: null, firstIndex: 2, entries: [Buffer.from('new')], done() {} });
     expect((await errorOf(wal.read(2, 2, 100))).code).toBe('INVARIANT_BROKEN');
     expect(texts(await wal.read(1, 1, 1e6))).toEqual(texts(someEntries(1)));
+    await settle();
     release();
     await settle();
     expect(texts(await wal.read(2, 2, 100))).toEqual(texts([Buffer.from('new')]));
