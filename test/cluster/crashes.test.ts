@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { type Cluster, showLogOfFailure, startCluster } from '../support/cluster.ts';
 import { startLoad } from '../support/load.ts';
 import { connect, type MemcachedClient } from '../support/memcached-client.ts';
@@ -9,8 +9,9 @@ const NODES = [1, 2, 3];
 let cluster: Cluster;
 showLogOfFailure(() => cluster);
 beforeAll(async () => {
-  cluster = await startCluster();
+  cluster = await startCluster({ cuttable: true });
 });
+beforeEach(() => cluster.heal());
 afterAll(() => cluster?.stop());
 
 /** Every write of its own key, remembered once acknowledged. */
@@ -25,6 +26,7 @@ function startKeyedLoad(prefix: string, clients = 12) {
       stored.set(key, `value of ${key}`);
     },
   });
+  onTestFinished(() => load.stop());
   return { load, stored };
 }
 
@@ -174,6 +176,31 @@ describe('a leader stopped and continued', () => {
   });
 });
 
+describe('a leader cut off from the others', () => {
+  it('serves no stale read and acknowledges no write until it is back', async () => {
+    for (let round = 0; round < 3; round++) {
+      const leader = await cluster.leader();
+      const [follower = 0] = await cluster.followers();
+      const [atLeader, atLeaderToo, other] = await Promise.all(
+        [leader, leader, follower].map((id) => cluster.connect(id)),
+      );
+      if (atLeader === undefined || atLeaderToo === undefined || other === undefined) throw new Error('no connections');
+      expect(await atLeader.set('cut', `old ${round}`)).toBe('STORED');
+      cluster.isolate(leader);
+      const answers: string[] = [];
+      const lateWrite = atLeaderToo.set(`lost${round}`, 'late').then((reply) => answers.push(reply));
+      expect(await other.set('cut', `new ${round}`)).toBe('STORED');
+      const read = atLeader.get('cut').then((value) => answers.push(`read ${value}`));
+      expect(await other.get('cut')).toBe(`new ${round}`);
+      expect(answers).toEqual([]);
+      cluster.reunite();
+      await Promise.all([read, lateWrite]);
+      expect(answers.sort()).toEqual(['STORED', `read new ${round}`]);
+      expect(await other.get(`lost${round}`)).toBe('late');
+    }
+  });
+});
+
 describe('increments through followers while leaders are killed', () => {
   it('count exactly once each', async () => {
     const starter = (await cluster.connect(1)) as MemcachedClient;
@@ -185,6 +212,7 @@ describe('increments through followers while leaders are killed', () => {
         if (!/^\d+$/.test(reply)) throw new Error(reply);
       },
     });
+    onTestFinished(() => load.stop());
     for (let round = 0; round < 4; round++) {
       const leader = await cluster.leader();
       // From here on nobody is connected to the leader, so that no client's own node dies.

@@ -6,7 +6,7 @@ import { memcachedModel } from '../support/linearizability/memcached-model.ts';
 import { seededRandom } from '../support/random.ts';
 
 /**
- * What clients of a real cluster saw while its nodes were killed, stopped and restarted, judged as a whole: one copy
+ * What clients of a real cluster saw while its nodes were killed, stopped, cut off and restarted, judged as a whole: one copy
  * must explain every reply.
  */
 const HISTORIES = process.env['RAFTKV_LONG'] === undefined ? 1 : 10;
@@ -17,7 +17,7 @@ const CHECK_MS_MAX = 60_000;
 let cluster: Cluster;
 showLogOfFailure(() => cluster);
 beforeAll(async () => {
-  cluster = await startCluster();
+  cluster = await startCluster({ cuttable: true });
 });
 afterAll(() => cluster?.stop());
 
@@ -27,14 +27,20 @@ async function disturb(random: () => number, progress: (count: number) => Promis
   const [follower = 0, otherFollower = 0] = await cluster.followers();
   const victim = random() < 0.7 ? leader : follower;
   const choice = random();
-  if (choice < 0.45) {
+  if (choice < 0.3) {
+    cluster.isolate(victim);
+    // Its clients go on asking it, and it still thinks that it leads until it notices that nobody follows.
+    await progress(400);
+    cluster.reunite();
+  } else if (choice < 0.55) {
     await cluster.kill(victim);
     await progress(150);
     await cluster.start(victim);
   } else if (choice < 0.85) {
     cluster.pause(victim);
-    // Long enough for the others to elect, where it is the leader; they can't know yet what it did last.
-    await progress(50);
+    // Long enough for the others to elect and go on, and for clients to come and ask the stopped node, which answers
+    // when it wakes; not so long that all of them wait there.
+    await progress(400);
     cluster.resume(victim);
   } else {
     await cluster.kill(victim);
@@ -44,7 +50,7 @@ async function disturb(random: () => number, progress: (count: number) => Promis
   await progress(150);
 }
 
-describe('a history recorded under kills and pauses', () => {
+describe('a history recorded under kills, pauses and cuts', () => {
   const seeds = Array.from({ length: HISTORIES }, (_, i) => SEED + i);
   it.each(seeds)('is linearizable (RAFTKV_SEED=%i)', { timeout: ROUNDS * 10_000 + CHECK_MS_MAX }, async (seed) => {
     const random = seededRandom(seed);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach } from 'vitest';
 import type { ReplicaStatus } from '../../src/replica/types.ts';
 import type { StatusBody } from '../../src/server/admin-port.ts';
+import { type CuttableLink, openCuttableLink } from './cuttable-link.ts';
 import { connect, type MemcachedClient } from './memcached-client.ts';
 import { type NodeProcess, startNodeProcess } from './node-process.ts';
 import { reservePorts } from './ports.ts';
@@ -22,6 +23,8 @@ export interface ClusterOptions {
   readonly nodes?: number;
   /** Merged into cluster.json. */
   readonly settings?: Readonly<Record<string, unknown>>;
+  /** The links between the nodes lead through this process, so that they can be cut. */
+  readonly cuttable?: boolean;
 }
 
 interface NodeAddress {
@@ -45,6 +48,10 @@ export interface Cluster {
   serving(id: number): Promise<void>;
   /** Resolves when the process is gone, with its exit code or the signal that ended it. */
   kill(id: number, signal?: NodeJS.Signals): Promise<number | string>;
+  /** Cuts all links of the node to the others; its clients still reach it. Only where the cluster is cuttable. */
+  isolate(id: number): void;
+  /** Ends every isolation. */
+  reunite(): void;
   pause(id: number): void;
   resume(id: number): void;
   /** What the node's admin port says; null where it does not answer in time. */
@@ -54,6 +61,8 @@ export interface Cluster {
   followers(): Promise<number[]>;
   /** Resolves when all running nodes have applied as much as the most advanced one had committed at the call. */
   caughtUp(): Promise<void>;
+  /** Continues, restarts and awaits whatever a failed test left stopped or dead. */
+  heal(): Promise<void>;
   connect(id: number): Promise<MemcachedClient>;
   log(): string;
   stop(): Promise<void>;
@@ -65,6 +74,7 @@ const STATUS_MS_MAX = 1_000;
 const ASK_AGAIN_MS = 10;
 const PAUSE_CHECK_MS = 20;
 const LEADER_MS_MAX = 15_000;
+const CLUSTER_NAME = 'test';
 /** How much of the log a failed test shows. */
 const LOG_LINES_SHOWN = 150;
 
@@ -87,16 +97,26 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   }
 }
 
-async function createCluster({ nodes: count = 3, settings = {} }: ClusterOptions): Promise<Cluster> {
-  const block = await reservePorts(count * PORTS_PER_NODE);
+async function createCluster({ nodes: count = 3, settings = {}, cuttable = false }: ClusterOptions): Promise<Cluster> {
+  const linkPorts = cuttable ? count * (count - 1) : 0;
+  const block = await reservePorts(count * PORTS_PER_NODE + linkPorts);
   const folder = mkdtempSync(join(tmpdir(), 'raftkv-test-'));
   folders.add(folder);
   const nodes = Array.from({ length: count }, (_, i): NodeAddress => {
     const [clientPort = 0, peerPort = 0, adminPort = 0] = block.ports.slice(i * PORTS_PER_NODE);
     return { id: i + 1, host: HOST, clientPort, peerPort, adminPort };
   });
-  const file = join(folder, 'cluster.json');
-  writeFileSync(file, JSON.stringify({ cluster: 'test', dataDir: './data', nodes, ...settings }));
+  const links = cuttable ? await openLinks(nodes, block.ports.slice(count * PORTS_PER_NODE)) : [];
+  /** Each node has a file of its own: a cuttable link's port stands where a peer's own port would. */
+  const fileOf = (id: number) => join(folder, `cluster-${id}.json`);
+  for (const { id } of nodes) {
+    const seen = nodes.map((other) => {
+      const link = links.find(({ from, to }) => from === id && to === other.id);
+      return { ...other, peerPort: link?.port ?? other.peerPort };
+    });
+    const config = { cluster: CLUSTER_NAME, dataDir: './data', nodes: seen, ...settings };
+    writeFileSync(fileOf(id), JSON.stringify(config));
+  }
   const processes = new Map<number, NodeProcess>();
   const paused = new Map<number, NodeJS.Timeout>();
   const clients = new Set<MemcachedClient>();
@@ -135,6 +155,24 @@ async function createCluster({ nodes: count = 3, settings = {} }: ClusterOptions
     return found;
   };
 
+  const start = async (id: number) => {
+    if (isRunning(id)) throw new Error(`node ${id} runs already`);
+    const started = startNodeProcess(id, ['--config', fileOf(id)], (line) => lines.push(line));
+    processes.set(id, started);
+    await started.event('listening');
+  };
+  const serving = (id: number) => processOf(id).event('serving');
+  const resume = (id: number) => {
+    lines.push(`test harness: SIGCONT for node ${id}`);
+    endPause(id);
+    processOf(id).signal('SIGCONT');
+  };
+
+  const reunite = () => {
+    lines.push('test harness: no node is cut off');
+    for (const { link } of links) link.heal();
+  };
+
   return {
     folder,
     nodes,
@@ -143,14 +181,21 @@ async function createCluster({ nodes: count = 3, settings = {} }: ClusterOptions
     isRunning,
     status,
     leader,
+    start,
+    serving,
+    resume,
     pid: (id) => processOf(id).pid,
-    async start(id) {
-      if (isRunning(id)) throw new Error(`node ${id} runs already`);
-      const started = startNodeProcess(id, ['--config', file], (line) => lines.push(line));
-      processes.set(id, started);
-      await started.event('listening');
+    isolate(id) {
+      lines.push(`test harness: node ${id} is cut off`);
+      for (const { from, to, link } of links) if (from === id || to === id) link.cut();
     },
-    serving: (id) => processOf(id).event('serving'),
+    reunite,
+    async heal() {
+      reunite();
+      for (const id of paused.keys()) resume(id);
+      await Promise.all(nodes.filter(({ id }) => !isRunning(id)).map(({ id }) => start(id)));
+      await Promise.all(nodes.map(({ id }) => serving(id)));
+    },
     async kill(id, signal = 'SIGKILL') {
       lines.push(`test harness: ${signal} for node ${id}`);
       endPause(id);
@@ -165,11 +210,6 @@ async function createCluster({ nodes: count = 3, settings = {} }: ClusterOptions
         if (isAwake(stopped.pid)) stopped.signal('SIGSTOP');
       };
       paused.set(id, setInterval(keepStopped, PAUSE_CHECK_MS));
-    },
-    resume(id) {
-      lines.push(`test harness: SIGCONT for node ${id}`);
-      endPause(id);
-      processOf(id).signal('SIGCONT');
     },
     async followers() {
       const leading = await leader();
@@ -196,11 +236,29 @@ async function createCluster({ nodes: count = 3, settings = {} }: ClusterOptions
       const alive = [...processes.values()].filter((one) => one.isRunning());
       for (const one of alive) one.signal('SIGKILL');
       await Promise.all(alive.map((one) => one.exited()));
+      for (const { link } of links) link.close();
       rmSync(folder, { recursive: true, force: true });
       folders.delete(folder);
       block.release();
     },
   };
+}
+
+interface DirectedLink {
+  readonly from: number;
+  readonly to: number;
+  readonly port: number;
+  readonly link: CuttableLink;
+}
+
+function openLinks(nodes: readonly NodeAddress[], ports: readonly number[]): Promise<DirectedLink[]> {
+  const pairs = nodes.flatMap((from) => nodes.filter((to) => to !== from).map((to) => ({ from, to })));
+  return Promise.all(
+    pairs.map(async ({ from, to }, i) => {
+      const port = ports[i] ?? 0;
+      return { from: from.id, to: to.id, port, link: await openCuttableLink(port, to.peerPort) };
+    }),
+  );
 }
 
 /** Prints the end of the cluster's log when a test of the file fails. */
