@@ -3,6 +3,7 @@ import { type Cluster, showLogOfFailure, startCluster } from '../support/cluster
 import { record } from '../support/history.ts';
 import { checkPartitioned } from '../support/linearizability/checker.ts';
 import { memcachedModel } from '../support/linearizability/memcached-model.ts';
+import type { Load } from '../support/load.ts';
 import { seededRandom } from '../support/random.ts';
 
 /**
@@ -13,6 +14,8 @@ const HISTORIES = process.env['RAFTKV_LONG'] === undefined ? 1 : 10;
 const ROUNDS = 8;
 const SEED = Number(process.env['RAFTKV_SEED'] ?? Math.floor(Math.random() * 1e6));
 const CHECK_MS_MAX = 60_000;
+/** Below the request timeout, in case that all clients have come to wait at the disturbed node. */
+const DISTURBED_MS_MAX = 1_500;
 
 let cluster: Cluster;
 showLogOfFailure(() => cluster);
@@ -22,7 +25,7 @@ beforeAll(async () => {
 afterAll(() => cluster?.stop());
 
 /** Does something to a node while the clients go on, and undoes it. */
-async function disturb(random: () => number, progress: (count: number) => Promise<void>): Promise<void> {
+async function disturb(random: () => number, load: Load): Promise<void> {
   const leader = await cluster.leader();
   const [follower = 0, otherFollower = 0] = await cluster.followers();
   const victim = random() < 0.7 ? leader : follower;
@@ -30,24 +33,28 @@ async function disturb(random: () => number, progress: (count: number) => Promis
   if (choice < 0.3) {
     cluster.isolate(victim);
     // Its clients go on asking it, and it still thinks that it leads until it notices that nobody follows.
-    await progress(400);
+    await Promise.race([load.progress(400), sleep(DISTURBED_MS_MAX)]);
     cluster.reunite();
   } else if (choice < 0.55) {
     await cluster.kill(victim);
-    await progress(150);
+    await load.progress(150);
     await cluster.start(victim);
   } else if (choice < 0.85) {
     cluster.pause(victim);
     // Long enough for the others to elect and go on, and for clients to come and ask the stopped node, which answers
-    // when it wakes; not so long that all of them wait there.
-    await progress(400);
+    // when it wakes.
+    await Promise.race([load.progress(400), sleep(DISTURBED_MS_MAX)]);
     cluster.resume(victim);
   } else {
     await cluster.kill(victim);
     await cluster.kill(victim === otherFollower ? follower : otherFollower);
     for (const { id } of cluster.nodes) if (!cluster.isRunning(id)) await cluster.start(id);
   }
-  await progress(150);
+  await load.progress(150);
+}
+
+function sleep(delayMs: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, delayMs));
 }
 
 describe('a history recorded under kills, pauses and cuts', () => {
@@ -64,7 +71,7 @@ describe('a history recorded under kills, pauses and cuts', () => {
     });
     const { load } = recording;
     await load.progress(500);
-    for (let round = 0; round < ROUNDS; round++) await disturb(random, (count) => load.progress(count));
+    for (let round = 0; round < ROUNDS; round++) await disturb(random, load);
     const history = await recording.finish();
     expect(load.errors).toEqual([]);
     const known = history.filter(({ output }) => output !== undefined);
