@@ -17,7 +17,7 @@ import type { World } from './world.ts';
  *
  * - Election safety: one leader a term.                          - Log matching: index and term name one entry.
  * - Leader completeness: a leader holds all that is committed.   - Commitment is for ever, and the same everywhere.
- * - State-machine safety: after the same entry, the same state.
+ * - State-machine safety: after the same entry, the same state. - A read sees all that was committed when it came.
  */
 
 /** Told of every step of a core that is alive, for ambushes and the trace. */
@@ -55,7 +55,9 @@ export class ClusterChecks {
   }
 
   /** From the moment that a replica is there. */
-  watch(life: Life, { raft, stateMachine }: NodeReplica): void {
+  watch(life: Life, replica: NodeReplica): void {
+    const { raft, stateMachine } = replica;
+    this.#watchReads(life, replica);
     this.#watchCore(life, raft);
     this.#watchStateMachine(life, stateMachine);
     this.#checkRecovered(life, raft.core, stateMachine);
@@ -69,11 +71,13 @@ export class ClusterChecks {
     raft.step = (input) => {
       if (!life.alive) return step(input);
       const before = summarize(core);
+      const matched = matchesOf(core);
       const effects = step(input);
       this.#guard('invariants of a core', () => {
         checkCore(core);
         checkStep(before, core);
       });
+      if (before.role === 'leader' && core.role === 'leader') this.#checkLeading(core, before.commitIndex, matched);
       if (effects.truncateFrom > 0) this.truncations++;
       for (const entry of effects.append) this.#checkEntry(core, entry.index, entry.term, entry.bytes);
       if (core.role === 'leader' && before.role !== 'leader') this.#checkElected(core);
@@ -83,13 +87,46 @@ export class ClusterChecks {
     };
   }
 
+  /** No committed entry is older than a read that does not see it. */
+  #watchReads(life: Life, replica: NodeReplica): void {
+    const read = replica.read.bind(replica);
+    replica.read = (owner) => {
+      const committed = this.lastCommitted;
+      const readable = () => {
+        const { appliedIndex } = replica.status();
+        if (life.alive && appliedIndex < committed) {
+          const message = `node ${life.nodeId} serves at ${appliedIndex} a read that came after ${committed} was committed`;
+          this.#world.fail('reads are not stale', message);
+        }
+        owner.readable();
+      };
+      read({ readable, readFailed: (failure) => owner.readFailed(failure) });
+    };
+  }
+
   #watchStateMachine(life: Life, machine: StateMachine): void {
     const apply = machine.apply.bind(machine);
     machine.apply = (payload, start, sink) => {
+      const { timeMs } = machine;
       const outcome = apply(payload, start, sink);
+      if (machine.timeMs < timeMs) this.#world.fail('time goes on', `cluster time fell at node ${life.nodeId}`);
       if (life.alive) this.#checkApplied(life, machine, payload, start);
       return outcome;
     };
+  }
+
+  /** What the paper and the fields of the core promise of a leader from one step to the next. */
+  #checkLeading(core: Core, committedBefore: number, matchedBefore: readonly number[]): void {
+    const { log, leading, id } = core;
+    if (log.commitIndex > committedBefore && log.termAt(log.commitIndex) !== core.term) {
+      this.#world.fail('commits its own term only', `leader ${id} commits entry ${log.commitIndex} by counting copies`);
+    }
+    if (matchesOf(core).some((match, i) => match < (matchedBefore[i] ?? 0))) {
+      this.#world.fail('progress does not go back', `leader ${id} forgets what a follower has acknowledged`);
+    }
+    if ((leading?.transfer?.elapsed ?? 0) > core.options.electionTimeoutTicks) {
+      this.#world.fail('a transfer ends', `leader ${id} has been handing over for more than an election timeout`);
+    }
   }
 
   #checkElected(core: Core): void {
@@ -194,3 +231,13 @@ export class ClusterChecks {
     }
   }
 }
+
+/** What the leader knows of its followers, in the order of the configuration. */
+function matchesOf(core: Core): readonly number[] {
+  if (core.leading === null) return NONE;
+  const matches: number[] = [];
+  for (const progress of core.leading.progress.values()) matches.push(progress.matchIndex);
+  return matches;
+}
+
+const NONE: readonly number[] = [];

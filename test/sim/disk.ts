@@ -2,6 +2,7 @@ import type { Disk, DiskFile } from '../../src/storage/disk.ts';
 import { type DiskOperation, MemoryDisk } from '../support/memory-disk.ts';
 import type { Life } from './life.ts';
 import type { Random } from './random.ts';
+import type { World } from './world.ts';
 
 /**
  * The disk of one machine, which outlives the processes on it: test/support/memory-disk.ts keeps the bytes and forgets
@@ -14,13 +15,14 @@ export interface DiskHabits {
 
 export class SimDisk {
   readonly memory: MemoryDisk;
-  /** Nothing that is asked for before then completes earlier. */
-  stalledUntilMs = 0;
   /** Failures put in on purpose and met by a process: what it then dies of is no defect. */
   failuresMet = 0;
   readonly #random: Random;
   readonly #habits: DiskHabits;
   #life: Life | null = null;
+  #stalledUntilMs = 0;
+  /** What the stall holds up. */
+  #held: (() => void)[] = [];
 
   constructor(random: Random, habits: DiskHabits) {
     this.#random = random;
@@ -62,6 +64,19 @@ export class SimDisk {
     this.memory.capacityBytes = Number.POSITIVE_INFINITY;
   }
 
+  /** Nothing that is asked for, or under way, completes before then. */
+  stall(world: World, untilMs: number): void {
+    this.#stalledUntilMs = Math.max(this.#stalledUntilMs, untilMs);
+    world.after(untilMs - world.nowMs, () => {
+      if (world.nowMs >= this.#stalledUntilMs) this.goOn();
+    });
+  }
+
+  goOn(): void {
+    this.#stalledUntilMs = 0;
+    for (const release of this.#held.splice(0)) release();
+  }
+
   powerLoss(): void {
     this.memory.crash(() => this.#random.next());
   }
@@ -90,13 +105,13 @@ export class SimDisk {
     // Reading what is cached, opening and closing never reach the device.
     const cheap = operation.kind !== 'sync' && operation.kind !== 'write' && operation.kind !== 'syncDirectory';
     const delayMs = cheap ? this.#random.next() * min : this.#random.skewed(min, max);
-    const stallMs = Math.max(0, this.stalledUntilMs - life.world.nowMs);
-    life.post(stallMs + delayMs, () => {
+    const land = () => {
       // A stall that came meanwhile holds up what is under way too.
-      const moreMs = this.stalledUntilMs - life.world.nowMs;
-      if (moreMs > 0) life.post(moreMs + delayMs, complete);
+      if (life.world.nowMs < this.#stalledUntilMs) this.#held.push(() => life.post(delayMs, complete));
       else complete();
-    });
+    };
+    if (life.world.nowMs < this.#stalledUntilMs) this.#held.push(() => life.post(delayMs, land));
+    else life.post(delayMs, land);
   }
 }
 

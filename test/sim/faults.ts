@@ -21,6 +21,9 @@ type Moment = 'appended' | 'voted' | 'elected' | 'committed' | 'campaigned' | 't
 const MOMENTS: readonly Moment[] = ['appended', 'voted', 'elected', 'committed', 'campaigned', 'truncated'];
 const STRIKES = ['kill', 'powerLoss', 'powerLossAll', 'isolate', 'pause', 'diskStall', 'dieSoon', 'cutOne'] as const;
 
+/** Lying in wait at one time. */
+const AMBUSHES_MAX = 4;
+
 interface Ambush {
   readonly moment: Moment;
   readonly strike: (typeof STRIKES)[number];
@@ -35,7 +38,7 @@ export class Faults {
   readonly #random: Random;
   readonly #nodes: readonly SimNode[];
   readonly #network: Network;
-  #ambush: Ambush | null = null;
+  #ambushes: Ambush[] = [];
   #over = false;
 
   constructor(
@@ -55,6 +58,7 @@ export class Faults {
   }
 
   begin(): void {
+    if (this.#plan.siege !== null) return;
     this.#planNext();
     if (this.#plan.bitRot) this.#later(this.#plan.troubleMs * this.#random.next(), () => this.#rot());
   }
@@ -62,12 +66,12 @@ export class Faults {
   /** Everything heals: links, disks, clocks' owners, processes. */
   end(): void {
     this.#over = true;
-    this.#ambush = null;
+    this.#ambushes = [];
     this.#network.healAll();
     this.#network.lossy = false;
     this.#network.delayFactor = 1;
     for (const node of this.#nodes) {
-      node.disk.stalledUntilMs = 0;
+      node.disk.goOn();
       node.disk.makeRoom();
       node.disk.memory.fault = () => null;
       if (node.life !== null) node.life.deathWish = null;
@@ -109,11 +113,11 @@ export class Faults {
 
   /** Leans towards the leader: it is where most can go wrong. */
   #victim(): SimNode {
-    const leader = this.#leader();
+    const leader = this.leader();
     return leader !== null && this.#random.chance(0.5) ? leader : this.#random.pick(this.#nodes);
   }
 
-  #leader(): SimNode | null {
+  leader(): SimNode | null {
     let found: SimNode | null = null;
     let term = -1;
     for (const node of this.#nodes) {
@@ -157,7 +161,7 @@ export class Faults {
         this.#isolate(victim);
         return;
       case 'depose':
-        this.#isolate(this.#leader() ?? victim, this.#pastAnElection());
+        this.#isolate(this.leader() ?? victim, this.#pastAnElection());
         return;
       case 'partition':
         this.#partition();
@@ -188,11 +192,12 @@ export class Faults {
         this.#transfer();
         return;
       case 'ambush':
-        this.#ambush = {
+        this.#ambushes.push({
           moment: this.#random.pick(MOMENTS),
           strike: this.#random.pick(STRIKES),
           skip: this.#random.pick([0, 0, 1, 5]),
-        };
+        });
+        if (this.#ambushes.length > AMBUSHES_MAX) this.#ambushes.shift();
         return;
     }
   }
@@ -269,11 +274,11 @@ export class Faults {
   }
 
   #stall(node: SimNode): void {
-    node.disk.stalledUntilMs = this.#world.nowMs + this.#spellMs() * 2;
+    node.disk.stall(this.#world, this.#world.nowMs + this.#spellMs() * 2);
   }
 
   #transfer(): void {
-    const leader = this.#leader();
+    const leader = this.leader();
     const { life, running } = leader ?? { life: null, running: null };
     if (life === null || running === null) return;
     life.call(() => void running.replica.handOver());
@@ -289,9 +294,9 @@ export class Faults {
   }
 
   #stepped(life: Life, core: Core, input: Input, effects: Effects): void {
-    const ambush = this.#ambush;
-    if (ambush === null || !isMoment(ambush.moment, core, input, effects) || ambush.skip-- > 0) return;
-    this.#ambush = null;
+    const ambush = this.#ambushes.find(({ moment }) => isMoment(moment, core, input, effects));
+    if (ambush === undefined || ambush.skip-- > 0) return;
+    this.#ambushes.splice(this.#ambushes.indexOf(ambush), 1);
     const node = this.#nodes.find(({ id }) => id === life.nodeId);
     if (node === undefined || node.life !== life) return;
     this.#count(`${ambush.moment}: ${ambush.strike}`);

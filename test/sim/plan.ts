@@ -4,6 +4,7 @@ import type { WalLimits } from '../../src/storage/wal.ts';
 import type { DiskHabits } from './disk.ts';
 import type { NetworkHabits } from './network.ts';
 import { Random } from './random.ts';
+import { SIEGE_KINDS, type SiegeKind } from './siege-kinds.ts';
 import type { SocketHabits } from './socket.ts';
 
 /**
@@ -53,6 +54,8 @@ export interface Plan {
   readonly faultIntervalMs: number;
   /** How long faults go on. */
   readonly troubleMs: number;
+  /** Instead of faults at random: one that the others must ride out while it lasts. */
+  readonly siege: SiegeKind | null;
   /** One node's disk loses bits; it must refuse to start, or have lost nothing. */
   readonly bitRot: boolean;
   readonly clients: number;
@@ -80,8 +83,8 @@ export function planOf(seed: number): Plan {
   const network = networkOf(random, electionTimeoutMs);
   const walSegmentBytes = random.pick([64, 64, 128, 256, 1024]) * KIB;
   const clients = 1 + random.below(6);
-  const troubleMs = electionTimeoutMs * random.pick([20, 40, 40, 80]);
-  const chosen = FAULT_KINDS.filter((kind) => random.chance(kind === 'ambush' ? 0.5 : 0.35));
+  const troubleMs = electionTimeoutMs * random.pick([15, 25, 25, 60]);
+  const chosen = FAULT_KINDS.filter((kind) => random.chance(kind === 'ambush' ? 0.6 : 0.3));
   return {
     seed,
     nodeIds,
@@ -95,8 +98,8 @@ export function planOf(seed: number): Plan {
     disk: {
       latencyMs: random.pick([
         { min: 0.05, max: 0.5 },
-        { min: 0.2, max: 3 },
-        { min: 1, max: 30 },
+        { min: electionTimeoutMs / 300, max: electionTimeoutMs / 30 },
+        { min: electionTimeoutMs / 100, max: electionTimeoutMs / 4 },
       ]),
     },
     sockets: { delayMs: { min: 0.02, max: random.pick([0.1, 1, 5]) }, cutUp: random.pick([0, 0, 0.3]) },
@@ -119,8 +122,9 @@ export function planOf(seed: number): Plan {
     logCacheBytesMax: random.pick([1, 2 * KIB, 16 * KIB, 1 << 25]),
     hashInterval: random.pick([8, 64]),
     faults: chosen.length > 0 ? chosen : ['kill'],
-    faultIntervalMs: electionTimeoutMs * random.pick([0.5, 2, 5, 5, 15]),
+    faultIntervalMs: electionTimeoutMs * random.pick([0.3, 1, 2, 4]),
     troubleMs,
+    siege: nodes > 1 && random.chance(0.12) ? random.pick(SIEGE_KINDS) : null,
     bitRot: nodes > 1 && random.chance(0.04),
     clients,
     // So that what clients may ask lasts for about as long as the trouble does.
@@ -134,8 +138,8 @@ export function planOf(seed: number): Plan {
 function networkOf(random: Random, electionTimeoutMs: number): NetworkHabits {
   const delayMs = random.pick([
     { min: 0.05, max: 0.5 },
-    { min: 0.1, max: 5 },
-    { min: 1, max: electionTimeoutMs / 10 },
+    { min: electionTimeoutMs / 300, max: electionTimeoutMs / 30 },
+    { min: electionTimeoutMs / 100, max: electionTimeoutMs / 5 },
   ]);
   const lossy = random.chance(0.3);
   const share = () => (lossy ? random.pick([0, 0.01, 0.05, 0.15]) : 0);

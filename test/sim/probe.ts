@@ -8,19 +8,21 @@ import type { NodeSocket } from './socket.ts';
 import type { World } from './world.ts';
 
 /**
- * After the trouble, asks one node to write, and to read every key that the clients shared, until it does: it shows that
- * the node serves again, and what is left of all that was acknowledged.
+ * Asks one node again and again until it answers: to read every key that the clients shared, which shows what is left of
+ * all that was acknowledged, or to write.
  */
 export class Probe {
   done = false;
   readonly node: SimNode;
   readonly #id: number;
+  readonly #what: 'read' | 'write';
   readonly #world: World;
   readonly #plan: Plan;
   readonly #history: History;
   #attempt = 0;
 
-  constructor(id: number, world: World, plan: Plan, node: SimNode, history: History) {
+  constructor(id: number, what: 'read' | 'write', world: World, plan: Plan, node: SimNode, history: History) {
+    this.#what = what;
     this.#id = id;
     this.#world = world;
     this.#plan = plan;
@@ -40,10 +42,10 @@ export class Probe {
   }
 
   #ask(attempt: number, again: () => void): NodeSocket | null {
-    const requests = [
-      request({ kind: 'set', key: `probe-${this.#id}`, value: `${attempt}` }),
-      ...this.#history.allKeys().map((key) => request({ kind: 'get', key })),
-    ];
+    const requests =
+      this.#what === 'write'
+        ? [request({ kind: 'set', key: `probe-${this.#id}`, value: `${attempt}` })]
+        : this.#history.allKeys().map((key) => request({ kind: 'get', key }));
     const reader = new ReplyReader();
     const call = this.#world.nextMoment();
     let answered = 0;

@@ -2,6 +2,7 @@ import { RaftkvError } from '../../src/base/errors.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { NodeReplica } from '../../src/replica/node-replica.ts';
 import { openReplica } from '../../src/replica/open-replica.ts';
+import type { Origin } from '../../src/replica/origin.ts';
 import type { ClusterChecks } from './checks.ts';
 import { type ClientDoor, openClientDoor } from './client-door.ts';
 import { SimDisk } from './disk.ts';
@@ -54,6 +55,15 @@ export class SimNode {
     this.#checks = checks;
     this.#wallOffsetMs += random.between(-2000, 2000);
     this.disk = new SimDisk(random.fork(2), plan.disk);
+  }
+
+  /** Nothing that this node has accepted from its clients, in this life, waits to be applied. */
+  get hasSettled(): boolean {
+    const { replica } = this.running ?? {};
+    if (replica === undefined) return false;
+    // Private: of those whose owners were told "unknown", the status does not speak.
+    const origin = Reflect.get(replica, 'origin') as Origin;
+    return origin.unapplied === 0;
   }
 
   start(): void {

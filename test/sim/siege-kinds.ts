@@ -1,0 +1,15 @@
+/** What befalls one node, the leader but for the last, while nothing else goes wrong; see siege.ts. */
+export const SIEGE_KINDS = [
+  /** Its disk hangs, its process and links do not (hashicorp/raft 503). */
+  'diskHangs',
+  /** It hears nobody, and everybody hears it. */
+  'deaf',
+  'mute',
+  'cutOff',
+  'killed',
+  'withoutPower',
+  'frozen',
+  /** One direction of one link is cut (Cloudflare, 2 November 2020). */
+  'oneWay',
+] as const;
+export type SiegeKind = (typeof SIEGE_KINDS)[number];

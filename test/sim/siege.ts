@@ -1,0 +1,105 @@
+import type { ClusterChecks } from './checks.ts';
+import type { Faults } from './faults.ts';
+import type { History } from './history.ts';
+import type { Network } from './network.ts';
+import type { Plan } from './plan.ts';
+import { Probe } from './probe.ts';
+import type { SimNode } from './processes.ts';
+import type { Random } from './random.ts';
+import type { SiegeKind } from './siege-kinds.ts';
+import type { World } from './world.ts';
+
+/**
+ * A siege: one thing goes wrong, for long, and the rest of the cluster must serve all the while. Most promises of
+ * availability can only be shown this way; among faults at random every stand-still has an excuse.
+ */
+
+/** Until the others serve again, in election timeouts: notice, elect, and once more where two collided. */
+const RECOVERY_TIMEOUTS_MAX = 25;
+/** Until the siege is lifted. */
+const FOR_EVER_MS = 1e9;
+/** Those who are well may need one election, and a second where it is the first leader that can't reach them. */
+const ELECTIONS_MAX = 4;
+
+export function besiege(
+  world: World,
+  plan: Plan,
+  random: Random,
+  nodes: readonly SimNode[],
+  network: Network,
+  faults: Faults,
+  checks: ClusterChecks,
+  history: History,
+): void {
+  const { electionTimeoutMs } = plan.timing;
+  const kind = plan.siege;
+  if (kind === null) return;
+  network.lossy = false;
+  world.run(world.nowMs + 60 * electionTimeoutMs, () => faults.leader() !== null);
+  world.run(world.nowMs + random.between(1, 10) * electionTimeoutMs, () => false);
+  const leader = faults.leader();
+  if (world.violation !== null) return;
+  if (leader === null) {
+    world.fail('liveness', 'no leader, though nothing went wrong');
+    return;
+  }
+  const followers = nodes.filter((node) => node !== leader);
+  const victim = kind === 'oneWay' ? random.pick(followers) : leader;
+  world.say(() => `${victim.id}: siege: ${kind}`);
+  lay(kind, world, random, network, leader, victim, nodes);
+  const electionsBefore = checks.elections;
+  const others = nodes.filter((node) => node !== victim);
+  const probes = others.map((node, i) => new Probe(2000 + i, 'write', world, plan, node, history));
+  for (const probe of probes) probe.begin();
+  const limitMs = world.nowMs + RECOVERY_TIMEOUTS_MAX * electionTimeoutMs + plan.network.silenceMs * 2;
+  world.run(limitMs, () => probes.every(({ done }) => done));
+  if (world.violation !== null) return;
+  const left = probes.filter(({ done }) => !done).map(({ node }) => node.id);
+  if (left.length > 0) {
+    world.fail('availability', `no service at node ${left.join(', ')} while node ${victim.id} is ${kind}`);
+    return;
+  }
+  world.run(world.nowMs + 30 * electionTimeoutMs, () => false);
+  const elections = checks.elections - electionsBefore;
+  if (elections > ELECTIONS_MAX) {
+    world.fail('availability', `${elections} elections while node ${victim.id} is ${kind}`);
+  }
+}
+
+function lay(
+  kind: SiegeKind,
+  world: World,
+  random: Random,
+  network: Network,
+  leader: SimNode,
+  victim: SimNode,
+  nodes: readonly SimNode[],
+): void {
+  for (const { id } of nodes) {
+    if (id === victim.id) continue;
+    if (kind === 'deaf' || kind === 'cutOff') network.cut(id, victim.id);
+    if (kind === 'mute' || kind === 'cutOff') network.cut(victim.id, id);
+  }
+  switch (kind) {
+    case 'diskHangs':
+      victim.disk.stall(world, world.nowMs + FOR_EVER_MS);
+      return;
+    case 'killed':
+      victim.kill();
+      return;
+    case 'withoutPower':
+      victim.powerLoss();
+      return;
+    case 'frozen':
+      victim.pause();
+      return;
+    case 'oneWay':
+      if (random.chance(0.5)) network.cut(leader.id, victim.id);
+      else network.cut(victim.id, leader.id);
+      return;
+    case 'deaf':
+    case 'mute':
+    case 'cutOff':
+      return;
+  }
+}
