@@ -19,6 +19,7 @@ import type { Transport, TransportEvents } from '../transport/types.ts';
 import { Applier } from './applier.ts';
 import { Origin, type OriginLimits } from './origin.ts';
 import { type Persisted, Persister } from './persister.ts';
+import { Placement } from './placement.ts';
 import { checkProposal, Proposals } from './proposals.ts';
 import { ReadRounds } from './read-rounds.ts';
 import type { ReadOwner, Replica, ReplicaStatus, WriteOwner } from './types.ts';
@@ -85,6 +86,7 @@ export class NodeReplica implements Replica, TransportEvents {
   readonly stateMachine: StateMachine;
   private readonly origin: Origin;
   private readonly proposals: Proposals;
+  private readonly placement: Placement;
   private readonly rounds: ReadRounds;
   private readonly persister: Persister;
   private readonly applier: Applier;
@@ -122,8 +124,10 @@ export class NodeReplica implements Replica, TransportEvents {
       flow: { inflightMessagesMax: INFLIGHT_MESSAGES_MAX, inflightBytesMax: INFLIGHT_BYTES_MAX },
       random: options.random,
     });
+    this.placement = new Placement(nodeId);
     this.proposals = new Proposals({
       nodeId,
+      placement: this.placement,
       core: this.raft.core,
       origin: this.origin,
       send: (to, message) => options.transport.send(to, encodeMessage(message)),
@@ -339,7 +343,8 @@ export class NodeReplica implements Replica, TransportEvents {
     this.knownLeader = core.leader;
     this.knownTerm = core.term;
     this.clockEntryIndex = 0;
-    if (core.role !== 'leader') this.proposals.forget();
+    if (core.role === 'leader') this.placement.begin(this.options.clock.monotonicMs());
+    else this.proposals.forget();
     if (core.leader !== NOBODY) {
       this.proposals.sendAllAgain();
       this.rounds.rejectAny();
@@ -397,6 +402,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.lastTickMs = due > TICKS_AT_ONCE_MAX ? nowMs : this.lastTickMs + due * this.tickMs;
     for (let i = 0; i < Math.min(due, TICKS_AT_ONCE_MAX); i++) this.step({ kind: 'tick' });
     this.letTimePass();
+    this.followTheWrites(nowMs);
     this.retry(nowMs);
     this.origin.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
     this.rounds.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
@@ -413,6 +419,12 @@ export class NodeReplica implements Replica, TransportEvents {
     stampBatchTime(batch, ENTRY_HEADER_BYTES, timeMs);
     this.step({ kind: 'propose', batches: [batch] });
     this.clockEntryIndex = this.log.lastIndex;
+  }
+
+  private followTheWrites(nowMs: number): void {
+    if (!this.raft.acceptsProposals) return;
+    const to = this.placement.successor(nowMs);
+    if (to !== NOBODY) this.step({ kind: 'transferLeadership', to });
   }
 
   /** Asks again for what a leader could not confirm, or was not able to take. */

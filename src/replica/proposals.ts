@@ -5,6 +5,7 @@ import { ENTRY_HEADER_BYTES } from '../raft/entry.ts';
 import { NOBODY, type NodeId } from '../raft/types.ts';
 import { Intake } from './intake.ts';
 import type { Origin } from './origin.ts';
+import type { Placement } from './placement.ts';
 import type { PeerMessage, Proposal, ProposalRefused } from './wire.ts';
 
 /**
@@ -21,6 +22,7 @@ export interface ProposalsContext {
   readonly nodeId: NodeId;
   readonly core: Core;
   readonly origin: Origin;
+  readonly placement: Placement;
   /** False where the message was dropped. */
   readonly send: (to: NodeId, message: PeerMessage) => boolean;
   /** Something waits for the end of the turn. */
@@ -106,6 +108,7 @@ export class Proposals {
     const verdict = this.intake.judge(from, proposal, core.term, core.role === 'leader');
     if (verdict === 'ignore') return;
     if (verdict === 'take') {
+      this.context.placement.count(from);
       this.taken.push(bytesInUse ? Buffer.from(proposal.bytes) : proposal.bytes);
       scheduleTurn();
       return;

@@ -7,6 +7,7 @@ import { RaftLog } from '../../src/raft/log.ts';
 import { Raft } from '../../src/raft/raft.ts';
 import { NOBODY } from '../../src/raft/types.ts';
 import { Origin } from '../../src/replica/origin.ts';
+import { Placement } from '../../src/replica/placement.ts';
 import { checkProposal, Proposals } from '../../src/replica/proposals.ts';
 import type { PeerMessage, Proposal } from '../../src/replica/wire.ts';
 import { batchOf, LIMITS, Request } from './support.ts';
@@ -46,6 +47,7 @@ describe('proposals', () => {
     turns = 0;
     linkTakes = Number.POSITIVE_INFINITY;
     proposals = new Proposals({
+      placement: new Placement(2),
       nodeId: SELF,
       core,
       origin,
