@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Cluster, showLogOfFailure, startCluster, until } from '../support/cluster.ts';
-import { connect, type MemcachedClient } from '../support/memcached-client.ts';
+import { connect } from '../support/memcached-client.ts';
 import { type PortBlock, reservePorts } from '../support/ports.ts';
 
 /** The configuration of docs/scaling.md, its addresses exchanged for those of two real clusters. */
