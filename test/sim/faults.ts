@@ -100,10 +100,15 @@ export class Faults {
     this.counts[kind] = (this.counts[kind] ?? 0) + 1;
   }
 
-  /** How long a fault lasts: from a blink to several elections. */
+  /**
+   * How long a fault lasts: from a blink to several elections. Where no quorum is left it is short, for a cluster that
+   * stands still has nothing more to lose.
+   */
   #spellMs(): number {
     const { electionTimeoutMs } = this.#plan.timing;
-    return this.#random.skewed(electionTimeoutMs * 0.05, electionTimeoutMs * 12);
+    const well = this.#nodes.filter(({ running, life }) => running !== null && life?.paused === false).length;
+    const quorum = well > this.#nodes.length / 2 && !this.#network.hasCuts;
+    return electionTimeoutMs * this.#random.skewed(0.05, quorum ? 10 : 1.5);
   }
 
   /** Long enough for the others to choose another leader, and for that one to get something done. */

@@ -127,6 +127,10 @@ export class Network {
     port.links.clear();
   }
 
+  get hasCuts(): boolean {
+    return this.#cuts.size > 0;
+  }
+
   isCut(from: number, to: number): boolean {
     return this.#cuts.has(`${from}>${to}`);
   }
