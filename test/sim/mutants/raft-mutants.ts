@@ -246,7 +246,7 @@ export const raftMutants: readonly Mutant[] = [
   },
   {
     name: 'remember-dead-leader',
-    fault: 'vouches for a leader that it no longer hears (hashicorp/raft 605)',
+    fault: 'goes on vouching for a dead leader while it campaigns (hashicorp/raft 605)',
     file: 'raft/election.ts',
     find: "  return core.role === 'leader' || core.electionElapsed < core.options.electionTimeoutTicks;",
     replace: '  return true;',
