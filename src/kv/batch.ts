@@ -1,6 +1,7 @@
 import { RaftkvError } from '../base/errors.ts';
 import { readUint64, writeUint64 } from '../base/uint64.ts';
-import { Op } from './types.ts';
+import { casOf, faultOfMetaBlock, META_BLOCK_BYTES } from './meta.ts';
+import { type Cas, Op } from './types.ts';
 
 /**
  * A batch: the commands that one turn of one node (its *origin*) gathered, as the payload of one log entry. It is
@@ -23,7 +24,7 @@ import { Op } from './types.ts';
  *     16  u32 valueLength
  *     20  u32 argHigh    a cas unique, a delta or a delay in seconds, as the op asks
  *     24  u32 argLow
- *     28  key, value
+ *     28  key, value; the value of a meta command begins with its block (meta.ts)
  * ```
  */
 export const BATCH_HEADER_BYTES = 40;
@@ -185,16 +186,26 @@ export function validateBatch(bytes: Buffer, offset: number): BatchHeader {
     const head = bytes.readUInt32LE(at);
     const op = head & 0xff;
     const keyLength = head >>> 8;
-    if (op < Op.set || op > Op.flushAll) throw invalid(`has a command of unknown operation ${op}`, offset);
+    if (op < Op.set || op > Op.metaArithmetic) throw invalid(`has a command of unknown operation ${op}`, offset);
     // The 16 reserved bits make this large unless they are zero.
     if (keyLength > KEY_BYTES_MAX) throw invalid('has a key that is too long', offset);
     if (keyLength === 0 && op !== Op.flushAll) throw invalid('has a command without a key', offset);
     if (!isWholeNumber(bytes, at + 8)) throw invalid('has an exptime that is not whole seconds', offset);
+    if (op > Op.flushAll) validateMetaCommand(bytes, at, keyLength, offset);
     at += COMMAND_HEADER_BYTES + keyLength + bytes.readUInt32LE(at + 16);
   }
   if (at > bytes.length) throw invalid('ends within a value', offset);
   if (at < bytes.length) throw invalid('is longer than its commands', offset);
   return header;
+}
+
+function validateMetaCommand(bytes: Buffer, at: number, keyLength: number, offset: number): void {
+  const valueLength = bytes.readUInt32LE(at + 16);
+  const blockStart = at + COMMAND_HEADER_BYTES + keyLength;
+  if (valueLength < META_BLOCK_BYTES) throw invalid('has a meta command without its block', offset);
+  if (blockStart + META_BLOCK_BYTES > bytes.length) throw invalid('ends within a meta command', offset);
+  const fault = faultOfMetaBlock(bytes, blockStart);
+  if (fault !== '') throw invalid(`has a meta command that ${fault}`, offset);
 }
 
 /** One command of a validated batch, in place. A reader is used over and over, so its fields last until `read`. */
@@ -234,6 +245,10 @@ export class CommandReader {
   /** The argument as a number: exact below 2^53; above, rounded, but never to below 2^53. */
   arg(): number {
     return this.argHigh * 0x1_0000_0000 + this.argLow;
+  }
+
+  cas(): Cas {
+    return casOf(this.argHigh, this.argLow);
   }
 }
 

@@ -1,6 +1,7 @@
 import { addDelta } from './arithmetic.ts';
 import { BATCH_HEADER_BYTES, type BatchHeader, CLOCK_ORIGIN, CommandReader, validateBatch } from './batch.ts';
 import { SetDigest } from './digest.ts';
+import { MetaCommands } from './meta-commands.ts';
 import { type SessionProgress, Sessions } from './sessions.ts';
 import { ITEM_OVERHEAD_BYTES, STORE_OVERHEAD_BYTES, Store, type StoredItem } from './store.ts';
 import { type ApplyOutcome, type Item, Op, type ResultCode, type ResultSink } from './types.ts';
@@ -39,6 +40,15 @@ export class StateMachine {
   #resultItem: Item | null = null;
   #resultText = '';
   #joinScratch = Buffer.allocUnsafeSlow(JOIN_SCRATCH_BYTES);
+  readonly #meta = new MetaCommands(this.#store, this.#command, {
+    nextCas: () => ++this.#casCounter,
+    itemStored: () => {
+      this.#totalItems++;
+    },
+    expiryOf: (exptimeSeconds) => expiryOf(exptimeSeconds, this.#timeMs),
+    isTooLarge,
+    isOutOfMemory: (key, item, valueLength, limits) => this.#isOutOfMemory(key, item, valueLength, limits),
+  });
 
   get items(): number {
     return this.#store.items;
@@ -116,7 +126,9 @@ export class StateMachine {
   hash(): string {
     const digest = new SetDigest();
     for (const [key, item] of this.#store.entries()) {
-      digest.begin(1).text(key).text(item.value).number(item.flags).number(item.expiresAtMs).number(item.cas).end();
+      digest.begin(1).text(key).text(item.value).number(item.flags).number(item.expiresAtMs).number(item.tokens);
+      if (typeof item.cas === 'number') digest.number(item.cas).end();
+      else digest.text(String(item.cas)).end();
     }
     for (const [origin, progress] of this.#sessions.entries()) {
       digest.begin(2).number(origin).number(progress.session).number(progress.lastSequence).end();
@@ -167,9 +179,23 @@ export class StateMachine {
         return this.#touch(item, 'touched');
       case Op.getAndTouch:
         return this.#touch(item, 'value');
+      case Op.metaGet:
+      case Op.metaSet:
+      case Op.metaDelete:
+      case Op.metaArithmetic:
+        return this.#executeMeta(op, key, item, payload, limits);
       default:
         return op satisfies never;
     }
+  }
+
+  #executeMeta(op: Op, key: string, item: StoredItem | undefined, payload: Buffer, limits: BatchHeader): ResultCode {
+    const meta = this.#meta;
+    const code = meta.execute(op, key, item, payload, this.#timeMs, limits);
+    this.#resultItem = meta.item;
+    this.#resultText = meta.text;
+    meta.item = null;
+    return code;
   }
 
   #set(op: Op, key: string, item: StoredItem | undefined, payload: Buffer, limits: BatchHeader): ResultCode {
@@ -179,7 +205,7 @@ export class StateMachine {
     if (op === Op.replace && item === undefined) return 'notStored';
     if (op === Op.cas) {
       if (item === undefined) return 'notFound';
-      if (item.cas !== command.arg()) return 'exists';
+      if (item.cas !== command.cas()) return 'exists';
     }
     const expiresAtMs = expiryOf(command.exptimeSeconds, this.#timeMs);
     if (expiresAtMs <= this.#timeMs) {
@@ -192,8 +218,8 @@ export class StateMachine {
     const cas = ++this.#casCounter;
     this.#totalItems++;
     const value = command.value(payload);
-    if (item === undefined) this.#store.insert(key, value, command.flags, expiresAtMs, cas);
-    else this.#store.update(item, value, command.flags, expiresAtMs, cas);
+    if (item === undefined) this.#store.insert(key, value, command.flags, expiresAtMs, cas, this.#timeMs);
+    else this.#store.update(item, value, command.flags, expiresAtMs, cas, this.#timeMs);
     return 'stored';
   }
 
@@ -212,7 +238,7 @@ export class StateMachine {
     if (this.#isOutOfMemory(key, item, valueLength, limits)) return 'outOfMemory';
     const value = this.#joined(op, item.value, payload);
     this.#totalItems++;
-    this.#store.update(item, value, item.flags, item.expiresAtMs, ++this.#casCounter);
+    this.#store.update(item, value, item.flags, item.expiresAtMs, ++this.#casCounter, this.#timeMs);
     return 'stored';
   }
 
@@ -237,7 +263,10 @@ export class StateMachine {
       if (isTooLarge(item.key.length + value.length, limits)) return 'tooLarge';
       if (this.#isOutOfMemory(item.key, item, value.length, limits)) return 'outOfMemory';
     }
-    this.#store.update(item, value, item.flags, item.expiresAtMs, ++this.#casCounter);
+    // As in memcached, a number that fits is written over the old one: tokens stay.
+    const tokens = value.length > item.value.length ? 0 : item.tokens;
+    this.#store.update(item, value, item.flags, item.expiresAtMs, ++this.#casCounter, this.#timeMs);
+    item.tokens = tokens;
     this.#resultText = text;
     return 'number';
   }

@@ -1,5 +1,5 @@
 import { ExpiryQueue, UNQUEUED } from './expiry.ts';
-import type { Item } from './types.ts';
+import type { Cas, Item } from './types.ts';
 
 /**
  * What an item's size counts for beside key and value when it is held against `itemBytesMax`: memcached's header (48),
@@ -27,14 +27,17 @@ export class StoredItem implements Item {
   value: string;
   flags: number;
   expiresAtMs = Number.POSITIVE_INFINITY;
-  cas: number;
+  cas: Cas;
+  tokens = 0;
+  accessedAtSeconds: number;
   queueIndex = UNQUEUED;
 
-  constructor(key: string, value: string, flags: number, cas: number) {
+  constructor(key: string, value: string, flags: number, cas: Cas, writtenAtSeconds: number) {
     this.key = key;
     this.value = value;
     this.flags = flags;
     this.cas = cas;
+    this.accessedAtSeconds = -writtenAtSeconds;
   }
 }
 
@@ -63,20 +66,24 @@ export class Store {
     return this.#shardOf(key).get(key);
   }
 
-  /** The caller has looked: there is no item of that key. */
-  insert(key: string, value: string, flags: number, expiresAtMs: number, cas: number): void {
-    const item = new StoredItem(key, value, flags, cas);
+  /** The caller has looked: there is no item of that key. `nowMs` is only noted. */
+  insert(key: string, value: string, flags: number, expiresAtMs: number, cas: Cas, nowMs: number): StoredItem {
+    const item = new StoredItem(key, value, flags, cas, Math.trunc(nowMs / 1000));
     this.#shardOf(key).set(key, item);
     this.#items++;
     this.#bytes += key.length + value.length + STORE_OVERHEAD_BYTES;
     this.#expiry.schedule(item, expiresAtMs);
+    return item;
   }
 
-  update(item: StoredItem, value: string, flags: number, expiresAtMs: number, cas: number): void {
+  /** A new value: nobody has fetched it, and no token of the old one is left. */
+  update(item: StoredItem, value: string, flags: number, expiresAtMs: number, cas: Cas, nowMs: number): void {
     this.#bytes += value.length - item.value.length;
     item.value = value;
     item.flags = flags;
     item.cas = cas;
+    item.tokens = 0;
+    item.accessedAtSeconds = -Math.trunc(nowMs / 1000);
     this.#expiry.schedule(item, expiresAtMs);
   }
 

@@ -16,6 +16,11 @@ export const Op = {
   touch: 10,
   getAndTouch: 11,
   flushAll: 12,
+  /** From here on: meta commands, whose value begins with a block of further arguments (meta.ts). */
+  metaGet: 13,
+  metaSet: 14,
+  metaDelete: 15,
+  metaArithmetic: 16,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
@@ -27,13 +32,19 @@ export type ResultCode =
   | 'deleted'
   | 'touched'
   | 'ok'
-  /** incr and decr: `text` is the new number. */
+  /** incr and decr: `text` is the new number. metaArithmetic: `item`, too. */
   | 'number'
   | 'nonNumeric'
-  /** getAndTouch: `item` is the item. */
+  /** getAndTouch, metaGet: `item` is the item. */
   | 'value'
   | 'tooLarge'
   | 'outOfMemory';
+
+/**
+ * A cas unique: 64 bits. Those that the counter gives stay below 2^53 and are numbers; only one that a client has chosen
+ * (E) and that is larger is a bigint. So there is one form for each, and `===` compares.
+ */
+export type Cas = number | bigint;
 
 /** One stored item. Bytes are held as one-byte (latin1) strings: cheap to keep, to copy out and for the collector. */
 export interface Item {
@@ -42,8 +53,23 @@ export interface Item {
   readonly flags: number;
   /** Cluster time in milliseconds; `Infinity` for never. */
   readonly expiresAtMs: number;
-  /** memcached's "cas unique": rises with every write of any item, the same on every node. */
-  readonly cas: number;
+  /** memcached's "cas unique": rises with every write of any item, the same on every node, unless a client chose it. */
+  readonly cas: Cas;
+  /** STALE and WON of meta.ts. */
+  readonly tokens: number;
+  /**
+   * This node's own note, not part of the replicated state: the Unix time in seconds of the last fetch here; negated,
+   * that of the write where nobody has fetched it since.
+   */
+  accessedAtSeconds: number;
+}
+
+/**
+ * What the results of metaGet and metaArithmetic tell in `text`: the new number where there is one, whether this
+ * command won the token (`W`), and when the item would have expired before the command changed that, in ms.
+ */
+export function metaText(number: string, won: boolean, expiredAtMs: number): string {
+  return `${number},${won ? 'W' : ''},${expiredAtMs}`;
 }
 
 /**

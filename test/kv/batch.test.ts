@@ -13,7 +13,16 @@ import {
 } from '../../src/kv/batch.ts';
 import { StateMachine } from '../../src/kv/state-machine.ts';
 import { Op } from '../../src/kv/types.ts';
-import { addTo, type BatchFields, batchOf, type Command, Driver, HEADROOM_BYTES, START_MS } from './harness.ts';
+import {
+  addTo,
+  type BatchFields,
+  batchOf,
+  type Command,
+  Driver,
+  HEADROOM_BYTES,
+  metaValue,
+  START_MS,
+} from './harness.ts';
 
 const FIELDS: BatchFields = {
   timeMs: START_MS,
@@ -26,14 +35,16 @@ const FIELDS: BatchFields = {
 
 const latin1 = (constraints: { minLength?: number; maxLength: number }) =>
   fc.uint8Array(constraints).map((bytes) => Buffer.from(bytes).toString('latin1'));
-const command: fc.Arbitrary<Required<Command>> = fc.record({
-  op: fc.constantFrom(...Object.values(Op)),
-  key: latin1({ minLength: 1, maxLength: 250 }),
-  value: latin1({ maxLength: 400 }),
-  flags: fc.integer({ min: 0, max: 0xffff_ffff }),
-  exptime: fc.oneof(fc.constant(0), fc.maxSafeInteger()),
-  arg: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
-});
+const command: fc.Arbitrary<Required<Command>> = fc
+  .record({
+    op: fc.constantFrom(...Object.values(Op)),
+    key: latin1({ minLength: 1, maxLength: 250 }),
+    value: latin1({ maxLength: 400 }),
+    flags: fc.integer({ min: 0, max: 0xffff_ffff }),
+    exptime: fc.oneof(fc.constant(0), fc.maxSafeInteger()),
+    arg: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
+  })
+  .map((one) => (one.op <= Op.flushAll ? one : { ...one, value: metaValue({ asked: 5 }, one.value) }));
 
 function commandsIn(bytes: Buffer, offset: number): Required<Command>[] {
   const reader = new CommandReader();

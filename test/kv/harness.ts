@@ -1,6 +1,7 @@
 import { BatchBuilder, clockBatch, stampBatchTime } from '../../src/kv/batch.ts';
+import { META_BLOCK_BYTES, MetaBlock } from '../../src/kv/meta.ts';
 import { StateMachine } from '../../src/kv/state-machine.ts';
-import type { ApplyOutcome, Item, Op, ResultCode } from '../../src/kv/types.ts';
+import type { ApplyOutcome, Op, ResultCode, Item as StoredItem } from '../../src/kv/types.ts';
 
 /** A command as tests write it. Keys and values are latin1. */
 export interface Command {
@@ -11,6 +12,9 @@ export interface Command {
   readonly exptime?: number;
   readonly arg?: bigint;
 }
+
+/** What classic commands know of an item. */
+export type Item = Pick<StoredItem, 'value' | 'flags' | 'expiresAtMs' | 'cas'>;
 
 export interface Result {
   readonly code: ResultCode;
@@ -30,6 +34,13 @@ export interface BatchFields {
 
 export const START_MS = 1_700_000_000_000;
 export const HEADROOM_BYTES = 24;
+
+/** The value of a meta command: its block, then its data. */
+export function metaValue(fields: Partial<Omit<MetaBlock, 'has' | 'read' | 'write'>> = {}, data = ''): string {
+  const bytes = Buffer.alloc(META_BLOCK_BYTES);
+  Object.assign(new MetaBlock(), fields).write(bytes, 0);
+  return bytes.toString('latin1') + data;
+}
 
 export function addTo(builder: BatchBuilder, command: Command): void {
   const { op, key = '', value = '', flags = 0, exptime = 0, arg = 0n } = command;

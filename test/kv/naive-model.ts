@@ -1,6 +1,6 @@
-import type { Item, ResultCode } from '../../src/kv/types.ts';
+import type { ResultCode } from '../../src/kv/types.ts';
 import { Op } from '../../src/kv/types.ts';
-import type { Command, Result } from './harness.ts';
+import type { Command, Item, Result } from './harness.ts';
 
 const UINT64 = 2n ** 64n;
 /** Written out here rather than imported: the model must not share a mistake with what it checks. */

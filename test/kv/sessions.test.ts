@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { MetaMode } from '../../src/kv/meta.ts';
 import { StateMachine } from '../../src/kv/state-machine.ts';
 import { Op } from '../../src/kv/types.ts';
-import { applyTo, type BatchFields, batchOf, type Command, clockBatchAt, START_MS } from './harness.ts';
+import { applyTo, type BatchFields, batchOf, type Command, clockBatchAt, metaValue, START_MS } from './harness.ts';
 
 const FIELDS = { timeMs: START_MS, itemBytesMax: 1024, storeBytesMax: 100_000 };
 const INCR: readonly Command[] = [{ op: Op.incr, key: 'n', arg: 1n }];
@@ -74,7 +75,7 @@ describe('exactly once', () => {
 
 describe('replicas', () => {
   const key = fc.constantFrom('a', 'b', 'c', 'd');
-  const command: fc.Arbitrary<Command> = fc.record({
+  const plainCommand = fc.record({
     op: fc.constantFrom(...Object.values(Op)),
     key,
     value: fc.constantFrom('1', '99', 'text', ''),
@@ -82,6 +83,18 @@ describe('replicas', () => {
     exptime: fc.constantFrom(0, 0, 1, 2, -1),
     arg: fc.constantFrom(0n, 1n, 2n, 5n),
   });
+  const meta = fc.record({
+    asked: fc.nat(1023),
+    mode: fc.constantFrom(...Object.values(MetaMode)),
+    vivifySeconds: fc.constantFrom(0, 1, 5),
+    recacheSeconds: fc.constantFrom(0, 1, 2),
+    newCasHigh: fc.constantFrom(0, 0x8000_0000),
+    newCasLow: fc.nat(5),
+    deltaLow: fc.nat(3),
+  });
+  const command: fc.Arbitrary<Command> = fc
+    .tuple(plainCommand, meta)
+    .map(([one, block]) => (one.op <= Op.flushAll ? one : { ...one, value: metaValue(block, one.value) }));
   const step = fc.record({
     origin: fc.integer({ min: 1, max: 3 }),
     restart: fc.nat(9).map((n) => n === 0),

@@ -1,0 +1,235 @@
+import { addDelta } from './arithmetic.ts';
+import type { BatchHeader, CommandReader } from './batch.ts';
+import { casOf, META_BLOCK_BYTES, MetaBlock, MetaFlag, MetaMode, STALE, WON } from './meta.ts';
+import type { Store, StoredItem } from './store.ts';
+import { type Cas, type Item, metaText, Op, type ResultCode } from './types.ts';
+
+/** What the meta commands need of the state machine that they belong to. */
+export interface MetaContext {
+  nextCas(): number;
+  itemStored(): void;
+  /** The moment that an exptime means now; `Infinity` for never. */
+  expiryOf(exptimeSeconds: number): number;
+  isTooLarge(keyAndValueBytes: number, limits: BatchHeader): boolean;
+  isOutOfMemory(key: string, item: StoredItem | undefined, valueLength: number, limits: BatchHeader): boolean;
+}
+
+/** Executes meta commands. Not state: nothing here outlives a command. */
+export class MetaCommands {
+  /** Beside the code, what the last command came to: the item, and for metaGet and metaArithmetic the `metaText`. */
+  item: Item | null = null;
+  text = '';
+  readonly #store: Store;
+  readonly #command: CommandReader;
+  readonly #context: MetaContext;
+  readonly #block = new MetaBlock();
+  #nowMs = 0;
+
+  constructor(store: Store, command: CommandReader, context: MetaContext) {
+    this.#store = store;
+    this.#command = command;
+    this.#context = context;
+  }
+
+  execute(
+    op: Op,
+    key: string,
+    item: StoredItem | undefined,
+    payload: Buffer,
+    nowMs: number,
+    limits: BatchHeader,
+  ): ResultCode {
+    this.item = null;
+    this.text = '';
+    this.#nowMs = nowMs;
+    this.#block.read(payload, this.#command.valueStart);
+    if (op === Op.metaGet) return this.#get(key, item, limits);
+    if (op === Op.metaSet) return this.#set(key, item, payload, limits);
+    if (op === Op.metaDelete) return this.#delete(item);
+    return this.#count(key, item, limits);
+  }
+
+  #get(key: string, found: StoredItem | undefined, limits: BatchHeader): ResultCode {
+    const block = this.#block;
+    if (found === undefined && !block.has(MetaFlag.vivify)) return 'notFound';
+    if (found === undefined) {
+      const refusal = this.#refusal(key, undefined, 0, limits);
+      if (refusal !== null) return refusal;
+    }
+    const item = found ?? this.#make(key, '');
+    const expiredAtMs = item.expiresAtMs;
+    const expiresAtMs = this.#expiryAfter(item, found === undefined);
+    const isLow = this.#isLow(block.has(MetaFlag.recacheFirst) ? expiredAtMs : expiresAtMs);
+    const isFree = (item.tokens & WON) === 0;
+    const won = found === undefined || (isFree && (isLow || (item.tokens & STALE) !== 0));
+    if (won) item.tokens |= WON;
+    this.#expire(item, expiresAtMs);
+    this.item = item;
+    this.text = metaText('', won, expiredAtMs);
+    return 'value';
+  }
+
+  /** memcached compares whole seconds that are left. An item that never expires is never low. */
+  #isLow(expiresAtMs: number): boolean {
+    const { recacheSeconds } = this.#block;
+    if (!this.#block.has(MetaFlag.recache) || recacheSeconds === 0) return false;
+    if (expiresAtMs === Number.POSITIVE_INFINITY) return false;
+    return this.#secondsTo(expiresAtMs) < this.#secondsTo(this.#context.expiryOf(recacheSeconds));
+  }
+
+  #secondsTo(momentMs: number): number {
+    return Math.ceil((momentMs - this.#nowMs) / 1000);
+  }
+
+  #set(key: string, item: StoredItem | undefined, payload: Buffer, limits: BatchHeader): ResultCode {
+    const block = this.#block;
+    const { mode } = block;
+    const dataLength = this.#command.valueLength - META_BLOCK_BYTES;
+    const isJoin = mode === MetaMode.append || mode === MetaMode.prepend;
+    const hasCas = block.has(MetaFlag.cas);
+    if (item === undefined) {
+      if (mode === MetaMode.replace || mode === MetaMode.set) {
+        if (hasCas) return 'notFound';
+        if (mode === MetaMode.replace) return 'notStored';
+      }
+      if (isJoin && !block.has(MetaFlag.vivify)) return 'notStored';
+    } else if (mode === MetaMode.add) {
+      return 'notStored';
+    }
+    let isOlder = false;
+    if (item !== undefined && hasCas && item.cas !== this.#command.cas()) {
+      isOlder = !isJoin && block.has(MetaFlag.invalidate) && this.#command.cas() < item.cas;
+      if (!isOlder) return 'exists';
+    }
+    const valueLength = isJoin && item !== undefined ? item.value.length + dataLength : dataLength;
+    const refusal = this.#refusal(key, item, valueLength, limits);
+    if (refusal !== null) {
+      // A client must not go on reading what it meant to replace.
+      if (mode === MetaMode.set && item !== undefined && !hasCas) this.#store.remove(item);
+      return refusal;
+    }
+    const value = this.#valueAfter(item, isJoin, payload);
+    this.#write(key, item, value, isJoin, isOlder);
+    return 'stored';
+  }
+
+  #write(key: string, item: StoredItem | undefined, value: string, isJoin: boolean, isOlder: boolean): void {
+    const { flags, exptimeSeconds } = this.#command;
+    this.#context.itemStored();
+    const cas = this.#casToGive();
+    if (item === undefined) {
+      const made = this.#store.insert(key, value, flags, Number.POSITIVE_INFINITY, cas, this.#nowMs);
+      this.item = made;
+      this.#expire(made, this.#context.expiryOf(isJoin ? this.#block.vivifySeconds : exptimeSeconds));
+      return;
+    }
+    this.item = item;
+    if (isJoin) {
+      this.#store.update(item, value, item.flags, item.expiresAtMs, cas, this.#nowMs);
+      return;
+    }
+    // What was stored over a newer value is stale, lives no longer, and its token stays where it is.
+    const tokens = isOlder ? STALE | (item.tokens & WON) : 0;
+    this.#store.update(item, value, flags, item.expiresAtMs, cas, this.#nowMs);
+    item.tokens = tokens;
+    if (!isOlder) this.#expire(item, this.#context.expiryOf(exptimeSeconds));
+  }
+
+  /** Joins bytes, not strings: the engine would keep a chain of all the pieces ever appended. */
+  #valueAfter(item: StoredItem | undefined, isJoin: boolean, payload: Buffer): string {
+    const start = this.#command.valueStart + META_BLOCK_BYTES;
+    const end = this.#command.valueStart + this.#command.valueLength;
+    if (!isJoin || item === undefined) return payload.toString('latin1', start, end);
+    const old = Buffer.from(item.value, 'latin1');
+    const added = payload.subarray(start, end);
+    const pieces = this.#block.mode === MetaMode.append ? [old, added] : [added, old];
+    return Buffer.concat(pieces).toString('latin1');
+  }
+
+  #delete(item: StoredItem | undefined): ResultCode {
+    const block = this.#block;
+    if (item === undefined) return 'notFound';
+    if (block.has(MetaFlag.cas) && item.cas !== this.#command.cas()) return 'exists';
+    const removeValue = block.has(MetaFlag.removeValue);
+    if (!removeValue && !block.has(MetaFlag.invalidate)) {
+      this.#store.remove(item);
+      return 'deleted';
+    }
+    const cas = this.#casToGive();
+    if (removeValue) {
+      this.#store.update(item, '', this.#command.flags, Number.POSITIVE_INFINITY, cas, this.#nowMs);
+    }
+    item.cas = cas;
+    if (block.has(MetaFlag.invalidate)) item.tokens = STALE;
+    if (block.has(MetaFlag.exptime)) this.#expire(item, this.#context.expiryOf(this.#command.exptimeSeconds));
+    return 'deleted';
+  }
+
+  #count(key: string, found: StoredItem | undefined, limits: BatchHeader): ResultCode {
+    const block = this.#block;
+    if (found === undefined) return this.#countFromNothing(key, limits);
+    if (block.has(MetaFlag.cas) && found.cas !== this.#command.cas()) return 'exists';
+    const direction = block.has(MetaFlag.decrement) ? 'down' : 'up';
+    const text = addDelta(found.value, block.deltaHigh, block.deltaLow, direction);
+    if (text === null) return 'nonNumeric';
+    const value = text.padEnd(found.value.length, ' ');
+    const grows = value.length > found.value.length;
+    const refusal = grows ? this.#refusal(key, found, value.length, limits) : null;
+    if (refusal !== null) return refusal;
+    const expiredAtMs = found.expiresAtMs;
+    const tokens = grows ? 0 : found.tokens;
+    this.#store.update(found, value, found.flags, expiredAtMs, this.#casToGive(), this.#nowMs);
+    found.tokens = tokens;
+    this.#expire(found, this.#expiryAfter(found, false));
+    this.item = found;
+    this.text = metaText(text, false, expiredAtMs);
+    return 'number';
+  }
+
+  #countFromNothing(key: string, limits: BatchHeader): ResultCode {
+    const block = this.#block;
+    if (!block.has(MetaFlag.vivify)) return 'notFound';
+    const text = String(casOf(block.initialHigh, block.initialLow));
+    const refusal = this.#refusal(key, undefined, text.length, limits);
+    if (refusal !== null) return refusal;
+    const item = this.#make(key, text);
+    this.item = item;
+    this.text = metaText(text, true, item.expiresAtMs);
+    this.#expire(item, this.#expiryAfter(item, true));
+    return 'number';
+  }
+
+  #make(key: string, value: string): StoredItem {
+    this.#context.itemStored();
+    return this.#store.insert(key, value, 0, Number.POSITIVE_INFINITY, this.#casToGive(), this.#nowMs);
+  }
+
+  #casToGive(): Cas {
+    const { newCasHigh, newCasLow } = this.#block;
+    return this.#block.has(MetaFlag.newCas) ? casOf(newCasHigh, newCasLow) : this.#context.nextCas();
+  }
+
+  /** T and, for an item that was just made, N; the last of them counts. */
+  #expiryAfter(item: StoredItem, isMade: boolean): number {
+    const block = this.#block;
+    const touches = block.has(MetaFlag.exptime);
+    if (isMade && (!touches || block.has(MetaFlag.vivifyLast))) return this.#context.expiryOf(block.vivifySeconds);
+    return touches ? this.#context.expiryOf(this.#command.exptimeSeconds) : item.expiresAtMs;
+  }
+
+  /** No item in the store has a time that has come. */
+  #expire(item: StoredItem, expiresAtMs: number): void {
+    if (expiresAtMs > this.#nowMs) {
+      this.#store.reschedule(item, expiresAtMs);
+      return;
+    }
+    this.#store.remove(item);
+    // It is in no queue any more; whoever is told of it is told the truth.
+    item.expiresAtMs = expiresAtMs;
+  }
+
+  #refusal(key: string, item: StoredItem | undefined, valueLength: number, limits: BatchHeader): ResultCode | null {
+    if (this.#context.isTooLarge(key.length + valueLength, limits)) return 'tooLarge';
+    return this.#context.isOutOfMemory(key, item, valueLength, limits) ? 'outOfMemory' : null;
+  }
+}
