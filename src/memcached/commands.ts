@@ -26,5 +26,16 @@ export const Command = {
   quit: 19,
   /** Not a client of ours: close without a word. */
   hangUp: 20,
+  /** The meta commands: `RequestParser.meta` holds what they ask. mg without T may have to write all the same. */
+  metaGet: 21,
+  /** mg with T. */
+  metaTouch: 22,
+  metaSet: 23,
+  metaDelete: 24,
+  metaArithmetic: 25,
+  /** me */
+  metaDebug: 26,
+  /** ms of more than an item may hold: as setTooLarge. */
+  metaSetTooLarge: 27,
 } as const;
 export type Command = (typeof Command)[keyof typeof Command];

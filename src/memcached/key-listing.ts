@@ -4,16 +4,52 @@ import { ITEM_OVERHEAD_BYTES } from './parser.ts';
 /** What a key may show unencoded: the unreserved characters of URIs (RFC 3986, 2.3). */
 const ENCODED = /[^A-Za-z0-9\-._~]/g;
 
-/**
- * One line of `lru_crawler metadump`, in memcached's form, which ends in a bare newline. No node keeps track of
- * accesses: the time of the last one reads 0 and `fetch` no.
- */
-export function writeKeyLine(output: Output, key: string, valueBytes: number, expiresAtMs: number, cas: number): void {
+/** What a listing and `me` tell of an item. Accesses are those of this node. */
+export interface ListedItem {
+  readonly value: string;
+  readonly expiresAtMs: number;
+  readonly cas: number | bigint;
+  /** Unix time of the last fetch; negated, that of the write where nobody has fetched it since. */
+  readonly accessedAtSeconds: number;
+}
+
+/** One line of `lru_crawler metadump`, in memcached's form, which ends in a bare newline. */
+export function writeKeyLine(output: Output, key: string, item: ListedItem): void {
   const name = key.replace(
     ENCODED,
     (character) => `%${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`,
   );
+  const { expiresAtMs, accessedAtSeconds, cas } = item;
   const expiry = expiresAtMs === Number.POSITIVE_INFINITY ? -1 : Math.floor(expiresAtMs / 1000);
-  const size = key.length + valueBytes + ITEM_OVERHEAD_BYTES;
-  output.latin1(`key=${name} exp=${expiry} la=0 cas=${cas} fetch=no cls=1 size=${size}\n`);
+  const accessed = Math.abs(accessedAtSeconds);
+  output.latin1(
+    `key=${name} exp=${expiry} la=${accessed} cas=${cas} fetch=${fetched(item)} cls=1 size=${sizeOf(key, item)}\n`,
+  );
+}
+
+/** The answer to `me`: the same of one item, with times counted from now. */
+export function writeDebugLine(output: Output, key: string, shownKey: string, item: ListedItem, nowMs: number): void {
+  const { expiresAtMs, accessedAtSeconds, cas } = item;
+  const left = expiresAtMs === Number.POSITIVE_INFINITY ? -1 : secondsLeft(expiresAtMs, nowMs);
+  const idle = secondsSinceAccess(accessedAtSeconds, nowMs);
+  output.latin1(
+    `ME ${shownKey} exp=${left} la=${idle} cas=${cas} fetch=${fetched(item)} cls=1 size=${sizeOf(key, item)}\r\n`,
+  );
+}
+
+/** Whole seconds, the begun one included. */
+export function secondsLeft(expiresAtMs: number, nowMs: number): number {
+  return Math.max(0, Math.ceil((expiresAtMs - nowMs) / 1000));
+}
+
+export function secondsSinceAccess(accessedAtSeconds: number, nowMs: number): number {
+  return Math.max(0, Math.floor(nowMs / 1000) - Math.abs(accessedAtSeconds));
+}
+
+function fetched({ accessedAtSeconds }: ListedItem): string {
+  return accessedAtSeconds > 0 ? 'yes' : 'no';
+}
+
+function sizeOf(key: string, { value }: ListedItem): number {
+  return key.length + value.length + ITEM_OVERHEAD_BYTES;
 }

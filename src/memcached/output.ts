@@ -53,23 +53,36 @@ export class Output {
     this.length += text.length;
   }
 
-  /** A space, then the number in decimal: a whole one, 0 to 2^53 - 1. */
-  spaceAndNumber(value: number): void {
-    if (value >= TWO_TO_32) {
-      this.latin1(` ${value}`);
+  /** A space, then the number in decimal: a whole one, not negative; a bigint from 2^53 on. */
+  spaceAndNumber(value: number | bigint): void {
+    this.#reserve(1);
+    this.#buffer[this.length++] = SPACE;
+    this.#number(value);
+  }
+
+  /** A space, the letter, and the number in decimal, as above. */
+  flagAndNumber(letter: string, value: number | bigint): void {
+    this.#reserve(2);
+    this.#buffer[this.length++] = SPACE;
+    this.#buffer[this.length++] = letter.charCodeAt(0);
+    this.#number(value);
+  }
+
+  #number(value: number | bigint): void {
+    if (typeof value === 'bigint' || value >= TWO_TO_32) {
+      this.latin1(String(value));
       return;
     }
-    this.#reserve(11);
+    this.#reserve(10);
     let digits = 1;
     for (let rest = value; rest >= 10; digits++) rest = Math.floor(rest / 10);
-    this.#buffer[this.length] = SPACE;
     let rest = value;
-    for (let i = this.length + digits; i > this.length; i--) {
+    for (let i = this.length + digits - 1; i >= this.length; i--) {
       const shorter = Math.floor(rest / 10);
       this.#buffer[i] = ZERO + rest - shorter * 10;
       rest = shorter;
     }
-    this.length += digits + 1;
+    this.length += digits;
   }
 
   #reserve(bytes: number): void {

@@ -1,12 +1,16 @@
 import { Command } from './commands.ts';
+import { decodeKey, MetaFlags } from './meta-flags.ts';
 import { readSeconds, readUint32, Uint64Field } from './numbers.ts';
 import {
+  BAD_ARITHMETIC_MODE,
   BAD_CLASS,
   BAD_DATA_CHUNK,
   BAD_DELETE,
   BAD_DELTA,
   BAD_EXPTIME,
+  BAD_KEY_ENCODING,
   BAD_LINE,
+  BAD_SET_MODE,
   ERROR,
   META_NOOP,
   NOTHING,
@@ -64,6 +68,10 @@ export class RequestParser {
   argLow = 0;
   /** For get, gets, gat and gats: how many keys `keyStartAt` and `keyEndAt` know. */
   keyCount = 0;
+  /** For meta commands. */
+  readonly meta = new MetaFlags();
+  /** For meta commands: the bytes that `keyStart` and `keyEnd` mean, where not those that were parsed. */
+  decodedKey: Buffer | null = null;
   /** For stats: the rest of the line, as in `detail on`. */
   subject = '';
   /** The bytes of a data block to be swallowed behind this request; -1 for none. */
@@ -132,6 +140,11 @@ export class RequestParser {
     const consumed = next - start;
     switch (tokens.count === 0 ? 0 : tokens.length(0)) {
       case 2:
+        if (tokens.is(0, buffer, 'mg')) return this.#metaGet(buffer, consumed);
+        if (tokens.is(0, buffer, 'ms')) return this.#metaSet(buffer, start, next, end);
+        if (tokens.is(0, buffer, 'md')) return this.#metaOther(Command.metaDelete, buffer, consumed);
+        if (tokens.is(0, buffer, 'ma')) return this.#metaOther(Command.metaArithmetic, buffer, consumed);
+        if (tokens.is(0, buffer, 'me')) return this.#metaDebug(buffer, consumed);
         if (tokens.is(0, buffer, 'mn')) return this.#answer(META_NOOP, consumed);
         break;
       case 3:
@@ -226,8 +239,12 @@ export class RequestParser {
     if (!this.#readStorageFields(command, buffer)) return this.#refuseBlock(BAD_LINE, bytes, next - start);
     if (this.#itemBytes(bytes) > this.#limits.itemBytesMax) return this.#tooLarge(command, bytes, next - start);
 
-    // The end of the block takes \r\n, or a bare newline where the command line had one.
-    const bare = !tokens.endsInReturn;
+    return this.#block(command, bytes, buffer, start, next, end);
+  }
+
+  /** The end of the block takes \r\n, or a bare newline where the command line had one. */
+  #block(command: Command, bytes: number, buffer: Buffer, start: number, next: number, end: number): number {
+    const bare = !this.#tokens.endsInReturn;
     const valueEnd = next + bytes;
     const shortEnd = bare && buffer[valueEnd] === NEWLINE && valueEnd < end;
     const blockEnd = valueEnd + (shortEnd ? 1 : 2);
@@ -267,6 +284,67 @@ export class RequestParser {
     this.swallowBytes = bytes;
     this.swallowBareNewline = !this.#tokens.endsInReturn;
     return this.#answer(reply, consumed);
+  }
+
+  #metaGet(buffer: Buffer, consumed: number): number {
+    const error = this.#metaLine(buffer, 2);
+    if (error !== null) return this.#answer(error, consumed);
+    return this.#plain(this.meta.has('T') ? Command.metaTouch : Command.metaGet, consumed);
+  }
+
+  #metaOther(command: Command, buffer: Buffer, consumed: number): number {
+    const error = this.#metaLine(buffer, 2);
+    if (error !== null) return this.#answer(error, consumed);
+    const isCount = command === Command.metaArithmetic;
+    if (isCount && !'I+D-'.includes(this.meta.mode)) return this.#answer(BAD_ARITHMETIC_MODE, consumed);
+    return this.#plain(command, consumed);
+  }
+
+  #metaDebug(buffer: Buffer, consumed: number): number {
+    const tokens = this.#tokens;
+    if (tokens.count < 2 || !this.#readKey()) return this.#answer(BAD_LINE, consumed);
+    this.decodedKey = null;
+    if (tokens.count > 2 && tokens.is(2, buffer, 'b') && !this.#decodeKey(buffer)) {
+      return this.#answer(BAD_LINE, consumed);
+    }
+    return this.#plain(Command.metaDebug, consumed);
+  }
+
+  #metaSet(buffer: Buffer, start: number, next: number, end: number): number {
+    const tokens = this.#tokens;
+    const consumed = next - start;
+    if (tokens.count < 2) return this.#answer(ERROR, consumed);
+    const bytes = tokens.count < 3 ? -1 : readUint32(buffer, tokens.start(2), tokens.end(2));
+    if (bytes < 0 || bytes > VALUE_LENGTH_MAX) return this.#answer(BAD_LINE, consumed);
+    const error = this.#metaLine(buffer, 3);
+    if (error !== null) return this.#refuseBlock(error, bytes, consumed);
+    if (!'SEAPR'.includes(this.meta.mode)) return this.#refuseBlock(BAD_SET_MODE, bytes, consumed);
+    if (this.#itemBytes(bytes) <= this.#limits.itemBytesMax) {
+      return this.#block(Command.metaSet, bytes, buffer, start, next, end);
+    }
+    const replaces = (this.meta.mode === '' || this.meta.mode === 'S') && !this.meta.has('C');
+    if (!replaces) return this.#refuseBlock(OBJECT_TOO_LARGE, bytes, consumed);
+    this.swallowBytes = bytes;
+    this.swallowBareNewline = !tokens.endsInReturn;
+    return this.#plain(Command.metaSetTooLarge, consumed);
+  }
+
+  /** Key and flags, which begin at `firstFlag`. Returns what is wrong with them, or null. */
+  #metaLine(buffer: Buffer, firstFlag: number): Buffer | null {
+    this.decodedKey = null;
+    if (this.#tokens.count < 2) return ERROR;
+    if (!this.#readKey()) return BAD_LINE;
+    const error = this.meta.read(this.#tokens, buffer, firstFlag);
+    if (error !== null || !this.meta.has('b')) return error;
+    return this.#decodeKey(buffer) ? null : BAD_KEY_ENCODING;
+  }
+
+  #decodeKey(buffer: Buffer): boolean {
+    this.decodedKey = decodeKey(buffer, this.keyStart, this.keyEnd);
+    if (this.decodedKey === null) return false;
+    this.keyStart = 0;
+    this.keyEnd = this.decodedKey.length;
+    return true;
   }
 
   /** Strict, as memcached 1.6.18: `delete key [0] [noreply]` and nothing else. */

@@ -4,7 +4,13 @@ const VALUE = Buffer.from('VALUE ', 'latin1');
 const LINE_END = Buffer.from('\r\n', 'latin1');
 
 /** `VALUE <key> <flags> <bytes>[ <cas unique>]\r\n<data>\r\n`. Strings hold one byte per character. */
-export function writeValue(output: Output, key: string, flags: number, value: string, cas: number | null): void {
+export function writeValue(
+  output: Output,
+  key: string,
+  flags: number,
+  value: string,
+  cas: number | bigint | null,
+): void {
   output.bytes(VALUE);
   output.latin1(key);
   output.spaceAndNumber(flags);

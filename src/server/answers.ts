@@ -22,6 +22,7 @@ import {
 import { writeValue } from '../memcached/values.ts';
 import type { Failure, Replica } from '../replica/types.ts';
 import type { Counters } from './counters.ts';
+import { writeMetaAnswer } from './meta-answers.ts';
 import type { Slot } from './slots.ts';
 
 /** What writing a reply needs, and what tells it to stop in the middle of a long one. */
@@ -29,6 +30,8 @@ export interface AnswerContext {
   readonly output: Output;
   readonly replica: Replica;
   readonly counters: Counters;
+  /** This node's Unix time as of when it began to write replies. */
+  readonly nowMs: number;
   writeStats(subject: string): void;
   /** Called after each key of a read. False: the reply goes on later, from where it stopped. */
   mayWriteMore(): boolean;
@@ -54,6 +57,19 @@ export function writeAnswer(slot: Slot, context: AnswerContext): boolean {
     case Command.gat:
     case Command.gats:
       return writeTouchedItems(slot, context);
+    case Command.metaGet:
+    case Command.metaDebug:
+      if (slot.failure === null) return writeMetaAnswer(slot, context);
+      return slot.escalated
+        ? writeOutcomeUnknown(context.output, slot.failure)
+        : writeFailure(context.output, slot.failure);
+    case Command.metaTouch:
+    case Command.metaSet:
+    case Command.metaDelete:
+    case Command.metaArithmetic:
+    case Command.metaSetTooLarge:
+      if (slot.failure === null) return writeMetaAnswer(slot, context);
+      return writeOutcomeUnknown(context.output, slot.failure);
     default:
       count(slot, context.counters);
       if (!slot.noreply) writeResult(slot, context.output);
@@ -67,6 +83,7 @@ function writeRead(slot: Slot, context: AnswerContext): boolean {
   const withCas = slot.command === Command.gets;
   const { keys } = slot;
   const keyCount = keys === null ? 1 : keys.length;
+  const accessedAtSeconds = Math.trunc(context.nowMs / 1000);
   while (slot.keysAnswered < keyCount) {
     const key = keys === null ? slot.key : (keys[slot.keysAnswered] ?? '');
     const item = replica.get(key);
@@ -77,6 +94,7 @@ function writeRead(slot: Slot, context: AnswerContext): boolean {
     } else {
       counters.get_hits++;
       writeValue(output, key, item.flags, item.value, withCas ? item.cas : null);
+      item.accessedAtSeconds = accessedAtSeconds;
     }
     if (slot.keysAnswered < keyCount && !context.mayWriteMore()) return false;
   }
@@ -118,7 +136,7 @@ function writeListing(slot: Slot, context: AnswerContext): boolean {
     const next = slot.listing.next();
     if (next.done) break;
     const [key, item] = next.value;
-    writeKeyLine(context.output, key, item.value.length, item.expiresAtMs, item.cas);
+    writeKeyLine(context.output, key, item);
     if (!context.mayWriteMore()) return false;
   }
   context.output.bytes(END);

@@ -53,6 +53,7 @@ export class Connection implements SlotOwner, AnswerContext {
   readonly output: Output;
   readonly replica: Replica;
   readonly counters: Counters;
+  nowMs = 0;
   /** In the port's list of those to be served. */
   listed = false;
   /** In the port's list of those to be served when the replica accepts again. */
@@ -147,6 +148,7 @@ export class Connection implements SlotOwner, AnswerContext {
   serve(): void {
     if (this.#gone) return;
     this.#keysLeft = this.#host.limits.keysPerTurnMax;
+    this.nowMs = this.#host.clock.wallMs();
     this.#answer();
     while (this.#blocked && this.#take()) this.#answer();
     this.#send();
@@ -300,7 +302,7 @@ export class Connection implements SlotOwner, AnswerContext {
       if (!this.#hasRoom()) return;
       const isRead = kindOf(slot.command) === 'read';
       if (isRead && slot.followsRead) slot.failure = this.#readFailure;
-      else if (isRead) this.#readFailure = slot.failure;
+      else if (isRead && !slot.escalated) this.#readFailure = slot.failure;
       if (!writeAnswer(slot, this)) return;
       if (isRead) this.#unexecutedReads--;
       this.#queue.shift();

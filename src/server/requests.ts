@@ -2,6 +2,7 @@ import { Op } from '../kv/types.ts';
 import { Command } from '../memcached/commands.ts';
 import type { RequestParser } from '../memcached/parser.ts';
 import type { Replica } from '../replica/types.ts';
+import { keepMeta, proposeMeta } from './meta-requests.ts';
 import type { Slot } from './slots.ts';
 
 /** What a request is to its connection's order. */
@@ -15,6 +16,8 @@ export function kindOf(command: Command): RequestKind {
     case Command.get:
     case Command.gets:
     case Command.listKeys:
+    case Command.metaGet:
+    case Command.metaDebug:
       return 'read';
     case Command.quit:
     case Command.hangUp:
@@ -44,6 +47,10 @@ const OPS: ReadonlyMap<Command, Op> = new Map([
 export function propose(slot: Slot, parser: RequestParser, input: Buffer, replica: Replica): void {
   if (slot.command === Command.gat || slot.command === Command.gats) {
     proposeTouches(slot, parser, input, replica);
+    return;
+  }
+  if (slot.command >= Command.metaTouch) {
+    proposeMeta(slot, parser, input, replica);
     return;
   }
   const op = OPS.get(slot.command) ?? Op.delete;
@@ -79,6 +86,10 @@ function proposeTouches(slot: Slot, parser: RequestParser, input: Buffer, replic
 
 /** Keeps the keys of a request beyond the life of its bytes. */
 export function copyKeys(slot: Slot, parser: RequestParser, input: Buffer): void {
+  if (slot.command >= Command.metaGet) {
+    keepMeta(slot, parser, input);
+    return;
+  }
   if (parser.keyCount === 1) {
     slot.key = input.toString('latin1', parser.keyStartAt(0), parser.keyEndAt(0));
     return;

@@ -10,11 +10,7 @@ export interface SlotOwner {
 }
 
 /** An item as it was when its operation was applied. */
-export interface FoundItem {
-  readonly value: string;
-  readonly flags: number;
-  readonly cas: number;
-}
+export type FoundItem = Item;
 
 /**
  * The place of one request in its connection's row of replies. Slots are used again: one holds its request from the
@@ -40,9 +36,17 @@ export class Slot implements WriteOwner, ReadOwner {
   /** The key of a read of one; otherwise `keys` holds them. */
   key = '';
   keys: string[] | null = null;
+  /** For meta commands: the flags as they stood in the line. */
+  metaFlags = '';
+  /** For meta commands: q was among them. */
+  quiet = false;
+  /** A read that turned out to have to write; `followsRead` is over for it. */
+  escalated = false;
+  /** For ms: the length of its data. */
+  valueBytes = 0;
   /** How many keys are answered already, where a long reply waits for its reader. */
   keysAnswered = 0;
-  /** For gat and gats: what each key had; null for a miss. */
+  /** For gat, gats and meta commands with a block: what each key had; null for a miss. */
   found: (FoundItem | null)[] | null = null;
   listing: Iterator<[string, Item]> | null = null;
 
@@ -56,7 +60,7 @@ export class Slot implements WriteOwner, ReadOwner {
     this.code = code;
     this.text = text;
     if (this.found !== null) {
-      this.found.push(item === null ? null : { value: item.value, flags: item.flags, cas: item.cas });
+      this.found.push(item === null ? null : copyOf(item));
     }
     this.#answered();
   }
@@ -81,6 +85,11 @@ export class Slot implements WriteOwner, ReadOwner {
     if (this.owner === null) this.#pool.give(this);
     else this.owner.slotAnswered(this);
   }
+}
+
+/** The item may change with the next command. */
+function copyOf({ value, flags, expiresAtMs, cas, tokens, accessedAtSeconds }: Item): FoundItem {
+  return { value, flags, expiresAtMs, cas, tokens, accessedAtSeconds };
 }
 
 /** Slots that wait to be used again. */
@@ -108,6 +117,10 @@ export class SlotPool {
     slot.reply = NOTHING;
     slot.key = '';
     slot.keys = null;
+    slot.metaFlags = '';
+    slot.quiet = false;
+    slot.escalated = false;
+    slot.valueBytes = 0;
     slot.keysAnswered = 0;
     slot.found = null;
     slot.listing = null;
