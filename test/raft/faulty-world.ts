@@ -171,6 +171,7 @@ export class FaultyWorld {
       [sometimes(0.4, 0.8), () => this.transfer()],
       [sometimes(0.3, 0.4), () => this.loseAllMessages()],
       [sometimes(0.5, 0.6), () => this.race()],
+      [sometimes(0.35, 4), () => this.reign()],
     ];
   }
 
@@ -248,6 +249,40 @@ export class FaultyWorld {
     const racers = this.ids.filter((id) => this.random.chance(0.5) && !this.paused.has(id));
     for (let i = 0; i < 2 * ELECTION_TIMEOUT_TICKS; i++) {
       for (const id of racers) this.cluster.step(id, { kind: 'tick' });
+    }
+  }
+
+  /**
+   * One side of a split elects a leader while the other stands still and keeps its own; what the new leader is then asked
+   * to write gets anywhere or nowhere. A few of these in a row make the paper's figure 8.
+   */
+  private reign(): void {
+    const { cluster, random } = this;
+    this.restart();
+    const candidate = this.anyone();
+    const side = this.ids.filter((id) => id === candidate || random.chance(0.6));
+    cluster.cuts.clear();
+    for (const a of side) {
+      for (const b of this.ids) if (!side.includes(b)) cluster.cuts.add(`${a}->${b}`).add(`${b}->${a}`);
+    }
+    // Long enough for all of the side to give up their leader, and for the candidate to campaign.
+    for (const id of side) {
+      const patience = id === candidate ? 2 * ELECTION_TIMEOUT_TICKS : ELECTION_TIMEOUT_TICKS;
+      for (let i = 0; i < patience; i++) cluster.step(id, { kind: 'tick' });
+    }
+    this.moveAmong(side, 20 + random.below(60));
+    if (cluster.node(candidate).core?.role === 'leader') cluster.propose(candidate, `w${++this.counts.proposals}`);
+    this.moveAmong(side, random.below(20));
+    if (random.chance(0.5)) this.crash(candidate);
+  }
+
+  private moveAmong(side: readonly NodeId[], steps: number): void {
+    const { cluster, random } = this;
+    for (let i = 0; i < steps; i++) {
+      const id = random.pick(side);
+      if (random.chance(0.4) && !this.stalledDisks.has(id)) cluster.settleDisk(id);
+      const near = cluster.wire.filter(({ from, to }) => side.includes(from) && side.includes(to));
+      if (near.length > 0) cluster.deliver(cluster.wire.indexOf(random.pick(near)));
     }
   }
 
