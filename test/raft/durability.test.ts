@@ -67,6 +67,15 @@ describe('what a crash leaves', () => {
   });
 });
 
+describe('a restart', () => {
+  it('takes no more for committed than its log holds, whatever its hard state says', () => {
+    const disk = new SimulatedDisk();
+    disk.entries.push(...entriesOf(1, 'a', 'b'));
+    disk.hardState = { term: 1, vote: 1, commitIndex: 5 };
+    expect(startOn(disk).core).toMatchObject({ term: 1, vote: 1, log: { commitIndex: 2, persistedIndex: 2 } });
+  });
+});
+
 describe('completions from the disk', () => {
   it('do not count for entries that have been replaced since (ra 637)', () => {
     const disk = new SimulatedDisk();

@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { sealEntry } from '../../src/raft/entry.ts';
+import { batchOf } from './core-cluster.ts';
 import { elect, HEARTBEAT_INTERVAL_TICKS, settle, smallCluster, tick, votersOf } from './small-cluster.ts';
 
 describe('replication', () => {
@@ -13,5 +15,48 @@ describe('replication', () => {
       settle(cluster);
     }
     expect(cluster.node(5).core?.log.commitIndex).toBe(2);
+  });
+
+  it('reads back from the disk what has left memory, a window at a time', () => {
+    const cluster = smallCluster(votersOf(3), { cacheBytesMax: 0, appendBytesMax: 60 });
+    elect(cluster, 1);
+    cluster.crash(3);
+    for (const payload of ['a', 'b', 'c', 'd', 'e', 'f']) {
+      cluster.propose(1, payload);
+      settle(cluster);
+    }
+    expect(cluster.node(1).core?.log.firstCachedIndex).toBe(8);
+    cluster.start(3);
+    cluster.step(1, { kind: 'linkUp', peer: 3 });
+    expect(cluster.node(1).fetches).toEqual([{ peer: 3, fromIndex: 2, bytesMax: 60 }]);
+    settle(cluster);
+    expect(cluster.node(3).core?.log).toMatchObject({ lastIndex: 7, persistedIndex: 7, commitIndex: 7 });
+  });
+
+  it('sends nothing that was read back before the log was cut: it may be another leader’s', () => {
+    const cluster = smallCluster(votersOf(3), { cacheBytesMax: 0 });
+    elect(cluster, 1);
+    cluster.crash(3);
+    cluster.propose(1, 'x');
+    settle(cluster);
+    cluster.start(3);
+    cluster.step(1, { kind: 'linkUp', peer: 3 });
+    const [fetch] = cluster.node(1).fetches.splice(0);
+    expect(fetch).toMatchObject({ peer: 3, fromIndex: 2 });
+    const foreign = sealEntry(batchOf('foreign'), 'data', 0, 2);
+    const effects = cluster.step(1, { kind: 'fetched', peer: 3, entries: [foreign] });
+    expect(effects).toMatchObject({ sendNow: [], fetch: [{ peer: 3, fromIndex: 2 }] });
+    settle(cluster);
+    expect(cluster.node(3).core?.log.commitIndex).toBe(2);
+  });
+
+  it('goes no further with a follower than the limits of what may be in flight', () => {
+    const cluster = smallCluster(votersOf(3), { flow: { inflightMessagesMax: 2, inflightBytesMax: 10_000 } });
+    elect(cluster, 1);
+    for (const payload of ['a', 'b', 'c', 'd']) cluster.propose(1, payload);
+    const sentTo2 = () => cluster.wire.filter(({ kind, to }) => kind === 'append' && to === 2).length;
+    expect(sentTo2()).toBe(2);
+    settle(cluster);
+    expect(cluster.node(2).core?.log.commitIndex).toBe(5);
   });
 });
