@@ -166,16 +166,20 @@ function itemsStats({ replica }: StatsSources): Stat[] {
   return items === 0 ? [] : [['items:1:number', items]];
 }
 
-function slabsStats({ replica }: StatsSources): Stat[] {
+/** An exporter that finds a class without its counters takes the whole server for down. */
+function slabsStats({ replica, counters }: StatsSources): Stat[] {
   const { items, storeBytes } = replica.status();
   if (items === 0)
     return [
       ['active_slabs', 0],
       ['total_malloced', 0],
     ];
+  const { get_hits, cmd_set, delete_hits, incr_hits, decr_hits, cas_hits, cas_badval, touch_hits } = counters;
+  const counted = { get_hits, cmd_set, delete_hits, incr_hits, decr_hits, cas_hits, cas_badval, touch_hits };
   return [
     ['1:used_chunks', items],
     ['1:mem_requested', storeBytes],
+    ...Object.entries(counted).map(([name, value]): Stat => [`1:${name}`, value]),
     ['active_slabs', 1],
     ['total_malloced', storeBytes],
   ];

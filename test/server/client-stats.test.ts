@@ -25,6 +25,23 @@ describe('stats', () => {
     expect(stats['pid']).toBe(String(process.pid));
   });
 
+  it('counts in its one class of slabs what exporters ask of each', async () => {
+    const { port } = await serveStore();
+    await converse(port, 'set a 0 0 1\r\n5\r\nget a\r\ntouch a 0\r\nincr a 1\r\ncas a 0 0 1 999\r\n7\r\n');
+    expect(statsOf(await converse(port, 'stats slabs\r\n'))).toMatchObject({
+      '1:used_chunks': '1',
+      '1:get_hits': '1',
+      '1:cmd_set': '2',
+      '1:delete_hits': '0',
+      '1:incr_hits': '1',
+      '1:decr_hits': '0',
+      '1:cas_hits': '0',
+      '1:cas_badval': '1',
+      '1:touch_hits': '1',
+      active_slabs: '1',
+    });
+  });
+
   it('counts what the clients of this node did', async () => {
     const { port } = await serveStore({ itemBytesMax: 1000 });
     await converse(
