@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { LOG_LEVELS } from '../config/log-levels.ts';
+import type { CertsOptions } from './certs.ts';
 import type { NodeOptions } from './node.ts';
 import { CONFIG_FILE_DEFAULT } from './options.ts';
 import { describeError, EXIT_OK, EXIT_USAGE, exitCodeOf, printError } from './report.ts';
@@ -12,6 +13,9 @@ import { readVersion } from './version.ts';
  * The command line. Each command's work is in its own file and is loaded only when it runs: a node must listen within
  * 300 ms of its process's start, and `--help` should not wait for a log library.
  */
+
+/** Long enough to be forgotten, short enough that a lost one does not matter for ever. */
+const DAYS_DEFAULT = 365;
 
 const program = new Command('raftkv')
   .description("A replicated, durable, linearizable key-value store that speaks memcached's text protocol.")
@@ -91,6 +95,25 @@ Ends with exit code 0 if a majority of the nodes agrees on a leader, else 1.`,
     process.exitCode = await statusCommand(options);
   });
 
+withConfigOption(program.command('certs'))
+  .summary('make certificates for development')
+  .description('Makes a certificate authority, a certificate for each node of the configuration, and one for clients.')
+  .option('-o, --out <folder>', 'where to; nothing in it is overwritten', 'certs')
+  .addOption(new Option('--days <number>', 'how long they are good').argParser(parseDays).default(DAYS_DEFAULT))
+  .addHelpText(
+    'after',
+    `
+Examples:
+  $ raftkv certs
+  $ raftkv certs --config examples/secure.json --out examples/certs
+
+The output says what to put into the configuration. docs/security.md tells what certificates of your own must hold.`,
+  )
+  .action(async (options: CertsOptions) => {
+    const { certsCommand } = await import('./certs.ts');
+    await certsCommand(options);
+  });
+
 function withConfigOption(command: Command): Command {
   return command.addOption(
     new Option('-c, --config <file>', 'the cluster file').env('RAFTKV_CONFIG').default(CONFIG_FILE_DEFAULT),
@@ -101,6 +124,11 @@ function withCommonOptions(command: Command): Command {
   return withConfigOption(command)
     .option('--data-dir <folder>', 'where the nodes keep their data, over the file')
     .addOption(new Option('--log-level <level>', 'what to log at least, over the file').choices(LOG_LEVELS));
+}
+
+function parseDays(text: string): number {
+  if (!/^[1-9]\d{0,3}$/.test(text)) throw new InvalidArgumentError('It is a whole number from 1 to 9999.');
+  return Number(text);
 }
 
 function parseId(text: string): number {
