@@ -1,4 +1,6 @@
-import { get } from 'node:http';
+import { type ClientRequest, get, type IncomingMessage, type RequestOptions } from 'node:http';
+import { isNodeCertificate } from '../base/node-names.ts';
+import type { TlsIdentity } from '../base/tls.ts';
 import type { NodeConfig } from '../config/schema.ts';
 import type { StatusBody } from '../server/admin-port.ts';
 
@@ -15,10 +17,17 @@ export interface NodeReport {
   readonly failure: string;
 }
 
-/** Asks one node's admin port. Never rejects: what went wrong is in the report. */
-export async function askStatus(node: NodeConfig, cluster: string): Promise<NodeReport> {
+/**
+ * Asks one node's admin port, with TLS where `tls` is not null: then whoever answers must prove to be that node. Never
+ * rejects: what went wrong is in the report.
+ */
+export async function askStatus(
+  node: NodeConfig,
+  cluster: string,
+  tls: TlsIdentity | null = null,
+): Promise<NodeReport> {
   try {
-    const answer: unknown = JSON.parse(await fetchText(node));
+    const answer: unknown = JSON.parse(await fetchText(node, cluster, tls));
     if (!isStatusBody(answer)) return { node, answer: null, failure: 'no raftkv answers there' };
     if (answer.cluster !== cluster || answer.nodeId !== node.id) {
       const failure = `node ${answer.nodeId} of cluster ${answer.cluster} answers there`;
@@ -30,16 +39,27 @@ export async function askStatus(node: NodeConfig, cluster: string): Promise<Node
   }
 }
 
-function fetchText({ host, adminPort }: NodeConfig): Promise<string> {
+async function fetchText(
+  { id, host, adminPort }: NodeConfig,
+  cluster: string,
+  tls: TlsIdentity | null,
+): Promise<string> {
+  const options = { host, port: adminPort, path: '/status', agent: false, signal: AbortSignal.timeout(ANSWER_MS_MAX) };
+  if (tls === null) return readAnswer(get, options);
+  const https = await import('node:https');
+  const checkServerIdentity = (_host: string, { subjectaltname }: { subjectaltname?: string }) =>
+    isNodeCertificate(subjectaltname, cluster, id)
+      ? undefined
+      : new Error(`what answers there is not certified as node ${id} of cluster ${cluster}`);
+  return readAnswer(https.get, { ...options, ...tls, checkServerIdentity });
+}
+
+function readAnswer<O extends RequestOptions>(
+  ask: (options: O, answered: (response: IncomingMessage) => void) => ClientRequest,
+  options: O,
+): Promise<string> {
   return new Promise((resolve, reject) => {
-    const options = {
-      host,
-      port: adminPort,
-      path: '/status',
-      agent: false,
-      signal: AbortSignal.timeout(ANSWER_MS_MAX),
-    };
-    const request = get(options, (response) => {
+    const request = ask(options, (response) => {
       let text = '';
       response.setEncoding('utf8');
       response.on('data', (chunk: string) => {

@@ -11,9 +11,9 @@ import { openClientPort } from '../server/client-port.ts';
 import { RECOVERING, watchReadiness } from '../server/readiness.ts';
 import { fileDisk } from '../storage/file-disk.ts';
 import { lockDataDir } from '../storage/lock.ts';
-import { createTcpTransport } from '../transport/transport.ts';
+import { createTcpTransport, type TcpTransport } from '../transport/transport.ts';
 import type { NodeContext, RunNode, RunningNode } from './node-types.ts';
-import { loadSecrets } from './secrets.ts';
+import { loadSecrets, type Secrets } from './secrets.ts';
 import { readVersion } from './version.ts';
 
 /**
@@ -50,7 +50,7 @@ async function assemble(
 ): Promise<RunningNode> {
   let replica: NodeReplica | null = null;
   let readiness = () => RECOVERING;
-  const secrets = loadSecrets(config, logger);
+  const secrets = await loadSecrets(config, node.id, logger);
   const admin: AdminPort = await openAdminPort({
     host: node.host,
     port: node.adminPort,
@@ -59,6 +59,7 @@ async function assemble(
     identity: identityOf(config, node),
     status: () => replica?.status() ?? null,
     readiness: () => readiness(),
+    tls: secrets.tls.admin,
   });
   open.push(() => admin.close());
 
@@ -67,6 +68,7 @@ async function assemble(
   const lock = lockDataDir(directory, Math.random);
   open.push(async () => lock.release());
 
+  let transport: TcpTransport | null = null;
   const { heartbeatIntervalMs, electionTimeoutMs, requestTimeoutMs, limits } = config;
   const opened = await openReplica({
     nodeId: node.id,
@@ -80,7 +82,10 @@ async function assemble(
     clock: systemClock,
     random: Math.random,
     logger,
-    createTransport: (bootCount) => transportOf(config, node, bootCount, logger),
+    createTransport(bootCount) {
+      transport = transportOf(config, node, bootCount, secrets, logger);
+      return transport;
+    },
     onFatal: (error) => onEvent({ kind: 'fatal', error }),
     onLeaderChanged: (leader, term) => onEvent({ kind: 'leaderChanged', leader, term }),
   });
@@ -98,12 +103,17 @@ async function assemble(
     version: readVersion(),
     storeBytesMax: limits.storeBytesMax,
     credentials: secrets.credentials,
+    tls: secrets.tls.clients,
     limits: clientLimits(limits),
   });
   open.push(() => clients.stop());
   onEvent({ kind: 'listening' });
   return {
-    reload: () => secrets.reload(),
+    reload() {
+      secrets.reload((identity) => {
+        for (const port of [admin, transport, clients]) port?.replaceIdentity(identity);
+      });
+    },
     async stop() {
       readiness = () => ({ ready: false, reason: 'stopping' });
       // Leadership goes first: the others' clients then wait for one short election, not for this node's to finish.
@@ -118,7 +128,13 @@ function clientLimits(limits: Config['limits']): Partial<ClientLimits> {
   return { itemBytesMax, connectionsMax, connectionIdleMsMax, unsentBytesMax, multiGetLineBytesMax };
 }
 
-function transportOf(config: Config, node: NodeConfig, bootCount: number, logger: NodeContext['logger']) {
+function transportOf(
+  config: Config,
+  node: NodeConfig,
+  bootCount: number,
+  secrets: Secrets,
+  logger: NodeContext['logger'],
+): TcpTransport {
   return createTcpTransport({
     selfId: node.id,
     clusterId: config.cluster,
@@ -128,6 +144,7 @@ function transportOf(config: Config, node: NodeConfig, bootCount: number, logger
     clock: systemClock,
     random: Math.random,
     logger,
+    tls: secrets.tls.peers,
   });
 }
 

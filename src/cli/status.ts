@@ -1,3 +1,4 @@
+import type { TlsIdentity } from '../base/tls.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
 import { askStatus, type NodeReport } from './ask-status.ts';
@@ -15,11 +16,19 @@ export interface StatusOptions {
 export async function statusCommand(options: StatusOptions): Promise<number> {
   const { config, warnings } = loadConfig({ file: options.config, environment: process.env });
   for (const warning of warnings) process.stderr.write(`raftkv: ${warning}\n`);
-  const reports = await Promise.all(config.nodes.map((node) => askStatus(node, config.cluster)));
+  const tls = await operatorTls(config);
+  const reports = await Promise.all(config.nodes.map((node) => askStatus(node, config.cluster, tls)));
   const leader = agreedLeader(reports);
   const output = options.json ? describeAsJson(config, reports, leader) : describeAsTable(config, reports, leader);
   process.stdout.write(output);
   return leader === 0 ? EXIT_FAILURE : EXIT_OK;
+}
+
+/** Null where admin ports are plain. Loaded only where they are not: TLS takes a while to load. */
+async function operatorTls(config: Config): Promise<TlsIdentity | null> {
+  if (config.tls === undefined || config.tls.admin === 'plain') return null;
+  const { readOperatorTls } = await import('../config/tls-files.ts');
+  return readOperatorTls(config.tls, config);
 }
 
 /** The node that a majority of all nodes names as leader of one term; 0 where there is none. */

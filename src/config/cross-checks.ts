@@ -37,6 +37,10 @@ export function crossWarnings(config: Config): string[] {
       warnings.push(`nodes[${i}].host: other machines cannot dial ${host}; name an address of this node`);
     }
   });
+  const exposed = config.nodes.some(({ host }) => host !== 'localhost' && host !== '::1' && !host.startsWith('127.'));
+  if (config.authFile !== undefined && exposed && (config.tls?.clients ?? 'plain') === 'plain') {
+    warnings.push('authFile: without tls for clients, passwords and data cross the network in the open');
+  }
   const longestElectionWaitMs = 2 * config.electionTimeoutMs;
   if (config.requestTimeoutMs < longestElectionWaitMs) {
     warnings.push(
@@ -94,6 +98,10 @@ function tunableProblems(raw: Readonly<Record<string, unknown>>): Problem[] {
           `not ${election.data}: one lost heartbeat must not bring an election`,
       });
     }
+  }
+  const tls = configSchema.shape.tls.safeParse(raw['tls']);
+  if (tls.success && (tls.data?.clientCert === undefined) !== (tls.data?.clientKey === undefined)) {
+    problems.push({ path: ['tls'], message: 'must have clientCert and clientKey both, or neither' });
   }
   const limits = configSchema.shape.limits.safeParse(raw['limits']);
   if (!limits.success) return problems;

@@ -61,15 +61,20 @@ export function loadConfig({ file, environment, flags = {} }: LoadOptions): Load
   return { config, file: path, warnings: [...fromEnvironment.warnings, ...crossWarnings(config)] };
 }
 
+const TLS_PATHS = ['ca', 'cert', 'key', 'clientCert', 'clientKey'];
+
 type Parsed = ReturnType<typeof configSchema.parse>;
 
 /** With every path absolute. */
 function withPaths(parsed: Parsed, located: (field: string, value: string) => string): Parsed {
-  const { authFile } = parsed;
+  const { authFile, tls } = parsed;
+  const files = Object.entries(tls ?? {}).filter(([name]) => TLS_PATHS.includes(name));
+  const tlsPaths = Object.fromEntries(files.map(([name, value]) => [name, located(`tls.${name}`, String(value))]));
   return {
     ...parsed,
     dataDir: located('dataDir', parsed.dataDir),
     ...(authFile !== undefined && { authFile: located('authFile', authFile) }),
+    ...(tls !== undefined && { tls: { ...tls, ...tlsPaths } }),
   };
 }
 

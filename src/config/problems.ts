@@ -32,8 +32,9 @@ export function showPath(path: readonly (string | number)[]): string {
 function fieldsAt(path: readonly (string | number)[]): string[] {
   if (path.length === 0) return Object.keys(configSchema.shape);
   if (path[0] === 'nodes') return Object.keys(nodeSchema.shape);
-  const limits = configSchema.shape.limits.unwrap();
-  return limits instanceof z.ZodObject ? Object.keys(limits.shape) : [];
+  const { limits, tls } = configSchema.shape;
+  const object = path[0] === 'tls' ? tls.unwrap() : limits.unwrap();
+  return object instanceof z.ZodObject ? Object.keys(object.shape) : [];
 }
 
 function valueAt(raw: unknown, path: readonly (string | number)[]): unknown {

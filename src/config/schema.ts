@@ -109,6 +109,28 @@ const limitsSchema = z.strictObject(
 
 const path = (of: string) => text(`the path of a ${of}`, (value) => value !== '' && !value.includes('\0'));
 
+/** `mutual`: both ends show a certificate. `encrypted`: only this one. `plain`: no TLS. */
+const clientSecurity = () =>
+  z.enum(['mutual', 'encrypted', 'plain'], { error: 'must be one of mutual, encrypted, plain' }).default('mutual');
+
+const tlsSchema = z.strictObject(
+  {
+    /** The authority, or several in one file, that the other end's certificate must come from. */
+    ca: path('file'),
+    /** `{id}` in these two stands for the id of the node, so that all nodes can share one configuration. */
+    cert: path('file'),
+    key: path('file'),
+    /** What `raftkv status` shows the admin ports; without, it takes those of a node that it can read. */
+    clientCert: path('file').optional(),
+    clientKey: path('file').optional(),
+    clients: clientSecurity(),
+    admin: clientSecurity(),
+    /** Between nodes there is no half of it: each has to know whom it talks to. */
+    peers: z.enum(['mutual', 'plain'], { error: 'must be one of mutual, plain' }).default('mutual'),
+  },
+  { error: 'must be an object with ca, cert and key' },
+);
+
 export const configSchema = z.strictObject(
   {
     /** Keeps the nodes of two clusters from talking to each other, or opening each other's data. */
@@ -118,6 +140,8 @@ export const configSchema = z.strictObject(
     dataDir: path('folder').default('./data'),
     /** Lines of `user:password`. Where given, a client has to log in before anything else. Read again on SIGHUP. */
     authFile: path('file').optional(),
+    /** Where given, ports are encrypted. The files are read again on SIGHUP. */
+    tls: tlsSchema.optional(),
     nodes: z
       .array(nodeSchema, { error: 'must be a list of nodes' })
       .min(1, { error: 'must name at least one node' })
@@ -157,4 +181,5 @@ type Frozen<T> = T extends object ? { readonly [K in keyof T]: Frozen<T[K]> } : 
 
 /** A validated configuration, with every default filled in. `dataDir` is absolute. */
 export type Config = Frozen<z.output<typeof configSchema>>;
+export type TlsConfig = NonNullable<Config['tls']>;
 export type NodeConfig = Config['nodes'][number];

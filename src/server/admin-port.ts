@@ -1,10 +1,13 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
+import { createComplaints } from '../base/complaints.ts';
 import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import { contextOptions, guardHandshakes, listenerOptions, type PortTls, type TlsIdentity } from '../base/tls.ts';
 import type { ReplicaStatus } from '../replica/types.ts';
 import type { Readiness } from './readiness.ts';
+import { COMPLAINT_INTERVAL_MS, TLS_VERSION_MIN } from './tls-listener.ts';
 
 /**
  * The operator's port: a small HTTP server that answers from memory and changes nothing.
@@ -45,10 +48,14 @@ export interface AdminPortOptions {
   /** Null while the node recovers its log. */
   readonly status: () => ReplicaStatus | null;
   readonly readiness: () => Readiness;
+  /** Null or absent: plain HTTP. */
+  readonly tls?: PortTls | null;
 }
 
 export interface AdminPort {
   readonly port: number;
+  /** For connections from now on; where the port is plain it changes nothing. */
+  replaceIdentity(identity: TlsIdentity): void;
   /** Stops listening and closes every connection. */
   close(): Promise<void>;
 }
@@ -72,15 +79,8 @@ type Route = () => Answer;
 /** Rejects with PORT_UNAVAILABLE. */
 export async function openAdminPort(options: AdminPortOptions): Promise<AdminPort> {
   const routes = routesOf(options);
-  const server = createServer(
-    {
-      maxHeaderSize: HEADER_BYTES_MAX,
-      headersTimeout: REQUEST_MS_MAX,
-      requestTimeout: REQUEST_MS_MAX,
-      connectionsCheckingInterval: REQUEST_CHECK_INTERVAL_MS,
-      keepAliveTimeout: KEEP_ALIVE_MS,
-    },
-    (request, response) => respond(request, response, routes),
+  const { server, replaceIdentity } = await createHttpServer(options, (request, response) =>
+    respond(request, response, routes),
   );
   server.maxConnections = CONNECTIONS_MAX;
   server.on('clientError', (_error, socket) => refuse(socket));
@@ -88,7 +88,30 @@ export async function openAdminPort(options: AdminPortOptions): Promise<AdminPor
   server.on('error', (err) => options.logger.error({ err }, 'the admin port failed'));
   const address = server.address();
   const port = typeof address === 'object' && address !== null ? address.port : options.port;
-  return { port, close: () => close(server) };
+  return { port, replaceIdentity, close: () => close(server) };
+}
+
+const HTTP_LIMITS = {
+  maxHeaderSize: HEADER_BYTES_MAX,
+  headersTimeout: REQUEST_MS_MAX,
+  requestTimeout: REQUEST_MS_MAX,
+  connectionsCheckingInterval: REQUEST_CHECK_INTERVAL_MS,
+  keepAliveTimeout: KEEP_ALIVE_MS,
+};
+
+async function createHttpServer(
+  { tls, clock, logger }: AdminPortOptions,
+  onRequest: RequestListener,
+): Promise<{ server: Server; replaceIdentity: AdminPort['replaceIdentity'] }> {
+  if (!tls) return { server: createServer(HTTP_LIMITS, onRequest), replaceIdentity() {} };
+  const https = await import('node:https');
+  const server = https.createServer({ ...HTTP_LIMITS, ...listenerOptions(tls, TLS_VERSION_MIN) }, onRequest);
+  const complaints = createComplaints(clock, logger, COMPLAINT_INTERVAL_MS);
+  guardHandshakes(server, { clock, complaints, portName: 'the admin port' });
+  return {
+    server,
+    replaceIdentity: (identity) => server.setSecureContext(contextOptions(identity, TLS_VERSION_MIN)),
+  };
 }
 
 function routesOf({ clock, identity, status, readiness }: AdminPortOptions): ReadonlyMap<string, Route> {

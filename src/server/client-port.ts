@@ -1,7 +1,9 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
+import { createComplaints } from '../base/complaints.ts';
 import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import type { PortTls, TlsIdentity } from '../base/tls.ts';
 import { Output } from '../memcached/output.ts';
 import { RequestParser } from '../memcached/parser.ts';
 import { TOO_MANY_CONNECTIONS } from '../memcached/replies.ts';
@@ -14,6 +16,7 @@ import type { Credentials } from './credentials.ts';
 import { Doorkeeper } from './doorkeeper.ts';
 import { watchIdle } from './idle.ts';
 import { SlotPool } from './slots.ts';
+import { COMPLAINT_INTERVAL_MS, openTlsListener } from './tls-listener.ts';
 
 /**
  * The port that clients use: memcached's text protocol over TCP, on every node.
@@ -40,6 +43,8 @@ export interface ClientPortOptions {
   readonly storeBytesMax: number;
   /** Who may use the port; null or absent: everybody. */
   readonly credentials?: Credentials | null;
+  /** Null or absent: the port is plain. */
+  readonly tls?: PortTls | null;
   /** Those that are not to be the defaults. */
   readonly limits?: Partial<ClientLimits>;
 }
@@ -47,6 +52,8 @@ export interface ClientPortOptions {
 export interface ClientPort {
   readonly port: number;
   readonly connections: number;
+  /** For connections from now on; where the port is plain it changes nothing. */
+  replaceIdentity(identity: TlsIdentity): void;
   /** Stops accepting, answers what has come (for at most `drainMsMax`), closes. Resolves when all are closed. */
   stop(): Promise<void>;
 }
@@ -54,20 +61,22 @@ export interface ClientPort {
 /** Rejects with PORT_UNAVAILABLE. */
 export async function openClientPort(options: ClientPortOptions): Promise<ClientPort> {
   const limits: ClientLimits = { ...DEFAULT_CLIENT_LIMITS, ...options.limits };
-  const server = createServer({ allowHalfOpen: true });
+  const listener = await createListener(options);
+  const { server } = listener;
   const clients = new Clients();
   await listen(server, options, limits);
   const address = server.address();
   const port = typeof address === 'object' && address !== null ? address.port : options.port;
   const host = createHost({ ...options, port }, limits, clients);
   server.on('error', (err) => options.logger.error({ err }, 'the client port failed to accept a connection'));
-  server.on('connection', (socket) => accept(socket, host, clients.connections));
+  listener.onSocket((socket) => accept(socket, host, clients.connections));
   const endWatch = watchIdle(options.clock, limits.connectionIdleMsMax, clients.connections, host.counters);
   return {
     port,
     get connections() {
       return clients.connections.size;
     },
+    replaceIdentity: listener.replaceIdentity,
     stop() {
       endWatch();
       return stop(server, clients, host);
@@ -76,6 +85,21 @@ export async function openClientPort(options: ClientPortOptions): Promise<Client
 }
 
 /** What the connections of a port share. Apart from the listening, for those who bring their own sockets. */
+interface Listener {
+  readonly server: Server;
+  onSocket(accept: (socket: Socket) => void): void;
+  replaceIdentity(identity: TlsIdentity): void;
+}
+
+async function createListener({ tls, clock, logger }: ClientPortOptions): Promise<Listener> {
+  if (tls) {
+    const complaints = createComplaints(clock, logger, COMPLAINT_INTERVAL_MS);
+    return openTlsListener(tls, { clock, complaints, portName: 'the client port' });
+  }
+  const server = createServer({ allowHalfOpen: true });
+  return { server, onSocket: (accept) => server.on('connection', accept), replaceIdentity() {} };
+}
+
 export function createHost(options: ClientPortOptions, limits: ClientLimits, clients: Clients): ConnectionHost {
   const { clock, replica } = options;
   const counters = newCounters();

@@ -10,10 +10,12 @@ import {
   encodeRefusal,
   HANDSHAKE_PAYLOAD_BYTES_MAX,
   type LocalIdentity,
+  type Refusal,
   refusalError,
 } from './handshake.ts';
 import type { TransportLimits } from './limits.ts';
 import { createOutbox } from './outbox.ts';
+import type { Sockets } from './sockets.ts';
 
 /**
  * Where a connection stands. `greeting`: waits for the other's hello. `confirming`: has accepted the dialer's hello and
@@ -53,12 +55,13 @@ export interface ConnectionContext {
   readonly local: LocalIdentity;
   readonly clock: Clock;
   readonly limits: TransportLimits;
+  readonly sockets: Sockets;
   readonly owner: ConnectionOwner;
 }
 
 /** One TCP connection to a peer, from its first byte to its last: handshake, frames, keep-alive, end. */
 export function createConnection(socket: Socket, dialedId: number | null, context: ConnectionContext): Connection {
-  const { local, clock, limits, owner } = context;
+  const { local, clock, limits, sockets, owner } = context;
   let state: State = dialedId === null ? 'greeting' : 'opening';
   let peerId = dialedId ?? 0;
   let bootCount = 0;
@@ -119,7 +122,7 @@ export function createConnection(socket: Socket, dialedId: number | null, contex
     }
     if (type !== 'hello') throw unexpected(type);
     const hello = decodeHello(payload);
-    const refusal = checkHello(hello, local, dialedId);
+    const refusal = checkHello(hello, local, dialedId) ?? checkProof(hello.fromId);
     if (refusal !== null) {
       outbox.send('refuse', [encodeRefusal(refusal)]);
       partFor(refusalError(refusal, 'us'));
@@ -133,6 +136,11 @@ export function createConnection(socket: Socket, dialedId: number | null, contex
     }
     outbox.send('hello', [encodeHello(local, peerId)]);
     state = 'confirming';
+  }
+
+  function checkProof(claimedId: number): Refusal | null {
+    if (sockets.proves(socket, claimedId)) return null;
+    return { code: 'certificate', text: `the certificate of who says to be node ${claimedId} does not say so` };
   }
 
   function onConfirmation(type: FrameType, payload: Buffer): void {

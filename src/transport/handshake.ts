@@ -43,7 +43,14 @@ export interface Hello {
   readonly bootCount: number;
 }
 
-export type RefusalCode = 'version' | 'cluster' | 'self' | 'wrongAddressee' | 'unknownPeer' | 'wrongDirection';
+export type RefusalCode =
+  | 'version'
+  | 'cluster'
+  | 'self'
+  | 'wrongAddressee'
+  | 'unknownPeer'
+  | 'wrongDirection'
+  | 'certificate';
 
 export interface Refusal {
   readonly code: RefusalCode;
@@ -57,6 +64,7 @@ const REFUSAL_CODES: readonly RefusalCode[] = [
   'wrongAddressee',
   'unknownPeer',
   'wrongDirection',
+  'certificate',
 ];
 
 const REMEDIES: Record<RefusalCode, string> = {
@@ -66,6 +74,7 @@ const REMEDIES: Record<RefusalCode, string> = {
   wrongAddressee: 'A host and peerPort of the configuration belong to another node: check them on both nodes.',
   unknownPeer: 'Give every node the same list of nodes, and restart those whose list has changed.',
   wrongDirection: 'The node with the higher id dials the lower: check that the ids are the same on both nodes.',
+  certificate: 'Give each node the certificate that names it, and no two nodes the same.',
 };
 
 /** What a node knows of itself and of the peers it may talk to. */

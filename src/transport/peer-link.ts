@@ -1,8 +1,7 @@
+import type { Complaints } from '../base/complaints.ts';
 import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import type { Complaints } from './complaints.ts';
 import { type Connection, type ConnectionContext, createConnection } from './connection.ts';
-import { dialSocket } from './sockets.ts';
 import type { TransportEvents } from './types.ts';
 
 export interface PeerAddress {
@@ -60,7 +59,7 @@ const QUIET_DIALS = 5;
 const DOUBLINGS_MAX = 16;
 
 export function createPeerLink(peer: PeerAddress, context: PeerLinkContext): PeerLink {
-  const { local, clock, limits, random, logger, complaints, events } = context;
+  const { local, clock, limits, sockets, random, logger, complaints, events } = context;
   /** The higher id dials, so that a pair of nodes never makes two links at once. */
   const dials = local.selfId > peer.id;
   const counters = { bytesIn: 0, bytesOut: 0, framesIn: 0, framesOut: 0, drops: 0, refusals: 0, links: 0 };
@@ -79,7 +78,7 @@ export function createPeerLink(peer: PeerAddress, context: PeerLinkContext): Pee
 
   function dial(): void {
     cancelRedial = null;
-    const socket = dialSocket(peer.host, peer.port, () => connection.opened());
+    const socket = sockets.dial(peer, () => connection.opened());
     const connection = createConnection(socket, peer.id, context);
     dialing = connection;
   }

@@ -1,13 +1,14 @@
 import type { AddressInfo, Server, Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
+import { createComplaints } from '../base/complaints.ts';
 import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import { createComplaints } from './complaints.ts';
+import type { TlsIdentity } from '../base/tls.ts';
 import { type Connection, type ConnectionOwner, createConnection } from './connection.ts';
 import { encodeHello, type LocalIdentity } from './handshake.ts';
 import { DEFAULT_LIMITS, type TransportLimits } from './limits.ts';
 import { createPeerLink, type PeerAddress, type PeerLink, type PeerLinkContext, type PeerStats } from './peer-link.ts';
-import { createSocketListener } from './sockets.ts';
+import { createTlsSockets, plainSockets, type Sockets } from './sockets.ts';
 import type { Transport, TransportEvents } from './types.ts';
 
 /**
@@ -25,7 +26,8 @@ import type { Transport, TransportEvents } from './types.ts';
  *   onLinkUp, onLinkLost ◀─ peer link ◀─ handshake ◀─ dialed (from the higher id) or accepted (by the lower)
  * ```
  *
- * Links are authenticated by the cluster's name only, not encrypted: peer ports belong on a private network.
+ * With `tls`, links are encrypted, and each end has to show a certificate of its node. Without, they are known by the
+ * cluster's name only: such peer ports belong on a private network.
  */
 export interface TcpTransportOptions {
   readonly selfId: number;
@@ -41,6 +43,8 @@ export interface TcpTransportOptions {
   readonly random: () => number;
   readonly logger: Logger;
   readonly limits?: Partial<TransportLimits>;
+  /** Null or absent: links are plain. */
+  readonly tls?: TlsIdentity | null;
 }
 
 interface TransportStats {
@@ -58,6 +62,8 @@ export interface TcpTransport extends Transport {
   /** The port it listens on, once started; 0 before. */
   port(): number;
   stats(): TransportStats;
+  /** For links made from now on; where links are plain it changes nothing. */
+  replaceIdentity(identity: TlsIdentity): void;
 }
 
 export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
@@ -78,6 +84,7 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
   const pending = new Set<Connection>();
   const counters = { strangers: 0, refusals: 0, evictions: 0 };
   let listener: Server | null = null;
+  let sockets: Sockets = plainSockets;
   let stopping = false;
 
   function linkOf(connection: Connection): PeerLink {
@@ -121,10 +128,14 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
 
   return {
     async start(events) {
+      if (options.tls) {
+        const guard = { clock, complaints, portName: 'the peer port', handshakeMsMax: limits.handshakeMsMax };
+        sockets = await createTlsSockets(options.tls, options.clusterId, guard);
+      }
       const owner = ownConnections(events);
-      const context = { local, clock, limits, owner, random: options.random, logger, complaints, events };
+      const context = { local, clock, limits, sockets, owner, random: options.random, logger, complaints, events };
       for (const peer of peers) links.set(peer.id, createPeerLink(peer, context));
-      listener = await listenOn(options.listen, limits.backlog, (socket) => accept(socket, context));
+      listener = await listenOn(sockets, options.listen, limits.backlog, (socket) => accept(socket, context));
       listener.on('error', (error) => complaints.warn('listener', error, {}));
       for (const link of links.values()) link.dial();
     },
@@ -142,6 +153,7 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
       const address = listener?.address() as AddressInfo | null | undefined;
       return address?.port ?? 0;
     },
+    replaceIdentity: (identity) => sockets.replaceIdentity(identity),
     stats: () => ({
       peers: [...links.values()].map((link) => link.stats()),
       pendingHandshakes: pending.size,
@@ -151,12 +163,13 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
 }
 
 function listenOn(
+  sockets: Sockets,
   { host, port }: { host: string; port: number },
   backlog: number,
   onSocket: (socket: Socket) => void,
 ): Promise<Server> {
   return new Promise((resolve, reject) => {
-    const server = createSocketListener(onSocket);
+    const server = sockets.createListener(onSocket);
     const fail = (cause: Error) =>
       reject(
         new RaftkvError(

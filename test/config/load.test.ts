@@ -69,6 +69,37 @@ describe('a configuration that is right', () => {
     expect(load(valid, { environment }).config.authFile).toBe(resolve('passwords'));
   });
 
+  it('has tls with every port mutual, and its files beside itself', () => {
+    const { config } = load({ ...valid, tls: { ca: 'ca.crt', cert: '/etc/node-{id}.crt', key: 'k' } });
+    expect(config.tls).toEqual({
+      ca: join(folder, 'ca.crt'),
+      cert: '/etc/node-{id}.crt',
+      key: join(folder, 'k'),
+      clients: 'mutual',
+      admin: 'mutual',
+      peers: 'mutual',
+    });
+  });
+
+  it.each([
+    [{ ca: 'a', cert: 'b' }, 'tls.key: is missing; it must be the path of a file'],
+    [{ ca: 'a', cert: 'b', key: 'c', peer: 'plain' }, 'tls.peer: is unknown; did you mean peers?'],
+    [{ ca: 'a', cert: 'b', key: 'c', peers: 'encrypted' }, 'tls.peers: must be one of mutual, plain, not "encrypted"'],
+    [{ ca: 'a', cert: 'b', key: 'c', clientKey: 'd' }, 'tls: must have clientCert and clientKey both, or neither'],
+  ])('refuses tls %j', (tls, problem) => {
+    expect(problems({ ...valid, tls })).toEqual([problem]);
+  });
+
+  it('warns of passwords that cross a network in the open', () => {
+    const nodes = [node(1, { host: '10.0.0.1' }), node(2), node(3)];
+    const warning = [expect.stringMatching(/^authFile: without tls for clients/)];
+    const tls = { ca: 'a', cert: 'b', key: 'c' };
+    expect(load({ ...valid, nodes, authFile: 'p' }).warnings).toEqual(warning);
+    expect(load({ ...valid, nodes, authFile: 'p', tls: { ...tls, clients: 'plain' } }).warnings).toEqual(warning);
+    expect(load({ ...valid, nodes, authFile: 'p', tls }).warnings).toEqual([]);
+    expect(load({ ...valid, authFile: 'p' }).warnings).toEqual([]);
+  });
+
   it('is frozen to the depth', () => {
     const { config } = load(valid);
     for (const part of [config, config.nodes, config.nodes[0], config.limits]) expect(Object.isFrozen(part)).toBe(true);

@@ -8,6 +8,7 @@ import { type CuttableLink, openCuttableLink } from './cuttable-link.ts';
 import { connect, type MemcachedClient } from './memcached-client.ts';
 import { type NodeProcess, startNodeProcess } from './node-process.ts';
 import { reservePorts } from './ports.ts';
+import { secureCluster } from './secure-cluster.ts';
 
 /**
  * A cluster of real processes on this machine, in a folder of its own. Tests kill, pause and restart its nodes; `stop`
@@ -25,6 +26,8 @@ export interface ClusterOptions {
   readonly settings?: Readonly<Record<string, unknown>>;
   /** The links between the nodes lead through this process, so that they can be cut. */
   readonly cuttable?: boolean;
+  /** TLS at every port, and a password. */
+  readonly secure?: boolean;
 }
 
 interface NodeAddress {
@@ -37,6 +40,8 @@ interface NodeAddress {
 
 export interface Cluster {
   readonly folder: string;
+  /** The configuration, as node 1 has it. */
+  readonly file: string;
   readonly nodes: readonly NodeAddress[];
   node(id: number): NodeAddress;
   pid(id: number): number;
@@ -97,7 +102,8 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   }
 }
 
-async function createCluster({ nodes: count = 3, settings = {}, cuttable = false }: ClusterOptions): Promise<Cluster> {
+async function createCluster(options: ClusterOptions): Promise<Cluster> {
+  const { nodes: count = 3, settings = {}, cuttable = false, secure = false } = options;
   const linkPorts = cuttable ? count * (count - 1) : 0;
   const block = await reservePorts(count * PORTS_PER_NODE + linkPorts);
   const folder = mkdtempSync(join(tmpdir(), 'raftkv-test-'));
@@ -106,6 +112,7 @@ async function createCluster({ nodes: count = 3, settings = {}, cuttable = false
     const [clientPort = 0, peerPort = 0, adminPort = 0] = block.ports.slice(i * PORTS_PER_NODE);
     return { id: i + 1, host: HOST, clientPort, peerPort, adminPort };
   });
+  const security = secure ? await secureCluster(folder, CLUSTER_NAME, nodes) : null;
   const links = cuttable ? await openLinks(nodes, block.ports.slice(count * PORTS_PER_NODE)) : [];
   /** Each node has a file of its own: a cuttable link's port stands where a peer's own port would. */
   const fileOf = (id: number) => join(folder, `cluster-${id}.json`);
@@ -114,7 +121,7 @@ async function createCluster({ nodes: count = 3, settings = {}, cuttable = false
       const link = links.find(({ from, to }) => from === id && to === other.id);
       return { ...other, peerPort: link?.port ?? other.peerPort };
     });
-    const config = { cluster: CLUSTER_NAME, dataDir: './data', nodes: seen, ...settings };
+    const config = { cluster: CLUSTER_NAME, dataDir: './data', nodes: seen, ...security?.settings, ...settings };
     writeFileSync(fileOf(id), JSON.stringify(config));
   }
   const processes = new Map<number, NodeProcess>();
@@ -138,7 +145,7 @@ async function createCluster({ nodes: count = 3, settings = {}, cuttable = false
   };
   const isRunning = (id: number) => processes.get(id)?.isRunning() === true;
   const running = () => nodes.map(({ id }) => id).filter(isRunning);
-  const status = (id: number) => askStatus(node(id));
+  const status = (id: number) => (security ? security.status(node(id)) : askStatus(node(id)));
   const statuses = async () => {
     const asked = await Promise.all(
       running()
@@ -175,6 +182,7 @@ async function createCluster({ nodes: count = 3, settings = {}, cuttable = false
 
   return {
     folder,
+    file: fileOf(1),
     nodes,
     node,
     running,
@@ -225,7 +233,7 @@ async function createCluster({ nodes: count = 3, settings = {}, cuttable = false
       });
     },
     async connect(id) {
-      const client = await connect(node(id).clientPort);
+      const client = await (security ? security.connect(node(id).clientPort) : connect(node(id).clientPort));
       clients.add(client);
       return client;
     },

@@ -1,4 +1,5 @@
 import { connect as connectSocket, type Socket } from 'node:net';
+import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 
 /**
  * A client for tests: exact bytes out, exact reply texts in, any number of requests in flight on one connection.
@@ -68,15 +69,20 @@ const CONNECT_MS_MAX = 5_000;
 /** Above the servers' own request timeout, so that a test sees the servers' answer. */
 const REQUEST_MS_MAX = 15_000;
 
-export function connect(port: number, requestMsMax = REQUEST_MS_MAX): Promise<MemcachedClient> {
+export function connect(
+  port: number,
+  requestMsMax = REQUEST_MS_MAX,
+  tls: ConnectionOptions | null = null,
+): Promise<MemcachedClient> {
   return new Promise((resolve, reject) => {
-    const socket = connectSocket({ host: HOST, port, noDelay: true });
+    const address = { host: HOST, port, noDelay: true };
+    const socket = tls === null ? connectSocket(address) : connectTls({ ...address, ...tls });
     const timer = setTimeout(() => socket.destroy(new Error(`no connection to port ${port}`)), CONNECT_MS_MAX);
     socket.once('error', (error) => {
       clearTimeout(timer);
       reject(error);
     });
-    socket.once('connect', () => {
+    socket.once(tls === null ? 'connect' : 'secureConnect', () => {
       clearTimeout(timer);
       resolve(clientOn(socket, port, requestMsMax));
     });

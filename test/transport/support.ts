@@ -1,7 +1,9 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import type { Clock } from '../../src/base/clock.ts';
 import type { Logger } from '../../src/base/logger.ts';
 import { systemClock } from '../../src/base/system-clock.ts';
+import type { TlsIdentity } from '../../src/base/tls.ts';
 import {
   createFrameDecoder,
   FRAME_BYTES_MAX,
@@ -104,6 +106,7 @@ export interface NodeOptions {
   readonly clock?: Clock;
   readonly limits?: Partial<TransportLimits>;
   readonly random?: () => number;
+  readonly tls?: TlsIdentity;
   readonly onFrame?: (peer: number, frame: Buffer) => void;
 }
 
@@ -148,6 +151,7 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
     random: options.random ?? (() => 0.5),
     logger,
     limits: options.limits ?? {},
+    tls: options.tls ?? null,
   });
   const note = (event: string) => {
     events.push(event);
@@ -215,6 +219,11 @@ export function helloFrom(fromId: number, toId: number, clusterId = 'test', boot
 
 export function dialRaw(port: number): RawPeer {
   return rawPeer(connect({ host: HOST, port, noDelay: true }));
+}
+
+/** Dials with TLS, trusting whoever answers. */
+export function dialTls(port: number, identity: Partial<TlsIdentity>): RawPeer {
+  return rawPeer(connectTls({ host: HOST, port, ...identity, rejectUnauthorized: false }));
 }
 
 /** Dials as node `fromId` would and passes the handshake; resolves when the other end has answered the ping. */

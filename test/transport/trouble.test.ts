@@ -10,6 +10,7 @@ import { createConnection } from '../../src/transport/connection.ts';
 import { FRAME_BYTES_MAX } from '../../src/transport/frame.ts';
 import { decodeRefusal, encodeHello, type RefusalCode } from '../../src/transport/handshake.ts';
 import { DEFAULT_LIMITS } from '../../src/transport/limits.ts';
+import { plainSockets } from '../../src/transport/sockets.ts';
 import {
   cleanUp,
   createManualClock,
@@ -299,6 +300,7 @@ describe('a bad message', () => {
         local: { selfId: 1, clusterId: 'test', bootCount: 1, isPeer: () => true },
         clock: systemClock,
         limits: DEFAULT_LIMITS,
+        sockets: plainSockets,
         owner: {
           onUp() {},
           onData() {

@@ -1,8 +1,8 @@
 import { expect, it } from 'vitest';
+import { createComplaints } from '../../src/base/complaints.ts';
 import { RaftkvError } from '../../src/base/errors.ts';
 import { silentLogger } from '../../src/base/logger.ts';
-import { createComplaints } from '../../src/transport/complaints.ts';
-import { createManualClock } from './support.ts';
+import { createManualClock } from '../transport/support.ts';
 
 it('trouble that repeats is logged at once, then at most once per interval with how often it was not', () => {
   const manual = createManualClock();

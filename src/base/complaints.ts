@@ -1,6 +1,6 @@
-import type { Clock } from '../base/clock.ts';
-import { RaftkvError } from '../base/errors.ts';
-import type { Logger } from '../base/logger.ts';
+import type { Clock } from './clock.ts';
+import { RaftkvError } from './errors.ts';
+import type { Logger } from './logger.ts';
 
 /** Logs trouble that may repeat without end: each kind at once, then at most once per interval with a count. */
 export interface Complaints {

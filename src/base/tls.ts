@@ -1,0 +1,120 @@
+import { constants } from 'node:crypto';
+import type { Socket } from 'node:net';
+import type { SecureContextOptions, SecureVersion, Server, TLSSocket, TlsOptions } from 'node:tls';
+import type { Clock } from './clock.ts';
+import type { Complaints } from './complaints.ts';
+import { RaftkvError } from './errors.ts';
+
+/**
+ * What every encrypted port has in common. Types only are imported here: `node:tls` costs some 20 ms of a start, and is
+ * loaded where a port is really encrypted.
+ */
+
+/** PEM. The certificate may be followed by those between it and the authority's. */
+export interface TlsIdentity {
+  readonly ca: Buffer;
+  readonly cert: Buffer;
+  readonly key: Buffer;
+}
+
+export interface PortTls {
+  readonly identity: TlsIdentity;
+  /** `required`: nobody gets in without a certificate of the same authority. `none`: encryption only. */
+  readonly clientCertificates: 'required' | 'none';
+}
+
+/** A true client needs a few ms; this leaves room for a slow line and a busy event loop. */
+export const HANDSHAKE_MS_MAX = 5_000;
+/** Connections of one port in their handshake. At the limit the oldest makes room: it is the strangers who linger. */
+export const HANDSHAKES_UNFINISHED_MAX = 256;
+
+export function contextOptions({ ca, cert, key }: TlsIdentity, minVersion: SecureVersion): SecureContextOptions {
+  return {
+    ca,
+    cert,
+    key,
+    minVersion,
+    // No renegotiation, which costs the server more than the client; no resumption, which would outlive a certificate.
+    secureOptions: constants.SSL_OP_NO_RENEGOTIATION | constants.SSL_OP_NO_TICKET,
+  };
+}
+
+export function listenerOptions({ identity, clientCertificates }: PortTls, minVersion: SecureVersion): TlsOptions {
+  const required = clientCertificates === 'required';
+  return { ...contextOptions(identity, minVersion), requestCert: required, rejectUnauthorized: required };
+}
+
+export interface HandshakeGuard {
+  readonly clock: Clock;
+  readonly complaints: Complaints;
+  /** As in "the client port". */
+  readonly portName: string;
+  readonly handshakeMsMax?: number;
+  readonly unfinishedMax?: number;
+}
+
+/** Bounds the handshakes of a listener in time and number, and logs those that fail. */
+export function guardHandshakes(server: Server, guard: HandshakeGuard): void {
+  const { clock, complaints, portName } = guard;
+  const handshakeMsMax = guard.handshakeMsMax ?? HANDSHAKE_MS_MAX;
+  const unfinishedMax = guard.unfinishedMax ?? HANDSHAKES_UNFINISHED_MAX;
+  /** By the other end's address and port, all that an encrypted socket shares with the one below it. Oldest first. */
+  const unfinished = new Map<string, { readonly socket: Socket; readonly cancel: () => void }>();
+
+  const settle = (key: string) => {
+    unfinished.get(key)?.cancel();
+    unfinished.delete(key);
+  };
+  const refuse = (socket: Socket, why: string) => {
+    // The address of one that has gone already is not known any more.
+    const from = socket.remoteAddress === undefined ? '' : ` from ${socket.remoteAddress}`;
+    complaints.warn(
+      `tls ${portName}`,
+      new RaftkvError(
+        'TLS_REFUSED',
+        `refused a connection to ${portName}${from}: ${why}`,
+        'If it should get in, give it a certificate of the authority that this node trusts.',
+      ),
+      {},
+    );
+  };
+  server.prependListener('connection', (socket: Socket) => {
+    const key = addressOf(socket);
+    for (const [oldest, { socket: lingering }] of unfinished) {
+      if (unfinished.size < unfinishedMax) break;
+      settle(oldest);
+      lingering.destroy();
+    }
+    const cancel = clock.after(handshakeMsMax, () => {
+      refuse(socket, `no handshake within ${handshakeMsMax} ms`);
+      socket.destroy();
+    });
+    unfinished.set(key, { socket, cancel });
+    socket.once('close', () => {
+      cancel();
+      if (unfinished.get(key)?.socket === socket) unfinished.delete(key);
+    });
+  });
+  server.on('secureConnection', (socket) => settle(addressOf(socket)));
+  server.on('tlsClientError', (error, socket) => {
+    settle(addressOf(socket));
+    if (!wasCutOff(error, socket)) refuse(socket, reasonOf(error, socket));
+    socket.destroy();
+  });
+}
+
+function addressOf(socket: Socket): string {
+  return `${socket.remoteAddress} ${socket.remotePort}`;
+}
+
+/** A client that leaves in the middle is no news, nor is one that was just told to. */
+function wasCutOff(error: Error, socket: TLSSocket): boolean {
+  return !socket.authorizationError && 'code' in error && error.code === 'ECONNRESET';
+}
+
+function reasonOf(error: Error, { authorizationError }: TLSSocket): string {
+  const code = 'code' in error ? error.code : error.message;
+  if (code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE') return 'it showed no certificate';
+  if (authorizationError) return `its certificate is not valid here (${authorizationError})`;
+  return `the handshake failed (${code})`;
+}
