@@ -115,7 +115,9 @@ export function describeCluster(config: Config, view: ClusterView): string {
     node.id === leader ? 'leads' : view.stateOf(node.id) === 'serving' ? 'follows' : view.stateOf(node.id),
   ]);
   const table = formatTable([['node', 'clients', 'peers', 'admin', ''], ...rows]);
-  const tryNode = config.nodes.find((node) => view.stateOf(node.id) === 'serving');
+  // Who has to show something first is not helped by a line for netcat.
+  const open = config.authFile === undefined && (config.tls?.clients ?? 'plain') === 'plain';
+  const tryNode = open && config.nodes.find((node) => view.stateOf(node.id) === 'serving');
   return `\nCluster ${config.cluster} serves.\n\n${indent(table)}\n${tryNode ? `\nTry it:\n\n${indent(sampleLine(tryNode))}\n` : ''}\n`;
 }
 

@@ -111,11 +111,14 @@ describe('a configuration that is right', () => {
     expect(findNode(config, 9)).toBeUndefined();
   });
 
-  it.each(['cluster.json', 'examples/one-node.json', 'examples/five-nodes.json'])('%s, as shipped, loads', (file) => {
-    const { config, warnings } = loadConfig({ file: resolve(import.meta.dirname, '../..', file), environment: {} });
-    expect(warnings).toEqual([]);
-    expect(config.dataDir).toMatch(/[/\\]data/);
-  });
+  it.each(['cluster.json', 'examples/one-node.json', 'examples/five-nodes.json', 'examples/secure.json'])(
+    '%s, as shipped, loads',
+    (file) => {
+      const { config, warnings } = loadConfig({ file: resolve(import.meta.dirname, '../..', file), environment: {} });
+      expect(warnings).toEqual([]);
+      expect(config.dataDir).toMatch(/[/\\]data/);
+    },
+  );
 
   it('may begin with a byte order mark', () => {
     expect(load(`\uFEFF${JSON.stringify(valid)}`).config.cluster).toBe('demo');

@@ -112,6 +112,24 @@ describe('a client port with TLS', () => {
     inside.destroy();
   });
 
+  it('resumes no session: a certificate is looked at each time', async () => {
+    const { port } = await serve();
+    for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+      let session: Buffer | undefined;
+      for (let i = 0; i < 2; i++) {
+        const socket = connect({ host: HOST, port, ...client, maxVersion, ...(session && { session }) });
+        socket.on('session', (given) => {
+          session = given;
+        });
+        const talker = new TextClient(socket);
+        talker.send('version\r\n');
+        await talker.reply('\r\n');
+        expect(socket.isSessionReused()).toBe(false);
+        talker.destroy();
+      }
+    }
+  });
+
   it('gives no renegotiation', async () => {
     const { port } = await serve();
     const socket = connect({ host: HOST, port, ...client, maxVersion: 'TLSv1.2' });
