@@ -22,6 +22,7 @@ import {
 import { writeValue } from '../memcached/values.ts';
 import type { Failure, Replica } from '../replica/types.ts';
 import type { Counters } from './counters.ts';
+import { noteFetch } from './fetch-note.ts';
 import { writeMetaAnswer } from './meta-answers.ts';
 import type { Slot } from './slots.ts';
 
@@ -121,6 +122,7 @@ function writeTouchedItems(slot: Slot, context: AnswerContext): boolean {
       counters.get_hits++;
       counters.touch_hits++;
       writeValue(output, key, item.flags, item.value, withCas ? item.cas : null);
+      noteFetch(key, item, context);
     }
     if (slot.keysAnswered < keyCount && !context.mayWriteMore()) return false;
   }

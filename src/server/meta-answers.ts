@@ -12,6 +12,7 @@ import {
 } from '../memcached/meta-replies.ts';
 import { NON_NUMERIC, OBJECT_TOO_LARGE, OUT_OF_MEMORY } from '../memcached/replies.ts';
 import type { AnswerContext } from './answers.ts';
+import { noteFetch } from './fetch-note.ts';
 import { proposeRead, reread } from './meta-requests.ts';
 import type { FoundItem, Slot } from './slots.ts';
 
@@ -89,8 +90,7 @@ function writeFetched(slot: Slot, context: AnswerContext): boolean {
     counters.get_hits++;
   }
   writeMetaHit(output, slot.metaFlags, slot.key, shownOf(found, won, Number(expiredAtMs)), freshNowMs(context));
-  const item = context.replica.get(slot.key);
-  if (item !== undefined && !asksFor(slot.metaFlags, 'u')) item.accessedAtSeconds = Math.trunc(context.nowMs / 1000);
+  if (slot.fetches) noteFetch(slot.key, found, context);
   return true;
 }
 

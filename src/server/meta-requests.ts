@@ -48,6 +48,7 @@ export function proposeMeta(slot: Slot, parser: RequestParser, input: Buffer, re
     return;
   }
   slot.found = [];
+  slot.fetches = command === Command.metaTouch && !meta.has('u');
   fillBlock(meta, command);
   const isSet = command === Command.metaSet;
   proposeWithBlock(
@@ -80,6 +81,7 @@ export function proposeRead(slot: Slot, replica: Replica): void {
   const meta = reread(slot);
   slot.awaited = 1;
   slot.found = [];
+  slot.fetches = !meta.has('u');
   fillBlock(meta, Command.metaGet);
   const key = Buffer.from(slot.key, 'latin1');
   proposeWithBlock(slot, Op.metaGet, meta, key, 0, key.length, NO_BYTES, 0, 0, replica);

@@ -76,6 +76,7 @@ export function propose(slot: Slot, parser: RequestParser, input: Buffer, replic
 function proposeTouches(slot: Slot, parser: RequestParser, input: Buffer, replica: Replica): void {
   copyKeys(slot, parser, input);
   slot.found = [];
+  slot.fetches = true;
   slot.awaited = parser.keyCount;
   for (let i = 0; i < parser.keyCount; i++) {
     const keyStart = parser.keyStartAt(i);

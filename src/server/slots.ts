@@ -42,6 +42,8 @@ export class Slot implements WriteOwner, ReadOwner {
   quiet = false;
   /** A read that turned out to have to write; `followsRead` is over for it. */
   escalated = false;
+  /** Its operation counts as a fetch of the item. */
+  fetches = false;
   /** For ms: the length of its data. */
   valueBytes = 0;
   /** How many keys are answered already, where a long reply waits for its reader. */
@@ -61,6 +63,8 @@ export class Slot implements WriteOwner, ReadOwner {
     this.text = text;
     if (this.found !== null) {
       this.found.push(item === null ? null : copyOf(item));
+      // The time of the fetch comes with the reply; that it was one holds for the commands right behind.
+      if (item !== null && this.fetches) item.accessedAtSeconds = Math.abs(item.accessedAtSeconds);
     }
     this.#answered();
   }
@@ -120,6 +124,7 @@ export class SlotPool {
     slot.metaFlags = '';
     slot.quiet = false;
     slot.escalated = false;
+    slot.fetches = false;
     slot.valueBytes = 0;
     slot.keysAnswered = 0;
     slot.found = null;
