@@ -1,12 +1,13 @@
 import { crc32 } from 'node:zlib';
 import { readBatchHeader } from '../../src/kv/batch.ts';
 import type { StateMachine } from '../../src/kv/state-machine.ts';
-import type { Core } from '../../src/raft/core.ts';
+import type { Core, PendingRead } from '../../src/raft/core.ts';
 import { ENTRY_HEADER_BYTES, readEntry } from '../../src/raft/entry.ts';
 import { checkCore, checkStep, summarize } from '../../src/raft/invariants.ts';
 import type { Raft } from '../../src/raft/raft.ts';
 import type { Effects, Input, NodeId } from '../../src/raft/types.ts';
 import type { NodeReplica } from '../../src/replica/node-replica.ts';
+import { Durability } from './durability.ts';
 import { describe, type Life } from './life.ts';
 import type { World } from './world.ts';
 
@@ -35,6 +36,7 @@ export class ClusterChecks {
   onStep: StepListener = () => {};
   readonly #world: World;
   readonly #hashInterval: number;
+  readonly #durability: Durability;
   readonly #leaders = new Map<number, NodeId>();
   /** By index, then term. */
   readonly #entries: Map<number, SeenEntry>[] = [];
@@ -45,8 +47,9 @@ export class ClusterChecks {
   /** The state after each entry, by index. */
   readonly #states: (string | undefined)[] = [];
 
-  constructor(world: World, hashInterval: number) {
+  constructor(world: World, nodes: number, hashInterval: number) {
     this.#world = world;
+    this.#durability = new Durability(world, nodes);
     this.#hashInterval = hashInterval;
   }
 
@@ -60,6 +63,7 @@ export class ClusterChecks {
     this.#watchReads(life, replica);
     this.#watchCore(life, raft);
     this.#watchStateMachine(life, stateMachine);
+    this.#durability.started(raft.core);
     this.#checkRecovered(life, raft.core, stateMachine);
   }
 
@@ -69,19 +73,25 @@ export class ClusterChecks {
     this.#guard('invariants of a core', () => checkCore(core));
     this.#checkCommitted(core, 0);
     raft.step = (input) => {
+      this.#durability.wrote(core, input);
       if (!life.alive) return step(input);
       const before = summarize(core);
       const matched = matchesOf(core);
+      const rounds = roundsOf(core);
       const effects = step(input);
       this.#guard('invariants of a core', () => {
         checkCore(core);
         checkStep(before, core);
       });
-      if (before.role === 'leader' && core.role === 'leader') this.#checkLeading(core, before.commitIndex, matched);
+      if (before.role === 'leader' && core.role === 'leader') {
+        this.#checkLeading(core, before.commitIndex, matched);
+        this.#checkRounds(core, before.round, rounds);
+      }
       if (effects.truncateFrom > 0) this.truncations++;
       for (const entry of effects.append) this.#checkEntry(core, entry.index, entry.term, entry.bytes);
       if (core.role === 'leader' && before.role !== 'leader') this.#checkElected(core);
       this.#checkCommitted(core, before.commitIndex);
+      this.#durability.stepped(core, effects, before.commitIndex);
       this.onStep(life, core, input, effects);
       return effects;
     };
@@ -126,6 +136,28 @@ export class ClusterChecks {
     }
     if ((leading?.transfer?.elapsed ?? 0) > core.options.electionTimeoutTicks) {
       this.#world.fail('a transfer ends', `leader ${id} has been handing over for more than an election timeout`);
+    }
+  }
+
+  /** A read is confirmed by a quorum's answers to a round that began after it came. */
+  #checkRounds(core: Core, roundBefore: number, before: ReadonlyMap<PendingRead, number>): void {
+    const { leading, id } = core;
+    if (leading === null) return;
+    for (const read of leading.reads) {
+      if (read.round !== 0 && read.round <= roundBefore && !before.has(read)) {
+        this.#world.fail(
+          'reads wait for their round',
+          `leader ${id} lets a read go by round ${read.round}, begun before`,
+        );
+      }
+    }
+    for (const [read, round] of before) {
+      if (round === 0 || leading.reads.includes(read)) continue;
+      // The leader, the reader, whose request is an acknowledgement too, and all that answered the round or a later one.
+      const agree = new Set([id, read.from]);
+      for (const [peer, { ackedRound }] of leading.progress) if (ackedRound >= round) agree.add(peer);
+      if (agree.size > core.configuration.voters.length / 2) continue;
+      this.#world.fail('reads wait for their round', `leader ${id} confirms round ${round} with ${agree.size} nodes`);
     }
   }
 
@@ -241,3 +273,11 @@ function matchesOf(core: Core): readonly number[] {
 }
 
 const NONE: readonly number[] = [];
+
+/** The reads that wait at a leader, and the round of each as of now. */
+function roundsOf(core: Core): ReadonlyMap<PendingRead, number> {
+  if (core.leading === null || core.leading.reads.length === 0) return NO_READS;
+  return new Map(core.leading.reads.map((read) => [read, read.round]));
+}
+
+const NO_READS: ReadonlyMap<PendingRead, number> = new Map();

@@ -94,7 +94,9 @@ export class SimDisk {
     let end = content.length;
     while (end > 0 && content[end - 1] === 0) end--;
     if (end === 0) return false;
-    this.memory.flipBit(path, this.#random.below(end * 8));
+    // As often as not near the end, where damage is easily taken for a torn write.
+    const from = this.#random.chance(0.5) ? Math.max(0, end - 600) : 0;
+    this.memory.flipBit(path, from * 8 + this.#random.below((end - from) * 8));
     return true;
   }
 

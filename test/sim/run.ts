@@ -41,7 +41,7 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
   const random = new Random(seed, 2);
   const world = new World(onTrace);
   world.say(() => JSON.stringify(plan));
-  const checks = new ClusterChecks(world, plan.hashInterval);
+  const checks = new ClusterChecks(world, plan.nodeIds.length, plan.hashInterval);
   const network = new Network(world, random.fork(1), plan.network);
   if (onTrace !== null) traceFrames(world, network);
   const nodes = plan.nodeIds.map((id) => new SimNode(id, world, plan, random.fork(10 + id), network, checks));

@@ -15,7 +15,7 @@ import type { World } from './world.ts';
  */
 
 /** Until the others serve again, in election timeouts: notice, elect, and once more where two collided. */
-const RECOVERY_TIMEOUTS_MAX = 25;
+const RECOVERY_TIMEOUTS_MAX = 15;
 /** Until the siege is lifted. */
 const FOR_EVER_MS = 1e9;
 /** Those who are well may need one election, and a second where it is the first leader that can't reach them. */
@@ -51,7 +51,7 @@ export function besiege(
   const others = nodes.filter((node) => node !== victim);
   const probes = others.map((node, i) => new Probe(2000 + i, 'write', world, plan, node, history));
   for (const probe of probes) probe.begin();
-  const limitMs = world.nowMs + RECOVERY_TIMEOUTS_MAX * electionTimeoutMs + plan.network.silenceMs * 2;
+  const limitMs = world.nowMs + RECOVERY_TIMEOUTS_MAX * electionTimeoutMs;
   world.run(limitMs, () => probes.every(({ done }) => done));
   if (world.violation !== null) return;
   const left = probes.filter(({ done }) => !done).map(({ node }) => node.id);
@@ -60,6 +60,9 @@ export function besiege(
     return;
   }
   world.run(world.nowMs + 30 * electionTimeoutMs, () => false);
+  if (kind === 'diskHangs' && faults.leader() === victim) {
+    world.fail('availability', `node ${victim.id} leads on though its disk hangs`);
+  }
   const elections = checks.elections - electionsBefore;
   if (elections > ELECTIONS_MAX) {
     world.fail('availability', `${elections} elections while node ${victim.id} is ${kind}`);

@@ -246,10 +246,15 @@ export const raftMutants: readonly Mutant[] = [
   },
   {
     name: 'remember-dead-leader',
-    fault: 'goes on vouching for a dead leader while it campaigns (hashicorp/raft 605)',
+    fault: 'goes on vouching for the leader of its term, also when that is dead (hashicorp/raft 605, raft-rs 84)',
     file: 'raft/election.ts',
-    find: "  return core.role === 'leader' || core.electionElapsed < core.options.electionTimeoutTicks;",
-    replace: '  return true;',
+    find: `function hearsLeader(core: Core): boolean {
+`,
+    replace: `const lastLedTerm = new WeakMap<Core, number>();
+function hearsLeader(core: Core): boolean {
+  if (core.leader !== NOBODY) lastLedTerm.set(core, core.term);
+  if (lastLedTerm.get(core) === core.term) return true;
+`,
   },
   {
     name: 'no-check-quorum',
