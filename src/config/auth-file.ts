@@ -1,5 +1,6 @@
 import { readFileSync, statSync } from 'node:fs';
 import { RaftkvError } from '../base/errors.ts';
+import { PASSWORD_BYTES_MAX, USER_BYTES_MAX } from '../memcached/login.ts';
 
 /**
  * The file of names and passwords: `user:password` lines, as memcached's -Y. As there, a line that is anything else is
@@ -8,8 +9,6 @@ import { RaftkvError } from '../base/errors.ts';
 
 /** Each attempt is compared with every entry. */
 const ENTRIES_MAX = 256;
-/** What a login may carry; see USER_BYTES_MAX and PASSWORD_BYTES_MAX of the protocol. */
-const FIELD_BYTES_MAX = 256;
 const READABLE_BY_OTHERS = 0o004;
 
 export interface AuthFile {
@@ -51,8 +50,8 @@ function faultOf(line: string): string {
   if (colon === 0) return 'has no user before its colon';
   if (colon === line.length - 1) return 'has no password after its colon';
   if (line.includes(' ') || line.includes('\0')) return 'holds a space or a NUL, which no client could send';
-  if (colon > FIELD_BYTES_MAX) return `has a user of more than ${FIELD_BYTES_MAX} bytes`;
-  if (line.length - colon - 1 > FIELD_BYTES_MAX) return `has a password of more than ${FIELD_BYTES_MAX} bytes`;
+  if (colon > USER_BYTES_MAX) return `has a user of more than ${USER_BYTES_MAX} bytes`;
+  if (line.length - colon - 1 > PASSWORD_BYTES_MAX) return `has a password of more than ${PASSWORD_BYTES_MAX} bytes`;
   return '';
 }
 

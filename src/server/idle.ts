@@ -3,7 +3,7 @@ import type { Connection } from './connection.ts';
 import type { Counters } from './counters.ts';
 
 /** A silence is measured in so many steps: it is ended between its limit and one step more. */
-export const STEPS_PER_SILENCE = 4;
+const STEPS_PER_SILENCE = 4;
 
 /**
  * Closes connections that neither say anything, nor read, nor wait for an answer, once that has lasted `idleMsMax`. One

@@ -90,6 +90,20 @@ describe('a configuration that is right', () => {
     expect(problems({ ...valid, tls })).toEqual([problem]);
   });
 
+  it.each([
+    ['connectionIdleMsMax', 0, 604_800_000],
+    ['unsentBytesMax', 4096, 1024 ** 3],
+    ['multiGetLineBytesMax', 4096, 64 * 1024 ** 2],
+  ])('takes limits.%s from %i to %i, and not one beyond', (name, min, max) => {
+    for (const value of [min, max])
+      expect(load({ ...valid, limits: { [name]: value } }).config.limits).toHaveProperty(name, value);
+    for (const value of [min - 1, max + 1]) {
+      expect(problems({ ...valid, limits: { [name]: value } })).toEqual([
+        expect.stringContaining(`limits.${name}: must be`),
+      ]);
+    }
+  });
+
   it('warns of passwords that cross a network in the open', () => {
     const nodes = [node(1, { host: '10.0.0.1' }), node(2), node(3)];
     const warning = [expect.stringMatching(/^authFile: without tls for clients/)];

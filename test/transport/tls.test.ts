@@ -64,11 +64,11 @@ describe('links with TLS', () => {
     ['one whose common name says so', () => authority.issue({ commonName: nodeUri('test', 2), hosts: [HOST] })],
     [
       'one whose DNS name looks like it',
-      () => authority.issue({ commonName: 'x', hosts: [`a, URI:${nodeUri('test', 2)}`] }),
+      () => authority.issue({ commonName: 'x', hosts: [`a, URI:${nodeUri('test', 2)}, b`] }),
     ],
     [
       'one whose URI looks like it',
-      () => authority.issue({ commonName: 'x', uris: [`x:y, URI:${nodeUri('test', 2)}`] }),
+      () => authority.issue({ commonName: 'x', uris: [`x:y, URI:${nodeUri('test', 2)}, x:z`] }),
     ],
     ['one whose URI begins like it', () => authority.issue({ commonName: 'x', uris: [`${nodeUri('test', 2)}2`] })],
   ];
