@@ -106,7 +106,7 @@ export interface Commit extends Envelope {
 export interface TimeoutNow extends Envelope {
   readonly kind: 'timeoutNow';
 }
-export interface ReadIndex extends Envelope {
+interface ReadIndex extends Envelope {
   readonly kind: 'readIndex';
   readonly id: number;
 }
