@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
-import { type RunResult, runSeed } from './run.ts';
+import { failedRun, type RunResult, runSeed } from './run.ts';
 import { Tally } from './tally.ts';
 
 /**
@@ -25,6 +25,8 @@ const { values: options } = parseArgs({
 
 const PROGRESS_INTERVAL_MS = 5000;
 const FAILURES_SHOWN_MAX = 10;
+/** A seed takes a fraction of a second; one that takes this long runs in circles. */
+const SEED_MS_MAX = 120_000;
 
 if (options.seed === undefined) await runMany();
 else setImmediate(() => runOne(Number(options.seed)));
@@ -64,24 +66,39 @@ async function runMany(): Promise<void> {
   process.exitCode = tally.failures.length === 0 ? 0 : 1;
 }
 
-/** Gives one worker a seed at a time; resolves when there are no more. A worker that dies fails its seed. */
-function runWorker(nextSeed: () => number | null, report: (result: RunResult) => void): Promise<void> {
-  return new Promise((resolve, reject) => {
+/** Gives one worker after the other a seed at a time; resolves when there are no more seeds. */
+async function runWorker(nextSeed: () => number | null, report: (result: RunResult) => void): Promise<void> {
+  for (let seed = nextSeed(); seed !== null; ) seed = await runUntilItEnds(seed, nextSeed, report);
+}
+
+/** A worker that dies, or never comes back from a seed, fails that seed. Resolves to the seed to go on with. */
+function runUntilItEnds(
+  first: number,
+  nextSeed: () => number | null,
+  report: (result: RunResult) => void,
+): Promise<number | null> {
+  return new Promise((resolve) => {
     const worker: ChildProcess = fork(new URL('./worker.ts', import.meta.url));
-    let seed: number | null = null;
+    let seed: number | null = first;
+    let watchdog: NodeJS.Timeout | undefined;
     const give = () => {
-      seed = nextSeed();
-      if (seed === null) worker.disconnect();
-      else worker.send(seed);
+      clearTimeout(watchdog);
+      if (seed === null) {
+        worker.disconnect();
+        return;
+      }
+      watchdog = setTimeout(() => worker.kill('SIGKILL'), SEED_MS_MAX);
+      worker.send(seed);
     };
     worker.on('message', (result) => {
       report(result as RunResult);
+      seed = nextSeed();
       give();
     });
-    worker.on('error', reject);
     worker.on('exit', (code, signal) => {
-      if (seed === null) resolve();
-      else reject(new Error(`the worker with seed ${seed} ended by ${signal ?? `exit code ${code}`}`));
+      clearTimeout(watchdog);
+      if (seed !== null) report(failedRun(seed, 'progress', `the run ended by ${signal ?? `exit code ${code}`}`));
+      resolve(seed === null ? null : nextSeed());
     });
     give();
   });

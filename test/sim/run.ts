@@ -85,6 +85,28 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
   };
 }
 
+/** For a run that could not say itself what became of it. */
+export function failedRun(seed: number, check: string, message: string): RunResult {
+  const nothing = {
+    simulatedMs: 0,
+    events: 0,
+    elections: 0,
+    entries: 0,
+    truncations: 0,
+    replies: 0,
+    unknown: 0,
+    cpuMs: 0,
+  };
+  return {
+    seed,
+    violation: { check, message: `${check}: ${message}` },
+    traceHash: '',
+    ...nothing,
+    undecided: false,
+    faults: {},
+  };
+}
+
 /** Liveness: with everything healed, every node serves within a bounded time, and settles all that it had accepted. */
 function waitForService(
   world: World,

@@ -75,13 +75,6 @@ export const nodeMutants: readonly Mutant[] = [
     replace: '    this.context',
   },
   {
-    name: 'sequence-skipped',
-    fault: 'leaves a gap in its sequences where a batch timed out',
-    file: 'replica/origin.ts',
-    find: '      this.toldUpTo = sequence;',
-    replace: '      this.toldUpTo = sequence;\n      this.nextSequence++;',
-  },
-  {
     name: 'local-clock',
     fault: 'applies with a time of its own',
     file: 'kv/state-machine.ts',
