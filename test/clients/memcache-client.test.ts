@@ -65,7 +65,7 @@ function adapt(client: MemcacheClient): ClientUnderTest {
   };
 }
 
-describe.each([1, 2, 3])('memcache-client through node %i', (id) => {
+describe.concurrent.each([1, 2, 3])('memcache-client through node %i', (id) => {
   let client: ClientUnderTest;
   beforeAll(() => {
     const { host, clientPort } = cluster.node(id);

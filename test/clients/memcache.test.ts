@@ -41,7 +41,7 @@ function countOf(reply: unknown): number | null {
   return typeof reply === 'number' ? reply : null;
 }
 
-describe.each([1, 2, 3])('memcache through node %i', (id) => {
+describe.concurrent.each([1, 2, 3])('memcache through node %i', (id) => {
   let client: ClientUnderTest;
   beforeAll(() => {
     const { host, clientPort } = cluster.node(id);

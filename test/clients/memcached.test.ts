@@ -54,7 +54,7 @@ function adapt(client: Memcached): ClientUnderTest {
   };
 }
 
-describe.each([1, 2, 3])('memcached through node %i', (id) => {
+describe.concurrent.each([1, 2, 3])('memcached through node %i', (id) => {
   let client: ClientUnderTest;
   beforeAll(() => {
     const { host, clientPort } = cluster.node(id);
