@@ -1,3 +1,4 @@
+import type { CoreOptions } from '../../src/raft/core.ts';
 import type { ReplicaTiming } from '../../src/replica/node-replica.ts';
 import type { OriginLimits } from '../../src/replica/origin.ts';
 import type { WalLimits } from '../../src/storage/wal.ts';
@@ -56,6 +57,8 @@ export interface Plan {
   readonly originLimits: OriginLimits;
   readonly walLimits: Partial<WalLimits>;
   readonly logCacheBytesMax: number;
+  /** What a leader sends at once to one follower; narrow, so that windows fill and appends are cut. */
+  readonly sending: Pick<CoreOptions, 'appendBytesMax' | 'flow'>;
   /** A replica hashes its whole state at every so many entries. */
   readonly hashInterval: number;
   readonly faults: readonly FaultKind[];
@@ -77,6 +80,9 @@ export interface Plan {
 }
 
 const KIB = 1024;
+
+const WIDE = { appendBytesMax: 1 << 20, flow: { inflightMessagesMax: 256, inflightBytesMax: 1 << 24 } };
+const NARROW = { appendBytesMax: 300, flow: { inflightMessagesMax: 2, inflightBytesMax: 1000 } };
 
 /** What one history may hold: a verdict must take little of the time of a run. */
 const OPERATIONS_MAX = 600;
@@ -129,6 +135,7 @@ export function planOf(seed: number): Plan {
       walFillStepBytes: random.pick([1, 8, 32]) * KIB,
     },
     logCacheBytesMax: random.pick([1, 2 * KIB, 16 * KIB, 1 << 25]),
+    sending: random.pick([WIDE, { ...WIDE, appendBytesMax: 1 }, NARROW]),
     hashInterval: random.pick([8, 64]),
     faults: chosen.length > 0 ? chosen : random.pick(PROFILES),
     faultIntervalMs: electionTimeoutMs * random.pick([0.3, 1, 2, 4]),

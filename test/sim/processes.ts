@@ -144,7 +144,7 @@ export class SimNode {
   }
 
   async #assemble(life: Life): Promise<Running> {
-    const { seed, nodeIds, timing, originLimits, walLimits, logCacheBytesMax } = this.#plan;
+    const { seed, nodeIds, timing, originLimits, walLimits, logCacheBytesMax, sending } = this.#plan;
     const random = this.#random.fork(life.nodeId);
     const network = this.#network.transportOf(life);
     const { replica, close } = await openReplica({
@@ -164,7 +164,10 @@ export class SimNode {
         ...network,
         start: (events) => {
           // All is put together, and nothing has happened yet.
-          if (events instanceof NodeReplica) this.#checks.watch(life, events);
+          if (events instanceof NodeReplica) {
+            Object.assign(events.raft.core.options, sending);
+            this.#checks.watch(life, events);
+          }
           return network.start(events);
         },
       }),
