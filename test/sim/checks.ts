@@ -3,7 +3,7 @@ import { readBatchHeader } from '../../src/kv/batch.ts';
 import type { StateMachine } from '../../src/kv/state-machine.ts';
 import type { Core, PendingRead } from '../../src/raft/core.ts';
 import { ENTRY_HEADER_BYTES, readEntry } from '../../src/raft/entry.ts';
-import { checkCore, checkStep, summarize } from '../../src/raft/invariants.ts';
+import { type CoreSummary, checkCore, checkStep, summarize } from '../../src/raft/invariants.ts';
 import type { Raft } from '../../src/raft/raft.ts';
 import type { Effects, Input, NodeId } from '../../src/raft/types.ts';
 import type { NodeReplica } from '../../src/replica/node-replica.ts';
@@ -90,6 +90,7 @@ export class ClusterChecks {
       if (effects.truncateFrom > 0) this.truncations++;
       for (const entry of effects.append) this.#checkEntry(core, entry.index, entry.term, entry.bytes);
       if (core.role === 'leader' && before.role !== 'leader') this.#checkElected(core);
+      this.#checkVote(core, before, input, effects);
       this.#checkCommitted(core, before.commitIndex);
       this.#durability.stepped(core, effects, before.commitIndex);
       this.onStep(life, core, input, effects);
@@ -139,6 +140,20 @@ export class ClusterChecks {
     }
   }
 
+  /** A vote goes to a log that is at least as up-to-date as the voter's (§3.6.1). */
+  #checkVote(core: Core, before: CoreSummary, input: Input, effects: Effects): void {
+    if (input.kind !== 'receive' || input.message.kind !== 'vote') return;
+    const granted = effects.sendAfterPersist.some((reply) => reply.kind === 'voteReply' && reply.granted);
+    const { lastTerm, lastIndex, from } = input.message;
+    if (!granted || lastTerm > before.lastTerm) return;
+    if (lastTerm === before.lastTerm && lastIndex >= before.lastIndex) return;
+    const own = `${before.lastIndex}@${before.lastTerm}`;
+    this.#world.fail(
+      'votes go to the better log',
+      `node ${core.id} (${own}) votes for ${from} (${lastIndex}@${lastTerm})`,
+    );
+  }
+
   /** A read is confirmed by a quorum's answers to a round that began after it came. */
   #checkRounds(core: Core, roundBefore: number, before: ReadonlyMap<PendingRead, number>): void {
     const { leading, id } = core;
@@ -164,6 +179,7 @@ export class ClusterChecks {
   #checkElected(core: Core): void {
     const { id } = core;
     this.elections++;
+    this.#durability.elected(core);
     const other = this.#leaders.get(core.term);
     if (other !== undefined && other !== id) {
       this.#world.fail('election safety', `nodes ${other} and ${id} were both elected in term ${core.term}`);

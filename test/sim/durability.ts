@@ -19,6 +19,8 @@ export class Durability {
   readonly #world: World;
   readonly #quorum: number;
   readonly #nodes = new Map<NodeId, Written>();
+  /** Who has written a vote, by term and candidate. */
+  readonly #votes = new Map<string, Set<NodeId>>();
 
   constructor(world: World, nodes: number) {
     this.#world = world;
@@ -29,6 +31,7 @@ export class Durability {
   started(core: Core): void {
     const before = this.#nodes.get(core.id);
     if (before !== undefined) this.#compare(before, core);
+    this.#voted(core.id, core.term, core.vote);
     this.#nodes.set(core.id, { core, term: core.term, vote: core.vote, index: core.log.lastIndex });
   }
 
@@ -37,8 +40,25 @@ export class Durability {
     const written = this.#nodes.get(core.id);
     if (written === undefined || written.core !== core || input.kind !== 'persisted') return;
     const { term, index, hardState } = input;
-    if (hardState !== null) Object.assign(written, { term: hardState.term, vote: hardState.vote });
+    if (hardState !== null) {
+      Object.assign(written, { term: hardState.term, vote: hardState.vote });
+      this.#voted(core.id, hardState.term, hardState.vote);
+    }
     if (index > written.index && core.log.termAt(index) === term) written.index = index;
+  }
+
+  elected(core: Core): void {
+    const voters = this.#votes.get(`${core.term} ${core.id}`) ?? new Set();
+    if (voters.size >= this.#quorum) return;
+    this.#fail(`node ${core.id} leads in term ${core.term} by the written votes of ${[...voters].join(', ')} only`);
+  }
+
+  #voted(id: NodeId, term: number, vote: NodeId): void {
+    if (vote === NOBODY) return;
+    const key = `${term} ${vote}`;
+    const voters = this.#votes.get(key);
+    if (voters === undefined) this.#votes.set(key, new Set([id]));
+    else voters.add(id);
   }
 
   stepped(core: Core, effects: Effects, committedBefore: number): void {
