@@ -63,9 +63,10 @@ export class MetaCommands {
     const isFree = (item.tokens & WON) === 0;
     const won = found === undefined || (isFree && (isLow || (item.tokens & STALE) !== 0));
     if (won) item.tokens |= WON;
+    const betweenMs = this.#expiryBetween(item, found === undefined, expiresAtMs);
     this.#expire(item, expiresAtMs);
     this.item = item;
-    this.text = metaText('', won, expiredAtMs);
+    this.text = metaText('', won, expiredAtMs, betweenMs);
     return 'value';
   }
 
@@ -86,7 +87,9 @@ export class MetaCommands {
     const { mode } = block;
     const dataLength = this.#command.valueLength - META_BLOCK_BYTES;
     const isJoin = mode === MetaMode.append || mode === MetaMode.prepend;
-    const hasCas = block.has(MetaFlag.cas);
+    const unique = this.#command.cas();
+    // As in memcached, 0 compares with nothing: it stops a set, and does not stop what adds to a value.
+    const hasCas = block.has(MetaFlag.cas) && !(isJoin && unique === 0);
     if (item === undefined) {
       if (mode === MetaMode.replace || mode === MetaMode.set) {
         if (hasCas) return 'notFound';
@@ -97,8 +100,8 @@ export class MetaCommands {
       return 'notStored';
     }
     let isOlder = false;
-    if (item !== undefined && hasCas && item.cas !== this.#command.cas()) {
-      isOlder = !isJoin && block.has(MetaFlag.invalidate) && this.#command.cas() < item.cas;
+    if (item !== undefined && hasCas && item.cas !== unique) {
+      isOlder = !isJoin && unique !== 0 && block.has(MetaFlag.invalidate) && unique < item.cas;
       if (!isOlder) return 'exists';
     }
     const valueLength = isJoin && item !== undefined ? item.value.length + dataLength : dataLength;
@@ -168,7 +171,9 @@ export class MetaCommands {
   #count(key: string, found: StoredItem | undefined, limits: BatchHeader): ResultCode {
     const block = this.#block;
     if (found === undefined) return this.#countFromNothing(key, limits);
-    if (block.has(MetaFlag.cas) && found.cas !== this.#command.cas()) return 'exists';
+    if (found.value === '') return 'nonNumeric';
+    const unique = this.#command.cas();
+    if (block.has(MetaFlag.cas) && unique !== 0 && found.cas !== unique) return 'exists';
     const direction = block.has(MetaFlag.decrement) ? 'down' : 'up';
     const text = addDelta(found.value, block.deltaHigh, block.deltaLow, direction);
     if (text === null) return 'nonNumeric';
@@ -180,9 +185,10 @@ export class MetaCommands {
     const tokens = grows ? 0 : found.tokens;
     this.#store.update(found, value, found.flags, expiredAtMs, this.#casToGive(), this.#nowMs);
     found.tokens = tokens;
-    this.#expire(found, this.#expiryAfter(found, false));
+    const expiresAtMs = this.#expiryAfter(found, false);
+    this.text = metaText(text, false, expiredAtMs, this.#expiryBetween(found, false, expiresAtMs));
+    this.#expire(found, expiresAtMs);
     this.item = found;
-    this.text = metaText(text, false, expiredAtMs);
     return 'number';
   }
 
@@ -193,9 +199,10 @@ export class MetaCommands {
     const refusal = this.#refusal(key, undefined, text.length, limits);
     if (refusal !== null) return refusal;
     const item = this.#make(key, text);
+    const expiresAtMs = this.#expiryAfter(item, true);
     this.item = item;
-    this.text = metaText(text, true, item.expiresAtMs);
-    this.#expire(item, this.#expiryAfter(item, true));
+    this.text = metaText(text, true, item.expiresAtMs, this.#expiryBetween(item, true, expiresAtMs));
+    this.#expire(item, expiresAtMs);
     return 'number';
   }
 
@@ -215,6 +222,14 @@ export class MetaCommands {
     const touches = block.has(MetaFlag.exptime);
     if (isMade && (!touches || block.has(MetaFlag.vivifyLast))) return this.#context.expiryOf(block.vivifySeconds);
     return touches ? this.#context.expiryOf(this.#command.exptimeSeconds) : item.expiresAtMs;
+  }
+
+  /** After the first of N and T where both are there, which only a reply can show; after the only one elsewhere. */
+  #expiryBetween(item: StoredItem, isMade: boolean, finallyMs: number): number {
+    const block = this.#block;
+    if (!block.has(MetaFlag.exptime) || !block.has(MetaFlag.vivify)) return finallyMs;
+    if (block.has(MetaFlag.vivifyLast)) return this.#context.expiryOf(this.#command.exptimeSeconds);
+    return isMade ? this.#context.expiryOf(block.vivifySeconds) : item.expiresAtMs;
   }
 
   /** No item in the store has a time that has come. */

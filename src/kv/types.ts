@@ -65,11 +65,12 @@ export interface Item {
 }
 
 /**
- * What the results of metaGet and metaArithmetic tell in `text`: the new number where there is one, whether this
- * command won the token (`W`), and when the item would have expired before the command changed that, in ms.
+ * What the results of metaGet and metaArithmetic tell in `text`: the new number where there is one; whether this command
+ * won the token or made the counter (`W`); and when the item would have expired, in ms: before the command, and between
+ * N and T where both are there.
  */
-export function metaText(number: string, won: boolean, expiredAtMs: number): string {
-  return `${number},${won ? 'W' : ''},${expiredAtMs}`;
+export function metaText(number: string, won: boolean, beforeMs: number, betweenMs: number): string {
+  return `${number},${won ? 'W' : ''},${beforeMs},${betweenMs}`;
 }
 
 /**

@@ -9,6 +9,8 @@ export interface ShownItem {
   readonly expiresAtMs: number;
   /** Before the command changed it. */
   readonly expiredAtMs: number;
+  /** Behind the first of T and N where both are there. */
+  readonly expiredBetweenMs: number;
   readonly accessedAtSeconds: number;
   readonly isStale: boolean;
   /** This command won the token. */
@@ -30,11 +32,12 @@ export function writeMetaHit(output: Output, flags: string, key: string, item: S
   const withValue = asksFor(flags, 'v');
   output.latin1(withValue ? 'VA' : 'HD');
   if (withValue) output.spaceAndNumber(item.value.length);
-  let touched = false;
+  let setters = 0;
+  const both = asksFor(flags, 'T') && asksFor(flags, 'N');
   for (let at = 0; at < flags.length; at = endOf(flags, at) + 1) {
     const letter = flags[at] ?? '';
-    if (letter === 'T' || letter === 'N') touched = true;
-    if (letter === 't') writeTimeToLive(output, touched ? item.expiresAtMs : item.expiredAtMs, nowMs);
+    if (letter === 'T' || letter === 'N') setters++;
+    if (letter === 't') writeTimeToLive(output, expiryBehind(setters, both, item), nowMs);
     else if (letter === 'h') output.flagAndNumber('h', item.accessedAtSeconds > 0 ? 1 : 0);
     else if (letter === 'l') output.flagAndNumber('l', secondsSinceAccess(item.accessedAtSeconds, nowMs));
     else if (letter === 'f') output.flagAndNumber('f', item.flags);
@@ -92,6 +95,12 @@ function writeEcho(output: Output, letter: string, flags: string, at: number, ke
     output.latin1(encoded ? encodedKey(key) : key);
     if (encoded) output.latin1(' b');
   }
+}
+
+/** t shows what T and N in front of it have made of the time. */
+function expiryBehind(setters: number, both: boolean, item: ShownItem): number {
+  if (setters === 0) return item.expiredAtMs;
+  return both && setters === 1 ? item.expiredBetweenMs : item.expiresAtMs;
 }
 
 function writeTimeToLive(output: Output, expiresAtMs: number, nowMs: number): void {

@@ -16,6 +16,7 @@ import {
   NOTHING,
   OBJECT_TOO_LARGE,
   OK,
+  OPAQUE_TOO_LONG,
   SHUTDOWN_REFUSED,
   VERSION,
 } from './replies.ts';
@@ -294,9 +295,11 @@ export class RequestParser {
 
   #metaOther(command: Command, buffer: Buffer, consumed: number): number {
     const error = this.#metaLine(buffer, 2);
-    if (error !== null) return this.#answer(error, consumed);
     const isCount = command === Command.metaArithmetic;
-    if (isCount && !'I+D-'.includes(this.meta.mode)) return this.#answer(BAD_ARITHMETIC_MODE, consumed);
+    // As in memcached, a wrong mode is found before an opaque that is too long.
+    const modeCounts = isCount && (error === null || error === OPAQUE_TOO_LONG);
+    if (modeCounts && !'I+D-'.includes(this.meta.mode)) return this.#answer(BAD_ARITHMETIC_MODE, consumed);
+    if (error !== null) return this.#answer(error, consumed);
     return this.#plain(command, consumed);
   }
 
@@ -317,8 +320,9 @@ export class RequestParser {
     const bytes = tokens.count < 3 ? -1 : readUint32(buffer, tokens.start(2), tokens.end(2));
     if (bytes < 0 || bytes > VALUE_LENGTH_MAX) return this.#answer(BAD_LINE, consumed);
     const error = this.#metaLine(buffer, 3);
+    const modeCounts = error === null || error === OPAQUE_TOO_LONG;
+    if (modeCounts && !'SEAPR'.includes(this.meta.mode)) return this.#refuseBlock(BAD_SET_MODE, bytes, consumed);
     if (error !== null) return this.#refuseBlock(error, bytes, consumed);
-    if (!'SEAPR'.includes(this.meta.mode)) return this.#refuseBlock(BAD_SET_MODE, bytes, consumed);
     if (this.#itemBytes(bytes) <= this.#limits.itemBytesMax) {
       return this.#block(Command.metaSet, bytes, buffer, start, next, end);
     }
@@ -335,8 +339,8 @@ export class RequestParser {
     if (this.#tokens.count < 2) return ERROR;
     if (!this.#readKey()) return BAD_LINE;
     const error = this.meta.read(this.#tokens, buffer, firstFlag);
-    if (error !== null || !this.meta.has('b')) return error;
-    return this.#decodeKey(buffer) ? null : BAD_KEY_ENCODING;
+    if ((error !== null && error !== OPAQUE_TOO_LONG) || !this.meta.has('b')) return error;
+    return this.#decodeKey(buffer) ? error : BAD_KEY_ENCODING;
   }
 
   #decodeKey(buffer: Buffer): boolean {

@@ -58,7 +58,7 @@ function writeRead(slot: Slot, context: AnswerContext): boolean {
   context.counters.cmd_get++;
   context.counters.get_hits++;
   const { metaFlags, key } = slot;
-  const shown = shownOf(item, '', item.expiresAtMs);
+  const shown = shownOf(item, '', item.expiresAtMs, item.expiresAtMs);
   writeMetaHit(context.output, metaFlags, key, shown, asksFor(metaFlags, 't') ? freshNowMs(context) : context.nowMs);
   if (!asksFor(metaFlags, 'u')) item.accessedAtSeconds = Math.trunc(context.nowMs / 1000);
   return true;
@@ -81,7 +81,7 @@ function writeFetched(slot: Slot, context: AnswerContext): boolean {
     writeMiss(slot, context);
     return true;
   }
-  const [, won = '', expiredAtMs = ''] = slot.text.split(',');
+  const [, won = '', before = '', between = ''] = slot.text.split(',');
   if (slot.command === Command.metaTouch) {
     counters.cmd_touch++;
     counters.touch_hits++;
@@ -89,7 +89,13 @@ function writeFetched(slot: Slot, context: AnswerContext): boolean {
     counters.cmd_get++;
     counters.get_hits++;
   }
-  writeMetaHit(output, slot.metaFlags, slot.key, shownOf(found, won, Number(expiredAtMs)), freshNowMs(context));
+  writeMetaHit(
+    output,
+    slot.metaFlags,
+    slot.key,
+    shownOf(found, won, Number(before), Number(between)),
+    freshNowMs(context),
+  );
   if (slot.fetches) noteFetch(slot.key, found, context);
   return true;
 }
@@ -151,10 +157,10 @@ function writeCounted(slot: Slot, context: AnswerContext): void {
     return;
   }
   const found = slot.found?.[0] ?? null;
-  const [number = '', made = '', expiredAtMs = ''] = slot.text.split(',');
+  const [number = '', made = '', before = '', between = ''] = slot.text.split(',');
   // As in memcached, q hides only what was counted, not what was made.
   if (quiet && made === '') return;
-  const item = found === null ? NUMBER_ALONE : shownOf(found, '', Number(expiredAtMs));
+  const item = found === null ? NUMBER_ALONE : shownOf(found, '', Number(before), Number(between));
   const shown = { ...item, value: number, isStale: false, isWon: false };
   writeMetaHit(output, withoutReadFlags(metaFlags), key, shown, freshNowMs(context));
 }
@@ -166,6 +172,7 @@ const NUMBER_ALONE: ShownItem = {
   cas: 0,
   expiresAtMs: Number.POSITIVE_INFINITY,
   expiredAtMs: Number.POSITIVE_INFINITY,
+  expiredBetweenMs: Number.POSITIVE_INFINITY,
   accessedAtSeconds: 0,
   isStale: false,
   isWon: false,
@@ -200,12 +207,13 @@ function statusOf(code: ResultCode): string {
   return code === 'notFound' ? 'NF' : 'HD';
 }
 
-function shownOf(item: FoundItem, won: string, expiredAtMs: number): ShownItem {
+function shownOf(item: FoundItem, won: string, expiredAtMs: number, expiredBetweenMs: number): ShownItem {
   const { value, flags, cas, expiresAtMs, accessedAtSeconds, tokens } = item;
   const wonNow = won !== '';
   const isStale = (tokens & STALE) !== 0;
   const isWon = (tokens & WON) !== 0 && !wonNow;
-  return { value, flags, cas, expiresAtMs, expiredAtMs, accessedAtSeconds, isStale, isWon, won: wonNow };
+  const times = { expiresAtMs, expiredAtMs, expiredBetweenMs, accessedAtSeconds };
+  return { value, flags, cas, ...times, isStale, isWon, won: wonNow };
 }
 
 /** Cluster time stands still while nobody writes, and this node's clock may be behind: the later of the two. */

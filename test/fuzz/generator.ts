@@ -17,6 +17,10 @@ export interface Dialect {
   readonly tooLargeBytes: number;
 }
 
+const EXPTIMES = ['0', '0', '0', '1000', '2000', '-1', '2592001'];
+
+const ODD_FLAGS = ['!', 'a', '1', '\xfe', 'q', 'Tx', 'T', 'N', 'Cx', 'Jx', 'Dx', 'Z', 'w'];
+
 export class Generator {
   readonly #random: () => number;
   readonly #dialect: Dialect;
@@ -61,7 +65,8 @@ export class Generator {
   }
 
   #value(key: string): string {
-    if (this.#dialect.numberKeys.includes(key)) {
+    const { hostile, numberKeys, encodedKeys } = this.#dialect;
+    if (numberKeys.includes(key) || (!hostile && encodedKeys.includes(key))) {
       return this.#one(['0', '7', '10', '99', '18446744073709551615', '9007199254740993', ' 5', '5 ', 'x', '', '-1']);
     }
     return this.#one(['', 'v', 'value', 'two words', '\r\n', '\0\xff', 'get a\r\n', 'x'.repeat(300)]);
@@ -73,21 +78,26 @@ export class Generator {
   }
 
   #exptime(): string {
-    return this.#number(['0', '0', '0', '1000', '2000', '-1', '2592001']);
+    return this.#number(EXPTIMES);
+  }
+
+  /** memcached 1.6.18 reads the data behind a bad argument as commands. */
+  #argument(usual: readonly string[]): string {
+    return this.#dialect.hostile ? this.#number(usual) : this.#one(usual);
   }
 
   #storage(): string {
     const name = this.#one(['set', 'set', 'set', 'add', 'replace', 'append', 'prepend', 'cas']);
-    const key = this.#chance(0.01) ? 'k'.repeat(251) : this.#key();
+    const key = this.#dialect.hostile && this.#chance(0.01) ? 'k'.repeat(251) : this.#key();
     const value = this.#value(key);
     const bytes = this.#chance(0.02) ? this.#one(['-1', 'x', '']) : String(value.length);
-    const unique = name === 'cas' ? this.#number(this.#dialect.casUniques) : '';
+    const unique = name === 'cas' ? this.#argument(this.#dialect.casUniques) : '';
     const noreply = this.#chance(0.1) ? 'noreply' : '';
     const line = this.#line([
       name,
       key,
-      this.#number(['0', '5', '4294967295']),
-      this.#exptime(),
+      this.#argument(['0', '5', '4294967295']),
+      this.#argument(EXPTIMES),
       bytes,
       unique,
       noreply,
@@ -96,16 +106,14 @@ export class Generator {
   }
 
   #classic(): string {
+    const { hostile } = this.#dialect;
     const key = this.#key();
     const noreply = this.#chance(0.1) ? 'noreply' : '';
     switch (this.#one(['get', 'get', 'gets', 'gat', 'gats', 'delete', 'incr', 'decr', 'touch', 'flush'])) {
-      case 'get':
-        return this.#line([
-          'get',
-          key,
-          this.#chance(0.5) ? this.#key() : '',
-          this.#chance(0.02) ? 'k'.repeat(251) : '',
-        ]);
+      case 'get': {
+        const third = hostile && this.#chance(0.02) ? 'k'.repeat(251) : '';
+        return this.#line(['get', key, this.#chance(0.5) ? this.#key() : '', third]);
+      }
       case 'gets':
         return this.#line(['gets', key, this.#chance(0.5) ? this.#key() : '']);
       case 'gat':
@@ -135,21 +143,20 @@ export class Generator {
       const flag = this.#one(this.#dialect.metaFlags[command]);
       if (!flags.some((other) => other[0] === flag[0])) flags.push(flag);
     }
-    if (this.#chance(0.03))
-      flags.push(this.#one(['!', 'a', '1', '\xfe', 's', 's', 'Tx', 'T', 'N', 'Cx', 'Jx', 'Dx', 'Z', 'w']));
-    if (this.#chance(0.02)) flags.push(`O${'o'.repeat(this.#one([30, 31, 32]))}`);
-    if (this.#chance(0.005)) flags.push(...'stcvfkqhlubOPLNTR'.split(''));
+    const { hostile } = this.#dialect;
+    const mayBeTooLong = hostile || command === 'ms' || command === 'md';
+    if (this.#chance(0.03)) flags.push(this.#one(ODD_FLAGS), hostile ? this.#one(['s', 'q']) : 'q');
+    if (this.#chance(0.02)) flags.push(`O${'o'.repeat(this.#one(mayBeTooLong ? [30, 31, 32] : [30, 31]))}`);
+    if ((hostile || command !== 'ms') && this.#chance(0.005)) flags.push(...'stcvfkqhlubOPLNTR'.split(''));
     return flags;
   }
 
   /** Key and flags; with a base64 key, its flag somewhere among them. */
   #keyed(flags: string[], keys: readonly string[]): [string, string[]] {
+    if (this.#chance(0.01)) return [this.#one(['a', 'YQ', 'YQ===', '!!!!', '=', 'YWI*']), ['b']];
     if (this.#chance(0.1)) {
       const at = Math.floor(this.#random() * (flags.length + 1));
-      const key = this.#chance(0.1)
-        ? this.#one(['a', 'YQ', 'YQ==', '!!!!', '=', 'YWI*'])
-        : this.#one(this.#dialect.encodedKeys);
-      return [key, [...flags.slice(0, at), 'b', ...flags.slice(at)]];
+      return [this.#one(this.#dialect.encodedKeys), [...flags.slice(0, at), 'b', ...flags.slice(at)]];
     }
     return [this.#one(keys), flags];
   }

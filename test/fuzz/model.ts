@@ -267,9 +267,24 @@ export class Model {
       if (letter === 'D' && unsigned(argument) === null) error = 'CLIENT_ERROR invalid numeric delta value';
     }
     if (error !== null) return error;
-    return fields.slice(from).some((field) => field[0] === 'O' && field.length > 32)
-      ? 'CLIENT_ERROR opaque token too long'
-      : null;
+    return null;
+  }
+
+  /** What is wrong with a meta command's line, in the order in which it is found; or null. */
+  #refusal(name: string, fields: string[], from: number): string | null {
+    const flags = fields.slice(from);
+    const error = this.#flagError(fields, from);
+    if (error !== null) return error;
+    if (this.#decoded(fields[1] ?? '', flags) === null) return 'CLIENT_ERROR error decoding key';
+    const mode = flags.find((flag) => flag[0] === 'M');
+    if (name === 'ms' && mode !== undefined && !/^M[SEAPR]/.test(mode)) {
+      return 'CLIENT_ERROR invalid mode for ms M token';
+    }
+    if (name === 'ma' && mode !== undefined && !/^M[I+D-]/.test(mode)) {
+      return 'CLIENT_ERROR invalid mode for ma M token';
+    }
+    const tooLong = flags.some((flag) => flag[0] === 'O' && flag.length > 32);
+    return tooLong ? 'CLIENT_ERROR opaque token too long' : null;
   }
 
   #decoded(key: string, flags: readonly string[]): string | null {
@@ -282,10 +297,9 @@ export class Model {
     const [, rawKey = '', ...flags] = fields;
     if (fields.length < 2) return this.#say('ERROR');
     if (rawKey.length > 250) return this.#say(BCLF);
-    const error = this.#flagError(fields, 2);
+    const error = this.#refusal(name, fields, 2);
     if (error !== null) return this.#say(error);
-    const key = this.#decoded(rawKey, flags);
-    if (key === null) return this.#say('CLIENT_ERROR error decoding key');
+    const key = this.#decoded(rawKey, flags) ?? '';
     if (name === 'mg') this.#metaGet(key, flags);
     else if (name === 'md') this.#metaDelete(key, flags);
     else this.#metaArithmetic(key, flags);
@@ -328,7 +342,7 @@ export class Model {
     }
     let expires = before;
     const shown = this.#echo(key, flags, (flag) => {
-      if (flag[0] === 'T' || flag[0] === 'N') expires = found.expires;
+      if (flag[0] === 'T' || (flag[0] === 'N' && made)) expires = this.#moment(signed(flag.slice(1)) ?? 0n);
       return this.#shown(flag[0] ?? '', found, expires);
     });
     const marks = (found.won ? ' Z' : '') + (found.stale ? ' X' : '') + (won ? ' W' : '');
@@ -359,13 +373,11 @@ export class Model {
       this.#say(error);
     };
     if (rawKey.length > 250) return refuse(BCLF);
-    const error = this.#flagError(fields, 3);
+    const error = this.#refusal('ms', fields, 3);
     if (error !== null) return refuse(error);
-    const key = this.#decoded(rawKey, flags);
-    if (key === null) return refuse('CLIENT_ERROR error decoding key');
+    const key = this.#decoded(rawKey, flags) ?? '';
     const get = (letter: string) => flags.find((flag) => flag[0] === letter)?.slice(1);
-    const mode = get('M') === undefined ? 'S' : (get('M')?.[0] ?? '');
-    if (mode === '' || !'SEAPR'.includes(mode)) return refuse('CLIENT_ERROR invalid mode for ms M token');
+    const mode = get('M')?.[0] ?? 'S';
     if (this.#tooLarge(key, size)) {
       if (mode === 'S' && get('C') === undefined) this.items.delete(key);
       return refuse('SERVER_ERROR object too large for cache');
@@ -397,8 +409,8 @@ export class Model {
       return mode === 'R' ? ['NS'] : ['HD', this.#put(key, fresh, cas)];
     }
     if (mode === 'E') return ['NS'];
-    if (compare !== undefined && compare !== old.cas) {
-      if (joins || get('I') === undefined || compare > old.cas) return ['EX'];
+    if (compare !== undefined && compare !== old.cas && !(joins && compare === 0n)) {
+      if (joins || get('I') === undefined || compare > old.cas || compare === 0n) return ['EX'];
       return ['HD', this.#put(key, { ...fresh, expires: old.expires, stale: true, won: old.won }, cas)];
     }
     if (!joins) return ['HD', this.#put(key, fresh, cas)];
@@ -437,8 +449,7 @@ export class Model {
 
   #metaArithmetic(key: string, flags: readonly string[]) {
     const get = (letter: string) => flags.find((flag) => flag[0] === letter)?.slice(1);
-    const mode = get('M') === undefined ? 'I' : (get('M')?.[0] ?? '');
-    if (mode === '' || !'I+D-'.includes(mode)) return this.#say('CLIENT_ERROR invalid mode for ma M token');
+    const mode = get('M')?.[0] ?? 'I';
     let item = this.items.get(key);
     const compare = optional(get('C'));
     const cas = optional(get('E'));
@@ -448,7 +459,9 @@ export class Model {
       const value = String(optional(get('J')) ?? 0n);
       item = this.#put(key, { value, flags: '0', expires: Number.POSITIVE_INFINITY, stale: false, won: false }, cas);
     } else {
-      if (compare !== undefined && compare !== item.cas) return this.#say(`EX${this.#echo(key, flags)}`);
+      if (compare !== undefined && compare !== 0n && compare !== item.cas && item.value !== '') {
+        return this.#say(`EX${this.#echo(key, flags)}`);
+      }
       const text = this.#counted(item, mode === 'D' || mode === '-', optional(get('D')) ?? 1n);
       if (text === null) return this.#say('CLIENT_ERROR cannot increment or decrement non-numeric value');
       this.#recount(item, text, cas);
@@ -460,7 +473,7 @@ export class Model {
     }
     let expires = before;
     const shown = this.#echo(key, flags, (flag) => {
-      if (flag[0] === 'T' || flag[0] === 'N') expires = counted.expires;
+      if (flag[0] === 'T' || (flag[0] === 'N' && made)) expires = this.#moment(signed(flag.slice(1)) ?? 0n);
       return 'tc'.includes(flag[0] ?? '') ? this.#shown(flag[0] ?? '', counted, expires) : '';
     });
     this.#drop(key);

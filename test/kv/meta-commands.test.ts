@@ -34,8 +34,8 @@ describe('tokens', () => {
     const driver = filled();
     expect(driver.say(invalidate('k', 30))).toBe('deleted');
     expect(driver.machine.get('k')).toMatchObject({ tokens: STALE, cas: 2, expiresAtMs: START_MS + 30_000 });
-    expect(driver.run(get('k')).text).toBe(`,W,${START_MS + 30_000}`);
-    expect(driver.run(get('k')).text).toBe(`,,${START_MS + 30_000}`);
+    expect(driver.run(get('k')).text).toBe(`,W,${START_MS + 30_000},${START_MS + 30_000}`);
+    expect(driver.run(get('k')).text).toBe(`,,${START_MS + 30_000},${START_MS + 30_000}`);
     expect(driver.machine.get('k')?.tokens).toBe(STALE | WON);
     driver.run({ op: Op.append, key: 'k', value: '+' });
     expect(driver.machine.get('k')).toMatchObject({ tokens: 0, value: 'old+' });
@@ -44,7 +44,7 @@ describe('tokens', () => {
   it('go to one reader who asks while little time is left', () => {
     const driver = filled();
     const low = (seconds: number) => driver.run(get('k', { asked: MetaFlag.recache, recacheSeconds: seconds })).text;
-    expect(low(100)).toBe(`,,${START_MS + 100_000}`);
+    expect(low(100)).toBe(`,,${START_MS + 100_000},${START_MS + 100_000}`);
     expect(low(101)).toContain('W');
     expect(low(101)).not.toContain('W');
   });
@@ -97,8 +97,10 @@ describe('metaSet', () => {
   it('keeps a late value as a stale one, with the time that was left', () => {
     const driver = filled();
     const late = { asked: MetaFlag.cas | MetaFlag.invalidate };
-    expect(driver.say(set('k', 'late', late, 0n))).toBe('stored');
-    const expected = { value: 'late', tokens: STALE, cas: 2, expiresAtMs: START_MS + 100_000 };
+    driver.run({ op: Op.set, key: 'k', value: 'new', exptime: 100 });
+    expect(driver.say(set('k', 'late', late, 0n))).toBe('exists');
+    expect(driver.say(set('k', 'late', late, 1n))).toBe('stored');
+    const expected = { value: 'late', tokens: STALE, cas: 3, expiresAtMs: START_MS + 100_000 };
     expect(driver.machine.get('k')).toMatchObject(expected);
     expect(driver.say(set('k', 'later', late, 9n))).toBe('exists');
   });
@@ -140,8 +142,10 @@ describe('metaArithmetic', () => {
     const driver = new Driver();
     const made = { asked: MetaFlag.vivify, vivifySeconds: 30, initialHigh: 0xffff_ffff, initialLow: 0xffff_ffff };
     expect(driver.run(count('n'))).toMatchObject({ code: 'notFound' });
-    expect(driver.run(count('n', made)).text).toBe('18446744073709551615,W,Infinity');
-    expect(driver.run(count('n', { asked: MetaFlag.exptime }, 60)).text).toBe(`0,,${START_MS + 30_000}`);
+    expect(driver.run(count('n', made)).text).toBe(`18446744073709551615,W,Infinity,${START_MS + 30_000}`);
+    expect(driver.run(count('n', { asked: MetaFlag.exptime }, 60)).text).toBe(
+      `0,,${START_MS + 30_000},${START_MS + 60_000}`,
+    );
     expect(driver.item('n').expiresAtMs).toBe(START_MS + 60_000);
   });
 });
