@@ -54,7 +54,7 @@ export interface PeerLinkContext extends ConnectionContext {
 }
 
 /** A peer that starts at the same time is unreachable for a moment: so many failed dials in a row are no news yet. */
-const QUIET_DIALS = 5;
+const QUIET_DIALS = 8;
 /** Above this exponent every wait is at its maximum anyway. */
 const DOUBLINGS_MAX = 16;
 
