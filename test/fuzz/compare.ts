@@ -1,6 +1,10 @@
 /** Tells in the replies which request they belong to: a miss that echoes the request's number. */
+export function markerOf(index: number): string {
+  return `mg no-such-key O#${index}\r\n`;
+}
+
 export function withMarkers(requests: readonly string[]): string {
-  return requests.map((request, i) => `${request}mg no-such-key O#${i}\r\n`).join('');
+  return requests.map((request, i) => request + markerOf(i)).join('');
 }
 
 export interface Difference {

@@ -67,7 +67,8 @@ export class Generator {
   #value(key: string): string {
     const { hostile, numberKeys, encodedKeys } = this.#dialect;
     if (numberKeys.includes(key) || (!hostile && encodedKeys.includes(key))) {
-      return this.#one(['0', '7', '10', '99', '18446744073709551615', '9007199254740993', ' 5', '5 ', 'x', '', '-1']);
+      const largest = hostile ? '18446744073709551615' : '9007199254740993';
+      return this.#one(['0', '7', '10', '99', largest, '9007199254740993', ' 5', '5 ', 'x', '', '-1']);
     }
     return this.#one(['', 'v', 'value', 'two words', '\r\n', '\0\xff', 'get a\r\n', 'x'.repeat(300)]);
   }
@@ -90,7 +91,8 @@ export class Generator {
     const name = this.#one(['set', 'set', 'set', 'add', 'replace', 'append', 'prepend', 'cas']);
     const key = this.#dialect.hostile && this.#chance(0.01) ? 'k'.repeat(251) : this.#key();
     const value = this.#value(key);
-    const bytes = this.#chance(0.02) ? this.#one(['-1', 'x', '']) : String(value.length);
+    const mayBeMissing = this.#dialect.hostile || name !== 'cas';
+    const bytes = mayBeMissing && this.#chance(0.02) ? this.#one(['-1', 'x', '']) : String(value.length);
     const unique = name === 'cas' ? this.#argument(this.#dialect.casUniques) : '';
     const noreply = this.#chance(0.1) ? 'noreply' : '';
     const line = this.#line([
@@ -132,7 +134,8 @@ export class Generator {
   }
 
   #arithmetic(noreply: string): string {
-    const delta = this.#number(['1', '5', '0', '100', '18446744073709551615']);
+    const largest = this.#dialect.hostile ? '18446744073709551615' : '9007199254740993';
+    const delta = this.#number(['1', '5', '0', '100', largest]);
     const key = this.#chance(0.1) ? this.#one(['none', 'k'.repeat(251)]) : this.#one(this.#dialect.numberKeys);
     return this.#line([this.#one(['incr', 'decr']), key, delta, noreply]);
   }
