@@ -92,7 +92,7 @@ export function planOf(seed: number): Plan {
   const random = new Random(seed, 1);
   const nodes = random.pick([1, 3, 3, 3, 3, 3, 3, 5, 5, 5]);
   const nodeIds = Array.from({ length: nodes }, (_, i) => i + 1);
-  const electionTimeoutMs = random.pick([100, 300, 1000, 3000, 3000, 10_000, 10_000]);
+  const electionTimeoutMs = random.pick([100, 300, 1000, 3000, 10_000, 10_000, 30_000]);
   const tickMs = Math.max(10, electionTimeoutMs / random.pick([10, 10, 30]));
   const heartbeatIntervalMs = Math.max(tickMs, electionTimeoutMs / random.pick([3, 6, 10]));
   const network = networkOf(random, electionTimeoutMs);
