@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
+import { beginsBinary } from '../memcached/binary-protocol.ts';
 import { Command } from '../memcached/commands.ts';
 import type { Output } from '../memcached/output.ts';
 import type { RequestParser } from '../memcached/parser.ts';
@@ -83,6 +84,7 @@ export class Connection implements SlotOwner, AnswerContext {
   /** Our side is ended. */
   #ended = false;
   #gone = false;
+  #heardBefore = false;
   /** Anything came, or went out after a wait, since silence was last counted. */
   #stirred = true;
   #silences = 0;
@@ -170,6 +172,11 @@ export class Connection implements SlotOwner, AnswerContext {
   #received(chunk: Buffer): void {
     this.counters.bytes_read += chunk.length;
     this.#stirred = true;
+    if (!this.#heardBefore && beginsBinary(chunk[0])) {
+      this.#closing = true;
+      this.#settle();
+    }
+    this.#heardBefore = true;
     if (this.#inputOver || this.#closing) return;
     const heldBefore = this.#input.heldBytes;
     this.#input.append(chunk);

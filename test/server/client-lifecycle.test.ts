@@ -67,6 +67,21 @@ describe('a connection', () => {
     await until(() => server.connections === 0);
   });
 
+  it.each([0x80, 0x81])('that begins with the byte %i of the binary protocol is ended at once', async (magic) => {
+    const { port, server } = await serveStore({ lingerMsMax: 20 });
+    const client = await newClient(port);
+    client.send(`${String.fromCharCode(magic, 0x0b)}${'\0'.repeat(22)}`);
+    expect(await client.rest()).toBe('');
+    await until(() => server.connections === 0);
+  });
+
+  it('that sends such a byte later gets an error for its line, and goes on', async () => {
+    const { port } = await serveStore();
+    expect(await converse(port, 'version\r\n\x80\r\nversion\r\n')).toBe(
+      'VERSION 1.6.45\r\nERROR\r\nVERSION 1.6.45\r\n',
+    );
+  });
+
   it('that is reset in the middle of everything is just gone', async () => {
     const replica = heldReplica();
     const { port, server } = await serveStore({}, replica);
