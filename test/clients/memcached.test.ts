@@ -1,6 +1,7 @@
 import Memcached from 'memcached';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Cluster, showLogOfFailure, startCluster } from '../support/cluster.ts';
+import { adaptMemcached } from './adapters.ts';
 import { type ClientUnderTest, itKeepsTheContract } from './contract.ts';
 import { writeThroughAKill } from './failover.ts';
 
@@ -13,52 +14,11 @@ beforeAll(async () => {
 });
 afterAll(() => cluster?.stop());
 
-function adapt(client: Memcached): ClientUnderTest {
-  const ask = <T>(call: (done: (error: unknown, result: T) => void) => void) =>
-    new Promise<T>((resolve, reject) => {
-      call((error, result) => (error === undefined || error === null ? resolve(result) : reject(error)));
-    });
-  /** A refusal comes as an error that carries `notStored`. */
-  const stored = async (call: (done: (error: unknown, result: boolean) => void) => void) => {
-    try {
-      return await ask(call);
-    } catch (error) {
-      if ((error as { notStored?: boolean }).notStored === true) return false;
-      throw error;
-    }
-  };
-  const orNull = (result: unknown) => (result === undefined || result === false ? null : (result as never));
-  return {
-    set: (key, value, exptime = 0) => stored((done) => client.set(key, value, exptime, done)),
-    add: (key, value) => stored((done) => client.add(key, value, 0, done)),
-    replace: (key, value) => stored((done) => client.replace(key, value, 0, done)),
-    append: (key, value) => stored((done) => client.append(key, value, done)),
-    prepend: (key, value) => stored((done) => client.prepend(key, value, done)),
-    get: async (key) => orNull(await ask<unknown>((done) => client.get(key, done))),
-    getMany: async (keys) =>
-      new Map(Object.entries(await ask<Record<string, string>>((done) => client.getMulti([...keys], done)))),
-    gets: async (key) => {
-      const result = await ask<{ [key: string]: string; cas: string }>((done) => client.gets(key, done));
-      return { value: result[key] ?? '', unique: result.cas };
-    },
-    cas: (key, value, unique) => stored((done) => client.cas(key, value, unique, 0, done)),
-    incr: async (key, delta) => orNull(await ask<unknown>((done) => client.incr(key, delta, done))),
-    decr: async (key, delta) => orNull(await ask<unknown>((done) => client.decr(key, delta, done))),
-    touch: (key, exptime) => ask<boolean>((done) => client.touch(key, exptime, done as (error: unknown) => void)),
-    delete: (key) => ask<boolean>((done) => client.del(key, done)),
-    version: async () => {
-      const [first] = await ask<Memcached.VersionData[]>((done) => client.version(done));
-      return first?.version ?? '';
-    },
-    close: () => client.end(),
-  };
-}
-
 describe.concurrent.each([1, 2, 3])('memcached through node %i', (id) => {
   let client: ClientUnderTest;
   beforeAll(() => {
     const { host, clientPort } = cluster.node(id);
-    client = adapt(new Memcached(`${host}:${clientPort}`));
+    client = adaptMemcached(new Memcached(`${host}:${clientPort}`));
   });
   afterAll(() => client?.close());
   itKeepsTheContract(() => client, `memcached${id}`, { bytes: true });
@@ -87,7 +47,7 @@ describe('memcached over all three nodes', () => {
     const client = new Memcached(servers, { retries: 0, timeout: 1_000, failures: 0, remove: true, idle: 12_000 });
     const removed: string[] = [];
     client.on('remove', ({ server }) => removed.push(server));
-    const plain = adapt(client);
+    const plain = adaptMemcached(client);
     const set = (key: string, value: string) => falseIfLate(plain.set(key, value));
     const get = async (key: string) => (await plain.get(key)) as string | null;
     const { pauseMs } = await writeThroughAKill(cluster, { set, get }, 'memcached');

@@ -1,0 +1,110 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ConnectionOptions } from 'node:tls';
+import { Memcache } from 'memcache';
+import { MemcacheClient } from 'memcache-client';
+import Memcached from 'memcached';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Cluster, showLogOfFailure, startCluster } from '../support/cluster.ts';
+import { PASSWORD, USER } from '../support/secure-cluster.ts';
+import { adaptMemcache, adaptMemcacheClient, adaptMemcached } from './adapters.ts';
+import { type ClientTraits, type ClientUnderTest, itKeepsTheContract } from './contract.ts';
+
+/**
+ * The clients at clusters that don't let everybody in. None of them knows of memcached's login in the text protocol.
+ * It is a `set` like any other, though, so that a client with a single connection can make it its first call.
+ */
+
+const TOKEN = `${USER} ${PASSWORD}`;
+
+interface Guarded {
+  readonly what: string;
+  /** Merged over a configuration with TLS at every port and a password. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly password: boolean;
+  readonly clients: readonly Guest[];
+}
+
+interface Guest {
+  readonly name: string;
+  readonly traits: ClientTraits;
+  /** With one connection only where it has to log in. */
+  open(server: string, tls: ConnectionOptions, password: boolean): ClientUnderTest;
+}
+
+const memcacheClient: Guest = {
+  name: 'memcache-client',
+  traits: { bytes: true },
+  open: (server, tls, password) =>
+    adaptMemcacheClient(new MemcacheClient({ server: password ? { server, maxConnections: 1 } : { server }, tls })),
+};
+const plainMemcacheClient: Guest = {
+  ...memcacheClient,
+  open: (server) => adaptMemcacheClient(new MemcacheClient({ server: { server, maxConnections: 1 } })),
+};
+const memcached: Guest = {
+  name: 'memcached',
+  traits: { bytes: true },
+  open: (server) => adaptMemcached(new Memcached(server, { poolSize: 1 })),
+};
+const memcache: Guest = {
+  name: 'memcache',
+  traits: { bytes: false },
+  open: (server) => adaptMemcache(new Memcache({ nodes: [server] })),
+};
+
+const tls = {
+  ca: 'certs/ca.crt',
+  cert: 'certs/node-{id}.crt',
+  key: 'certs/node-{id}.key',
+  clientCert: 'certs/client.crt',
+  clientKey: 'certs/client.key',
+};
+const guarded: readonly Guarded[] = [
+  { what: 'certificates', settings: { authFile: undefined }, password: false, clients: [memcacheClient] },
+  { what: 'certificates and a password', settings: {}, password: true, clients: [memcacheClient] },
+  {
+    what: 'a password',
+    settings: { tls: { ...tls, clients: 'plain' } },
+    password: true,
+    clients: [plainMemcacheClient, memcached, memcache],
+  },
+];
+
+describe.each(guarded)('a cluster that asks its clients for $what', ({ settings, password, clients }) => {
+  let cluster: Cluster;
+  showLogOfFailure(() => cluster);
+  beforeAll(async () => {
+    cluster = await startCluster({ secure: true, settings });
+  });
+  afterAll(() => cluster?.stop());
+
+  const identity = (): ConnectionOptions => {
+    const pem = (name: string) => readFileSync(join(cluster.folder, 'certs', name));
+    return { ca: pem('ca.crt'), cert: pem('client.crt'), key: pem('client.key') };
+  };
+  const open = (guest: Guest, id: number): ClientUnderTest => {
+    const { host, clientPort } = cluster.node(id);
+    return guest.open(`${host}:${clientPort}`, identity(), password);
+  };
+
+  describe.each(clients)('$name', (guest) => {
+    describe.concurrent.each([1, 2, 3])('through node %i', (id) => {
+      let client: ClientUnderTest;
+      beforeAll(async () => {
+        client = open(guest, id);
+        if (password) expect(await client.set('login', TOKEN)).toBe(true);
+      });
+      afterAll(() => client?.close());
+      itKeepsTheContract(() => client, `${guest.name}${id}`, guest.traits);
+    });
+
+    it.runIf(password)('gets nothing without the password', async () => {
+      const stranger = open(guest, 1);
+      const stored = await stranger.set('a', 'x').catch(() => false);
+      const found = await stranger.get('a').catch(() => null);
+      expect([stored, found]).toEqual([false, null]);
+      stranger.close();
+    });
+  });
+});
