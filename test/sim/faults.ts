@@ -19,7 +19,18 @@ export interface FaultCounts {
 
 type Moment = 'appended' | 'voted' | 'elected' | 'committed' | 'campaigned' | 'truncated';
 const MOMENTS: readonly Moment[] = ['appended', 'voted', 'elected', 'committed', 'campaigned', 'truncated'];
-const STRIKES = ['kill', 'powerLoss', 'powerLossAll', 'isolate', 'pause', 'diskStall', 'dieSoon', 'cutOne'] as const;
+const STRIKES = [
+  'kill',
+  'killLeader',
+  'powerLoss',
+  'powerLossSoon',
+  'powerLossAll',
+  'isolate',
+  'pause',
+  'diskStall',
+  'dieSoon',
+  'cutOne',
+] as const;
 
 /** Lying in wait at one time. */
 const AMBUSHES_MAX = 4;
@@ -316,6 +327,15 @@ export class Faults {
         return;
       case 'powerLoss':
         this.#down(node, () => node.powerLoss());
+        return;
+      case 'killLeader':
+        this.#dieSoon(this.leader() ?? node, 0);
+        return;
+      case 'powerLossSoon':
+        // While what this step writes is under way.
+        this.#later(this.#random.next() * this.#plan.disk.latencyMs.max, () =>
+          this.#down(node, () => node.powerLoss()),
+        );
         return;
       case 'powerLossAll':
         // In a moment: what was about to be said has been said by then, and acted upon.

@@ -73,7 +73,7 @@ function drawForString(
   name: string,
   uniqueOf: (key: string) => number | undefined,
 ): Request {
-  const value = random.chance(0.1) ? `${name}${'-'.repeat(random.below(1500))}` : name;
+  const value = random.chance(0.25) ? `${name}${'-'.repeat(random.below(1500))}` : name;
   const draw = random.below(20);
   if (draw < 5) return request({ kind: 'get', key });
   if (draw < 8) return request({ kind: 'gets', key });

@@ -71,8 +71,8 @@ export const nodeMutants: readonly Mutant[] = [
     name: 'never-sent-again',
     fault: 'sends a batch once only, whatever becomes of the leader',
     file: 'replica/proposals.ts',
-    find: '    this.sentSequence = this.context.origin.oldestSequence - 1;\n    this.context',
-    replace: '    this.context',
+    find: '    if (batch === undefined) return 0;',
+    replace: '    if (batch === undefined) return 0;\n    if (batch.bytesInUse) return 1;',
   },
   {
     name: 'local-clock',
