@@ -17,8 +17,8 @@ export interface FaultCounts {
   readonly [kind: string]: number;
 }
 
-type Moment = 'appended' | 'voted' | 'elected' | 'committed' | 'campaigned' | 'truncated';
-const MOMENTS: readonly Moment[] = ['appended', 'voted', 'elected', 'committed', 'campaigned', 'truncated'];
+const MOMENTS = ['appended', 'voted', 'elected', 'committed', 'campaigned', 'truncated', 'followed'] as const;
+type Moment = (typeof MOMENTS)[number];
 const STRIKES = [
   'kill',
   'killLeader',
@@ -372,6 +372,9 @@ function isMoment(moment: Moment, core: Core, input: Input, effects: Effects): b
       return core.role === 'leader' && input.kind === 'receive' && input.message.kind === 'appendReply';
     case 'campaigned':
       return core.role === 'candidate' && effects.hardState !== null;
+    case 'followed':
+      // A new term and its entries in one step.
+      return effects.hardState !== null && effects.append.length > 0;
     case 'truncated':
       return effects.truncateFrom > 0;
   }
