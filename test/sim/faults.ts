@@ -13,10 +13,6 @@ import type { World } from './world.ts';
  * leader has just appended, a vote was just given, a leader was just elected) and strikes there. Whatever is done has
  * its undoing planned with it; `end` undoes all that is left.
  */
-export interface FaultCounts {
-  readonly [kind: string]: number;
-}
-
 const MOMENTS = ['appended', 'voted', 'elected', 'committed', 'campaigned', 'truncated', 'followed'] as const;
 type Moment = (typeof MOMENTS)[number];
 const STRIKES = [

@@ -12,7 +12,7 @@ import type { SocketHabits } from './socket.ts';
  * What the world of one seed is like. Each seed draws its own sizes, speeds and limits, and switches on only some kinds
  * of fault: a world in which everything happens at once hides what one kind alone would show.
  */
-export const FAULT_KINDS = [
+const FAULT_KINDS = [
   'kill',
   'powerLoss',
   'killAll',
