@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
 import type { Clock } from '../base/clock.ts';
 import { beginsBinary } from '../memcached/binary-protocol.ts';
 import { Command } from '../memcached/commands.ts';
@@ -173,8 +174,8 @@ export class Connection implements SlotOwner, AnswerContext {
     this.counters.bytes_read += chunk.length;
     this.#stirred = true;
     if (!this.#heardBefore && beginsBinary(chunk[0])) {
-      this.#closing = true;
-      this.#settle();
+      this.#reset();
+      return;
     }
     this.#heardBefore = true;
     if (this.#inputOver || this.#closing) return;
@@ -184,6 +185,13 @@ export class Connection implements SlotOwner, AnswerContext {
     if (!this.#blocked) this.#take();
     if (this.#queue.head?.awaited === 0) this.#host.serveSoon(this);
     this.#settle();
+  }
+
+  /** Clients of the binary protocol take a reset for an error, but an orderly end for nothing: they would wait on. */
+  #reset(): void {
+    // TLS has no such thing.
+    if (this.#socket instanceof TLSSocket) this.#socket.destroy();
+    else this.#socket.resetAndDestroy();
   }
 
   #inputEnded(): void {

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
@@ -67,11 +68,13 @@ describe('a connection', () => {
     await until(() => server.connections === 0);
   });
 
-  it.each([0x80, 0x81])('that begins with the byte %i of the binary protocol is ended at once', async (magic) => {
-    const { port, server } = await serveStore({ lingerMsMax: 20 });
+  it.each([0x80, 0x81])('that begins with the byte %i of the binary protocol is reset at once', async (magic) => {
+    const { port, server } = await serveStore();
     const client = await newClient(port);
+    const failed = once(client.socket, 'error');
     client.send(`${String.fromCharCode(magic, 0x0b)}${'\0'.repeat(22)}`);
-    expect(await client.rest()).toBe('');
+    expect((await failed)[0]).toMatchObject({ code: 'ECONNRESET' });
+    expect(client.received).toBe('');
     await until(() => server.connections === 0);
   });
 

@@ -68,6 +68,16 @@ describe('a client port with TLS', () => {
     expect(await talk(port, text, { ...client, rejectUnauthorized: true, maxVersion: 'TLSv1.2' })).toBe(answer);
   });
 
+  it('hangs up on one who begins with the binary protocol', async () => {
+    const { port, server } = await serve();
+    const socket = connect({ host: HOST, port, rejectUnauthorized: false, ...client });
+    const talker = new TextClient(socket);
+    talker.send('\x80\x0b');
+    expect(await talker.rest()).toBe('');
+    await expect.poll(() => server.connections).toBe(0);
+    talker.destroy();
+  });
+
   it('carries long values and many replies', async () => {
     const { port } = await serve();
     const value = 'v'.repeat(1_000_000);
