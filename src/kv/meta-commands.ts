@@ -31,6 +31,16 @@ export class MetaCommands {
     this.#context = context;
   }
 
+  /** Of the last command. */
+  get mode(): MetaMode {
+    return this.#block.mode;
+  }
+
+  /** Of the last command: whether it had that argument. */
+  asks(flag: number): boolean {
+    return this.#block.has(flag);
+  }
+
   execute(
     op: Op,
     key: string,

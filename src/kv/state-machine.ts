@@ -1,5 +1,6 @@
 import { addDelta } from './arithmetic.ts';
 import { BATCH_HEADER_BYTES, type BatchHeader, CLOCK_ORIGIN, CommandReader, validateBatch } from './batch.ts';
+import { type ChangeObserver, changedBytes, verbOf } from './changes.ts';
 import { SetDigest } from './digest.ts';
 import { MetaCommands } from './meta-commands.ts';
 import { type SessionProgress, Sessions } from './sessions.ts';
@@ -25,6 +26,8 @@ import { type ApplyOutcome, type Item, Op, type ResultCode, type ResultSink } fr
  * ```
  */
 export class StateMachine {
+  /** Hears of what is applied from now on. Not state. */
+  observer: ChangeObserver | null = null;
   readonly #store = new Store();
   readonly #sessions = new Sessions();
   /** Cluster time: that of the newest batch; never goes back. No item in the store has `expiresAtMs <= #timeMs`. */
@@ -116,6 +119,7 @@ export class StateMachine {
       this.#resultItem = null;
       this.#resultText = '';
       const code = this.#execute(payload, header);
+      if (this.observer !== null) this.#tell(this.observer, payload, code);
       if (sink !== null) sink.result(position, code, this.#resultItem, this.#resultText);
     }
     this.#resultItem = null;
@@ -187,6 +191,19 @@ export class StateMachine {
       default:
         return op satisfies never;
     }
+  }
+
+  #tell(observer: ChangeObserver, payload: Buffer, code: ResultCode): void {
+    const command = this.#command;
+    if (command.op === Op.flushAll) return;
+    const key = command.key(payload);
+    const item = this.#store.get(key);
+    const verb = verbOf(command.op, this.#meta, code, item !== undefined);
+    if (verb === null) return;
+    const isItems = item !== undefined && (code === 'stored' || code === 'number');
+    const expiresAtMs = isItems ? item.expiresAtMs : expiryOf(command.exptimeSeconds, this.#timeMs);
+    const valueBytes = changedBytes(command, code, item);
+    observer.changed({ timeMs: this.#timeMs, key, verb, code, expiresAtMs, valueBytes });
   }
 
   #executeMeta(op: Op, key: string, item: StoredItem | undefined, payload: Buffer, limits: BatchHeader): ResultCode {

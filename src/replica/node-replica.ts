@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import { clockBatch, stampBatchTime } from '../kv/batch.ts';
+import type { ChangeObserver } from '../kv/changes.ts';
 import type { StateMachine } from '../kv/state-machine.ts';
 import type { Item, Op } from '../kv/types.ts';
 import { ENTRY_HEADER_BYTES, readEntry } from '../raft/entry.ts';
@@ -182,6 +183,10 @@ export class NodeReplica implements Replica, TransportEvents {
 
   entries(): IterableIterator<[string, Item]> {
     return this.stateMachine.entries();
+  }
+
+  observe(observer: ChangeObserver | null): void {
+    this.stateMachine.observer = observer;
   }
 
   accepting(): boolean {

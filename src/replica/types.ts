@@ -1,3 +1,4 @@
+import type { ChangeObserver } from '../kv/changes.ts';
 import type { Item, Op, ResultCode } from '../kv/types.ts';
 import type { NodeId, Role } from '../raft/types.ts';
 
@@ -50,6 +51,8 @@ export interface Replica {
   status(): ReplicaStatus;
   /** The keys of the store with their items, as of now, for listings. */
   entries(): IterableIterator<[string, Item]>;
+  /** Who hears of every change that this node applies from now on; null for nobody, which costs nothing. */
+  observe(observer: ChangeObserver | null): void;
 }
 
 export interface ReplicaStatus {

@@ -1,6 +1,7 @@
 import type { Clock } from '../../src/base/clock.ts';
 import { systemClock } from '../../src/base/system-clock.ts';
 import { BatchBuilder, stampBatchTime } from '../../src/kv/batch.ts';
+import type { ChangeObserver } from '../../src/kv/changes.ts';
 import { StateMachine } from '../../src/kv/state-machine.ts';
 import { type Item, Op, type ResultCode } from '../../src/kv/types.ts';
 import type { Failure, ReadOwner, Replica, ReplicaStatus, WriteOwner } from '../../src/replica/types.ts';
@@ -76,6 +77,10 @@ export class FakeReplica implements Replica {
 
   entries(): IterableIterator<[string, Item]> {
     return this.machine.entries();
+  }
+
+  observe(observer: ChangeObserver | null): void {
+    this.machine.observer = observer;
   }
 
   accepting(): boolean {
