@@ -37,5 +37,7 @@ export const Command = {
   metaDebug: 26,
   /** ms of more than an item may hold: as setTooLarge. */
   metaSetTooLarge: 27,
+  /** From here on the connection gets the changes that are applied, and is listened to no more. */
+  watch: 28,
 } as const;
 export type Command = (typeof Command)[keyof typeof Command];

@@ -15,16 +15,18 @@ export interface ListedItem {
 
 /** One line of `lru_crawler metadump`, in memcached's form, which ends in a bare newline. */
 export function writeKeyLine(output: Output, key: string, item: ListedItem): void {
-  const name = key.replace(
-    ENCODED,
-    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`,
-  );
+  const name = encodeKey(key);
   const { expiresAtMs, accessedAtSeconds, cas } = item;
   const expiry = expiresAtMs === Number.POSITIVE_INFINITY ? -1 : Math.floor(expiresAtMs / 1000);
   const accessed = Math.abs(accessedAtSeconds);
   output.latin1(
     `key=${name} exp=${expiry} la=${accessed} cas=${cas} fetch=${fetched(item)} cls=1 size=${sizeOf(key, item)}\n`,
   );
+}
+
+/** A key of latin1 characters as memcached shows it in listings: all but the unreserved ones as %XX. */
+export function encodeKey(key: string): string {
+  return key.replace(ENCODED, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`);
 }
 
 /** The answer to `me`: the same of one item, with times counted from now. */

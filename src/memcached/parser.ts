@@ -165,6 +165,7 @@ export class RequestParser {
       case 5:
         if (tokens.is(0, buffer, 'touch')) return this.#touch(buffer, consumed);
         if (tokens.is(0, buffer, 'stats')) return this.#stats(buffer, consumed);
+        if (tokens.is(0, buffer, 'watch')) return this.#watch(buffer, consumed);
         break;
       case 6:
         if (tokens.is(0, buffer, 'delete')) return this.#delete(buffer, consumed);
@@ -407,6 +408,16 @@ export class RequestParser {
     const { count } = this.#tokens;
     this.subject = count < 2 ? '' : buffer.toString('latin1', this.#tokens.start(1), this.#tokens.end(count - 1));
     return this.#plain(Command.stats, consumed);
+  }
+
+  /** Of what memcached lets one watch only the mutations happen here; the word may stand there more than once. */
+  #watch(buffer: Buffer, consumed: number): number {
+    const tokens = this.#tokens;
+    this.#readNoreply(buffer);
+    for (let i = 1; i < tokens.count; i++) {
+      if (!tokens.is(i, buffer, 'mutations')) return this.#answer(ERROR, consumed);
+    }
+    return tokens.count === 1 ? this.#answer(ERROR, consumed) : this.#plain(Command.watch, consumed);
   }
 
   /** Of memcached's crawler only the listing of keys has a meaning here; all items are of one class. */

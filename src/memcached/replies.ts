@@ -48,6 +48,7 @@ export const SHUTDOWN_REFUSED = line('ERROR: shutdown not enabled');
 export const OBJECT_TOO_LARGE = line('SERVER_ERROR object too large for cache');
 export const OUT_OF_MEMORY = line('SERVER_ERROR out of memory storing object');
 export const OUT_OF_INPUT_MEMORY = line('SERVER_ERROR out of memory reading request');
+export const TOO_MANY_WATCHERS = line('WATCHER_TOO_MANY log watcher limit reached');
 export const TOO_MANY_CONNECTIONS = line('ERROR Too many open connections');
 export const READ_TIMED_OUT = line('SERVER_ERROR no quorum');
 export const WRITE_TIMED_OUT = line('SERVER_ERROR no quorum: outcome unknown');

@@ -44,6 +44,7 @@ const LINE_END = Buffer.from('\r\n', 'latin1');
 export function writeAnswer(slot: Slot, context: AnswerContext): boolean {
   switch (slot.command) {
     case Command.reply:
+    case Command.watch:
       if (slot.reply === OBJECT_TOO_LARGE) context.counters.store_too_large++;
       context.output.bytes(slot.reply);
       return true;

@@ -28,6 +28,10 @@ export interface ClientLimits {
   readonly loginMsMax: number;
   /** Requests refused to one connection that has not logged in; then it is closed, so that guessing costs connections. */
   readonly refusalsMax: number;
+  /** Connections that watch, as memcached's limit: each change costs work for every one of them. */
+  readonly watchersMax: number;
+  /** Bytes that wait for one of them; beyond it lines are lost. Some ten thousand: what one turn may well apply. */
+  readonly watchedBytesMax: number;
   /** How long a connection that was closed from here waits for the client to close too, so that no reply is lost. */
   readonly lingerMsMax: number;
   /** How long `stop` waits for what is in flight. */
@@ -48,6 +52,8 @@ export const DEFAULT_CLIENT_LIMITS: ClientLimits = {
   connectionIdleMsMax: 0,
   loginMsMax: 60_000,
   refusalsMax: 10,
+  watchersMax: 20,
+  watchedBytesMax: MIB,
   lingerMsMax: 500,
   drainMsMax: 3000,
   backlogMax: 1024,

@@ -17,6 +17,7 @@ import { Doorkeeper } from './doorkeeper.ts';
 import { watchIdle } from './idle.ts';
 import { SlotPool } from './slots.ts';
 import { COMPLAINT_INTERVAL_MS, openTlsListener } from './tls-listener.ts';
+import { Watchers } from './watchers.ts';
 
 /**
  * The port that clients use: memcached's text protocol over TCP, on every node.
@@ -103,6 +104,7 @@ async function createListener({ tls, clock, logger }: ClientPortOptions): Promis
 export function createHost(options: ClientPortOptions, limits: ClientLimits, clients: Clients): ConnectionHost {
   const { clock, replica } = options;
   const counters = newCounters();
+  const watchers = new Watchers(replica, limits, counters);
   const credentials = options.credentials ?? null;
   const sources: StatsSources = {
     ...options,
@@ -110,6 +112,7 @@ export function createHost(options: ClientPortOptions, limits: ClientLimits, cli
     startedAtMs: clock.monotonicMs(),
     limits,
     counters,
+    watchers,
     connections: clients.connections,
   };
   const serving = servingOrder();
@@ -129,6 +132,7 @@ export function createHost(options: ClientPortOptions, limits: ClientLimits, cli
     counters,
     parser: new RequestParser(limits),
     output: new Output(),
+    watchers,
     slots: new SlotPool(),
     doorkeeper: credentials === null ? null : new Doorkeeper(credentials, counters),
     inputBytes: 0,

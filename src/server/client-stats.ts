@@ -20,6 +20,8 @@ export interface StatsSources {
   readonly authenticates: boolean;
   readonly replica: Replica;
   readonly counters: Counters;
+  /** How many connections watch. */
+  readonly watchers: { readonly size: number };
   readonly connections: ReadonlySet<{ readonly remoteAddress: string; readonly state: string }>;
 }
 
@@ -72,6 +74,7 @@ function generalStats({
   limits,
   replica,
   counters,
+  watchers,
   connections,
 }: StatsSources): Stat[] {
   const status = replica.status();
@@ -100,6 +103,7 @@ function generalStats({
     ['rejected_connections', rejected_connections],
     ['connection_structures', connections.size],
     ...Object.entries(rest),
+    ['log_watchers', watchers.size],
     // An item whose time has come or that was flushed is gone for a get: it counts as a plain miss.
     ['get_expired', 0],
     ['get_flushed', 0],

@@ -5,7 +5,7 @@ import { beginsBinary } from '../memcached/binary-protocol.ts';
 import { Command } from '../memcached/commands.ts';
 import type { Output } from '../memcached/output.ts';
 import type { RequestParser } from '../memcached/parser.ts';
-import { OUT_OF_INPUT_MEMORY } from '../memcached/replies.ts';
+import { OK, OUT_OF_INPUT_MEMORY, TOO_MANY_WATCHERS } from '../memcached/replies.ts';
 import { SwallowedBlock } from '../memcached/swallow.ts';
 import type { Failure, Replica } from '../replica/types.ts';
 import { type AnswerContext, writeAnswer } from './answers.ts';
@@ -15,6 +15,7 @@ import type { Doorkeeper } from './doorkeeper.ts';
 import { Input } from './input.ts';
 import { copyKeys, kindOf, propose } from './requests.ts';
 import { type Slot, type SlotOwner, type SlotPool, SlotQueue } from './slots.ts';
+import type { Watch, Watchers } from './watchers.ts';
 
 /** What the connections of a port share. */
 export interface ConnectionHost {
@@ -25,6 +26,7 @@ export interface ConnectionHost {
   readonly parser: RequestParser;
   /** Holds the replies of the one connection that is being served. */
   readonly output: Output;
+  readonly watchers: Watchers;
   readonly slots: SlotPool;
   /** Null where nobody has to log in. */
   readonly doorkeeper: Doorkeeper | null;
@@ -68,6 +70,8 @@ export class Connection implements SlotOwner, AnswerContext {
   #doorkeeper: Doorkeeper | null;
   #refusals = 0;
   #cancelLogin: (() => void) | null = null;
+  /** Not null once this client watches: nothing more that it sends is looked at. */
+  #watch: Watch | null = null;
   #swallowed: SwallowedBlock | null = null;
   /** Reads in the queue; each is there until its last byte is written. */
   #unexecutedReads = 0;
@@ -120,6 +124,7 @@ export class Connection implements SlotOwner, AnswerContext {
 
   get state(): string {
     if (this.#closing || this.#ended) return 'conn_closing';
+    if (this.#watch !== null) return 'conn_watch';
     if (this.#swallowed !== null) return 'conn_swallow';
     if (this.#socket.writableLength > 0) return 'conn_mwrite';
     return this.#queue.length > 0 ? 'conn_io_pending' : 'conn_read';
@@ -137,7 +142,7 @@ export class Connection implements SlotOwner, AnswerContext {
 
   /** Called at even intervals: how many of them in a row were silent, though nothing was owed to this client. */
   countSilence(): number {
-    const owed = this.awaitsReplica || (this.#queue.head?.awaited ?? 0) > 0;
+    const owed = this.#watch !== null || this.awaitsReplica || (this.#queue.head?.awaited ?? 0) > 0;
     this.#silences = this.#stirred || owed ? 0 : this.#silences + 1;
     this.#stirred = false;
     return this.#silences;
@@ -154,6 +159,7 @@ export class Connection implements SlotOwner, AnswerContext {
     this.nowMs = this.#host.clock.wallMs();
     this.#answer();
     while (this.#blocked && this.#take()) this.#answer();
+    if (this.#watch !== null) this.#relay(this.#watch);
     this.#send();
     this.#settle();
   }
@@ -178,7 +184,7 @@ export class Connection implements SlotOwner, AnswerContext {
       return;
     }
     this.#heardBefore = true;
-    if (this.#inputOver || this.#closing) return;
+    if (this.#inputOver || this.#closing || this.#watch !== null) return;
     const heldBefore = this.#input.heldBytes;
     this.#input.append(chunk);
     this.#host.inputBytes += this.#input.heldBytes - heldBefore;
@@ -207,7 +213,7 @@ export class Connection implements SlotOwner, AnswerContext {
     let taken = false;
     this.#blocked = false;
     this.#readAsked = false;
-    while (input.buffer !== null && !this.#closing) {
+    while (input.buffer !== null && !this.#closing && this.#watch === null) {
       if (this.#queue.length >= limits.pendingRequestsMax || !this.#hasRoom()) {
         this.#blocked = true;
         break;
@@ -239,7 +245,7 @@ export class Connection implements SlotOwner, AnswerContext {
       input.consume(bytes);
       taken = true;
     }
-    if (this.#closing) input.clear();
+    if (this.#closing || this.#watch !== null) input.clear();
     this.#host.inputBytes += input.heldBytes - heldBefore;
     return taken;
   }
@@ -287,7 +293,7 @@ export class Connection implements SlotOwner, AnswerContext {
     const slot = this.#host.slots.take(this, parser.command);
     this.#queue.push(slot);
     if (kind === 'local') {
-      slot.reply = parser.reply;
+      slot.reply = parser.command === Command.watch ? this.#beginWatch() : parser.reply;
       slot.text = parser.subject;
     } else if (kind === 'read') {
       this.#placeRead(slot, parser, input);
@@ -296,6 +302,21 @@ export class Connection implements SlotOwner, AnswerContext {
       propose(slot, parser, input, this.replica);
     }
     return true;
+  }
+
+  #beginWatch(): Buffer {
+    this.#watch = this.#host.watchers.add(() => this.#host.serveSoon(this));
+    return this.#watch === null ? TOO_MANY_WATCHERS : OK;
+  }
+
+  /** Lines go out behind all replies, as far as there is room: 'drain' goes on. */
+  #relay(watch: Watch): void {
+    if (this.#queue.head !== null) return;
+    while (this.#hasRoom()) {
+      const line = watch.take();
+      if (line === null) return;
+      this.output.latin1(line);
+    }
   }
 
   /**
@@ -395,6 +416,7 @@ export class Connection implements SlotOwner, AnswerContext {
 
   #closed(): void {
     this.#gone = true;
+    if (this.#watch !== null) this.#host.watchers.remove(this.#watch);
     this.#cancelLogin?.();
     this.#cancelLinger?.();
     this.#host.inputBytes -= this.#input.heldBytes;

@@ -28,6 +28,8 @@ export function newCounters() {
     auth_cmds: 0,
     auth_errors: 0,
     idle_kicks: 0,
+    log_watcher_skipped: 0,
+    log_watcher_sent: 0,
     bytes_read: 0,
     bytes_written: 0,
   };

@@ -12,6 +12,7 @@ export function kindOf(command: Command): RequestKind {
   switch (command) {
     case Command.reply:
     case Command.stats:
+    case Command.watch:
       return 'local';
     case Command.get:
     case Command.gets:

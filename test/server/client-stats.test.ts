@@ -13,7 +13,7 @@ const EXPECTED_NAMES =
   bytes_written curr_connections total_connections connection_structures cmd_get cmd_set cmd_flush cmd_touch get_hits
   get_misses get_expired get_flushed delete_hits delete_misses incr_hits incr_misses decr_hits decr_misses cas_hits
   cas_misses cas_badval touch_hits touch_misses auth_cmds auth_errors evictions reclaimed limit_maxbytes threads
-  accepting_conns listen_disabled_num max_connections rejected_connections store_too_large raftkv_version node_id role
+  log_watchers log_watcher_skipped log_watcher_sent accepting_conns listen_disabled_num max_connections rejected_connections store_too_large raftkv_version node_id role
   term leader commit_index applied_index last_log_index`.split(/\s+/);
 
 describe('stats', () => {
