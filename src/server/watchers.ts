@@ -13,7 +13,7 @@ export class Watch {
   readonly #bytesMax: number;
   readonly #counters: Counters;
   readonly #onLine: () => void;
-  #lines: string[] = [];
+  readonly #lines: string[] = [];
   #taken = 0;
   /** Of the lines that are not taken. */
   #bytes = 0;
@@ -46,8 +46,9 @@ export class Watch {
     this.#taken++;
     this.#bytes -= line.length;
     this.#counters.log_watcher_sent++;
-    if (this.#taken === this.#lines.length) {
-      this.#lines = [];
+    // A reader that keeps up may yet never come to the end: what it has must go all the same.
+    if (this.#taken * 2 >= this.#lines.length) {
+      this.#lines.splice(0, this.#taken);
       this.#taken = 0;
     }
     return line;

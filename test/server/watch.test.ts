@@ -161,4 +161,13 @@ describe('what waits for one who watches', () => {
     expect(taken(watch)).toBe(`skipped=3\n${line(7)}${line(8)}`);
     expect(counters).toMatchObject({ log_watcher_skipped: 3, log_watcher_sent: 5 });
   });
+
+  it('comes out in order for a reader that is always a few lines behind', () => {
+    const watch = new Watch(100, newCounters(), () => {});
+    for (let n = 0; n < 7; n++) watch.push(line(n));
+    for (let n = 0; n < 1000; n++) {
+      expect(watch.take()).toBe(line(n));
+      watch.push(line(n + 7));
+    }
+  });
 });
