@@ -142,7 +142,8 @@ export class Connection implements SlotOwner, AnswerContext {
 
   /** Called at even intervals: how many of them in a row were silent, though nothing was owed to this client. */
   countSilence(): number {
-    const owed = this.#watch !== null || this.awaitsReplica || (this.#queue.head?.awaited ?? 0) > 0;
+    const listens = this.#watch !== null && this.#socket.writableLength === 0;
+    const owed = listens || this.awaitsReplica || (this.#queue.head?.awaited ?? 0) > 0;
     this.#silences = this.#stirred || owed ? 0 : this.#silences + 1;
     this.#stirred = false;
     return this.#silences;

@@ -42,6 +42,22 @@ describe('a client port with a limit for silence', () => {
     expect(await client.reply('\r\n')).toBe('STORED\r\n');
   });
 
+  it('never closes one that watches, unless it does not read what it gets', async () => {
+    const { port, pass, server } = await serveImpatient(new FakeReplica(), { unsentBytesMax: 1000 });
+    const watcher = await newClient(port);
+    watcher.send('watch mutations\r\n');
+    await watcher.reply('OK\r\n');
+    pass(10 * IDLE_MS);
+    await converse(port, 'set a 0 0 1\r\nx\r\n');
+    await watcher.reply('size=1\n');
+    watcher.socket.pause();
+    while (!/log_watcher_skipped [1-9]/.test(await converse(port, 'stats\r\n'))) {
+      await converse(port, `${`set ${'k'.repeat(240)} 0 0 1 noreply\r\nx\r\n`.repeat(5000)}mn\r\n`);
+    }
+    pass(2 * IDLE_MS);
+    while (server.connections > 0) await turn();
+  });
+
   it('closes one that does not read what it asked for', async () => {
     const { port, pass, server } = await serveImpatient(new FakeReplica(), { unsentBytesMax: 1000 });
     const client = await newClient(port);

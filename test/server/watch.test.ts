@@ -105,6 +105,13 @@ describe('watch mutations', () => {
     expect(replica.machine.observer).toBeNull();
   });
 
+  it('ends with the port, too', async () => {
+    const { port, server } = await serveStore();
+    const watcher = await watching(port);
+    await Promise.all([server.stop(), watcher.rest().then(() => watcher.end())]);
+    expect(server.connections).toBe(0);
+  });
+
   it('lets only so many watch', async () => {
     const { port } = await serveStore({ watchersMax: 1 });
     await watching(port);
