@@ -94,6 +94,20 @@ describe('watch mutations', () => {
     expect(await converse(port, 'stats conns\r\n')).toContain('conn_watch\r\n');
   });
 
+  it('keeps lines back until what was asked before is answered', async () => {
+    const { port, replica } = await serveStore();
+    replica.hold = true;
+    const [watcher, writer] = [await newClient(port), await newClient(port)];
+    watcher.send('get none\r\nwatch mutations\r\n');
+    while (replica.machine.observer === null) await turn();
+    writer.send('set a 0 0 1\r\n1\r\n');
+    while (replica.pendingWrites === 0) await turn();
+    replica.deliverWrites();
+    await writer.reply('STORED\r\n');
+    replica.deliverReads();
+    expect(await watcher.reply('size=1\n')).toMatch(/^END\r\nOK\r\nts=.*\n$/);
+  });
+
   it('observes the state machine only while somebody watches, and ends with the client', async () => {
     const { port, replica } = await serveStore();
     expect(replica.machine.observer).toBeNull();
