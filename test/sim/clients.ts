@@ -18,6 +18,9 @@ interface Pending {
   readonly call: number;
 }
 
+/** Of a beat, in worlds where clients are busy together. */
+const BUSY_SHARE = 0.2;
+
 export class Client {
   readonly id: number;
   #finishing = false;
@@ -77,9 +80,17 @@ export class Client {
 
   #soon(): void {
     const burst = ++this.#burst;
-    this.#world.after(this.#random.skewed(0, this.#plan.thinkMs * 4), () => {
+    this.#world.after(this.#thinkMs(), () => {
       if (burst === this.#burst) this.#send();
     });
+  }
+
+  #thinkMs(): number {
+    const { thinkMs, rhythmMs } = this.#plan;
+    if (rhythmMs === 0) return this.#random.skewed(0, thinkMs * 4);
+    const delayMs = this.#random.skewed(0, thinkMs * BUSY_SHARE * 4);
+    const intoBeat = (this.#world.nowMs + delayMs) % rhythmMs;
+    return intoBeat < rhythmMs * BUSY_SHARE ? delayMs : delayMs + rhythmMs - intoBeat;
   }
 
   #send(): void {

@@ -73,6 +73,8 @@ export interface Plan {
   readonly clients: number;
   /** Between two requests of one client, on average. */
   readonly thinkMs: number;
+  /** Clients are busy all at once for a fifth of each such time, and silent in between; 0 where each goes its own way. */
+  readonly rhythmMs: number;
   /** What a client waits for a reply before it goes elsewhere. */
   readonly patienceMs: number;
   readonly keys: number;
@@ -97,7 +99,7 @@ export function planOf(seed: number): Plan {
   const heartbeatIntervalMs = Math.max(tickMs, electionTimeoutMs / random.pick([3, 6, 10]));
   const network = networkOf(random, electionTimeoutMs);
   const walSegmentBytes = random.pick([64, 64, 128, 256, 1024]) * KIB;
-  const clients = 1 + random.below(6);
+  const clients = random.pick([1 + random.below(6), 1 + random.below(6), 12]);
   const troubleMs = electionTimeoutMs * random.pick([15, 25, 25, 60]);
   const chosen = random.chance(0.2) ? [] : FAULT_KINDS.filter((kind) => random.chance(kind === 'ambush' ? 0.6 : 0.3));
   return {
@@ -145,6 +147,7 @@ export function planOf(seed: number): Plan {
     clients,
     // So that what clients may ask lasts for about as long as the trouble does.
     thinkMs: (troubleMs * clients * REQUESTS_PER_BURST) / random.pick([300, OPERATIONS_MAX, OPERATIONS_MAX]),
+    rhythmMs: electionTimeoutMs * random.pick([0, 0, 2, 6]),
     patienceMs: electionTimeoutMs * random.pick([1.5, 5, 30]),
     keys: random.pick([1, 3, 8]),
     operationsMax: OPERATIONS_MAX,
