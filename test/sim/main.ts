@@ -77,7 +77,7 @@ function runUntilItEnds(
   nextSeed: () => number | null,
   report: (result: RunResult) => void,
 ): Promise<number | null> {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const worker: ChildProcess = fork(new URL('./worker.ts', import.meta.url));
     let seed: number | null = first;
     let watchdog: NodeJS.Timeout | undefined;
@@ -97,6 +97,10 @@ function runUntilItEnds(
     });
     worker.on('exit', (code, signal) => {
       clearTimeout(watchdog);
+      if (signal === 'SIGTERM' || signal === 'SIGINT') {
+        reject(new Error('stopped from outside'));
+        return;
+      }
       if (seed !== null) report(failedRun(seed, 'progress', `the run ended by ${signal ?? `exit code ${code}`}`));
       resolve(seed === null ? null : nextSeed());
     });

@@ -10,7 +10,7 @@ import { raftMutants } from './raft-mutants.ts';
 import { storageMutants } from './storage-mutants.ts';
 
 /**
- * npm run sim:mutants [-- --only name,name] [--seeds 2000] [--from N] [--jobs J]
+ * npm run sim:mutants [-- --only name,name] [--seeds 5000] [--from N] [--jobs J]
  *
  * Puts each deliberate fault into a copy of the source and lets the simulator find it. A fault that it does not find
  * means that the simulator lacks a fault of its own, or a check. Nothing of this is in the shipped code.
@@ -18,7 +18,7 @@ import { storageMutants } from './storage-mutants.ts';
 const { values: options } = parseArgs({
   options: {
     only: { type: 'string', default: '' },
-    seeds: { type: 'string', default: '2000' },
+    seeds: { type: 'string', default: '5000' },
     from: { type: 'string', default: '1' },
     jobs: { type: 'string', default: `${availableParallelism()}` },
   },
