@@ -1,13 +1,18 @@
 import type { ChangeObserver } from '../kv/changes.ts';
 import type { Item, Op, ResultCode } from '../kv/types.ts';
-import type { NodeId, Role } from '../raft/types.ts';
+import type { Configuration, MemberChange, NodeAddress, NodeId, Role, Standing } from '../raft/types.ts';
+import type { SnapshotInfo } from '../storage/snapshot-types.ts';
 
 /** Why a request got no result. */
 export type Failure =
   /** The request timeout passed without a quorum. A write may still take effect; a read has not happened. */
   | 'timeout'
   /** The node is stopping. The same caution holds for writes. */
-  | 'stopping';
+  | 'stopping'
+  /** This node had to take over a snapshot in which the write is already contained: it took effect, its result is lost. */
+  | 'overtaken'
+  /** Refused, and certainly without effect: no quorum of nodes has room on its disk. */
+  | 'diskFull';
 
 /** Gets the outcome of one proposed command: exactly one of the two calls, once, in the order of proposing. */
 export interface WriteOwner {
@@ -53,6 +58,48 @@ export interface Replica {
   entries(): IterableIterator<[string, Item]>;
   /** Who hears of every change that this node applies from now on; null for nobody, which costs nothing. */
   observe(observer: ChangeObserver | null): void;
+  /**
+   * Asks the leader, wherever it is, to change the members. Resolves once the change is committed; what follows of
+   * itself (catching up, promotion, leaving the joint configuration) is seen by `members`.
+   * @throws RaftkvError MEMBER_CHANGE_REFUSED
+   */
+  changeMembers(change: MemberChange): Promise<void>;
+  /** The members as the leader sees them. @throws RaftkvError MEMBER_CHANGE_REFUSED where no leader answers. */
+  members(): Promise<MembersView>;
+  /** A snapshot that holds everything acknowledged before the call. @throws RaftkvError where there is none to be had. */
+  backup(): Promise<Backup>;
+}
+
+/** A snapshot file, kept until it is released. */
+export interface Backup {
+  readonly info: SnapshotInfo;
+  read(offset: number, length: number): Promise<Buffer>;
+  release(): void;
+}
+
+export interface MembersView {
+  readonly leader: NodeId;
+  readonly term: number;
+  readonly lastIndex: number;
+  readonly configuration: Configuration;
+  /** A change is not committed yet, or its joint configuration not left. */
+  readonly changing: boolean;
+  readonly members: readonly MemberView[];
+}
+
+export interface MemberView {
+  readonly id: NodeId;
+  /** `leaving`: votes only until the change that runs is through. */
+  readonly role: 'voter' | 'learner' | 'leaving';
+  readonly address: NodeAddress | null;
+  /** It will be promoted by itself, then in the place of `replaces` (0: nobody's). */
+  readonly joins: boolean;
+  readonly replaces: NodeId;
+  /** How far its log is known to be that of the leader. */
+  readonly matchIndex: number;
+  readonly state: 'leader' | 'probe' | 'replicate' | 'snapshot' | 'unreachable';
+  /** False while it is recovering: it has no vote then, whatever its role. */
+  readonly counts: boolean;
 }
 
 export interface ReplicaStatus {
@@ -73,6 +120,18 @@ export interface ReplicaStatus {
   readonly clusterTimeMs: number;
   readonly pendingWrites: number;
   readonly pendingReads: number;
-  /** Voters other than this node whose links stand. */
+  /** Members other than this node whose links stand. */
   readonly peersConnected: readonly NodeId[];
+  readonly standing: Standing;
+  readonly voters: readonly NodeId[];
+  readonly learners: readonly NodeId[];
+  /** Of the newest snapshot; 0 where there is none. */
+  readonly snapshotIndex: number;
+  readonly snapshotBytes: number;
+  /** One is being written. */
+  readonly snapshotting: boolean;
+  /** The oldest entry that the log still has. */
+  readonly firstLogIndex: number;
+  /** Why the cluster, as this node sees it, can't serve or can't take writes; empty where it can. */
+  readonly trouble: string;
 }
