@@ -125,7 +125,16 @@ async function assemble(
 
 function clientLimits(limits: Config['limits']): Partial<ClientLimits> {
   const { itemBytesMax, connectionsMax, connectionIdleMsMax, unsentBytesMax, multiGetLineBytesMax } = limits;
-  return { itemBytesMax, connectionsMax, connectionIdleMsMax, unsentBytesMax, multiGetLineBytesMax };
+  const { watchersMax, watchedBytesMax } = limits;
+  return {
+    itemBytesMax,
+    connectionsMax,
+    connectionIdleMsMax,
+    unsentBytesMax,
+    multiGetLineBytesMax,
+    watchersMax,
+    watchedBytesMax,
+  };
 }
 
 function transportOf(

@@ -103,6 +103,18 @@ const limitsSchema = z.strictObject(
       max: 64 * MIB,
       because: 'a line is held in memory until it is whole',
     }).default(MIB),
+    /** Connections of one node that `watch mutations`, as memcached's limit. */
+    watchersMax: whole('a whole number of connections', {
+      min: 0,
+      max: 1_000,
+      because: 'each change costs work for every one of them',
+    }).default(20),
+    /** Lines that wait for one watcher. Beyond it lines are lost, and it is told how many. */
+    watchedBytesMax: whole('a whole number of bytes', {
+      min: 4 * KIB,
+      max: GIB,
+      because: 'less would not hold a few lines, and each watcher may hold as much memory',
+    }).default(MIB),
   },
   { error: 'must be an object' },
 );
@@ -170,6 +182,12 @@ export const configSchema = z.strictObject(
       max: GIB,
       stepBytes: 4 * KIB,
       because: 'a segment holds at least one of the largest entries, in whole sectors',
+    }).default(64 * MIB),
+    /** Log since the last snapshot that makes a node take one, and then give old log back. */
+    snapshotLogBytes: whole('a whole number of bytes', {
+      min: MIB,
+      max: 64 * GIB,
+      because: 'less would write snapshots all the time, and a restart reads the log since the last one',
     }).default(64 * MIB),
     logLevel: z.enum(LOG_LEVELS, { error: `must be one of ${LOG_LEVELS.join(', ')}` }).default('info'),
     limits: limitsSchema.prefault({}),

@@ -134,6 +134,7 @@ export function fakeConfig(nodeCount: number): Config {
     electionTimeoutMs: 300,
     requestTimeoutMs: 10_000,
     walSegmentBytes: 64 * MIB,
+    snapshotLogBytes: 64 * MIB,
     logLevel: 'info',
     limits: {
       itemBytesMax: MIB,
@@ -143,6 +144,8 @@ export function fakeConfig(nodeCount: number): Config {
       connectionIdleMsMax: 0,
       unsentBytesMax: MIB,
       multiGetLineBytesMax: MIB,
+      watchersMax: 20,
+      watchedBytesMax: MIB,
     },
   };
 }

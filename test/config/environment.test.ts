@@ -17,6 +17,7 @@ describe('the names of the environment', () => {
       'RAFTKV_ELECTION_TIMEOUT_MS electionTimeoutMs',
       'RAFTKV_REQUEST_TIMEOUT_MS requestTimeoutMs',
       'RAFTKV_WAL_SEGMENT_BYTES walSegmentBytes',
+      'RAFTKV_SNAPSHOT_LOG_BYTES snapshotLogBytes',
       'RAFTKV_LOG_LEVEL logLevel',
       'RAFTKV_LIMITS_ITEM_BYTES_MAX limits.itemBytesMax',
       'RAFTKV_LIMITS_STORE_BYTES_MAX limits.storeBytesMax',
@@ -25,6 +26,8 @@ describe('the names of the environment', () => {
       'RAFTKV_LIMITS_CONNECTION_IDLE_MS_MAX limits.connectionIdleMsMax',
       'RAFTKV_LIMITS_UNSENT_BYTES_MAX limits.unsentBytesMax',
       'RAFTKV_LIMITS_MULTI_GET_LINE_BYTES_MAX limits.multiGetLineBytesMax',
+      'RAFTKV_LIMITS_WATCHERS_MAX limits.watchersMax',
+      'RAFTKV_LIMITS_WATCHED_BYTES_MAX limits.watchedBytesMax',
     ]);
   });
 

@@ -57,6 +57,7 @@ describe('a configuration that is right', () => {
       electionTimeoutMs: 300,
       requestTimeoutMs: 10_000,
       walSegmentBytes: 64 * 1024 * 1024,
+      snapshotLogBytes: 64 * 1024 * 1024,
       logLevel: 'info',
       limits: { itemBytesMax: 1024 * 1024, storeBytesMax: 1024 ** 3, pendingWriteBytesMax: 64 * 1024 * 1024 },
     });
@@ -94,6 +95,8 @@ describe('a configuration that is right', () => {
     ['connectionIdleMsMax', 0, 604_800_000],
     ['unsentBytesMax', 4096, 1024 ** 3],
     ['multiGetLineBytesMax', 4096, 64 * 1024 ** 2],
+    ['watchersMax', 0, 1000],
+    ['watchedBytesMax', 4096, 1024 ** 3],
   ])('takes limits.%s from %i to %i, and not one beyond', (name, min, max) => {
     for (const value of [min, max])
       expect(load({ ...valid, limits: { [name]: value } }).config.limits).toHaveProperty(name, value);
@@ -273,6 +276,11 @@ describe('what is wrong is listed with its place', () => {
       'a segment of broken sectors',
       { ...valid, walSegmentBytes: 64_000_001 },
       /^walSegmentBytes: must be .*steps of 4096,.*, not 64000001$/,
+    ],
+    [
+      'snapshots all the time',
+      { ...valid, snapshotLogBytes: 1024 ** 2 - 1 },
+      /^snapshotLogBytes: must be a whole number of bytes from 1048576 to 68719476736 \(less would write snapshots/,
     ],
     [
       'an item too large for the store',
