@@ -153,9 +153,13 @@ export class MemoryDisk implements Disk {
   }
 
   rename(from: string, to: string): Promise<void> {
-    return this.#operate('rename', from, () =>
-      this.#change({ kind: 'rename', path: from, to, file: this.#existing(from) }),
-    );
+    return this.#operate('rename', from, () => {
+      const file = this.#existing(from);
+      if (dirname(from) === dirname(to)) return this.#change({ kind: 'rename', path: from, to, file });
+      // Two folders, two operations: power loss may keep one of them only.
+      this.#change({ kind: 'link', path: to, file });
+      this.#change({ kind: 'unlink', path: from, file });
+    });
   }
 
   remove(path: string): Promise<void> {
