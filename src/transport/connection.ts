@@ -3,7 +3,9 @@ import type { Clock } from '../base/clock.ts';
 import { RaftkvError } from '../base/errors.ts';
 import { createFrameDecoder, FRAME_BYTES_MAX, type FrameType } from './frame.ts';
 import {
+  type Channel,
   checkHello,
+  type Dialed,
   decodeHello,
   decodeRefusal,
   encodeHello,
@@ -11,6 +13,7 @@ import {
   HANDSHAKE_PAYLOAD_BYTES_MAX,
   type LocalIdentity,
   type Refusal,
+  type RefusalCode,
   refusalError,
 } from './handshake.ts';
 import type { TransportLimits } from './limits.ts';
@@ -24,10 +27,12 @@ import type { Sockets } from './sockets.ts';
 type State = 'opening' | 'greeting' | 'confirming' | 'up' | 'parting' | 'closed';
 
 export interface Connection {
-  /** Whom this node dialed, or null where it was dialed. */
-  readonly dialedId: number | null;
   /** Who is at the other end: certain once up; 0 where nobody has said so yet. */
   readonly peerId: number;
+  /** What it is for: certain once up. */
+  readonly channel: Channel;
+  /** Why the other end refused this connection, if it did. */
+  readonly refusedFor: RefusalCode | null;
   readonly bootCount: number;
   readonly framesIn: number;
   readonly bytesIn: number;
@@ -38,8 +43,13 @@ export interface Connection {
   opened(): void;
   /** False where the connection is not up or its buffer is full. */
   send(parts: readonly Buffer[]): boolean;
-  /** Lets what was sent leave, then closes; the owner hears of it as of any other end. */
-  part(): void;
+  /** From now on `owner` hears of what happens. */
+  handTo(owner: ConnectionOwner): void;
+  /**
+   * Lets what was sent leave, and after it the reason where there is one, then closes; the owner hears of it as of any
+   * other end.
+   */
+  part(reason: Refusal | null): void;
   /** Closes at once. */
   close(why: Error | null): void;
 }
@@ -56,14 +66,24 @@ export interface ConnectionContext {
   readonly clock: Clock;
   readonly limits: TransportLimits;
   readonly sockets: Sockets;
-  readonly owner: ConnectionOwner;
 }
 
-/** One TCP connection to a peer, from its first byte to its last: handshake, frames, keep-alive, end. */
-export function createConnection(socket: Socket, dialedId: number | null, context: ConnectionContext): Connection {
-  const { local, clock, limits, sockets, owner } = context;
-  let state: State = dialedId === null ? 'greeting' : 'opening';
-  let peerId = dialedId ?? 0;
+/**
+ * One TCP connection to a peer, from its first byte to its last: handshake, frames, keep-alive, end. `dialed` is null
+ * where it was accepted.
+ */
+export function createConnection(
+  socket: Socket,
+  dialed: Dialed | null,
+  initialOwner: ConnectionOwner,
+  context: ConnectionContext,
+): Connection {
+  const { local, clock, limits, sockets } = context;
+  let owner = initialOwner;
+  let state: State = dialed === null ? 'greeting' : 'opening';
+  let peerId = dialed?.id ?? 0;
+  let channel: Channel = dialed?.channel ?? 'main';
+  let refusedFor: RefusalCode | null = null;
   let bootCount = 0;
   let framesIn = 0;
   let bytesIn = 0;
@@ -76,8 +96,8 @@ export function createConnection(socket: Socket, dialedId: number | null, contex
   const outbox = createOutbox(socket, limits.linkBufferBytesMax);
   const decoder = createFrameDecoder(HANDSHAKE_PAYLOAD_BYTES_MAX, onFrame);
   let cancelTimer = clock.after(
-    dialedId === null ? limits.handshakeMsMax : limits.connectMsMax,
-    dialedId === null ? handshakeTimedOut : () => finish(new Error(`no connection within ${limits.connectMsMax} ms`)),
+    dialed === null ? limits.handshakeMsMax : limits.connectMsMax,
+    dialed === null ? handshakeTimedOut : () => finish(new Error(`no connection within ${limits.connectMsMax} ms`)),
   );
 
   function onFrame(type: FrameType, payload: Buffer): void {
@@ -109,20 +129,22 @@ export function createConnection(socket: Socket, dialedId: number | null, contex
         break;
       case 'pong':
         break;
-      case 'hello':
       case 'refuse':
+        refusedByPeer(payload);
+        break;
+      case 'hello':
         throw unexpected(type);
     }
   }
 
   function onGreeting(type: FrameType, payload: Buffer): void {
-    if (type === 'refuse' && dialedId !== null) {
-      finish(refusalError(decodeRefusal(payload), 'peer'));
+    if (type === 'refuse' && dialed !== null) {
+      refusedByPeer(payload);
       return;
     }
     if (type !== 'hello') throw unexpected(type);
     const hello = decodeHello(payload);
-    const refusal = checkHello(hello, local, dialedId) ?? checkProof(hello.fromId);
+    const refusal = checkHello(hello, local, dialed) ?? checkProof(hello.fromId);
     if (refusal !== null) {
       outbox.send('refuse', [encodeRefusal(refusal)]);
       partFor(refusalError(refusal, 'us'));
@@ -130,12 +152,19 @@ export function createConnection(socket: Socket, dialedId: number | null, contex
     }
     peerId = hello.fromId;
     bootCount = hello.bootCount;
-    if (dialedId !== null) {
+    channel = hello.channel ?? channel;
+    if (dialed !== null) {
       goUp('ping');
       return;
     }
-    outbox.send('hello', [encodeHello(local, peerId)]);
+    outbox.send('hello', [encodeHello(local, peerId, channel)]);
     state = 'confirming';
+  }
+
+  function refusedByPeer(payload: Buffer): void {
+    const refusal = decodeRefusal(payload);
+    refusedFor = refusal.code;
+    finish(refusalError(refusal, 'peer'));
   }
 
   function checkProof(claimedId: number): Refusal | null {
@@ -145,7 +174,7 @@ export function createConnection(socket: Socket, dialedId: number | null, contex
 
   function onConfirmation(type: FrameType, payload: Buffer): void {
     if (type === 'refuse') {
-      finish(refusalError(decodeRefusal(payload), 'peer'));
+      refusedByPeer(payload);
       return;
     }
     if (type !== 'ping') throw unexpected(type);
@@ -156,6 +185,7 @@ export function createConnection(socket: Socket, dialedId: number | null, contex
     outbox.send(say, []);
     state = 'up';
     decoder.setPayloadBytesMax(FRAME_BYTES_MAX);
+    outbox.setBufferedBytesMax(channel === 'bulk' ? limits.bulkBufferBytesMax : limits.linkBufferBytesMax);
     cancelTimer();
     cancelTimer = clock.after(limits.keepAliveMs, keepAlive);
     owner.onUp(connection);
@@ -212,9 +242,14 @@ export function createConnection(socket: Socket, dialedId: number | null, contex
   socket.on('close', () => finish(partingWith));
 
   const connection: Connection = {
-    dialedId,
     get peerId() {
       return peerId;
+    },
+    get channel() {
+      return channel;
+    },
+    get refusedFor() {
+      return refusedFor;
     },
     get bootCount() {
       return bootCount;
@@ -233,15 +268,21 @@ export function createConnection(socket: Socket, dialedId: number | null, contex
     },
     bufferedBytes: outbox.bufferedBytes,
     opened() {
-      if (state !== 'opening' || dialedId === null) return;
+      if (state !== 'opening' || dialed === null) return;
       state = 'greeting';
       cancelTimer();
       cancelTimer = clock.after(limits.handshakeMsMax, handshakeTimedOut);
-      outbox.send('hello', [encodeHello(local, dialedId)]);
+      outbox.send('hello', [encodeHello(local, dialed.id, channel)]);
       outbox.flush();
     },
     send: (parts) => state === 'up' && outbox.send('data', parts),
-    part: () => partFor(null),
+    handTo(other) {
+      owner = other;
+    },
+    part(reason) {
+      if (reason !== null) outbox.send('refuse', [encodeRefusal(reason)]);
+      partFor(null);
+    },
     close: finish,
   };
   return connection;

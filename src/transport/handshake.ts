@@ -24,9 +24,10 @@ import { readUint64, writeUint64 } from '../base/uint64.ts';
  * 12  u32 toId
  * 16  u64 bootCount        how often the sender has started on its data directory
  * 24  cluster id           UTF-8
+ *  …  u8  channel          what the connection is for: 0 main, 1 bulk; where it is missing, 0
  * ```
  */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 const MAGIC = 0x50564b52;
 const HELLO_FIXED_BYTES = 24;
 const CLUSTER_ID_BYTES_MAX = 512;
@@ -35,12 +36,19 @@ const REFUSAL_TEXT_BYTES_MAX = 512;
 /** No frame may be longer before the handshake is done: strangers get to fill this much and no more. */
 export const HANDSHAKE_PAYLOAD_BYTES_MAX = 1024;
 
+/** What a connection between two nodes is for; see `TransportEvents`. */
+export type Channel = 'main' | 'bulk';
+
+const CHANNELS: readonly Channel[] = ['main', 'bulk'];
+
 export interface Hello {
   readonly protocolVersion: number;
   readonly clusterId: string;
   readonly fromId: number;
   readonly toId: number;
   readonly bootCount: number;
+  /** Null for one that this version does not know. */
+  readonly channel: Channel | null;
 }
 
 export type RefusalCode =
@@ -50,7 +58,9 @@ export type RefusalCode =
   | 'wrongAddressee'
   | 'unknownPeer'
   | 'wrongDirection'
-  | 'certificate';
+  | 'certificate'
+  | 'removed'
+  | 'channel';
 
 export interface Refusal {
   readonly code: RefusalCode;
@@ -65,6 +75,8 @@ const REFUSAL_CODES: readonly RefusalCode[] = [
   'unknownPeer',
   'wrongDirection',
   'certificate',
+  'removed',
+  'channel',
 ];
 
 const REMEDIES: Record<RefusalCode, string> = {
@@ -73,20 +85,28 @@ const REMEDIES: Record<RefusalCode, string> = {
   self: 'Two entries of the configuration lead to the same node: check ids, hosts and peerPorts.',
   wrongAddressee: 'A host and peerPort of the configuration belong to another node: check them on both nodes.',
   unknownPeer: 'Give every node the same list of nodes, and restart those whose list has changed.',
-  wrongDirection: 'The node with the higher id dials the lower: check that the ids are the same on both nodes.',
+  wrongDirection:
+    'The node with the higher id dials the lower: check that the ids are the same on both nodes, and that it can.',
   certificate: 'Give each node the certificate that names it, and no two nodes the same.',
+  removed: 'Stop that node for good; to have it back, add it to the cluster again.',
+  channel: 'Run the same version of raftkv on every node.',
 };
 
-/** What a node knows of itself and of the peers it may talk to. */
-export interface LocalIdentity {
+interface Identity {
   readonly selfId: number;
   readonly clusterId: string;
   readonly bootCount: number;
+}
+
+/** What a node knows of itself and of the peers it may talk to. */
+export interface LocalIdentity extends Identity {
   isPeer(id: number): boolean;
+  /** It was a member once, and is none now. */
+  isRemoved(id: number): boolean;
 }
 
 /** @throws RaftkvError CONFIG_INVALID where the cluster id is too long to be told. */
-export function encodeHello(local: LocalIdentity, toId: number): Buffer {
+export function encodeHello(local: Identity, toId: number, channel: Channel = 'main'): Buffer {
   const clusterId = Buffer.from(local.clusterId, 'utf8');
   if (clusterId.length > CLUSTER_ID_BYTES_MAX) {
     throw new RaftkvError(
@@ -95,7 +115,7 @@ export function encodeHello(local: LocalIdentity, toId: number): Buffer {
       `Choose one of at most ${CLUSTER_ID_BYTES_MAX} bytes.`,
     );
   }
-  const payload = Buffer.alloc(HELLO_FIXED_BYTES + clusterId.length);
+  const payload = Buffer.alloc(HELLO_FIXED_BYTES + clusterId.length + 1);
   payload.writeUInt32LE(MAGIC, 0);
   payload.writeUInt16LE(PROTOCOL_VERSION, 4);
   payload.writeUInt16LE(clusterId.length, 6);
@@ -103,6 +123,7 @@ export function encodeHello(local: LocalIdentity, toId: number): Buffer {
   payload.writeUInt32LE(toId, 12);
   writeUint64(payload, local.bootCount, 16);
   payload.set(clusterId, HELLO_FIXED_BYTES);
+  payload[HELLO_FIXED_BYTES + clusterId.length] = CHANNELS.indexOf(channel);
   return payload;
 }
 
@@ -117,6 +138,7 @@ export function decodeHello(payload: Buffer): Hello {
     fromId: payload.readUInt32LE(8),
     toId: payload.readUInt32LE(12),
     bootCount: readUint64(payload, 16),
+    channel: CHANNELS[payload[clusterEnd] ?? 0] ?? null,
   };
 }
 
@@ -124,8 +146,14 @@ function notHello(): RaftkvError {
   return new RaftkvError('FRAME_INVALID', 'a peer connection began with a frame that is no hello of raftkv');
 }
 
-/** Whether the sender of `hello` may be talked to. `dialedId` is whom this node dialed, or null where it was dialed. */
-export function checkHello(hello: Hello, local: LocalIdentity, dialedId: number | null): Refusal | null {
+/** Whom a node dialed, and for what. */
+export interface Dialed {
+  readonly id: number;
+  readonly channel: Channel;
+}
+
+/** Whether the sender of `hello` may be talked to. `dialed` is null where it was this node that was dialed. */
+export function checkHello(hello: Hello, local: LocalIdentity, dialed: Dialed | null): Refusal | null {
   const { selfId } = local;
   if (hello.protocolVersion !== PROTOCOL_VERSION) {
     return refusal('version', `node ${selfId} speaks protocol ${PROTOCOL_VERSION}, not ${hello.protocolVersion}`);
@@ -135,16 +163,25 @@ export function checkHello(hello: Hello, local: LocalIdentity, dialedId: number 
   }
   if (hello.fromId === selfId) return refusal('self', `node ${selfId} was greeted by a node of its own id`);
   if (hello.toId !== selfId) return refusal('wrongAddressee', `node ${hello.toId} was meant, this is node ${selfId}`);
-  if (dialedId !== null && hello.fromId !== dialedId) {
-    return refusal('wrongAddressee', `node ${dialedId} was dialed, node ${hello.fromId} answered`);
+  if (dialed !== null && hello.fromId !== dialed.id) {
+    return refusal('wrongAddressee', `node ${dialed.id} was dialed, node ${hello.fromId} answered`);
   }
   if (!local.isPeer(hello.fromId)) {
+    if (local.isRemoved(hello.fromId)) return removedRefusal(hello.fromId);
     return refusal('unknownPeer', `node ${selfId} knows no node ${hello.fromId} in its cluster`);
   }
-  if (dialedId === null && hello.fromId < selfId) {
+  if (dialed === null && hello.fromId < selfId) {
     return refusal('wrongDirection', `node ${selfId} dials node ${hello.fromId}, not the other way round`);
   }
+  const expected = dialed?.channel ?? hello.channel;
+  if (expected === null || hello.channel !== expected) {
+    return refusal('channel', `node ${selfId} expects the ${expected ?? 'main or the bulk'} channel`);
+  }
   return null;
+}
+
+export function removedRefusal(id: number): Refusal {
+  return refusal('removed', `node ${id} was removed from the cluster`);
 }
 
 function refusal(code: RefusalCode, text: string): Refusal {

@@ -16,6 +16,10 @@ export interface TransportLimits {
    * network: a peer further behind than that is better served from the log when it has caught its breath.
    */
   readonly linkBufferBytesMax: number;
+  /**
+   * The same for a bulk link, whose frames are asked for piece by piece: room for one of the longest, and some pieces.
+   */
+  readonly bulkBufferBytesMax: number;
   /** A link on which nothing arrived for this long gets a ping. */
   readonly keepAliveMs: number;
   /**
@@ -29,9 +33,14 @@ export interface TransportLimits {
   readonly redialMsMax: number;
   /** The wait after a refusal, which only a change of configuration or a restart will heal. */
   readonly refusedRedialMs: number;
+  /**
+   * A node that waits to be dialed asks by itself after so long: where it was removed while it was away, nobody dials
+   * it any more, and this is how it hears why. Long beside any wait of a peer that does dial.
+   */
+  readonly knockMs: number;
   /** A link must have stood this long to count as sound; until then its loss makes the waits longer. */
   readonly soundLinkMs: number;
-  /** How long `stop` waits for sent frames to leave. */
+  /** How long frames that were sent may take to leave when the node stops or the peer leaves. */
   readonly stopMsMax: number;
   /** One kind of trouble with one peer is logged at most this often. */
   readonly complaintIntervalMs: number;
@@ -43,11 +52,13 @@ export const DEFAULT_LIMITS: TransportLimits = {
   pendingHandshakesMax: 64,
   backlog: 1024,
   linkBufferBytesMax: 64 * 1024 * 1024,
+  bulkBufferBytesMax: 40 * 1024 * 1024,
   keepAliveMs: 1000,
   silentKeepAlivesMax: 5,
   redialMsMin: 10,
   redialMsMax: 250,
   refusedRedialMs: 1000,
+  knockMs: 5000,
   soundLinkMs: 5000,
   stopMsMax: 1000,
   complaintIntervalMs: 10_000,

@@ -17,6 +17,8 @@ export interface Outbox {
    * @throws RaftkvError FRAME_INVALID where the frame is longer than any may be.
    */
   send(type: FrameType, parts: readonly Buffer[]): boolean;
+  /** From now on, `send` keeps to this limit. */
+  setBufferedBytesMax(bytes: number): void;
   /** Hands what is queued to the socket now. */
   flush(): void;
   /** Bytes that have not been taken by the operating system yet. */
@@ -38,6 +40,7 @@ export function createOutbox(socket: Socket, bufferedBytesMax: number): Outbox {
   let pieces: Buffer[] = [];
   let queuedBytes = 0;
   let scheduled = false;
+  let limit = bufferedBytesMax;
 
   function cutSlab(): void {
     if (slabEnd > slabStart) pieces.push(slab.subarray(slabStart, slabEnd));
@@ -84,7 +87,7 @@ export function createOutbox(socket: Socket, bufferedBytesMax: number): Outbox {
       for (const part of parts) payloadBytes += part.length;
       if (payloadBytes > FRAME_BYTES_MAX) throw tooLong(payloadBytes);
       const frameBytes = FRAME_HEADER_BYTES + payloadBytes;
-      if (outbox.bufferedBytes() + frameBytes > bufferedBytesMax) return false;
+      if (outbox.bufferedBytes() + frameBytes > limit) return false;
 
       reserve(FRAME_HEADER_BYTES);
       writeFrameHeader(slab, slabEnd, type, parts, payloadBytes);
@@ -98,6 +101,9 @@ export function createOutbox(socket: Socket, bufferedBytesMax: number): Outbox {
         process.nextTick(flush);
       }
       return true;
+    },
+    setBufferedBytesMax(bytes: number) {
+      limit = bytes;
     },
     flush,
     bufferedBytes: () => queuedBytes + socket.writableLength,

@@ -1,28 +1,20 @@
 import type { Complaints } from '../base/complaints.ts';
 import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import { type Connection, type ConnectionContext, createConnection } from './connection.ts';
-import type { TransportEvents } from './types.ts';
+import { type Connection, type ConnectionContext, type ConnectionOwner, createConnection } from './connection.ts';
+import type { Channel, Refusal, RefusalCode } from './handshake.ts';
+import type { PeerAddress } from './types.ts';
 
-export interface PeerAddress {
-  readonly id: number;
-  readonly host: string;
-  readonly port: number;
-}
-
-/** Counters of one peer, over all its links since this node started. Bytes and frames include hellos and pings. */
-export interface PeerStats {
-  readonly peer: number;
+/** Counters of one link, over all its connections. Bytes and frames include hellos and pings. */
+export interface LinkStats {
   readonly up: boolean;
-  /** The peer's boot count as of its last link; 0 before the first. */
-  readonly bootCount: number;
   readonly bytesIn: number;
   readonly bytesOut: number;
   readonly framesIn: number;
   readonly framesOut: number;
-  /** Frames that `send` did not take: no link, or its buffer was full. */
+  /** Frames that `send` did not take: no connection, or its buffer was full. */
   readonly drops: number;
-  /** Links after the first. */
+  /** Connections after the first. */
   readonly reconnects: number;
   /** Dialed connections that either end refused. */
   readonly refusals: number;
@@ -30,27 +22,44 @@ export interface PeerStats {
 }
 
 /**
- * The one link to a peer: dials it and dials it again where that is this node's part, takes over an accepted
- * connection where it is the peer's, and tells the floors above when the link comes and goes.
+ * One channel to a peer: dials it and dials it again where that is this node's part, takes over an accepted connection
+ * where it is the peer's, and says when the link comes and goes.
  */
 export interface PeerLink {
-  dial(): void;
-  /** A connection to this peer has passed its handshake; it replaces the one before. */
-  up(connection: Connection): void;
-  /** A connection of this link has ended. */
-  closed(connection: Connection, why: Error | null): void;
+  /** Makes the link, and makes it again whenever it breaks, until `drop` or `letGo`. */
+  open(): void;
+  /** An accepted connection has passed its handshake; it replaces the one before. */
+  take(connection: Connection): void;
   isUp(): boolean;
+  /** The peer's boot count as of its last connection; 0 before the first. */
+  bootCount(): number;
   send(parts: readonly Buffer[]): boolean;
-  /** Lets what was sent leave within `stopMsMax`, then closes for good. No event follows this call. */
-  stop(): Promise<void>;
-  stats(): PeerStats;
+  /** Closes at once, and says that the link is lost where it was up. */
+  drop(why: Error): void;
+  /**
+   * Leaves the connection to itself, without a word to the owner: what was sent has `stopMsMax` to leave, and `reason`
+   * after it. Resolves once it is closed. The link can be opened again at once.
+   */
+  letGo(reason: Refusal | null): Promise<void>;
+  stats(): LinkStats;
 }
 
 export interface PeerLinkContext extends ConnectionContext {
   readonly random: () => number;
   readonly logger: Logger;
   readonly complaints: Complaints;
-  readonly events: TransportEvents;
+}
+
+export interface PeerLinkOwner {
+  /** Where the peer is now. */
+  address(): PeerAddress;
+  /** Called before a connection becomes the link: the last moment to let go of it. */
+  beforeUp(): void;
+  onUp(): void;
+  onLost(): void;
+  onFrame(frame: Buffer): void;
+  /** The peer refused this node; the link goes on trying. */
+  onRefused(code: RefusalCode): void;
 }
 
 /** A peer that starts at the same time is unreachable for a moment: so many failed dials in a row are no news yet. */
@@ -58,118 +67,163 @@ const QUIET_DIALS = 8;
 /** Above this exponent every wait is at its maximum anyway. */
 const DOUBLINGS_MAX = 16;
 
-export function createPeerLink(peer: PeerAddress, context: PeerLinkContext): PeerLink {
-  const { local, clock, limits, sockets, random, logger, complaints, events } = context;
+export function createPeerLink(
+  peerId: number,
+  channel: Channel,
+  owner: PeerLinkOwner,
+  context: PeerLinkContext,
+): PeerLink {
+  const { local, clock, limits, sockets, random, logger, complaints } = context;
+  const name = channel === 'main' ? 'link to peer' : 'bulk link to peer';
   /** The higher id dials, so that a pair of nodes never makes two links at once. */
-  const dials = local.selfId > peer.id;
+  const dials = local.selfId > peerId;
   const counters = { bytesIn: 0, bytesOut: 0, framesIn: 0, framesOut: 0, drops: 0, refusals: 0, links: 0 };
   let bootCount = 0;
 
-  /** Never the same connection, and `dialing` is only set while `current` is null. */
+  /** Never the same connection, and at most one of them is set. */
   let current: Connection | null = null;
   let dialing: Connection | null = null;
   let cancelRedial: (() => void) | null = null;
+  /** Whether the link is to be made again. */
+  let wanted = false;
 
   let upSinceMs = 0;
-  /** Dials and unsound links in a row. */
+  /** Dials and unsound connections in a row. */
   let failures = 0;
-  let stopping = false;
-  let onStopped: (() => void) | null = null;
+
+  const connectionOwner: ConnectionOwner = {
+    onUp: dialed,
+    onData: (_, frame) => owner.onFrame(frame),
+    onClosed: closed,
+  };
 
   function dial(): void {
     cancelRedial = null;
-    const socket = sockets.dial(peer, () => connection.opened());
-    const connection = createConnection(socket, peer.id, context);
+    const socket = sockets.dial(owner.address(), () => connection.opened());
+    const connection = createConnection(socket, { id: peerId, channel }, connectionOwner, context);
     dialing = connection;
   }
 
-  function redialLater(why: Error | null): void {
-    const refused = why instanceof RaftkvError && why.code === 'PEER_REFUSED';
+  function redialLater(refused: boolean): void {
     const doubled = limits.redialMsMin * 2 ** Math.min(failures, DOUBLINGS_MAX);
     const longest = refused ? limits.refusedRedialMs : Math.min(limits.redialMsMax, doubled);
     failures += 1;
-    cancelRedial = clock.after(longest * (0.5 + random() / 2), dial);
+    if (dials) redialAfter(longest);
+    // Whoever waits in vain knocks: it hears at least why nobody comes.
+    else if (channel === 'main') redialAfter(limits.knockMs);
+  }
+
+  function redialAfter(longestMs: number): void {
+    cancelRedial?.();
+    cancelRedial = clock.after(longestMs * (0.5 + random() / 2), dial);
+  }
+
+  function abandonDial(): void {
+    cancelRedial?.();
+    cancelRedial = null;
+    const abandoned = dialing;
+    dialing = null;
+    abandoned?.close(null);
+  }
+
+  function dialed(connection: Connection): void {
+    owner.beforeUp();
+    if (connection !== dialing) return;
+    dialing = null;
+    up(connection);
   }
 
   function up(connection: Connection): void {
-    // Closing it reports it lost, before the new one is reported up.
-    current?.close(new Error('a newer connection of the peer took its place'));
-    if (connection === dialing) dialing = null;
+    abandonDial();
     current = connection;
     upSinceMs = clock.monotonicMs();
     counters.links += 1;
     const before = bootCount;
     bootCount = connection.bootCount;
     if (bootCount < before) {
-      logger.warn({ peer: peer.id, bootCount, before }, 'a peer came back with an older or a new data directory');
+      logger.warn({ peer: peerId, bootCount, before }, 'a peer came back with an older or a new data directory');
     }
-    logger.info({ peer: peer.id, bootCount }, 'link to peer is up');
-    events.onLinkUp(peer.id);
+    logger[channel === 'main' ? 'info' : 'debug']({ peer: peerId, bootCount }, `${name} is up`);
+    owner.onUp();
   }
 
   function closed(connection: Connection, why: Error | null): void {
+    count(connection);
+    const wasCurrent = connection === current;
+    if (!wasCurrent && connection !== dialing) return;
+    current = null;
+    dialing = null;
+    if (wasCurrent && clock.monotonicMs() - upSinceMs >= limits.soundLinkMs) failures = 0;
+    report(why, wasCurrent, connection.refusedFor);
+    if (wanted) redialLater(why instanceof RaftkvError && why.code === 'PEER_REFUSED');
+    if (wasCurrent) owner.onLost();
+    if (connection.refusedFor !== null) owner.onRefused(connection.refusedFor);
+  }
+
+  function count(connection: Connection): void {
     counters.bytesIn += connection.bytesIn;
     counters.bytesOut += connection.bytesOut;
     counters.framesIn += connection.framesIn;
     counters.framesOut += connection.framesOut;
-    const wasCurrent = connection === current;
-    if (wasCurrent) current = null;
-    else dialing = null;
-    if (stopping) {
-      onStopped?.();
-      return;
-    }
-    if (wasCurrent && clock.monotonicMs() - upSinceMs >= limits.soundLinkMs) failures = 0;
-    report(why, wasCurrent);
-    if (dials) redialLater(why);
-    if (wasCurrent) events.onLinkLost(peer.id);
   }
 
-  function report(why: Error | null, wasCurrent: boolean): void {
-    const fields = { peer: peer.id, host: peer.host, port: peer.port };
-    if (why instanceof RaftkvError) {
-      if (why.code === 'PEER_REFUSED') counters.refusals += 1;
-      complaints.warn(`peer ${peer.id} ${why.code}`, why, fields);
-    }
+  function report(why: Error | null, wasCurrent: boolean, refusedFor: RefusalCode | null): void {
+    const { host, port } = owner.address();
+    const fields = { peer: peerId, host, port };
+    const isRefusal = why instanceof RaftkvError && why.code === 'PEER_REFUSED';
+    if (isRefusal) counters.refusals += 1;
+    // The answer to a knock of one that is welcome.
+    const wasKnock = !dials && !wasCurrent && (!isRefusal || refusedFor === 'wrongDirection');
+    if (wasKnock) return;
+    if (why instanceof RaftkvError) complaints.warn(`peer ${peerId} ${why.code}`, why, fields);
     if (wasCurrent) {
-      logger.info({ ...fields, why: why?.message ?? 'the peer closed it' }, 'link to peer is lost');
+      logger.info({ ...fields, why: why?.message ?? 'the peer closed it' }, `${name} is lost`);
       return;
     }
     if (why instanceof RaftkvError || failures < QUIET_DIALS) return;
-    complaints.warn(`peer ${peer.id} unreachable`, unreachable(peer, why), fields);
+    complaints.warn(`peer ${peerId} unreachable`, unreachable(owner.address(), why), fields);
   }
 
   return {
-    dial() {
+    open() {
+      wanted = true;
+      failures = 0;
+      if (current !== null || dialing !== null) return;
       if (dials) dial();
+      else redialLater(false);
     },
-    up,
-    closed,
+    take(connection) {
+      connection.handTo(connectionOwner);
+      // Closing it reports it lost, before the new one is reported up.
+      current?.close(new Error('a newer connection of the peer took its place'));
+      owner.beforeUp();
+      // Whoever heard of a loss may have let go of the peer.
+      if (wanted) up(connection);
+      else connection.close(null);
+    },
     isUp: () => current !== null,
+    bootCount: () => bootCount,
     send(parts) {
       if (current?.send(parts)) return true;
       counters.drops += 1;
       return false;
     },
-    async stop() {
-      stopping = true;
-      cancelRedial?.();
-      dialing?.close(null);
+    drop(why) {
+      wanted = false;
+      abandonDial();
+      current?.close(why);
+    },
+    letGo(reason) {
+      wanted = false;
+      abandonDial();
       const last = current;
-      if (last === null) return;
-      await new Promise<void>((resolve) => {
-        const cancel = clock.after(limits.stopMsMax, () => last.close(null));
-        onStopped = () => {
-          cancel();
-          resolve();
-        };
-        last.part();
-      });
+      current = null;
+      if (last === null) return Promise.resolve();
+      count(last);
+      return parting(last, reason, context);
     },
     stats: () => ({
-      peer: peer.id,
       up: current !== null,
-      bootCount,
       bytesIn: counters.bytesIn + (current?.bytesIn ?? 0),
       bytesOut: counters.bytesOut + (current?.bytesOut ?? 0),
       framesIn: counters.framesIn + (current?.framesIn ?? 0),
@@ -180,6 +234,26 @@ export function createPeerLink(peer: PeerAddress, context: PeerLinkContext): Pee
       bufferedBytes: current?.bufferedBytes() ?? 0,
     }),
   };
+}
+
+/** Sees a connection to its end, which comes when both ends have closed it or its time is over. */
+function parting(
+  connection: Connection,
+  reason: Refusal | null,
+  { clock, limits }: Pick<ConnectionContext, 'clock' | 'limits'>,
+): Promise<void> {
+  return new Promise((resolve) => {
+    const cancel = clock.after(limits.stopMsMax, () => connection.close(null));
+    connection.handTo({
+      onUp() {},
+      onData() {},
+      onClosed() {
+        cancel();
+        resolve();
+      },
+    });
+    connection.part(reason);
+  });
 }
 
 function unreachable(peer: PeerAddress, why: Error | null): RaftkvError {

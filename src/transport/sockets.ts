@@ -9,7 +9,7 @@ import {
   listenerOptions,
   type TlsIdentity,
 } from '../base/tls.ts';
-import type { PeerAddress } from './peer-link.ts';
+import type { PeerAddress } from './types.ts';
 
 /** The only place that makes sockets between nodes. The rest of the folder can't tell plain and encrypted ones apart. */
 export interface Sockets {

@@ -4,25 +4,29 @@ import { createComplaints } from '../base/complaints.ts';
 import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { TlsIdentity } from '../base/tls.ts';
-import { type Connection, type ConnectionOwner, createConnection } from './connection.ts';
+import { type Connection, type ConnectionContext, type ConnectionOwner, createConnection } from './connection.ts';
 import { encodeHello, type LocalIdentity } from './handshake.ts';
 import { DEFAULT_LIMITS, type TransportLimits } from './limits.ts';
-import { createPeerLink, type PeerAddress, type PeerLink, type PeerLinkContext, type PeerStats } from './peer-link.ts';
+import type { PeerStats } from './peer.ts';
+import { createPeerSet, type PeerSet } from './peer-set.ts';
 import { createTlsSockets, plainSockets, type Sockets } from './sockets.ts';
-import type { Transport, TransportEvents } from './types.ts';
+import type { PeerAddress, Transport } from './types.ts';
 
 /**
  * The links between the nodes of a cluster. What this folder promises:
  *
  * - One TCP link per pair of nodes, made again whenever it breaks; frames arrive whole, checked, once, in order, or the
  *   link is lost. A peer whose process dies is reported lost at once, one that falls silent within a few seconds.
+ * - Beside it a bulk link of the same kind while the first stands, so that what is long never holds up what is urgent.
+ *   Its loss is its own; when the main link is lost, the bulk link is lost with it.
+ * - Who is a peer, and where, may change at any time; the links of those that stay are not touched.
  * - Nobody gets a link who is not the expected node of the same cluster speaking the same protocol. Both ends log why.
  * - Strangers, garbage and slow readers cost a bounded number of sockets and bytes, and never another peer's link.
  *
  * ```
  *   send ─▶ outbox ── one write per callback ─▶ socket ═══▶ peer            connection.ts: one socket, first byte to last
- *                                                                          peer-link.ts:  one peer, dials and replaces
- *   onFrame ◀─ decoder ◀──────────────────────  socket ◀═══ peer
+ *                                                                          peer-link.ts:  one channel to one peer
+ *   onFrame ◀─ decoder ◀──────────────────────  socket ◀═══ peer            peer.ts: main and bulk; peer-set.ts: them all
  *   onLinkUp, onLinkLost ◀─ peer link ◀─ handshake ◀─ dialed (from the higher id) or accepted (by the lower)
  * ```
  *
@@ -36,7 +40,7 @@ export interface TcpTransportOptions {
   readonly bootCount: number;
   /** Port 0 takes any free one; see `port()`. */
   readonly listen: { readonly host: string; readonly port: number };
-  /** The other nodes. An entry for this node itself is ignored. */
+  /** The other nodes, until `setPeers` says otherwise. An entry for this node itself is ignored. */
   readonly peers: readonly PeerAddress[];
   readonly clock: Clock;
   /** At least 0, below 1. */
@@ -69,13 +73,16 @@ export interface TcpTransport extends Transport {
 export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
   const { selfId, clock, logger } = options;
   const limits: TransportLimits = { ...DEFAULT_LIMITS, ...options.limits };
-  const peers = options.peers.filter((peer) => peer.id !== selfId);
-  const links = new Map<number, PeerLink>();
+  /** Null until `start`. */
+  let peers: PeerSet | null = null;
+  let initialPeers = options.peers;
+  let removedIds: ReadonlySet<number> = new Set();
   const local: LocalIdentity = {
     selfId,
     clusterId: options.clusterId,
     bootCount: options.bootCount,
-    isPeer: (id) => links.has(id),
+    isPeer: (id) => peers?.get(id) !== undefined,
+    isRemoved: (id) => removedIds.has(id),
   };
   encodeHello(local, selfId);
   const complaints = createComplaints(clock, logger, limits.complaintIntervalMs);
@@ -87,27 +94,18 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
   let sockets: Sockets = plainSockets;
   let stopping = false;
 
-  function linkOf(connection: Connection): PeerLink {
-    const link = links.get(connection.peerId);
-    if (link !== undefined) return link;
-    throw new RaftkvError('INVARIANT_BROKEN', `a connection of node ${connection.peerId} passed, which is no peer`);
-  }
-
-  function ownConnections(events: TransportEvents): ConnectionOwner {
-    return {
-      onUp(connection) {
-        pending.delete(connection);
-        linkOf(connection).up(connection);
-      },
-      onData(connection, frame) {
-        events.onFrame(connection.peerId, frame);
-      },
-      onClosed(connection, why) {
-        if (pending.delete(connection)) strangerLeft(connection, why);
-        else linkOf(connection).closed(connection, why);
-      },
-    };
-  }
+  const pendingOwner: ConnectionOwner = {
+    onUp(connection) {
+      pending.delete(connection);
+      if (peers?.get(connection.peerId)?.take(connection)) return;
+      connection.close(new Error(`node ${connection.peerId} made a connection that has no place here any more`));
+    },
+    onData() {},
+    onClosed(connection, why) {
+      pending.delete(connection);
+      strangerLeft(connection, why);
+    },
+  };
 
   function strangerLeft(connection: Connection, why: Error | null): void {
     if (stopping) return;
@@ -117,13 +115,13 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
     if (why !== null) complaints.warn(`stranger ${code}`, why, { claimedPeer: connection.peerId });
   }
 
-  function accept(socket: Socket, context: PeerLinkContext): void {
+  function accept(socket: Socket, context: ConnectionContext): void {
     const [oldest] = pending;
     if (oldest !== undefined && pending.size >= limits.pendingHandshakesMax) {
       counters.evictions += 1;
       oldest.close(new Error('too many connections to the peer port have not shown who they are'));
     }
-    pending.add(createConnection(socket, null, context));
+    pending.add(createConnection(socket, null, pendingOwner, context));
   }
 
   return {
@@ -132,21 +130,27 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
         const guard = { clock, complaints, portName: 'the peer port', handshakeMsMax: limits.handshakeMsMax };
         sockets = await createTlsSockets(options.tls, options.clusterId, guard);
       }
-      const owner = ownConnections(events);
-      const context = { local, clock, limits, sockets, owner, random: options.random, logger, complaints, events };
-      for (const peer of peers) links.set(peer.id, createPeerLink(peer, context));
+      const context = { local, clock, limits, sockets, random: options.random, logger, complaints, events };
       listener = await listenOn(sockets, options.listen, limits.backlog, (socket) => accept(socket, context));
       listener.on('error', (error) => complaints.warn('listener', error, {}));
-      for (const link of links.values()) link.dial();
+      peers = createPeerSet(context);
+      peers.set(initialPeers, removedIds);
     },
-    send: (peer, parts) => links.get(peer)?.send(parts) ?? false,
-    isUp: (peer) => links.get(peer)?.isUp() ?? false,
+    send: (peer, parts) => peers?.get(peer)?.main.send(parts) ?? false,
+    isUp: (peer) => peers?.get(peer)?.main.isUp() ?? false,
+    sendBulk: (peer, parts) => peers?.get(peer)?.bulk.send(parts) ?? false,
+    setPeers(wanted, removed) {
+      if (stopping) return;
+      initialPeers = wanted;
+      removedIds = new Set(removed);
+      peers?.set(wanted, removedIds);
+    },
     async stop() {
       stopping = true;
       for (const connection of [...pending]) connection.close(null);
       const closed = listener === null ? null : closing(listener);
       listener = null;
-      await Promise.all([...links.values()].map((link) => link.stop()));
+      await peers?.stop();
       await closed;
     },
     port() {
@@ -155,7 +159,7 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
     },
     replaceIdentity: (identity) => sockets.replaceIdentity(identity),
     stats: () => ({
-      peers: [...links.values()].map((link) => link.stats()),
+      peers: peers?.stats() ?? [],
       pendingHandshakes: pending.size,
       ...counters,
     }),

@@ -12,6 +12,22 @@ export interface TransportEvents {
   onLinkUp(peer: number): void;
   /** The link broke. A link that is replaced by a newer one of the same peer is first reported lost. */
   onLinkLost(peer: number): void;
+  /**
+   * The same for the bulk link: a second connection to the same peer, for what is long and can wait, so that nothing on
+   * the first ever waits for it. It comes and goes by itself.
+   */
+  onBulkFrame(peer: number, frame: Buffer): void;
+  onBulkUp(peer: number): void;
+  onBulkLost(peer: number): void;
+  /** The peer does not take this node for a member of the cluster: it was removed. */
+  onRemoved(peer: number): void;
+}
+
+/** A node to keep a link with. */
+export interface PeerAddress {
+  readonly id: number;
+  readonly host: string;
+  readonly port: number;
 }
 
 export interface Transport {
@@ -25,6 +41,13 @@ export interface Transport {
    */
   send(peer: number, parts: readonly Buffer[]): boolean;
   isUp(peer: number): boolean;
+  /** As `send`, on the bulk link. */
+  sendBulk(peer: number, parts: readonly Buffer[]): boolean;
+  /**
+   * Whom to keep links with from now on; links to others are closed, after what was sent to them has left. `removedIds`
+   * are told that they are no longer members when they come. An entry for this node itself is ignored.
+   */
+  setPeers(peers: readonly PeerAddress[], removedIds: readonly number[]): void;
   /** Closes all links and stops listening; what was sent before is flushed first, within a short limit. No event follows. */
   stop(): Promise<void>;
 }

@@ -2,7 +2,9 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { RaftkvError } from '../../src/base/errors.ts';
 import {
+  type Channel,
   checkHello,
+  type Dialed,
   decodeHello,
   decodeRefusal,
   encodeHello,
@@ -15,8 +17,23 @@ import {
   refusalError,
 } from '../../src/transport/handshake.ts';
 
-const node2: LocalIdentity = { selfId: 2, clusterId: 'demo', bootCount: 7, isPeer: (id) => id === 1 || id === 3 };
-const fromNode3: Hello = { protocolVersion: PROTOCOL_VERSION, clusterId: 'demo', fromId: 3, toId: 2, bootCount: 1 };
+const node2: LocalIdentity = {
+  selfId: 2,
+  clusterId: 'demo',
+  bootCount: 7,
+  isPeer: (id) => id === 1 || id === 3,
+  // 3 was added again.
+  isRemoved: (id) => id === 3 || id === 4 || id === 0,
+};
+const fromNode3: Hello = {
+  protocolVersion: PROTOCOL_VERSION,
+  clusterId: 'demo',
+  fromId: 3,
+  toId: 2,
+  bootCount: 1,
+  channel: 'main',
+};
+const node1: Dialed = { id: 1, channel: 'main' };
 const fromNode1: Hello = { ...fromNode3, fromId: 1 };
 
 describe('hello', () => {
@@ -28,9 +45,10 @@ describe('hello', () => {
         anyId,
         anyId,
         fc.maxSafeNat(),
-        (clusterId, selfId, toId, bootCount) => {
-          const payload = encodeHello({ selfId, clusterId, bootCount, isPeer: () => true }, toId);
-          const hello = { protocolVersion: PROTOCOL_VERSION, clusterId, fromId: selfId, toId, bootCount };
+        fc.constantFrom<Channel>('main', 'bulk'),
+        (clusterId, selfId, toId, bootCount, channel) => {
+          const payload = encodeHello({ selfId, clusterId, bootCount }, toId, channel);
+          const hello = { protocolVersion: PROTOCOL_VERSION, clusterId, fromId: selfId, toId, bootCount, channel };
           // What a later version appends does not matter.
           expect(decodeHello(Buffer.concat([payload, Buffer.of(1, 2, 3)]))).toEqual(hello);
         },
@@ -46,7 +64,9 @@ describe('hello', () => {
 
   it('made of anything else is FRAME_INVALID', () => {
     const whole = encodeHello(node2, 1);
-    for (let length = 0; length < whole.length; length++) {
+    // The last byte is the channel, which an earlier version does not send.
+    expect(decodeHello(whole.subarray(0, -1)).channel).toBe('main');
+    for (let length = 0; length < whole.length - 1; length++) {
       expect(() => decodeHello(whole.subarray(0, length))).toThrow(expect.objectContaining({ code: 'FRAME_INVALID' }));
     }
     fc.assert(
@@ -59,22 +79,36 @@ describe('hello', () => {
 
 describe('checking a hello', () => {
   it('accepts the peer that was dialed, and one of a higher id that dials', () => {
-    expect(checkHello(fromNode1, node2, 1)).toBeNull();
+    expect(checkHello(fromNode1, node2, node1)).toBeNull();
     expect(checkHello(fromNode3, node2, null)).toBeNull();
+    expect(checkHello({ ...fromNode3, channel: 'bulk' }, node2, null)).toBeNull();
+    expect(checkHello({ ...fromNode1, channel: 'bulk' }, node2, { id: 1, channel: 'bulk' })).toBeNull();
   });
 
-  const refused: [RefusalCode, Hello, number | null][] = [
+  it('of a channel that only a later version knows refuses for channel', () => {
+    const payload = encodeHello(node2, 1);
+    payload[payload.length - 1] = 2;
+    expect(checkHello({ ...fromNode3, channel: decodeHello(payload).channel }, node2, null)?.code).toBe('channel');
+  });
+
+  const refused: [RefusalCode, Hello, Dialed | null][] = [
     ['version', { ...fromNode3, protocolVersion: PROTOCOL_VERSION + 1 }, null],
     ['cluster', { ...fromNode3, clusterId: 'other' }, null],
     ['self', { ...fromNode3, fromId: 2 }, null],
     ['wrongAddressee', { ...fromNode3, toId: 5 }, null],
-    ['wrongAddressee', fromNode3, 1],
+    ['wrongAddressee', fromNode3, node1],
     ['unknownPeer', { ...fromNode3, fromId: 9 }, null],
     ['wrongDirection', fromNode1, null],
+    ['removed', { ...fromNode3, fromId: 4 }, null],
+    // One that this node would have to dial hears of it too.
+    ['removed', { ...fromNode3, fromId: 0 }, null],
+    ['version', { ...fromNode3, protocolVersion: PROTOCOL_VERSION + 1, channel: null }, null],
+    ['channel', { ...fromNode1, channel: 'bulk' }, node1],
+    ['channel', fromNode1, { id: 1, channel: 'bulk' }],
   ];
-  for (const [code, hello, dialedId] of refused) {
-    it(`refuses for ${code}${dialedId === null ? '' : ' where another was dialed'}, and says what to do`, () => {
-      const refusal = checkHello(hello, node2, dialedId);
+  for (const [code, hello, dialed] of refused) {
+    it(`refuses for ${code}${dialed === null ? '' : ' where another was dialed'}, and says what to do`, () => {
+      const refusal = checkHello(hello, node2, dialed);
       expect(refusal?.code).toBe(code);
       if (refusal === null) return;
       expect(decodeRefusal(encodeRefusal(refusal))).toEqual(refusal);

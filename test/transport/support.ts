@@ -11,7 +11,7 @@ import {
   type FrameType,
   writeFrameHeader,
 } from '../../src/transport/frame.ts';
-import { encodeHello } from '../../src/transport/handshake.ts';
+import { type Channel, encodeHello } from '../../src/transport/handshake.ts';
 import type { TransportLimits } from '../../src/transport/limits.ts';
 import { createTcpTransport, type TcpTransport } from '../../src/transport/transport.ts';
 
@@ -108,13 +108,19 @@ export interface NodeOptions {
   readonly random?: () => number;
   readonly tls?: TlsIdentity;
   readonly onFrame?: (peer: number, frame: Buffer) => void;
+  readonly onBulkFrame?: (peer: number, frame: Buffer) => void;
+  /** Called at each event, after it was noted. */
+  readonly onEvent?: (event: string, node: TestNode) => void;
 }
 
 export interface TestNode {
   readonly transport: TcpTransport;
-  /** 'up 2', 'lost 2', in order. */
+  /** 'up 2', 'lost 2', 'removed 2', in order. */
   readonly events: string[];
+  /** Those, and 'bulk up 2' and 'bulk lost 2' among them. */
+  readonly allEvents: string[];
   readonly frames: { readonly peer: number; readonly frame: Buffer }[];
+  readonly bulkFrames: { readonly peer: number; readonly frame: Buffer }[];
   readonly logs: LogRecord[];
   until(condition: () => boolean): Promise<void>;
 }
@@ -129,7 +135,9 @@ export async function cleanUp(): Promise<void> {
 export async function startNode(options: NodeOptions): Promise<TestNode> {
   const signal = createSignal();
   const events: string[] = [];
+  const allEvents: string[] = [];
   const frames: TestNode['frames'] = [];
+  const bulkFrames: TestNode['bulkFrames'] = [];
   const logs: LogRecord[] = [];
   const record = (level: string) => (fields: object, message: string) => {
     logs.push({ level, message, fields: { ...fields } });
@@ -153,8 +161,11 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
     limits: options.limits ?? {},
     tls: options.tls ?? null,
   });
+  const node: TestNode = { transport, events, allEvents, frames, bulkFrames, logs, until: signal.until };
   const note = (event: string) => {
-    events.push(event);
+    allEvents.push(event);
+    if (!event.startsWith('bulk')) events.push(event);
+    options.onEvent?.(event, node);
     signal.changed();
   };
   cleanups.push(() => transport.stop());
@@ -166,8 +177,16 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
     },
     onLinkUp: (peer) => note(`up ${peer}`),
     onLinkLost: (peer) => note(`lost ${peer}`),
+    onBulkFrame(peer, frame) {
+      options.onBulkFrame?.(peer, frame);
+      bulkFrames.push({ peer, frame });
+      signal.changed();
+    },
+    onBulkUp: (peer) => note(`bulk up ${peer}`),
+    onBulkLost: (peer) => note(`bulk lost ${peer}`),
+    onRemoved: (peer) => note(`removed ${peer}`),
   });
-  return { transport, events, frames, logs, until: signal.until };
+  return node;
 }
 
 export interface RawPeer {
@@ -212,9 +231,14 @@ function rawPeer(socket: Socket): RawPeer {
   return peer;
 }
 
-export function helloFrom(fromId: number, toId: number, clusterId = 'test', bootCount = 1): Buffer {
-  const local = { selfId: fromId, clusterId, bootCount, isPeer: () => true };
-  return frameOf('hello', encodeHello(local, toId));
+export function helloFrom(
+  fromId: number,
+  toId: number,
+  clusterId = 'test',
+  bootCount = 1,
+  channel: Channel = 'main',
+): Buffer {
+  return frameOf('hello', encodeHello({ selfId: fromId, clusterId, bootCount }, toId, channel));
 }
 
 export function dialRaw(port: number): RawPeer {
@@ -227,9 +251,15 @@ export function dialTls(port: number, identity: Partial<TlsIdentity>): RawPeer {
 }
 
 /** Dials as node `fromId` would and passes the handshake; resolves when the other end has answered the ping. */
-export async function dialAs(fromId: number, toId: number, port: number): Promise<RawPeer> {
+export async function dialAs(
+  fromId: number,
+  toId: number,
+  port: number,
+  channel: Channel = 'main',
+  bootCount = 1,
+): Promise<RawPeer> {
   const peer = dialRaw(port);
-  peer.write(helloFrom(fromId, toId));
+  peer.write(helloFrom(fromId, toId, 'test', bootCount, channel));
   await peer.until(() => peer.received.length === 1);
   peer.write(frameOf('ping'));
   await peer.until(() => peer.received.length === 2);

@@ -17,6 +17,18 @@ import {
 
 afterEach(cleanUp);
 
+const NO_TRAFFIC = {
+  up: false,
+  bytesIn: 0,
+  bytesOut: 0,
+  framesIn: 0,
+  framesOut: 0,
+  drops: 0,
+  reconnects: 0,
+  refusals: 0,
+  bufferedBytes: 0,
+};
+
 async function startPair(clock = systemClock) {
   const one = await startNode({ id: 1, peers: { 2: NO_PORT }, clock });
   const two = await startNode({ id: 2, peers: { 1: one.transport.port() }, clock });
@@ -182,7 +194,7 @@ describe('counters', () => {
       peer.socket.destroy();
       await one.until(() => one.events.length === 2 * round + 2);
     }
-    const hello = FRAME_HEADER_BYTES + 24 + 'test'.length;
+    const hello = FRAME_HEADER_BYTES + 24 + 'test'.length + 1;
     const around = hello + FRAME_HEADER_BYTES;
     expect(one.transport.stats().peers).toEqual([
       {
@@ -197,6 +209,7 @@ describe('counters', () => {
         reconnects: 1,
         refusals: 0,
         bufferedBytes: 0,
+        bulk: NO_TRAFFIC,
       },
     ]);
   });

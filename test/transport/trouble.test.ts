@@ -31,7 +31,7 @@ afterEach(cleanUp);
 const warnings = (node: TestNode) => node.logs.filter(({ level }) => level === 'warn');
 
 function otherVersion(): Buffer {
-  const payload = encodeHello({ selfId: 3, clusterId: 'test', bootCount: 1, isPeer: () => true }, 2);
+  const payload = encodeHello({ selfId: 3, clusterId: 'test', bootCount: 1 }, 2);
   payload.writeUInt16LE(99, 4);
   return frameOf('hello', payload);
 }
@@ -76,7 +76,8 @@ describe('a listening node', () => {
     const manual = createManualClock();
     const node = await startNode({ id: 1, peers: { 2: NO_PORT }, clock: manual.clock });
     const silent = dialRaw(node.transport.port());
-    await manual.until(() => manual.pending() === 1);
+    // One timer is that of the link, which waits for its peer.
+    await manual.until(() => manual.pending() === 2);
     manual.advance(DEFAULT_LIMITS.handshakeMsMax - 1);
     expect(node.transport.stats().pendingHandshakes).toBe(1);
     manual.advance(1);
@@ -296,18 +297,18 @@ describe('a bad message', () => {
   it('is told from a defect of this node, which is not swallowed', () => {
     for (const defect of [new TypeError('a defect'), new RaftkvError('INVARIANT_BROKEN', 'a defect')]) {
       const socket = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() }) as Socket;
-      const connection = createConnection(socket, null, {
-        local: { selfId: 1, clusterId: 'test', bootCount: 1, isPeer: () => true },
+      const owner = {
+        onUp() {},
+        onData() {
+          throw defect;
+        },
+        onClosed() {},
+      };
+      const connection = createConnection(socket, null, owner, {
+        local: { selfId: 1, clusterId: 'test', bootCount: 1, isPeer: () => true, isRemoved: () => false },
         clock: systemClock,
         limits: DEFAULT_LIMITS,
         sockets: plainSockets,
-        owner: {
-          onUp() {},
-          onData() {
-            throw defect;
-          },
-          onClosed() {},
-        },
       });
       socket.emit('data', Buffer.concat([helloFrom(2, 1), frameOf('ping')]));
       expect(() => socket.emit('data', frameOf('data', Buffer.from('x')))).toThrow('a defect');
