@@ -7,7 +7,7 @@ import { LOG_CACHE_BYTES_MAX, LogRecovery } from '../../src/replica/recovery.ts'
 import type { Replica } from '../../src/replica/types.ts';
 import { openWal, type WalLimits } from '../../src/storage/wal.ts';
 import type { Wal } from '../../src/storage/wal-types.ts';
-import type { Transport } from '../../src/transport/types.ts';
+import type { PeerAddress, Transport, TransportEvents } from '../../src/transport/types.ts';
 import { MemoryDisk } from '../support/memory-disk.ts';
 import { seededRandom } from '../support/random.ts';
 import { LIMITS, ManualClock, microtasks, Request } from './support.ts';
@@ -40,28 +40,175 @@ interface Frame {
   readonly bytes: Buffer;
 }
 
-/** Links that deliver whole frames in order. A cut loses what is on its way; both ends hear of it. */
+/** Whom a node keeps links with, and whom it knows to be removed. */
+interface Wanted {
+  readonly ids: ReadonlySet<number>;
+  readonly removed: ReadonlySet<number>;
+}
+
+/**
+ * Links that deliver whole frames in order. A cut loses what is on its way; both ends hear of it. Beside each stands a
+ * bulk link, which is lost with it and can be cut by itself; its frames come one at a time, when no others are to come.
+ * A pair is linked while both run and hold each other for peers. What `setPeers` changes happens when nothing is on its
+ * way any more.
+ */
 class MemoryNetwork {
-  readonly handlers = new Map<number, NodeReplica>();
+  readonly handlers = new Map<number, TransportEvents>();
   /** Frames of these directions, as "1>2", wait until they are let go. */
   readonly held = new Set<string>();
+  readonly heldBulk = new Set<string>();
   /** Sees every frame as it is sent; where it says no, the frame is refused as by a full buffer. */
   admits: (from: number, to: number, bytes: Buffer) => boolean = () => true;
+  admitsBulk: (from: number, to: number, bytes: Buffer) => boolean = () => true;
   private readonly queues = new Map<string, Frame[]>();
+  private readonly bulkQueues = new Map<string, Frame[]>();
   private readonly links = new Set<string>();
+  private readonly bulkLinks = new Set<string>();
+  /** Links that stay down until they are healed. */
+  private readonly cuts = new Set<string>();
+  private readonly bulkCuts = new Set<string>();
+  /** By node. One that is not in here has all others for peers. */
+  private readonly wanted = new Map<number, Wanted>();
+  /** Who has told whom that it was removed, as "teller>told". */
+  private readonly told = new Set<string>();
+  private peersChanged = false;
 
   isUp(a: number, b: number): boolean {
     return this.links.has(linkName(a, b));
   }
 
-  connect(a: number, b: number): void {
-    if (a === b || this.isUp(a, b) || !this.handlers.has(a) || !this.handlers.has(b)) return;
-    this.links.add(linkName(a, b));
-    this.handlers.get(a)?.onLinkUp(b);
-    this.handlers.get(b)?.onLinkUp(a);
+  isBulkUp(a: number, b: number): boolean {
+    return this.bulkLinks.has(linkName(a, b));
+  }
+
+  /** The node runs, on this transport. */
+  attach(id: number, handler: TransportEvents): void {
+    this.handlers.set(id, handler);
+    this.joinAll();
+  }
+
+  detach(id: number): void {
+    this.handlers.delete(id);
+    this.wanted.delete(id);
+    for (const told of [...this.told]) if (told.split('>').map(Number).includes(id)) this.told.delete(told);
+    for (const other of [...this.handlers.keys()]) this.lose(id, other);
+  }
+
+  setPeers(id: number, peers: readonly PeerAddress[], removedIds: readonly number[]): void {
+    this.wanted.set(id, { ids: new Set(peers.map((peer) => peer.id)), removed: new Set(removedIds) });
+    this.peersChanged = true;
   }
 
   cut(a: number, b: number): void {
+    this.cuts.add(linkName(a, b));
+    this.lose(a, b);
+  }
+
+  heal(a: number, b: number): void {
+    this.cuts.delete(linkName(a, b));
+    this.joinAll();
+  }
+
+  cutBulk(a: number, b: number): void {
+    this.bulkCuts.add(linkName(a, b));
+    this.loseBulk(a, b);
+  }
+
+  healBulk(a: number, b: number): void {
+    this.bulkCuts.delete(linkName(a, b));
+    this.joinBulk(a, b);
+  }
+
+  send(from: number, to: number, parts: readonly Buffer[]): boolean {
+    const bytes = Buffer.concat(parts);
+    if (!this.isUp(from, to) || !this.wants(from, to) || !this.admits(from, to, bytes)) return false;
+    enqueue(this.queues, from, to, { parts, bytes });
+    return true;
+  }
+
+  sendBulk(from: number, to: number, parts: readonly Buffer[]): boolean {
+    const bytes = Buffer.concat(parts);
+    if (!this.isBulkUp(from, to) || !this.wants(from, to) || !this.admitsBulk(from, to, bytes)) return false;
+    enqueue(this.bulkQueues, from, to, { parts, bytes });
+    return true;
+  }
+
+  /** Delivers what is on its way now. True where anything was. */
+  deliver(): boolean {
+    return this.deliverMain() || this.deliverBulk() || this.applyPeers();
+  }
+
+  private deliverMain(): boolean {
+    let delivered = false;
+    for (const [direction, queue] of [...this.queues]) {
+      if (this.held.has(direction) || queue.length === 0) continue;
+      const [from, to] = endsOf(direction);
+      for (const frame of queue.splice(0)) this.handlers.get(to)?.onFrame(from, arrived(direction, frame));
+      delivered = true;
+    }
+    return delivered;
+  }
+
+  private deliverBulk(): boolean {
+    let delivered = false;
+    for (const [direction, queue] of [...this.bulkQueues]) {
+      const frame = this.heldBulk.has(direction) ? undefined : queue.shift();
+      if (frame === undefined) continue;
+      const [from, to] = endsOf(direction);
+      this.handlers.get(to)?.onBulkFrame(from, arrived(direction, frame));
+      delivered = true;
+    }
+    return delivered;
+  }
+
+  private applyPeers(): boolean {
+    if (!this.peersChanged) return false;
+    this.peersChanged = false;
+    for (const name of [...this.links]) {
+      const [a, b] = endsOf(name);
+      if (!this.wants(a, b) || !this.wants(b, a)) this.lose(a, b);
+    }
+    this.joinAll();
+    return true;
+  }
+
+  private wants(a: number, b: number): boolean {
+    return this.wanted.get(a)?.ids.has(b) ?? true;
+  }
+
+  private joinAll(): void {
+    for (const a of [...this.handlers.keys()]) for (const b of [...this.handlers.keys()]) this.join(a, b);
+  }
+
+  /** Links two nodes, unless something is in the way; `b` hears where that is that it was removed. */
+  private join(a: number, b: number): void {
+    const handlerA = this.handlers.get(a);
+    const handlerB = this.handlers.get(b);
+    if (a === b || handlerA === undefined || handlerB === undefined) return;
+    if (this.isUp(a, b) || this.cuts.has(linkName(a, b)) || !this.wants(b, a)) return;
+    if (!this.wants(a, b)) {
+      const told = `${a}>${b}`;
+      if (this.wanted.get(a)?.removed.has(b) !== true || this.told.has(told)) return;
+      this.told.add(told);
+      handlerB.onRemoved(a);
+      return;
+    }
+    this.links.add(linkName(a, b));
+    handlerA.onLinkUp(b);
+    handlerB.onLinkUp(a);
+    this.joinBulk(a, b);
+  }
+
+  private joinBulk(a: number, b: number): void {
+    const name = linkName(a, b);
+    if (!this.isUp(a, b) || this.isBulkUp(a, b) || this.bulkCuts.has(name)) return;
+    this.bulkLinks.add(name);
+    this.handlers.get(a)?.onBulkUp(b);
+    this.handlers.get(b)?.onBulkUp(a);
+  }
+
+  private lose(a: number, b: number): void {
+    this.loseBulk(a, b);
     this.queues.delete(`${a}>${b}`);
     this.queues.delete(`${b}>${a}`);
     if (!this.links.delete(linkName(a, b))) return;
@@ -69,34 +216,34 @@ class MemoryNetwork {
     this.handlers.get(b)?.onLinkLost(a);
   }
 
-  send(from: number, to: number, parts: readonly Buffer[]): boolean {
-    const bytes = Buffer.concat(parts);
-    if (!this.isUp(from, to) || !this.admits(from, to, bytes)) return false;
-    const queue = this.queues.get(`${from}>${to}`) ?? [];
-    this.queues.set(`${from}>${to}`, queue);
-    queue.push({ parts, bytes });
-    return true;
+  private loseBulk(a: number, b: number): void {
+    this.bulkQueues.delete(`${a}>${b}`);
+    this.bulkQueues.delete(`${b}>${a}`);
+    if (!this.bulkLinks.delete(linkName(a, b))) return;
+    this.handlers.get(a)?.onBulkLost(b);
+    this.handlers.get(b)?.onBulkLost(a);
   }
+}
 
-  /** Delivers what is on its way now. True where anything was. */
-  deliver(): boolean {
-    let delivered = false;
-    for (const [direction, queue] of [...this.queues]) {
-      if (this.held.has(direction) || queue.length === 0) continue;
-      const [from, to] = direction.split('>').map(Number) as [number, number];
-      for (const { parts, bytes } of queue.splice(0)) {
-        // A real link may still be reading the sender's memory at this moment.
-        if (!Buffer.concat(parts).equals(bytes)) throw new Error(`a frame ${direction} changed on its way`);
-        this.handlers.get(to)?.onFrame(from, bytes);
-      }
-      delivered = true;
-    }
-    return delivered;
-  }
+function enqueue(queues: Map<string, Frame[]>, from: number, to: number, frame: Frame): void {
+  const queue = queues.get(`${from}>${to}`) ?? [];
+  queues.set(`${from}>${to}`, queue);
+  queue.push(frame);
+}
+
+function arrived(direction: string, { parts, bytes }: Frame): Buffer {
+  // A real link may still be reading the sender's memory at this moment.
+  if (!Buffer.concat(parts).equals(bytes)) throw new Error(`a frame ${direction} changed on its way`);
+  return bytes;
 }
 
 function linkName(a: number, b: number): string {
   return `${Math.min(a, b)}-${Math.max(a, b)}`;
+}
+
+/** Of a direction, or of a link. */
+function endsOf(name: string): [number, number] {
+  return name.split(/[>-]/).map(Number) as [number, number];
 }
 
 interface Proposer {
@@ -170,8 +317,6 @@ export class Cluster {
   readonly network = new MemoryNetwork();
   private readonly nodes = new Map<number, ClusterNode>();
   private readonly options: Required<ClusterOptions>;
-  /** Links that stay down until they are healed. */
-  private readonly cuts = new Set<string>();
 
   private constructor(options: ClusterOptions) {
     this.options = { nodes: 3, cacheBytesMax: LOG_CACHE_BYTES_MAX, limits: {}, ...options };
@@ -259,13 +404,11 @@ export class Cluster {
   }
 
   cut(a: number, b: number): void {
-    this.cuts.add(linkName(a, b));
     this.network.cut(a, b);
   }
 
   heal(a: number, b: number): void {
-    this.cuts.delete(linkName(a, b));
-    this.network.connect(a, b);
+    this.network.heal(a, b);
   }
 
   isolate(id: number): void {
@@ -281,7 +424,7 @@ export class Cluster {
     const node = this.node(id);
     node.alive = false;
     node.disk.kill(() => 0);
-    this.detach(node);
+    this.network.detach(id);
   }
 
   /** Ends a node in good order. */
@@ -290,17 +433,12 @@ export class Cluster {
     node.replica.stop();
     await node.wal.close();
     node.alive = false;
-    this.detach(node);
+    this.network.detach(id);
   }
 
   /** Starts a node on the disk that it left. */
   async restart(id: number): Promise<void> {
     await this.boot(this.node(id));
-  }
-
-  private detach({ id }: ClusterNode): void {
-    this.network.handlers.delete(id);
-    for (const other of this.ids) this.network.cut(id, other);
   }
 
   private async boot(machine: Machine): Promise<void> {
@@ -323,8 +461,7 @@ export class Cluster {
     machine.alive = true;
     const replica = new NodeReplica(this.replicaOptions(machine, wal, clock, recovery));
     this.nodes.set(id, Object.assign(machine, { replica, wal }));
-    this.network.handlers.set(id, replica);
-    for (const other of this.ids) if (!this.cuts.has(linkName(id, other))) this.network.connect(id, other);
+    this.network.attach(id, replica);
   }
 
   private replicaOptions(machine: Machine, wal: Wal, clock: Clock, recovery: LogRecovery): NodeReplicaOptions {
@@ -354,6 +491,8 @@ export class Cluster {
       start: () => Promise.resolve(),
       send: (to, parts) => this.network.send(id, to, parts),
       isUp: (to) => this.network.isUp(id, to),
+      sendBulk: (to, parts) => this.network.sendBulk(id, to, parts),
+      setPeers: (peers, removedIds) => this.network.setPeers(id, peers, removedIds),
       stop: () => Promise.resolve(),
     };
   }
