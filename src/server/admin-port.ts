@@ -5,21 +5,27 @@ import { createComplaints } from '../base/complaints.ts';
 import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { contextOptions, guardHandshakes, listenerOptions, type PortTls, type TlsIdentity } from '../base/tls.ts';
-import type { ReplicaStatus } from '../replica/types.ts';
+import type { Replica, ReplicaStatus } from '../replica/types.ts';
+import { type Answer, STARTING, send } from './admin-answers.ts';
+import { changeMembersAnswer, type MembersDoor, membersAnswer } from './admin-members.ts';
+import { createDownloads } from './admin-snapshot.ts';
 import type { Readiness } from './readiness.ts';
 import { COMPLAINT_INTERVAL_MS, TLS_VERSION_MIN } from './tls-listener.ts';
 
 /**
- * The operator's port: a small HTTP server that answers from memory and changes nothing.
+ * The operator's port: a small HTTP server.
  *
- *   GET /livez   200 as long as the event loop turns
- *   GET /readyz  200 once this node can serve, else 503 and why not
- *   GET /status  what this node knows of itself and of the cluster, as JSON
+ *   GET  /livez     200 as long as the event loop turns
+ *   GET  /readyz    200 once this node can serve, else 503 and why not
+ *   GET  /status    what this node knows of itself and of the cluster, as JSON
+ *   GET  /members   the members as the leader sees them; POST changes them (admin-members.ts)
+ *   GET  /snapshot  all that is stored, as one file (admin-snapshot.ts)
  *
- * It may be opened before the replica exists: until then the status is null and the node is alive, not ready.
+ * It may be opened before the replica exists: until then the status is null and the node is alive, not ready. Whoever
+ * reaches it may do all of this, so beyond this machine it wants TLS with certificates on both ends.
  */
 
-/** Requests have no body and few headers. */
+/** Requests have few headers. */
 const HEADER_BYTES_MAX = 8 * 1024;
 /** A probe sends its request at once; one that doesn't is cut off. */
 const REQUEST_MS_MAX = 5_000;
@@ -38,6 +44,8 @@ interface NodeIdentity {
   readonly addresses: { readonly client: string; readonly peer: string; readonly admin: string };
 }
 
+export type AdminDoor = MembersDoor & Pick<Replica, 'backup'>;
+
 export interface AdminPortOptions {
   readonly host: string;
   /** 0 for any free one. */
@@ -48,6 +56,8 @@ export interface AdminPortOptions {
   /** Null while the node recovers its log. */
   readonly status: () => ReplicaStatus | null;
   readonly readiness: () => Readiness;
+  /** What `/members` and `/snapshot` act on; null while there is no replica, or it stops. */
+  readonly door: () => AdminDoor | null;
   /** Null or absent: plain HTTP. */
   readonly tls?: PortTls | null;
 }
@@ -69,18 +79,20 @@ export interface StatusBody extends NodeIdentity {
   readonly replica: ReplicaStatus | null;
 }
 
-interface Answer {
-  readonly status: number;
-  readonly body: object;
-}
+type Handler = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>;
 
-type Route = () => Answer;
+/** By method. HEAD is answered as GET where a route allows it. */
+interface Route {
+  readonly GET: Handler;
+  readonly HEAD?: Handler;
+  readonly POST?: Handler;
+}
 
 /** Rejects with PORT_UNAVAILABLE. */
 export async function openAdminPort(options: AdminPortOptions): Promise<AdminPort> {
   const routes = routesOf(options);
   const { server, replaceIdentity } = await createHttpServer(options, (request, response) =>
-    respond(request, response, routes),
+    respond(request, response, routes, options.logger),
   );
   server.maxConnections = CONNECTIONS_MAX;
   server.on('clientError', (_error, socket) => refuse(socket));
@@ -114,7 +126,8 @@ async function createHttpServer(
   };
 }
 
-function routesOf({ clock, identity, status, readiness }: AdminPortOptions): ReadonlyMap<string, Route> {
+function routesOf(options: AdminPortOptions): ReadonlyMap<string, Route> {
+  const { clock, identity, status, readiness, door } = options;
   const startedAtMs = clock.monotonicMs();
   const statusBody = (): StatusBody => {
     const state = readiness();
@@ -126,45 +139,79 @@ function routesOf({ clock, identity, status, readiness }: AdminPortOptions): Rea
       replica: status(),
     };
   };
+  const download = createDownloads({ ...options, cluster: identity.cluster });
   return new Map<string, Route>([
-    ['/livez', () => ({ status: 200, body: { live: true } })],
+    ['/livez', shown(() => ({ status: 200, body: { live: true } }))],
     [
       '/readyz',
-      () => {
+      shown(() => {
         const { ready, reason } = readiness();
         return ready ? { status: 200, body: { ready } } : { status: 503, body: { ready, reason } };
+      }),
+    ],
+    ['/status', shown(() => ({ status: 200, body: statusBody() }))],
+    [
+      '/members',
+      {
+        ...shown(() => withDoor(door, (replica) => membersAnswer(replica, identity))),
+        POST: async (request, response) =>
+          send(request, response, await withDoor(door, (replica) => changeMembersAnswer(replica, request))),
       },
     ],
-    ['/status', () => ({ status: 200, body: statusBody() })],
+    [
+      '/snapshot',
+      {
+        GET(request, response) {
+          const replica = door();
+          return replica === null ? send(request, response, STARTING) : download(replica, request, response);
+        },
+      },
+    ],
   ]);
 }
 
-function respond(request: IncomingMessage, response: ServerResponse, routes: ReadonlyMap<string, Route>): void {
+/** A route that only shows something. */
+function shown(answer: () => Answer | Promise<Answer>): Route {
+  const handler: Handler = async (request, response) => send(request, response, await answer());
+  return { GET: handler, HEAD: handler };
+}
+
+async function withDoor(
+  door: AdminPortOptions['door'],
+  answer: (replica: AdminDoor) => Promise<Answer>,
+): Promise<Answer> {
+  const replica = door();
+  return replica === null ? STARTING : answer(replica);
+}
+
+function respond(
+  request: IncomingMessage,
+  response: ServerResponse,
+  routes: ReadonlyMap<string, Route>,
+  logger: Logger,
+): void {
   const path = (request.url ?? '/').split('?', 1)[0] ?? '/';
   const route = routes.get(path);
   if (route === undefined) {
     send(request, response, { status: 404, body: { error: `no ${path} here`, paths: [...routes.keys()] } });
     return;
   }
-  if (request.method !== 'GET' && request.method !== 'HEAD') {
-    response.setHeader('allow', 'GET, HEAD');
-    // A body that nobody reads must not keep the connection.
-    response.setHeader('connection', 'close');
-    send(request, response, { status: 405, body: { error: `${path} answers GET and HEAD` } });
+  const handler = Object.entries(route).find(([method]) => method === request.method)?.[1];
+  if (handler === undefined) {
+    const methods = Object.keys(route).join(', ');
+    response.setHeader('allow', methods);
+    send(request, response, { status: 405, body: { error: `${path} answers ${methods}` } });
     return;
   }
-  send(request, response, route());
+  handle(handler, request, response).catch((err) => {
+    // A caller that has gone is no news.
+    if (!response.destroyed) logger.error({ err, path }, 'a request at the admin port failed');
+    response.destroy();
+  });
 }
 
-function send(request: IncomingMessage, response: ServerResponse, { status, body }: Answer): void {
-  const text = `${JSON.stringify(body)}\n`;
-  response.writeHead(status, {
-    'content-type': 'application/json; charset=utf-8',
-    'content-length': Buffer.byteLength(text),
-    'cache-control': 'no-store',
-    'x-content-type-options': 'nosniff',
-  });
-  response.end(request.method === 'HEAD' ? undefined : text);
+async function handle(handler: Handler, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  await handler(request, response);
 }
 
 function refuse(socket: Duplex): void {

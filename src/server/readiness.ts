@@ -1,4 +1,4 @@
-import type { ReadOwner, Replica } from '../replica/types.ts';
+import type { ReadOwner, Replica, ReplicaStatus } from '../replica/types.ts';
 
 /** Whether this node can serve now, and if not, why. `reason` is empty where it can. */
 export interface Readiness {
@@ -6,12 +6,9 @@ export interface Readiness {
   readonly reason: string;
 }
 
-export const RECOVERING: Readiness = { ready: false, reason: 'recovering the log' };
-const CATCHING_UP: Readiness = {
-  ready: false,
-  reason: 'no quorum has confirmed a commit index since the start, or it is not applied yet',
-};
-const LEADERLESS: Readiness = { ready: false, reason: 'no leader is known' };
+export const RECOVERING = notReady('recovering the log');
+const CATCHING_UP = notReady('no quorum has confirmed a commit index since the start, or it is not applied yet');
+const LEADERLESS = notReady('no leader is known');
 const READY: Readiness = { ready: true, reason: '' };
 
 /**
@@ -32,7 +29,21 @@ export function watchReadiness(replica: Pick<Replica, 'read' | 'status'>, onServ
   };
   replica.read(owner);
   return () => {
-    if (!confirmed) return CATCHING_UP;
-    return replica.status().leader === 0 ? LEADERLESS : READY;
+    const status = replica.status();
+    if (confirmed && status.leader !== 0) return READY;
+    // The replica knows better than any guess from here.
+    if (status.trouble !== '') return notReady(status.trouble);
+    if (isStranger(status))
+      return notReady(`this node is not a member of the cluster: raftkv member add ${status.nodeId}`);
+    return confirmed ? LEADERLESS : CATCHING_UP;
   };
+}
+
+/** A newcomer that nobody has added. */
+function isStranger({ standing, nodeId, voters, learners }: ReplicaStatus): boolean {
+  return standing === 'recovering' && !voters.includes(nodeId) && !learners.includes(nodeId);
+}
+
+function notReady(reason: string): Readiness {
+  return { ready: false, reason };
 }

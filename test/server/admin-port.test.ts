@@ -1,11 +1,13 @@
-import { request } from 'node:http';
+import { get, type IncomingMessage, type OutgoingHttpHeaders, request } from 'node:http';
 import { connect, createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { Clock } from '../../src/base/clock.ts';
+import { RaftkvError } from '../../src/base/errors.ts';
 import { silentLogger } from '../../src/base/logger.ts';
-import type { ReadOwner, ReplicaStatus } from '../../src/replica/types.ts';
-import { type AdminPort, type AdminPortOptions, openAdminPort } from '../../src/server/admin-port.ts';
+import type { MemberChange } from '../../src/raft/types.ts';
+import type { MembersView, ReadOwner, ReplicaStatus } from '../../src/replica/types.ts';
+import { type AdminDoor, type AdminPort, type AdminPortOptions, openAdminPort } from '../../src/server/admin-port.ts';
 import { RECOVERING, watchReadiness } from '../../src/server/readiness.ts';
 
 const replicaStatus: ReplicaStatus = {
@@ -24,6 +26,14 @@ const replicaStatus: ReplicaStatus = {
   pendingWrites: 0,
   pendingReads: 0,
   peersConnected: [1, 3],
+  standing: 'member',
+  voters: [1, 2, 3],
+  learners: [],
+  snapshotIndex: 30,
+  snapshotBytes: 2048,
+  snapshotting: false,
+  firstLogIndex: 21,
+  trouble: '',
 };
 const identity = {
   version: '1.2.3',
@@ -50,19 +60,32 @@ async function open(changes: Partial<AdminPortOptions> = {}): Promise<AdminPort>
     identity,
     status: () => replicaStatus,
     readiness: () => ({ ready: true, reason: '' }),
+    door: () => null,
     ...changes,
   });
   opened.push(port);
   return port;
 }
 
-function ask({ port }: AdminPort, path: string, method = 'GET') {
-  return new Promise<{ status: number; headers: NodeJS.Dict<string | string[]>; body: string }>((resolve, reject) => {
-    request({ host: '127.0.0.1', port, path, method, agent: false }, async (response) => {
+interface Answered {
+  readonly status: number;
+  readonly headers: NodeJS.Dict<string | string[]>;
+  readonly body: string;
+}
+
+function ask(
+  { port }: AdminPort,
+  path: string,
+  method = 'GET',
+  headers: OutgoingHttpHeaders = {},
+  content = '',
+): Promise<Answered> {
+  return new Promise((resolve, reject) => {
+    request({ host: '127.0.0.1', port, path, method, headers, agent: false }, async (response) => {
       resolve({ status: response.statusCode ?? 0, headers: response.headers, body: await text(response) });
     })
       .on('error', reject)
-      .end();
+      .end(content);
   });
 }
 
@@ -123,7 +146,10 @@ describe('the admin port', () => {
   it('answers an unknown path with 404 and the paths there are', async () => {
     const answer = await ask(await open(), '/metric');
     expect(answer.status).toBe(404);
-    expect(JSON.parse(answer.body)).toEqual({ error: 'no /metric here', paths: ['/livez', '/readyz', '/status'] });
+    expect(JSON.parse(answer.body)).toEqual({
+      error: 'no /metric here',
+      paths: ['/livez', '/readyz', '/status', '/members', '/snapshot'],
+    });
   });
 
   it('refuses what is no HTTP, and goes on serving', async () => {
@@ -160,6 +186,220 @@ describe('the admin port', () => {
       message: expect.stringContaining(`:${port}`),
     });
     await new Promise((resolve) => squatter.close(resolve));
+  });
+});
+
+const view: MembersView = {
+  leader: 3,
+  term: 7,
+  lastIndex: 42,
+  configuration: {
+    voters: [2, 3],
+    votersOutgoing: [],
+    learners: [],
+    learnersNext: [],
+    autoLeave: false,
+    details: [],
+    removed: [],
+  },
+  changing: false,
+  members: [],
+};
+const address = { host: '10.0.0.4', clientPort: 1, peerPort: 2, adminPort: 3 };
+const JSON_BODY = { 'content-type': 'application/json' };
+
+function door(changes: Partial<AdminDoor> = {}): AdminDoor {
+  return {
+    members: async () => view,
+    changeMembers: async () => {},
+    backup: () => Promise.reject(new Error('unexpected')),
+    status: () => replicaStatus,
+    ...changes,
+  };
+}
+
+describe('/members', () => {
+  const post = (port: AdminPort, change: unknown, headers: OutgoingHttpHeaders = JSON_BODY) =>
+    ask(port, '/members', 'POST', headers, typeof change === 'string' ? change : JSON.stringify(change));
+  const refused = () =>
+    Promise.reject(new RaftkvError('MEMBER_CHANGE_REFUSED', 'node 4 is a member already', 'Remove it first.'));
+
+  it('shows the members as the leader sees them, and who says so', async () => {
+    const answer = await ask(await open({ door: () => door() }), '/members');
+    expect([answer.status, JSON.parse(answer.body)]).toEqual([200, { cluster: 'demo', nodeId: 2, ...view }]);
+  });
+
+  it('answers 503 while there is no replica, or no leader', async () => {
+    const starting = await open();
+    for (const path of ['/members', '/snapshot']) expect((await ask(starting, path)).status).toBe(503);
+    expect((await post(starting, { op: 'remove', id: 1 })).status).toBe(503);
+    const leaderless = await open({
+      door: () => door({ members: refused, changeMembers: refused, status: () => ({ ...replicaStatus, leader: 0 }) }),
+    });
+    expect((await ask(leaderless, '/members')).status).toBe(503);
+    expect((await post(leaderless, { op: 'remove', id: 1 })).status).toBe(503);
+  });
+
+  it.each<[sent: object, taken: MemberChange]>([
+    [
+      { op: 'add', id: 4, address },
+      { op: 'add', id: 4, address, joins: true, replaces: 0 },
+    ],
+    [
+      { op: 'add', id: 4, address, joins: false, replaces: 1 },
+      { op: 'add', id: 4, address, joins: false, replaces: 1 },
+    ],
+    [
+      { op: 'remove', id: 3 },
+      { op: 'remove', id: 3 },
+    ],
+    [
+      { op: 'promote', id: 3 },
+      { op: 'promote', id: 3 },
+    ],
+  ])('takes the change %j', async (sent, taken) => {
+    const changes: MemberChange[] = [];
+    const port = await open({ door: () => door({ changeMembers: async (change) => void changes.push(change) }) });
+    const answer = await post(port, sent, { 'content-type': 'application/json; charset=utf-8' });
+    expect(answer).toMatchObject({ status: 200, body: '{"committed":true}\n' });
+    expect(changes).toEqual([taken]);
+  });
+
+  it('answers a refusal with 409, its reason and what to do', async () => {
+    const answer = await post(await open({ door: () => door({ changeMembers: refused }) }), { op: 'remove', id: 3 });
+    expect([answer.status, JSON.parse(answer.body)]).toEqual([
+      409,
+      { error: 'node 4 is a member already', code: 'MEMBER_CHANGE_REFUSED', remedy: 'Remove it first.' },
+    ]);
+  });
+
+  it.each<[what: string, status: number, body: unknown, headers: OutgoingHttpHeaders]>([
+    ['what a form sends', 415, { op: 'remove', id: 3 }, { 'content-type': 'text/plain' }],
+    ['what has no type', 415, { op: 'remove', id: 3 }, {}],
+    [
+      'what a page of the same origin sends',
+      403,
+      { op: 'remove', id: 3 },
+      { ...JSON_BODY, origin: 'http://evil.test' },
+    ],
+    ['no JSON', 400, '{', JSON_BODY],
+    ['an unknown change', 400, { op: 'rename', id: 3 }, JSON_BODY],
+    ['an id out of range', 400, { op: 'remove', id: 0 }, JSON_BODY],
+    ['a node without an address', 400, { op: 'add', id: 4 }, JSON_BODY],
+    ['a host with a line break', 400, { op: 'add', id: 4, address: { ...address, host: 'a\nb' } }, JSON_BODY],
+    ['a long body', 413, 'x'.repeat(5000), JSON_BODY],
+  ])('refuses %s with %i, and changes nothing', async (_what, status, body, headers) => {
+    let changes = 0;
+    const port = await open({ door: () => door({ changeMembers: async () => void changes++ }) });
+    const answer = await post(port, body, headers);
+    expect([answer.status, answer.headers['connection'] ?? 'close', changes]).toEqual([status, 'close', 0]);
+  });
+});
+
+describe('/snapshot', () => {
+  const INFO = { index: 41, term: 7, configuration: Buffer.alloc(0), path: '/nowhere', byteLength: 3_000_000 };
+  const content = Buffer.alloc(INFO.byteLength, 'raftkv');
+
+  function backups() {
+    const log = { asked: 0, released: 0, read: 0, pieceBytesMax: 0, onReleased: () => {} };
+    const backup = async () => {
+      log.asked++;
+      return {
+        info: INFO,
+        async read(offset: number, length: number) {
+          log.read += length;
+          log.pieceBytesMax = Math.max(log.pieceBytesMax, length);
+          return content.subarray(offset, offset + length);
+        },
+        release() {
+          log.released++;
+          log.onReleased();
+        },
+      };
+    };
+    /** Far beyond what the sockets on the way hold. */
+    const large = async () => ({
+      ...(await backup()),
+      info: { ...INFO, byteLength: 1_000_000_000 },
+      async read(_offset: number, length: number) {
+        log.read += length;
+        return content.subarray(0, length);
+      },
+    });
+    return { log, backup, large };
+  }
+  const begin = ({ port }: AdminPort) =>
+    new Promise<IncomingMessage>((resolve, reject) => {
+      get({ host: '127.0.0.1', port, path: '/snapshot', agent: false }, resolve).on('error', reject);
+    });
+
+  it('gives the whole file with its length, in pieces, and lets it go', async () => {
+    const { log, backup } = backups();
+    const answer = await ask(await open({ door: () => door({ backup }) }), '/snapshot');
+    expect(answer.headers).toMatchObject({ 'content-length': '3000000', 'x-raftkv-index': '41', 'x-raftkv-term': '7' });
+    expect(Buffer.from(answer.body).equals(content)).toBe(true);
+    expect(log).toMatchObject({ asked: 1, released: 1, read: 3_000_000, pieceBytesMax: 256 * 1024 });
+  });
+
+  it('reads no further than a slow reader does, and lets go when it leaves', async () => {
+    const { log, large } = backups();
+    const response = await begin(await open({ door: () => door({ backup: large }) }));
+    const released = new Promise<void>((resolve) => {
+      log.onReleased = resolve;
+    });
+    response.destroy();
+    await released;
+    expect(log.read).toBeLessThan(50_000_000);
+  });
+
+  it('lets go of a reader that takes nothing for too long', async () => {
+    const { log, large } = backups();
+    const released = new Promise<void>((resolve) => {
+      log.onReleased = resolve;
+    });
+    // The first wait for the reader is the last: time flies.
+    const manual: Clock = {
+      ...clock,
+      after(_delayMs, callback) {
+        setImmediate(callback);
+        return () => {};
+      },
+    };
+    const response = await begin(await open({ clock: manual, door: () => door({ backup: large }) }));
+    response.on('error', () => {});
+    await released;
+    response.destroy();
+  });
+
+  it('makes two at a time, and refuses a third with 429', async () => {
+    const { log, large } = backups();
+    const port = await open({ door: () => door({ backup: large }) });
+    const readers = [await begin(port), await begin(port)];
+    expect((await ask(port, '/snapshot')).status).toBe(429);
+    expect(log.asked).toBe(2);
+    for (const reader of readers) reader.destroy();
+  });
+
+  it('cuts the answer short where the file cannot be read to its end', async () => {
+    const { log, backup } = backups();
+    const broken = async () => ({ ...(await backup()), read: () => Promise.reject(new Error('EIO')) });
+    const answered = ask(await open({ door: () => door({ backup: broken }) }), '/snapshot');
+    await expect(answered).rejects.toThrow();
+    expect(log.released).toBe(1);
+  });
+
+  it('says where no snapshot is to be had', async () => {
+    const backup = () => Promise.reject(new RaftkvError('QUORUM_LOST', 'no leader answers', 'Wait.'));
+    const answer = await ask(await open({ door: () => door({ backup }) }), '/snapshot');
+    expect([answer.status, JSON.parse(answer.body)]).toEqual([
+      503,
+      { error: 'no leader answers', code: 'QUORUM_LOST', remedy: 'Wait.' },
+    ]);
+  });
+
+  it('is not made for a HEAD', async () => {
+    const answer = await ask(await open({ door: () => door() }), '/snapshot', 'HEAD');
+    expect([answer.status, answer.headers['allow']]).toEqual([405, 'GET']);
   });
 });
 
@@ -208,5 +448,15 @@ describe('readiness', () => {
     expect(readiness()).toEqual({ ready: false, reason: 'no leader is known' });
     replica.leader = 1;
     expect(readiness().ready).toBe(true);
+  });
+
+  it('names what is wrong with the cluster, or with being no member of it, rather than guess', () => {
+    const { replica } = fakeReplica();
+    const changed = (changes: Partial<ReplicaStatus>) =>
+      watchReadiness({ ...replica, status: () => ({ ...replica.status(), ...changes }) }, () => {})().reason;
+    expect(changed({ trouble: 'nodes 1 and 3 have lost data' })).toBe('nodes 1 and 3 have lost data');
+    expect(changed({ standing: 'recovering', voters: [1, 3] })).toContain('raftkv member add 2');
+    expect(changed({ standing: 'recovering', voters: [1, 3], learners: [2] })).toContain('quorum');
+    expect(changed({ standing: 'recovering' })).toContain('quorum');
   });
 });

@@ -172,6 +172,7 @@ async function openAdmin(): Promise<number> {
     clock: systemClock,
     logger,
     identity: { version: '1', cluster: 'test', nodeId: 1, pid: 1, addresses: { client: '', peer: '', admin: '' } },
+    door: () => null,
     status: () => null,
     readiness: () => ({ ready: true, reason: '' }),
     tls: tlsOf('required'),

@@ -1,13 +1,23 @@
 import type { Clock } from '../../src/base/clock.ts';
+import { RaftkvError } from '../../src/base/errors.ts';
 import { systemClock } from '../../src/base/system-clock.ts';
 import { BatchBuilder, stampBatchTime } from '../../src/kv/batch.ts';
 import type { ChangeObserver } from '../../src/kv/changes.ts';
 import { StateMachine } from '../../src/kv/state-machine.ts';
 import { type Item, Op, type ResultCode } from '../../src/kv/types.ts';
-import type { Failure, ReadOwner, Replica, ReplicaStatus, WriteOwner } from '../../src/replica/types.ts';
+import type {
+  Backup,
+  Failure,
+  MembersView,
+  ReadOwner,
+  Replica,
+  ReplicaStatus,
+  WriteOwner,
+} from '../../src/replica/types.ts';
 
 const ORIGIN = 1;
 const SESSION = 1;
+const ALONE = new RaftkvError('MEMBER_CHANGE_REFUSED', 'this replica has no cluster');
 
 export interface FakeReplicaOptions {
   readonly clock?: Clock;
@@ -158,7 +168,27 @@ export class FakeReplica implements Replica {
       pendingWrites: this.#writers.length,
       pendingReads: this.#readers.length,
       peersConnected: [],
+      standing: 'member',
+      voters: [ORIGIN],
+      learners: [],
+      snapshotIndex: 0,
+      snapshotBytes: 0,
+      snapshotting: false,
+      firstLogIndex: 1,
+      trouble: '',
     };
+  }
+
+  changeMembers(): Promise<void> {
+    return Promise.reject(ALONE);
+  }
+
+  members(): Promise<MembersView> {
+    return Promise.reject(ALONE);
+  }
+
+  backup(): Promise<Backup> {
+    return Promise.reject(ALONE);
   }
 
   #schedule(): void {
