@@ -11,7 +11,7 @@ import { formatTable } from './table.ts';
 const STRAGGLER_MS_MAX = 1_500;
 
 /** `waiting`: its ports are open, and it waits for a quorum or catches up. */
-type NodeState = 'starting' | 'waiting' | 'serving' | 'down';
+type NodeState = 'starting' | 'waiting' | 'serving' | 'down' | 'removed';
 
 interface NodeView {
   up: boolean;
@@ -19,11 +19,13 @@ interface NodeView {
   listening: boolean;
   /** It has applied up to a confirmed commit index; may come before its ports are open. */
   caughtUp: boolean;
+  /** From the cluster: it will not come back. */
+  removed: boolean;
   leader: number;
   term: number;
 }
 
-const NEW: NodeView = { up: true, listening: false, caughtUp: false, leader: 0, term: 0 };
+const NEW: NodeView = { up: true, listening: false, caughtUp: false, removed: false, leader: 0, term: 0 };
 
 export interface ClusterView {
   heard(nodeId: number, message: NodeMessage): void;
@@ -38,20 +40,21 @@ export interface ClusterView {
 /** `onServing` is called once: when all nodes serve, or a majority does and the others take long. */
 export function createClusterView(config: Config, clock: Clock, onServing: () => void): ClusterView {
   const nodes = new Map<number, NodeView>(config.nodes.map((node) => [node.id, { ...NEW }]));
-  const majority = Math.floor(config.nodes.length / 2) + 1;
   let announced = false;
   let cancelWait: (() => void) | undefined;
 
   const serving = () => [...nodes.values()].filter((node) => node.listening && node.caughtUp).length;
+  const members = () => [...nodes.values()].filter((node) => !node.removed).length;
+  const isMajority = () => serving() > Math.floor(members() / 2);
   const announce = () => {
     cancelWait = undefined;
-    if (announced || serving() < majority) return;
+    if (announced || !isMajority()) return;
     announced = true;
     onServing();
   };
   const consider = () => {
-    if (announced || serving() < majority) return;
-    if (serving() === config.nodes.length) {
+    if (announced || !isMajority()) return;
+    if (serving() === members()) {
       cancelWait?.();
       announce();
     } else {
@@ -76,6 +79,11 @@ export function createClusterView(config: Config, clock: Clock, onServing: () =>
           node.leader = message.leader;
           node.term = message.term;
           return;
+        case 'removed':
+          node.removed = true;
+          node.caughtUp = false;
+          consider();
+          return;
         case 'fatal':
           node.up = false;
       }
@@ -84,7 +92,7 @@ export function createClusterView(config: Config, clock: Clock, onServing: () =>
       nodes.set(nodeId, { ...NEW });
     },
     ended(nodeId) {
-      nodes.set(nodeId, { ...NEW, up: false });
+      nodes.set(nodeId, { ...NEW, up: false, removed: nodes.get(nodeId)?.removed === true });
     },
     leader() {
       let newest = NEW;
@@ -93,6 +101,7 @@ export function createClusterView(config: Config, clock: Clock, onServing: () =>
     },
     stateOf(nodeId) {
       const node = nodes.get(nodeId);
+      if (node?.removed) return 'removed';
       if (!node?.up) return 'down';
       if (!node.listening) return 'starting';
       return node.caughtUp ? 'serving' : 'waiting';

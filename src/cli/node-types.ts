@@ -12,10 +12,14 @@ export type NodeEvent =
   | { readonly kind: 'leaderChanged'; readonly leader: number; readonly term: number }
   /** This node can serve: it has applied up to a commit index confirmed since its start. */
   | { readonly kind: 'serving' }
+  /** The cluster has removed this node: its work is done, and it should stop. */
+  | { readonly kind: 'removed' }
   /** This node can't go on, as after a failed sync. It must not be stopped gracefully: nothing it says counts any more. */
   | { readonly kind: 'fatal'; readonly error: unknown };
 
 export interface NodeContext {
+  /** A newcomer: it waits to be added to the cluster of the other nodes, and never forms one. */
+  readonly join: boolean;
   readonly logger: Logger;
   onEvent(event: NodeEvent): void;
 }

@@ -14,6 +14,7 @@ import { processLimits, resourceWarnings } from './resources.ts';
  *
  *   SIGTERM, SIGINT, spawner or terminal gone → graceful stop, bounded → exit 0
  *   SIGHUP → passwords and certificates are read again
+ *   removed from the cluster → says so, graceful stop → exit 0
  *   fatal error, uncaught exception → logged with its code → exit 1, without a stop: what is in doubt must not be said
  */
 
@@ -25,6 +26,8 @@ const STOP_MS_MAX = 5_000;
 
 export interface NodeOptions extends CommonOptions {
   readonly id: number;
+  /** Absent: this node may form a new cluster with the others of the configuration. */
+  readonly join?: boolean;
 }
 
 /** Returns once the node runs; the process then lives until a signal. Throws UsageError and what `runNode` throws. */
@@ -37,7 +40,7 @@ export async function nodeCommand(options: NodeOptions, runNode: RunNode): Promi
     // The spawner has shown the same warnings already.
     const shown = spawner === undefined ? warnings : [];
     for (const warning of [...shown, ...resourceWarnings(config, processLimits())]) logger.warn({}, warning);
-    await supervise(config, options.id, logger, spawner, runNode);
+    await supervise(config, options, logger, spawner, runNode);
   } catch (error) {
     spawner?.tell(fatalMessage(error));
     throw error;
@@ -46,7 +49,7 @@ export async function nodeCommand(options: NodeOptions, runNode: RunNode): Promi
 
 async function supervise(
   config: Config,
-  id: number,
+  { id, join = false }: NodeOptions,
   logger: Logger,
   spawner: Spawner | undefined,
   runNode: RunNode,
@@ -100,9 +103,10 @@ async function supervise(
     if (event.kind === 'fatal') return die(event.error);
     logEvent(logger, config, id, event);
     spawner?.tell(event);
+    if (event.kind === 'removed' && stopReason === '') void stop('removed from the cluster');
   };
   try {
-    running = await runNode(config, id, { logger, onEvent });
+    running = await runNode(config, id, { join, logger, onEvent });
   } catch (error) {
     return die(error);
   }
@@ -130,6 +134,12 @@ function logEvent(logger: Logger, config: Config, id: number, event: Exclude<Nod
     }
     case 'serving':
       logger.info({}, 'serving');
+      return;
+    case 'removed':
+      logger.warn(
+        { remedy: 'Take it out of cluster.json and delete its data directory; or add it again, with an empty one.' },
+        `node ${id} was removed from cluster ${config.cluster}: it stops and has nothing more to do`,
+      );
   }
 }
 

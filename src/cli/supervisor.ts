@@ -9,7 +9,7 @@ import { isNodeMessage, type NodeMessage } from './node-types.ts';
  *   fork → running → ended → wait, twice as long each time → fork …
  *                  ↘ stop: SIGTERM → ended, or SIGKILL after a while
  *
- * Every end is answered by a restart, also that of a node which reported damage or a bad configuration: the operator
+ * Every end but that of a node that the cluster has removed is answered by a restart, also that of a node which reported damage or a bad configuration: the operator
  * may be repairing it, and the wait keeps the attempts rare.
  */
 
@@ -53,6 +53,7 @@ export function superviseNode(options: SupervisorOptions): Supervisor {
   let startedAtMs = 0;
   let failures = 0;
   let fatalCode = '';
+  let removed = false;
   let cancelRestart = () => {};
   let stopping = false;
   /** Set by stop(), called when the process has ended. */
@@ -67,6 +68,7 @@ export function superviseNode(options: SupervisorOptions): Supervisor {
     started.on('message', (message) => {
       if (!isNodeMessage(message)) return;
       if (message.kind === 'fatal') fatalCode = message.code;
+      if (message.kind === 'removed') removed = true;
       options.onMessage(message);
     });
     let over = false;
@@ -76,6 +78,8 @@ export function superviseNode(options: SupervisorOptions): Supervisor {
       child = undefined;
       options.onEnded();
       if (stopping) onStopped(clean);
+      else if (removed && clean)
+        logger.info({ node: nodeId }, `node ${nodeId} was removed from the cluster; it is not started again`);
       else restartLater(how, what);
     };
     started.on('error', (err) => {

@@ -59,6 +59,17 @@ describe('what the spawner knows of its nodes', () => {
     expect(announced()).toBe(1);
   });
 
+  it('does not wait for a node that the cluster has removed', () => {
+    const { view, serve, announced } = createView(3);
+    view.heard(3, { kind: 'removed' });
+    view.ended(3);
+    expect(view.stateOf(3)).toBe('removed');
+    serve(1);
+    expect(announced()).toBe(0);
+    serve(2);
+    expect(announced()).toBe(1);
+  });
+
   it('announces nothing any more when it is closed', () => {
     const { view, clock, serve, announced } = createView(3);
     serve(1, 2);

@@ -17,6 +17,7 @@ const pretend: RunNode = async (_config, nodeId, { onEvent }) => {
   onEvent({ kind: 'listening' });
   onEvent({ kind: 'leaderChanged', leader: nodeId, term: 4 });
   onEvent({ kind: 'serving' });
+  if (behaviour === 'is removed') setImmediate(() => onEvent({ kind: 'removed' }));
   if (behaviour === 'breaks') setImmediate(() => onEvent({ kind: 'fatal', error: damaged() }));
   if (behaviour === 'is busy') {
     setImmediate(() => {

@@ -112,6 +112,16 @@ describe.concurrent('raftkv node', () => {
     expect((await node.ended).code).toBe(1);
   });
 
+  it('stops by itself, says so, and ends with 0 when the cluster has removed it', async () => {
+    const node = run('is removed', { spawner: true });
+    await node.until('node 2 was removed from cluster fake: it stops and has nothing more to do');
+    await node.until('stopped');
+    expect((await node.ended).code).toBe(0);
+    const said = [];
+    for (let i = 0; i < 4; i++) said.push(await node.messages.next());
+    expect(said.at(-1)).toEqual({ kind: 'removed' });
+  });
+
   it('ends with 1 where its stop fails', async () => {
     const node = run('fails to stop');
     await node.until('serving');

@@ -75,6 +75,22 @@ describe('a node that ends', () => {
     expect(node.id).toBe(1);
   });
 
+  it('is not started again where the cluster has removed it, and the rest stops cleanly', async () => {
+    const [one, two] = await start(2);
+    two?.do('send', { kind: 'removed' });
+    two?.do('exit', 0);
+    await two?.gone;
+    one?.do('exit', 3);
+    const timer = await clock.timerSet.next();
+    timer.fire();
+    expect((await started()).id).toBe(1);
+    expect(logged.map(({ message }) => message)).toContain(
+      'node 2 was removed from the cluster; it is not started again',
+    );
+    expect(clock.timers).toEqual([]);
+    expect(await spawner?.stop()).toBe(true);
+  });
+
   it('waits no longer than the cap', () => {
     expect([6, 7, 8, 100].map(restartDelayMs)).toEqual([8_000, 15_000, 15_000, 15_000]);
   });
