@@ -1,17 +1,22 @@
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { RaftkvError } from '../base/errors.ts';
+import type { Standing } from '../raft/types.ts';
 import { type Disk, writeFully } from './disk.ts';
 import { segmentNumbers } from './segment-files.ts';
+import { isSnapshotName } from './snapshot-files.ts';
 
 /**
- * The file `meta` says whose data directory this is and how often its node has started. Three lines of text:
+ * The file `meta` says whose data directory this is, how often its node has started, and what this copy of the log is
+ * good for. Three lines of text:
  *
  * ```
  * raftkv meta 1                                                      the format's version
- * {"clusterId":"demo","nodeId":1,"bootCount":7,"logCreated":true}
+ * {"clusterId":"demo","nodeId":1,"bootCount":7,"logCreated":true,"standing":"member","copy":0}
  * 8a5c1d20                                                           CRC-32 of the two lines before, in hex
  * ```
+ *
+ * Where `standing` and `copy` are missing (raftkv 0.1), a node that has had a log is a member of copy 0.
  *
  * The first and the last line keep their form in every version. The file is replaced as a whole: written under another
  * name, synced, renamed, folder synced.
@@ -20,6 +25,7 @@ const META_FORMAT_VERSION = 1;
 const META_NAME = 'meta';
 const TEMPORARY_NAME = 'meta.tmp';
 const WAL_FOLDER = 'wal';
+const SNAPSHOT_FOLDER = 'snapshots';
 /** Far above any real one; stops a foreign file from being read whole. */
 const META_BYTES_MAX = 64 * 1024;
 
@@ -29,15 +35,36 @@ export interface MetaOptions {
   readonly directory: string;
   readonly clusterId: string;
   readonly nodeId: number;
+  /**
+   * What the boot count of a fresh directory starts at; 1 where it is left out. What rises from one life of the node to
+   * the next, as the time does, keeps a node whose disk was wiped from using the sessions of its past.
+   */
+  readonly firstBootCount?: number;
+  /**
+   * Called with what is damaged before anything is changed on the disk; gives a folder on the same file system, to move
+   * everything into: without its meta, nobody can tell whose the rest is. Null or left out: damage is refused.
+   */
+  readonly onDamage?: ((error: RaftkvError) => Promise<string>) | null;
+  /**
+   * The number of this copy where damage makes the directory begin anew: it is `recovering` then, durably, and so cannot
+   * pass for blank and help to form a new cluster. Left out: it is blank.
+   */
+  readonly copyAfterDamage?: number;
 }
 
 export interface Meta {
-  /** 1 at the first start, one more at each. Durable before anyone hears of it, so no two starts share one. */
+  /** One more at each start. Durable before anyone hears of it, so no two starts share one. */
   readonly bootCount: number;
   /** True once this node has had a log: what `openWal` needs to know to tell a new node from one that lost its log. */
   readonly logCreated: boolean;
   /** To be called when the log has been opened; durable when it returns. */
   noteLogCreated(): Promise<void>;
+  /** `blank` in a fresh directory. */
+  readonly standing: Standing;
+  /** Which copy of the log this is; 0 for one that a cluster began with, and while it is blank. */
+  readonly copy: number;
+  /** Durable when it returns, and `standing` and `copy` say so. */
+  noteStanding(standing: Standing, copy: number): Promise<void>;
 }
 
 interface Content {
@@ -45,42 +72,114 @@ interface Content {
   readonly nodeId: number;
   readonly bootCount: number;
   readonly logCreated: boolean;
+  readonly standing: Standing;
+  readonly copy: number;
 }
+
+/** As earlier versions wrote it. */
+type FoundContent = Omit<Content, 'standing' | 'copy'> & Partial<Content>;
 
 /**
  * Opens the data directory of a node, or makes it, and counts the start.
- * @throws RaftkvError DATA_DIR_FOREIGN, META_DAMAGED, FORMAT_UNSUPPORTED; the disk's own errors.
+ * @throws RaftkvError DATA_DIR_FOREIGN, FORMAT_UNSUPPORTED, META_DAMAGED where there is no `onDamage`; the disk's own errors.
  */
 export async function openMeta(options: MetaOptions): Promise<Meta> {
-  const { disk, directory, clusterId, nodeId } = options;
+  const { disk, directory } = options;
   await disk.makeDirectory(directory);
-  const path = join(directory, META_NAME);
-  const names = await disk.list(directory);
-  // Left by a start that was interrupted; the file under the right name is the one that counts.
-  if (names.includes(TEMPORARY_NAME)) await disk.remove(join(directory, TEMPORARY_NAME));
-  const found = names.includes(META_NAME) ? await readContent(disk, path) : null;
-  if (found === null) await refuseOrphanedLog(disk, directory);
-  else refuseForeign(found, path, clusterId, nodeId);
-
-  const bootCount = (found?.bootCount ?? 0) + 1;
-  const logCreated = found?.logCreated ?? false;
-  await writeContent(disk, directory, { clusterId, nodeId, bootCount, logCreated });
+  const before = await contentBefore(options, (await disk.list(directory)).includes(META_NAME));
+  let content: Content = { ...before, bootCount: before.bootCount + 1 };
+  await writeContent(disk, directory, content);
+  /** One after the other: they share the temporary name. After a failure, all fail. */
+  let writing = Promise.resolve();
+  const change = (changes: Partial<Content>): Promise<void> => {
+    writing = writing.then(async () => {
+      const changed = { ...content, ...changes };
+      await writeContent(disk, directory, changed);
+      content = changed;
+    });
+    return writing;
+  };
   return {
-    bootCount,
-    logCreated,
-    async noteLogCreated() {
-      if (!logCreated) await writeContent(disk, directory, { clusterId, nodeId, bootCount, logCreated: true });
+    bootCount: content.bootCount,
+    get logCreated() {
+      return content.logCreated;
     },
+    get standing() {
+      return content.standing;
+    },
+    get copy() {
+      return content.copy;
+    },
+    async noteLogCreated() {
+      if (!content.logCreated) await change({ logCreated: true });
+    },
+    noteStanding: (standing, copy) => change({ standing, copy }),
   };
 }
 
-async function refuseOrphanedLog(disk: Disk, directory: string): Promise<void> {
-  const folder = join(directory, WAL_FOLDER);
-  if (segmentNumbers(await disk.list(folder)).length === 0) return;
-  throw damaged(join(directory, META_NAME), `is missing, while ${folder} holds a log`);
+/** What was there before this start; of a directory that begins anew, what it begins with. */
+async function contentBefore(options: MetaOptions, exists: boolean): Promise<Content> {
+  const { disk, directory, clusterId, nodeId, firstBootCount = 1, onDamage = null, copyAfterDamage = 0 } = options;
+  const path = join(directory, META_NAME);
+  const fresh: Content = {
+    clusterId,
+    nodeId,
+    bootCount: firstBootCount - 1,
+    logCreated: false,
+    standing: 'blank',
+    copy: 0,
+  };
+  try {
+    const found = exists ? await readContent(disk, path) : null;
+    if (found === null) {
+      await refuseOrphans(disk, directory);
+      return fresh;
+    }
+    refuseForeign(found, path, clusterId, nodeId);
+    return { standing: found.logCreated ? 'member' : 'blank', copy: 0, ...found };
+  } catch (error) {
+    if (!(error instanceof RaftkvError && error.code === 'META_DAMAGED') || onDamage === null) throw error;
+    await moveAllAside(disk, directory, await onDamage(error));
+    return copyAfterDamage === 0 ? fresh : { ...fresh, standing: 'recovering', copy: copyAfterDamage };
+  }
 }
 
-function refuseForeign(found: Content, path: string, clusterId: string, nodeId: number): void {
+async function refuseOrphans(disk: Disk, directory: string): Promise<void> {
+  const wal = join(directory, WAL_FOLDER);
+  const snapshots = join(directory, SNAPSHOT_FOLDER);
+  const path = join(directory, META_NAME);
+  if (segmentNumbers(await disk.list(wal)).length > 0) throw damaged(path, `is missing, while ${wal} holds a log`);
+  if ((await disk.list(snapshots)).some(isSnapshotName))
+    throw damaged(path, `is missing, while ${snapshots} holds one`);
+}
+
+/**
+ * Moves log and snapshots, and copies meta, which stays damaged until the new one replaces it at once: whenever this is
+ * interrupted, the next start finds damage again and goes on. A meta that is missing gets an empty one in its place, or
+ * the next start would find a fresh directory.
+ */
+async function moveAllAside(disk: Disk, directory: string, folder: string): Promise<void> {
+  const path = join(directory, META_NAME);
+  if ((await disk.list(directory)).includes(META_NAME)) {
+    await disk.makeDirectory(folder);
+    await writeWhole(disk, folder, await readBytes(disk, path));
+  } else {
+    await writeWhole(disk, directory, Buffer.alloc(0));
+  }
+  for (const part of [SNAPSHOT_FOLDER, WAL_FOLDER]) {
+    await moveAside(disk, join(directory, part), await disk.list(join(directory, part)), join(folder, part));
+  }
+}
+
+async function moveAside(disk: Disk, from: string, names: readonly string[], to: string): Promise<void> {
+  if (names.length === 0) return;
+  await disk.makeDirectory(to);
+  for (const name of names) await disk.rename(join(from, name), join(to, name));
+  await disk.syncDirectory(to);
+  await disk.syncDirectory(from);
+}
+
+function refuseForeign(found: FoundContent, path: string, clusterId: string, nodeId: number): void {
   if (found.clusterId === clusterId && found.nodeId === nodeId) return;
   throw new RaftkvError(
     'DATA_DIR_FOREIGN',
@@ -89,15 +188,19 @@ function refuseForeign(found: Content, path: string, clusterId: string, nodeId: 
   );
 }
 
-async function readContent(disk: Disk, path: string): Promise<Content> {
+async function readContent(disk: Disk, path: string): Promise<FoundContent> {
+  return parse((await readBytes(disk, path)).toString('utf8'), path);
+}
+
+async function readBytes(disk: Disk, path: string): Promise<Buffer> {
   const file = await disk.open(path, { create: false, dataSync: false });
   const buffer = Buffer.alloc(Math.min(await file.size(), META_BYTES_MAX));
   const bytes = await file.read(buffer, 0, buffer.length, 0);
   await file.close();
-  return parse(buffer.toString('utf8', 0, bytes), path);
+  return buffer.subarray(0, bytes);
 }
 
-function parse(text: string, path: string): Content {
+function parse(text: string, path: string): FoundContent {
   const lines = text.split('\n');
   const [head = '', body = '', checksum, end] = lines;
   const version = /^raftkv meta (\d+)$/.exec(head)?.[1];
@@ -111,14 +214,20 @@ function parse(text: string, path: string): Content {
       'Start the version of raftkv that wrote it.',
     );
   }
-  return JSON.parse(body) as Content;
+  return JSON.parse(body) as FoundContent;
 }
 
 async function writeContent(disk: Disk, directory: string, content: Content): Promise<void> {
   const head = `raftkv meta ${META_FORMAT_VERSION}`;
   const body = JSON.stringify(content);
-  const bytes = Buffer.from(`${head}\n${body}\n${checksumOf(head, body)}\n`);
+  await writeWhole(disk, directory, Buffer.from(`${head}\n${body}\n${checksumOf(head, body)}\n`));
+}
+
+/** Replaces the meta of a folder, durably: what was there before, or this. */
+async function writeWhole(disk: Disk, directory: string, bytes: Buffer): Promise<void> {
   const temporary = join(directory, TEMPORARY_NAME);
+  // Left where this was interrupted; the file under the right name is the one that counts.
+  if ((await disk.list(directory)).includes(TEMPORARY_NAME)) await disk.remove(temporary);
   const file = await disk.open(temporary, { create: true, dataSync: false });
   await writeFully(file, bytes, bytes.length, 0);
   await file.sync();

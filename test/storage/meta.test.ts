@@ -1,13 +1,37 @@
+import { crc32 } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
-import { openMeta } from '../../src/storage/meta.ts';
+import type { RaftkvError } from '../../src/base/errors.ts';
+import { type MetaOptions, openMeta } from '../../src/storage/meta.ts';
 import { MemoryDisk } from '../support/memory-disk.ts';
 import { seededRandom } from '../support/random.ts';
 import { append, errorOf, open, settle } from './wal-harness.ts';
 
 const DIRECTORY = '/node';
 const FILE = '/node/meta';
-const openNode = (disk: MemoryDisk, { clusterId = 'demo', nodeId = 1 } = {}) =>
-  openMeta({ disk, directory: DIRECTORY, clusterId, nodeId });
+const ASIDE = '/node/damaged-1';
+const openNode = (disk: MemoryDisk, options: Partial<MetaOptions> = {}) =>
+  openMeta({ disk, directory: DIRECTORY, clusterId: 'demo', nodeId: 1, ...options });
+/** Moves what is damaged to `ASIDE`; `errors` has what was said of it. */
+const healing = () => {
+  const errors: RaftkvError[] = [];
+  const onDamage = async (error: RaftkvError) => {
+    errors.push(error);
+    return ASIDE;
+  };
+  return { errors, onDamage };
+};
+/** A directory as a node leaves it that has been a member for a while. */
+async function usedNode(): Promise<MemoryDisk> {
+  const disk = new MemoryDisk();
+  const meta = await openNode(disk);
+  await meta.noteLogCreated();
+  await meta.noteStanding('member', 0);
+  const { wal } = await open(disk);
+  await append(wal, [Buffer.from('a')]);
+  await wal.close();
+  disk.plant('/node/snapshots/0000000000000001-1.snapshot', Buffer.from('a snapshot'));
+  return disk;
+}
 
 describe('meta', () => {
   it('counts the starts of a node, from 1', async () => {
@@ -108,4 +132,171 @@ describe('meta', () => {
     await wal.close();
     expect((await errorOf(openNode(disk))).code).toBe('META_DAMAGED');
   });
+});
+
+describe('the standing of a copy', () => {
+  it('is blank in a fresh directory, and from then on what it was noted as', async () => {
+    const disk = new MemoryDisk();
+    const first = await openNode(disk);
+    expect(first).toMatchObject({ standing: 'blank', copy: 0 });
+    await first.noteStanding('recovering', 77);
+    expect(first).toMatchObject({ standing: 'recovering', copy: 77 });
+    await first.noteLogCreated();
+    expect(await openNode(disk)).toMatchObject({ standing: 'recovering', copy: 77, logCreated: true, bootCount: 2 });
+  });
+
+  it('is that of a member of copy 0 where a version without standings has kept a log', async () => {
+    const plantOld = async (body: string) => {
+      const disk = new MemoryDisk();
+      await disk.makeDirectory(DIRECTORY);
+      const lines = `raftkv meta 1\n${body}\n`;
+      disk.plant(FILE, Buffer.from(`${lines}${crc32(lines).toString(16).padStart(8, '0')}\n`));
+      return disk;
+    };
+    const used = await plantOld('{"clusterId":"demo","nodeId":1,"bootCount":7,"logCreated":true}');
+    expect(await openNode(used)).toMatchObject({ standing: 'member', copy: 0, bootCount: 8 });
+    const fresh = await plantOld('{"clusterId":"demo","nodeId":1,"bootCount":1,"logCreated":false}');
+    expect(await openNode(fresh)).toMatchObject({ standing: 'blank', copy: 0, bootCount: 2 });
+  });
+
+  it('is one that was noted, and none before the last that was done, whenever power fails', async () => {
+    for (let seed = 1; seed <= 300; seed++) {
+      const random = seededRandom(seed);
+      let operations = 0;
+      let stopAt = Number.POSITIVE_INFINITY;
+      const disk = new MemoryDisk({
+        schedule: (_, complete) => {
+          if (++operations < stopAt) queueMicrotask(complete);
+        },
+      });
+      const meta = await openNode(disk);
+      stopAt = operations + 1 + Math.floor(random() * 40);
+      let begun = 0;
+      let done = 0;
+      const note = async () => {
+        for (let copy = 1; copy <= 6; copy++) {
+          begun = copy;
+          const noted = meta.noteStanding('recovering', copy);
+          // At the same time: they share a temporary name.
+          if (copy === 3) await meta.noteLogCreated();
+          await noted;
+          done = copy;
+        }
+      };
+      void note();
+      await settle();
+      if (random() < 0.7) disk.crash(random);
+      else disk.kill(random);
+      stopAt = Number.POSITIVE_INFINITY;
+      const again = await openNode(disk);
+      expect(again.copy, `seed ${seed}`).toBeGreaterThanOrEqual(done);
+      expect(again.copy, `seed ${seed}`).toBeLessThanOrEqual(begun);
+      expect(again.standing).toBe(again.copy === 0 ? 'blank' : 'recovering');
+      if (done >= 3) expect(again.logCreated).toBe(true);
+    }
+  });
+
+  it('that the disk refused is not said to stand, and nothing is noted after it', async () => {
+    for (const kind of ['write', 'sync', 'rename', 'syncDirectory'] as const) {
+      const disk = new MemoryDisk();
+      const meta = await openNode(disk);
+      disk.failOnce('EIO', (operation) => operation.kind === kind);
+      await expect(meta.noteStanding('member', 0), kind).rejects.toMatchObject({ code: 'EIO' });
+      expect(meta.standing).toBe('blank');
+      await expect(meta.noteLogCreated(), kind).rejects.toMatchObject({ code: 'EIO' });
+    }
+  });
+});
+
+describe('the first boot count', () => {
+  it('is the one that was asked for, in a fresh directory only', async () => {
+    const disk = new MemoryDisk();
+    expect((await openNode(disk, { firstBootCount: 5000 })).bootCount).toBe(5000);
+    expect((await openNode(disk, { firstBootCount: 9000 })).bootCount).toBe(5001);
+  });
+});
+
+describe('damage, where it may be moved aside', () => {
+  const FOLDERS = ['/node/wal', '/node/snapshots'];
+  const left = (disk: MemoryDisk) => disk.paths().filter((path) => FOLDERS.some((f) => path.startsWith(`${f}/`)));
+
+  it('begins anew with log and snapshots moved away, and the damaged meta kept', async () => {
+    const disk = await usedNode();
+    const content = new Map(left(disk).map((path) => [path, disk.contentOf(path)]));
+    expect(content.size).toBeGreaterThanOrEqual(2);
+    disk.flipBit(FILE, 300);
+    const damagedMeta = disk.contentOf(FILE);
+    const { errors, onDamage } = healing();
+    const meta = await openNode(disk, { onDamage, firstBootCount: 100 });
+    expect(errors.map(({ code }) => code)).toEqual(['META_DAMAGED']);
+    expect(meta).toMatchObject({ standing: 'blank', copy: 0, logCreated: false, bootCount: 100 });
+    expect(left(disk)).toEqual([]);
+    expect(disk.contentOf(`${ASIDE}/meta`)).toEqual(damagedMeta);
+    for (const [path, bytes] of content) expect(disk.contentOf(path.replace('/node', ASIDE))).toEqual(bytes);
+    expect(await openNode(disk)).toMatchObject({ standing: 'blank', bootCount: 101 });
+  });
+
+  it('is recovering from then on where a copy number was given for that', async () => {
+    const disk = await usedNode();
+    disk.flipBit(FILE, 300);
+    const meta = await openNode(disk, { onDamage: healing().onDamage, copyAfterDamage: 4711 });
+    expect(meta).toMatchObject({ standing: 'recovering', copy: 4711 });
+    // A fresh directory is no damage.
+    expect(await openNode(new MemoryDisk(), { copyAfterDamage: 4711 })).toMatchObject({ standing: 'blank', copy: 0 });
+  });
+
+  it('is a meta that is missing beside a log, and also beside a snapshot alone', async () => {
+    for (const lost of [FILE, '/node/wal/']) {
+      const disk = await usedNode();
+      for (const path of disk.paths()) if (path === FILE || path.startsWith(lost)) disk.wipe(path);
+      expect((await errorOf(openNode(disk))).code).toBe('META_DAMAGED');
+      const { errors, onDamage } = healing();
+      await openNode(disk, { onDamage });
+      expect(errors).toHaveLength(1);
+      expect(left(disk)).toEqual([]);
+    }
+  });
+
+  it('is not the folder of another node, nor a format of the future', async () => {
+    const { errors, onDamage } = healing();
+    const disk = await usedNode();
+    expect((await errorOf(openNode(disk, { onDamage, nodeId: 2 }))).code).toBe('DATA_DIR_FOREIGN');
+    disk.plant(FILE, Buffer.from('raftkv meta 2\n{}\n7fbe24de\n'));
+    expect((await errorOf(openNode(disk, { onDamage }))).code).toBe('FORMAT_UNSUPPORTED');
+    expect(errors).toEqual([]);
+    expect(left(disk).length).toBeGreaterThan(0);
+  });
+
+  for (const lost of ['damaged', 'missing'] as const) {
+    it(`of a ${lost} meta never leaves old log under a new one, nor forgets itself, whenever power fails`, async () => {
+      const whole = await usedNode();
+      if (lost === 'damaged') whole.flipBit(FILE, 300);
+      else whole.wipe(FILE);
+      let hasEnded = false;
+      for (let stopAfter = 0; !hasEnded; stopAfter++) {
+        for (let seed = 1; seed <= 12; seed++) {
+          const random = seededRandom(stopAfter * 100 + seed);
+          const disk = whole.clone();
+          let operations = 0;
+          disk.schedule = (_, complete) => {
+            if (operations++ < stopAfter) queueMicrotask(complete);
+          };
+          let ended = false;
+          void openNode(disk, { onDamage: healing().onDamage, copyAfterDamage: 4711 }).then(() => {
+            ended = true;
+          });
+          await settle();
+          hasEnded = ended;
+          if (seed % 3 === 0) disk.kill(random);
+          else disk.crash(random);
+          disk.schedule = (_, complete) => queueMicrotask(complete);
+          const again = await openNode(disk, { onDamage: healing().onDamage, copyAfterDamage: 4712 });
+          const where = `stopped after ${stopAfter}, seed ${seed}`;
+          expect(again.standing, where).toBe('recovering');
+          expect(left(disk), where).toEqual([]);
+          expect(again.bootCount, where).toBe(ended ? 2 : again.copy === 4711 ? 2 : 1);
+        }
+      }
+    });
+  }
 });

@@ -52,14 +52,15 @@ export class MemoryDisk implements Disk {
   /** Writes that would make the files together longer than this fail with ENOSPC. */
   capacityBytes = Number.POSITIVE_INFINITY;
 
-  readonly #schedule: (operation: DiskOperation, complete: () => void) => void;
+  /** As in `MemoryDiskOptions`. */
+  schedule: (operation: DiskOperation, complete: () => void) => void;
   readonly #directories = new Map<string, MemoryDirectory>();
   readonly #inFlight = new Set<WriteInFlight>();
   /** Which life of the process this is. What an earlier one started never completes. */
   #life = 0;
 
   constructor(options: MemoryDiskOptions = {}) {
-    this.#schedule = options.schedule ?? ((_, complete) => queueMicrotask(complete));
+    this.schedule = options.schedule ?? ((_, complete) => queueMicrotask(complete));
   }
 
   /** Makes the next operation for which `matches` holds fail with `code`, and none after it. */
@@ -216,7 +217,7 @@ export class MemoryDisk implements Disk {
     const life = this.#life;
     const operation: DiskOperation = { kind, path, position, length, dataSync };
     return new Promise((resolve, reject) => {
-      this.#schedule(operation, () => {
+      this.schedule(operation, () => {
         if (life !== this.#life) return;
         try {
           const code = this.fault(operation);
@@ -259,7 +260,7 @@ export class MemoryDisk implements Disk {
         const flight = { file, buffer: Buffer.from(buffer.subarray(offset, offset + length)), position };
         this.#inFlight.add(flight);
         const operation: DiskOperation = { kind: 'write', path, position, length, dataSync };
-        this.#schedule(operation, () => {
+        this.schedule(operation, () => {
           if (life !== this.#life) return;
           writing = false;
           this.#inFlight.delete(flight);
