@@ -16,6 +16,8 @@ import {
   READ_TIMED_OUT,
   STORED,
   TOUCHED,
+  WRITE_OVERTAKEN,
+  WRITE_REFUSED_DISK_FULL,
   WRITE_STOPPED,
   WRITE_TIMED_OUT,
 } from '../memcached/replies.ts';
@@ -63,7 +65,7 @@ export function writeAnswer(slot: Slot, context: AnswerContext): boolean {
     case Command.metaDebug:
       if (slot.failure === null) return writeMetaAnswer(slot, context);
       return slot.escalated
-        ? writeOutcomeUnknown(context.output, slot.failure)
+        ? writeWriteFailure(context.output, slot.failure)
         : writeFailure(context.output, slot.failure);
     case Command.metaTouch:
     case Command.metaSet:
@@ -71,7 +73,7 @@ export function writeAnswer(slot: Slot, context: AnswerContext): boolean {
     case Command.metaArithmetic:
     case Command.metaSetTooLarge:
       if (slot.failure === null) return writeMetaAnswer(slot, context);
-      return writeOutcomeUnknown(context.output, slot.failure);
+      return writeWriteFailure(context.output, slot.failure);
     default:
       count(slot, context.counters);
       if (!slot.noreply) writeResult(slot, context.output);
@@ -106,7 +108,7 @@ function writeRead(slot: Slot, context: AnswerContext): boolean {
 
 function writeTouchedItems(slot: Slot, context: AnswerContext): boolean {
   const { output, counters } = context;
-  if (slot.failure !== null) return writeOutcomeUnknown(output, slot.failure);
+  if (slot.failure !== null) return writeWriteFailure(output, slot.failure);
   const { found } = slot;
   const withCas = slot.command === Command.gats;
   const keyCount = found === null ? 0 : found.length;
@@ -151,14 +153,21 @@ function writeFailure(output: Output, failure: Failure): true {
   return true;
 }
 
-function writeOutcomeUnknown(output: Output, failure: Failure): true {
-  output.bytes(failure === 'timeout' ? WRITE_TIMED_OUT : WRITE_STOPPED);
+const WRITE_FAILURES: Record<Failure, Buffer> = {
+  timeout: WRITE_TIMED_OUT,
+  stopping: WRITE_STOPPED,
+  overtaken: WRITE_OVERTAKEN,
+  diskFull: WRITE_REFUSED_DISK_FULL,
+};
+
+function writeWriteFailure(output: Output, failure: Failure): true {
+  output.bytes(WRITE_FAILURES[failure]);
   return true;
 }
 
 function writeResult(slot: Slot, output: Output): void {
   if (slot.failure !== null) {
-    writeOutcomeUnknown(output, slot.failure);
+    writeWriteFailure(output, slot.failure);
   } else if (slot.command === Command.setTooLarge) {
     output.bytes(OBJECT_TOO_LARGE);
   } else if (slot.code === 'number') {
