@@ -65,6 +65,8 @@ export interface Meta {
   readonly copy: number;
   /** Durable when it returns, and `standing` and `copy` say so. */
   noteStanding(standing: Standing, copy: number): Promise<void>;
+  /** Makes the next start count on from `bootCount`, where that is higher; durable when it returns. */
+  raiseBootCount(bootCount: number): Promise<void>;
 }
 
 interface Content {
@@ -114,6 +116,7 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
       if (!content.logCreated) await change({ logCreated: true });
     },
     noteStanding: (standing, copy) => change({ standing, copy }),
+    raiseBootCount: (bootCount) => change({ bootCount: Math.max(bootCount, content.bootCount) }),
   };
 }
 

@@ -34,6 +34,14 @@ async function usedNode(): Promise<MemoryDisk> {
 }
 
 describe('meta', () => {
+  it('counts on from a number that it was raised to, and never back', async () => {
+    const disk = new MemoryDisk();
+    const meta = await openNode(disk, { firstBootCount: 10 });
+    await meta.raiseBootCount(50);
+    await meta.raiseBootCount(7);
+    expect((await openNode(disk)).bootCount).toBe(51);
+  });
+
   it('counts the starts of a node, from 1', async () => {
     const disk = new MemoryDisk();
     for (let start = 1; start <= 4; start++) expect((await openNode(disk)).bootCount).toBe(start);
