@@ -66,6 +66,8 @@ export function isSnapshotName(name: string): boolean {
 export async function openSnapshots(options: SnapshotsOptions): Promise<Snapshots> {
   const { disk, directory } = options;
   await disk.makeDirectory(directory);
+  // Whoever gave the newest its name may have died before that was durable, and what rests on it goes next.
+  await disk.syncDirectory(directory);
   const names = await disk.list(directory);
   const store = new SnapshotFiles(options);
   for (const name of names.filter(isSnapshotName)) await store.take(name);
