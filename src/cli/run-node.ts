@@ -44,11 +44,12 @@ export const runNode: RunNode = async (config, nodeId, context) => {
 async function assemble(
   config: Config,
   node: NodeConfig,
-  { logger, onEvent }: NodeContext,
+  { join: isJoining, logger, onEvent }: NodeContext,
   open: (() => Promise<void>)[],
   close: () => Promise<void>,
 ): Promise<RunningNode> {
   let replica: NodeReplica | null = null;
+  let stopping = false;
   let readiness = () => RECOVERING;
   const secrets = await loadSecrets(config, node.id, logger);
   const admin: AdminPort = await openAdminPort({
@@ -59,6 +60,7 @@ async function assemble(
     identity: identityOf(config, node),
     status: () => replica?.status() ?? null,
     readiness: () => readiness(),
+    door: () => (stopping ? null : replica),
     tls: secrets.tls.admin,
   });
   open.push(() => admin.close());
@@ -74,10 +76,11 @@ async function assemble(
     nodeId: node.id,
     clusterId: config.cluster,
     directory,
-    configuration: { voters: config.nodes.map(({ id }) => id), votersOutgoing: [], learners: [] },
+    initial: { kind: isJoining ? 'join' : 'bootstrap', nodes: config.nodes.map(memberOf) },
     timing: { heartbeatIntervalMs, electionTimeoutMs, requestTimeoutMs },
     limits: { ...limits, batchBytesMax: BATCH_BYTES_MAX },
     walLimits: { walSegmentBytes: config.walSegmentBytes },
+    snapshotLimits: { snapshotLogBytes: config.snapshotLogBytes },
     disk: fileDisk,
     clock: systemClock,
     random: Math.random,
@@ -88,6 +91,7 @@ async function assemble(
     },
     onFatal: (error) => onEvent({ kind: 'fatal', error }),
     onLeaderChanged: (leader, term) => onEvent({ kind: 'leaderChanged', leader, term }),
+    onRemoved: () => onEvent({ kind: 'removed' }),
   });
   open.push(() => opened.close());
   const started = opened.replica;
@@ -115,12 +119,17 @@ async function assemble(
       });
     },
     async stop() {
+      stopping = true;
       readiness = () => ({ ready: false, reason: 'stopping' });
       // Leadership goes first: the others' clients then wait for one short election, not for this node's to finish.
       await started.handOver();
       await close();
     },
   };
+}
+
+function memberOf({ id, host, clientPort, peerPort, adminPort }: NodeConfig) {
+  return { id, address: { host, clientPort, peerPort, adminPort } };
 }
 
 function clientLimits(limits: Config['limits']): Partial<ClientLimits> {

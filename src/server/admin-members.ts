@@ -78,10 +78,14 @@ export async function changeMembersAnswer(door: MembersDoor, request: IncomingMe
   }
 }
 
+/** What only a moment's wait mends, as the replica names it at the end of its message. */
+const PASSING = /\((NOT_LEADER|LEADER_NOT_READY|TIMEOUT|BUSY)\)$/;
+
 /** A refusal is the caller's to mend, unless it is only that nobody leads. */
 function statusOfRefusal(error: unknown, door: MembersDoor): number {
   if (!(error instanceof RaftkvError)) return 500;
-  return error.code === 'MEMBER_CHANGE_REFUSED' && door.status().leader !== 0 ? 409 : 503;
+  const isForGood = error.code === 'MEMBER_CHANGE_REFUSED' && !PASSING.test(error.message);
+  return isForGood && door.status().leader !== 0 ? 409 : 503;
 }
 
 /** What is wrong with it, where it is no change. */
