@@ -1,9 +1,10 @@
 /**
  * Where on disk each entry of the log is: 16 bytes per entry, in typed arrays that grow by chunks, so that a long log
- * neither costs an object per entry nor copies itself to grow.
+ * neither costs an object per entry nor copies itself to grow. It is cut at its end, and forgotten from its front.
  */
 const ENTRIES_PER_CHUNK = 4096;
 const FIELDS = 4;
+const LENGTH_FIELD = 2;
 
 export interface EntryLocation {
   readonly index: number;
@@ -19,32 +20,43 @@ export interface EntryLocation {
 export class EntryLocations {
   readonly #chunks: Uint32Array[] = [];
   #count = 0;
-  /** Index of the first entry; meaningless while there is none. */
+  /** Places of the first chunk whose entries were forgotten; below `ENTRIES_PER_CHUNK`. */
+  #skipped = 0;
+  /** Index of the first entry; where there is none, of the one that comes next. */
   #first = 1;
 
+  get isEmpty(): boolean {
+    return this.#count === 0;
+  }
+
+  /** Index of the first entry; `lastIndex + 1` where there is none. */
   get firstIndex(): number {
-    return this.#count === 0 ? 0 : this.#first;
+    return this.#first;
   }
 
-  /** Index of the last entry; 0 where there is none. */
+  /** Index of the last entry; where there is none, of the one before the log's first. */
   get lastIndex(): number {
-    return this.#count === 0 ? 0 : this.#first + this.#count - 1;
+    return this.#first + this.#count - 1;
   }
 
-  /** Notes the next entry. One at or below the last cuts the log there first, as it does on disk. */
+  /**
+   * Notes the next entry. One at or below the last cuts the log there first, as it does on disk; one below the first,
+   * or the first of all, is where the log begins.
+   */
   put(index: number, segment: number, offset: number, length: number, chainBefore: number): void {
     this.truncate(index - 1);
     if (this.#count === 0) this.#first = index;
-    const chunkNumber = Math.floor(this.#count / ENTRIES_PER_CHUNK);
+    const place = this.#skipped + this.#count;
+    const chunkNumber = Math.floor(place / ENTRIES_PER_CHUNK);
     let chunk = this.#chunks[chunkNumber];
     if (chunk === undefined) {
       chunk = new Uint32Array(ENTRIES_PER_CHUNK * FIELDS);
       this.#chunks.push(chunk);
     }
-    const at = (this.#count % ENTRIES_PER_CHUNK) * FIELDS;
+    const at = (place % ENTRIES_PER_CHUNK) * FIELDS;
     chunk[at] = segment;
     chunk[at + 1] = offset;
-    chunk[at + 2] = length;
+    chunk[at + LENGTH_FIELD] = length;
     chunk[at + 3] = chainBefore;
     this.#count++;
   }
@@ -54,21 +66,67 @@ export class EntryLocations {
     const count = Math.max(0, lastIndex - this.#first + 1);
     if (count >= this.#count) return;
     this.#count = count;
-    this.#chunks.length = Math.ceil(count / ENTRIES_PER_CHUNK);
+    if (count === 0) this.#skipped = 0;
+    this.#chunks.length = Math.ceil((this.#skipped + count) / ENTRIES_PER_CHUNK);
+  }
+
+  /** Forgets all entries; the next is the one after `lastIndex`. */
+  restart(lastIndex: number): void {
+    this.truncate(this.#first - 1);
+    this.#first = lastIndex + 1;
+  }
+
+  /** Forgets the entries in segments below `segment`: those at the front, since later entries are in later segments. */
+  forgetBelow(segment: number): void {
+    let low = 0;
+    let high = this.#count;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#field(middle, 0) < segment) low = middle + 1;
+      else high = middle;
+    }
+    this.#first += low;
+    this.#count -= low;
+    this.#skipped = this.#count === 0 ? 0 : this.#skipped + low;
+    this.#chunks.splice(0, this.#count === 0 ? this.#chunks.length : Math.floor(this.#skipped / ENTRIES_PER_CHUNK));
+    this.#skipped %= ENTRIES_PER_CHUNK;
+  }
+
+  /** The smallest index such that the records behind it take at most `bytes`; at least that of the one before the first. */
+  indexBehind(bytes: number): number {
+    let place = this.#count;
+    let left = bytes;
+    while (place > 0) {
+      left -= this.#field(place - 1, LENGTH_FIELD);
+      if (left < 0) break;
+      place--;
+    }
+    return this.#first + place - 1;
+  }
+
+  /** Whether the entry of this index is the one in this very place, and not one that replaced it or was replaced. */
+  isAt(index: number, segment: number, offset: number): boolean {
+    const place = index - this.#first;
+    if (place < 0 || place >= this.#count) return false;
+    return this.#field(place, 0) === segment && this.#field(place, 1) === offset;
   }
 
   /** Null where the index is not in the log. */
   get(index: number): EntryLocation | null {
     const place = index - this.#first;
     if (place < 0 || place >= this.#count) return null;
-    const chunk = this.#chunks[Math.floor(place / ENTRIES_PER_CHUNK)] ?? new Uint32Array();
-    const at = (place % ENTRIES_PER_CHUNK) * FIELDS;
     return {
       index,
-      segment: chunk[at] ?? 0,
-      offset: chunk[at + 1] ?? 0,
-      length: chunk[at + 2] ?? 0,
-      chainBefore: chunk[at + 3] ?? 0,
+      segment: this.#field(place, 0),
+      offset: this.#field(place, 1),
+      length: this.#field(place, LENGTH_FIELD),
+      chainBefore: this.#field(place, 3),
     };
+  }
+
+  #field(place: number, field: number): number {
+    const at = this.#skipped + place;
+    const chunk = this.#chunks[Math.floor(at / ENTRIES_PER_CHUNK)];
+    return chunk?.[(at % ENTRIES_PER_CHUNK) * FIELDS + field] ?? 0;
   }
 }

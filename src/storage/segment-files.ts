@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { RaftkvError } from '../base/errors.ts';
 import type { Disk, DiskFile } from './disk.ts';
 import { writeFully } from './disk.ts';
@@ -17,6 +17,7 @@ const FILL_CHUNK_BYTES = 256 * 1024;
 const FILL_CHUNK = Buffer.alloc(FILL_CHUNK_BYTES);
 
 const SEGMENT_NAME = /^(\d{16})\.wal$/;
+const REPAIR_NAME = /^(\d{16})\.wal\.repair$/;
 const TEMPORARY_SUFFIX = '.tmp';
 
 export interface Segment {
@@ -40,6 +41,17 @@ export function segmentName(number: number): string {
   return `${String(number).padStart(16, '0')}.wal`;
 }
 
+/** The segment that is to take the place of a damaged one, from when it is whole until it has its name (`wal-salvage.ts`). */
+export function repairName(number: number): string {
+  return `${segmentName(number)}.repair`;
+}
+
+/** Null where no repair was interrupted. */
+export function repairNumber(names: readonly string[]): number | null {
+  const digits = names.map((name) => REPAIR_NAME.exec(name)?.[1]).find((found) => found !== undefined);
+  return digits === undefined ? null : Number(digits);
+}
+
 /** Numbers of the segments among the names of a folder, ascending. */
 export function segmentNumbers(names: readonly string[]): number[] {
   const numbers: number[] = [];
@@ -50,9 +62,19 @@ export function segmentNumbers(names: readonly string[]): number[] {
   return numbers.sort((a, b) => a - b);
 }
 
+/** Under what name a file comes to be before it is whole. */
+function temporaryOf(path: string): string {
+  return path + TEMPORARY_SUFFIX;
+}
+
+export function isDiskFull(error: unknown): boolean {
+  return error instanceof Error && (error as NodeJS.ErrnoException).code === 'ENOSPC';
+}
+
 /** True for what an interrupted creation leaves behind. */
 export function isTemporary(name: string): boolean {
-  return name.endsWith(TEMPORARY_SUFFIX) && SEGMENT_NAME.test(name.slice(0, -TEMPORARY_SUFFIX.length));
+  const whole = name.slice(0, -TEMPORARY_SUFFIX.length);
+  return name.endsWith(TEMPORARY_SUFFIX) && (SEGMENT_NAME.test(whole) || REPAIR_NAME.test(whole));
 }
 
 export function walDamaged(path: string, offset: number, what: string, cause?: unknown): RaftkvError {
@@ -65,20 +87,46 @@ export function walDamaged(path: string, offset: number, what: string, cause?: u
   );
 }
 
+interface SegmentOptions {
+  readonly segmentBytes: number;
+  /** How much of the file to fill at once, header included. */
+  readonly fillBytes: number;
+  readonly clusterId: string;
+  readonly random: () => number;
+}
+
 /**
- * Makes a segment that is whole from the moment its name exists: filled, synced, renamed, folder synced.
- * @param fillBytes how much of the file to fill at once, header included.
+ * Makes a segment that is whole from the moment its name exists: filled, synced, renamed, folder synced. Where the disk
+ * is full it leaves nothing unfinished behind, and may be tried again.
  */
 export async function createSegment(
   disk: Disk,
   directory: string,
   number: number,
-  options: { segmentBytes: number; fillBytes: number; clusterId: string; random: () => number },
+  options: SegmentOptions,
 ): Promise<Segment> {
   const path = join(directory, segmentName(number));
-  const temporary = path + TEMPORARY_SUFFIX;
-  const header = encodeSegmentHeader(number, options.segmentBytes, options.clusterId, options.random);
+  const temporary = temporaryOf(path);
   const plain = await disk.open(temporary, { create: true, dataSync: false });
+  try {
+    return await fillAndName(disk, directory, number, plain, options);
+  } catch (error) {
+    // Also so that a disk that is full gets back what the attempt took.
+    if (isDiskFull(error)) await dropTemporary(disk, directory, temporary, plain);
+    throw error;
+  }
+}
+
+async function fillAndName(
+  disk: Disk,
+  directory: string,
+  number: number,
+  plain: DiskFile,
+  options: SegmentOptions,
+): Promise<Segment> {
+  const path = join(directory, segmentName(number));
+  const temporary = temporaryOf(path);
+  const header = encodeSegmentHeader(number, options.segmentBytes, options.clusterId, options.random);
   await writeFully(plain, header, SECTOR_BYTES, 0);
   await writeZeros(plain, SECTOR_BYTES, Math.min(options.fillBytes, options.segmentBytes));
   await plain.sync();
@@ -88,6 +136,33 @@ export async function createSegment(
   const { saltCrc } = readSegmentHeader(header) as SegmentHeader;
   const filledTo = Math.min(options.fillBytes, options.segmentBytes);
   return { number, path, segmentBytes: options.segmentBytes, saltCrc, filledTo, plain, durable };
+}
+
+/** Makes a file of the log that is whole from the moment its name exists. Leaves nothing where the disk is full. */
+export async function createSegmentFile(
+  disk: Disk,
+  directory: string,
+  path: string,
+  fill: (file: DiskFile) => Promise<void>,
+): Promise<void> {
+  const temporary = temporaryOf(path);
+  const file = await disk.open(temporary, { create: true, dataSync: false });
+  try {
+    await fill(file);
+    await file.sync();
+    await disk.rename(temporary, path);
+    await disk.syncDirectory(directory);
+  } catch (error) {
+    if (isDiskFull(error)) await dropTemporary(disk, directory, temporary, file);
+    throw error;
+  }
+  await file.close();
+}
+
+async function dropTemporary(disk: Disk, directory: string, temporary: string, file: DiskFile): Promise<void> {
+  await file.close();
+  const names = await disk.list(directory);
+  if (names.includes(basename(temporary))) await disk.remove(temporary);
 }
 
 /**

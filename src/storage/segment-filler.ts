@@ -1,14 +1,19 @@
+import type { Clock } from '../base/clock.ts';
 import { RaftkvError } from '../base/errors.ts';
 import type { Disk } from './disk.ts';
-import { closeSegment, createSegment, extendSegment, type Segment } from './segment-files.ts';
+import { closeSegment, createSegment, extendSegment, isDiskFull, type Segment } from './segment-files.ts';
 
 /**
  * Keeps zero-filled room ahead of the log. An O_DSYNC write into allocated blocks costs one trip to the disk; one that
  * must allocate, or make the file longer, also costs the file system's journal. So zeros go first, in the background,
  * in small synced steps: first to the end of the active segment, then into a spare that will be active after it.
+ *
+ * A disk without room for a step is no failure: nothing in the log rests on that step. It is done again from where the
+ * last good one ended, zeros and sync, until there is room. Meanwhile the log lives on what is ready.
  */
 export interface FillOptions {
   readonly disk: Disk;
+  readonly clock: Clock;
   readonly directory: string;
   readonly clusterId: string;
   readonly random: () => number;
@@ -20,7 +25,12 @@ export interface FillOptions {
   /** How much is filled between two syncs, at least and at most: a log write may wait behind one step, never behind more. */
   readonly fillStepBytes: number;
   readonly fillStepBytesMax: number;
+  /** The disk ran out of room, or has all again that is to be kept ahead. */
+  readonly onFull: (full: boolean) => void;
 }
+
+/** How long a full disk is left alone: short against what an operator waits, long against what a try costs. */
+const DISK_FULL_RETRY_MS = 500;
 
 export class SegmentFiller {
   readonly #options: FillOptions;
@@ -36,6 +46,9 @@ export class SegmentFiller {
   /** Ends when the segments that were active before are closed. */
   #closing: Promise<void> = Promise.resolve();
   #stopped = false;
+  #full = false;
+  /** Not null from when the disk had no room until the next try. */
+  #cancelRetry: (() => void) | null = null;
 
   constructor(
     options: FillOptions,
@@ -51,18 +64,54 @@ export class SegmentFiller {
     this.#onFailure = onFailure;
   }
 
+  get full(): boolean {
+    return this.#full;
+  }
+
+  /** The last try found no room, and the next is not due yet. */
+  get waitsForRoom(): boolean {
+    return this.#cancelRetry !== null;
+  }
+
   /**
    * To be called when the write position has moved. Starts filling where too little is ahead of it.
    * @param wantedBytes what must be ahead before the log can go on; 0 where it waits for nothing.
    */
   check(position: number, wantedBytes: number): void {
-    if (this.#running !== null || this.#stopped) return;
+    if (this.#running !== null || this.#stopped || this.#cancelRetry !== null) return;
     const shortBytes = this.#shortBytes(position, Math.max(wantedBytes, this.#options.fillAheadBytes));
-    if (shortBytes === 0) return;
-    this.#running = this.#guard(this.#fill(shortBytes)).then(() => {
+    if (shortBytes === 0) {
+      this.#setFull(false);
+      return;
+    }
+    this.#running = this.#guard(this.#fillOrWait(shortBytes)).then(() => {
       this.#running = null;
       if (!this.#stopped) this.#onRoom();
     });
+  }
+
+  async #fillOrWait(shortBytes: number): Promise<void> {
+    try {
+      await this.#fill(shortBytes);
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+      this.#tryLater();
+    }
+  }
+
+  #tryLater(): void {
+    if (this.#stopped) return;
+    this.#cancelRetry = this.#options.clock.after(DISK_FULL_RETRY_MS, () => {
+      this.#cancelRetry = null;
+      if (!this.#stopped) this.#onRoom();
+    });
+    this.#setFull(true);
+  }
+
+  #setFull(full: boolean): void {
+    if (this.#full === full) return;
+    this.#full = full;
+    this.#options.onFull(full);
   }
 
   /** Makes the first spare active, and closes the segment that was. */
@@ -80,7 +129,14 @@ export class SegmentFiller {
   /** Lets the step that runs end, and starts no other. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    this.#cancelRetry?.();
+    this.#cancelRetry = null;
     await this.#running;
+    await this.#closing;
+  }
+
+  /** Resolves once no file of a segment before the active one is open any more. */
+  async whenClosed(): Promise<void> {
     await this.#closing;
   }
 

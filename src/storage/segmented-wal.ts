@@ -1,18 +1,22 @@
 import type { Clock } from '../base/clock.ts';
 import { RaftkvError } from '../base/errors.ts';
 import type { EntryLocations } from './entry-locations.ts';
-import { closeSegment, type Segment } from './segment-files.ts';
+import { closeSegment, isDiskFull, type Segment } from './segment-files.ts';
 import { type FillOptions, SegmentFiller } from './segment-filler.ts';
+import { SegmentRetention } from './segment-retention.ts';
 import {
   BATCH_HEADER_BYTES,
   countBlankSectors,
   encodeBatchHeader,
   encodeRecord,
+  encodeStart,
   paddedToSector,
   RECORD_ENTRY,
   RECORD_HARD_STATE,
   RECORD_HEADER_BYTES,
+  RECORD_START,
   SECTOR_BYTES,
+  START_BODY_BYTES,
 } from './wal-format.ts';
 import { readEntries } from './wal-reader.ts';
 import type { RecoveredLog } from './wal-recovery.ts';
@@ -29,7 +33,6 @@ export interface SegmentedWalOptions {
   readonly fill: FillOptions;
   readonly batchBytesMax: number;
   readonly entryBytesMax: number;
-  readonly locations: EntryLocations;
   readonly log: RecoveredLog;
 }
 
@@ -58,11 +61,18 @@ export class SegmentedWal implements Wal {
   #chain: number;
   /** The newest put into a batch; null where there was none yet. */
   #hardState: Buffer | null;
-  #sealedBytes: number;
+  readonly #retention: SegmentRetention;
 
   #lastIndex: number;
+  /** Of the newest start that was handed over; what is at or below it is not to be read any more. */
+  #startIndex: number;
   /** Every entry up to here that the log holds is durable. Never above `#locations.lastIndex`. */
   #durableIndex: number;
+  /** Where the newest durable start is, 0 where no segment has one; and the one in flight, 0 for none. */
+  #startSegment: number;
+  #startInFlight = 0;
+  /** Of the waiting writes, those that drop something of what is in the log. */
+  #cutsWaiting = 0;
 
   /** Writes not yet wholly in a batch, with the times they came; of the first, `#stepsTaken` parts are in one. */
   #waiting: WalWrite[] = [];
@@ -84,9 +94,12 @@ export class SegmentedWal implements Wal {
   #onDrained: (() => void) | null = null;
   #pumpIsDue = false;
   #closed: Promise<void> | null = null;
+  readonly #reads = new Set<Promise<unknown>>();
+  #compacting: Promise<void> | null = null;
 
   constructor(options: SegmentedWalOptions) {
-    const { log, locations } = options;
+    const { log } = options;
+    const { locations } = log;
     this.#clock = options.clock;
     this.#onFatal = options.onFatal;
     this.#fillOptions = options.fill;
@@ -98,7 +111,9 @@ export class SegmentedWal implements Wal {
     this.#nextSequence = log.nextSequence;
     this.#chain = log.chain;
     this.#hardState = log.hardState;
-    this.#sealedBytes = log.sealedBytes;
+    this.#retention = new SegmentRetention(options.fill.disk, options.fill.directory, log.sealed);
+    this.#startSegment = log.startSegment;
+    this.#startIndex = locations.firstIndex - 1;
     this.#lastIndex = locations.lastIndex;
     this.#durableIndex = locations.lastIndex;
     this.#filler = new SegmentFiller(
@@ -112,7 +127,8 @@ export class SegmentedWal implements Wal {
   }
 
   get firstIndex(): number {
-    return this.#lastIndex === 0 ? 0 : this.#locations.firstIndex || 1;
+    // A start that still waits is not in the locations yet.
+    return Math.max(this.#startIndex + 1, Math.min(this.#locations.firstIndex, this.#lastIndex + 1));
   }
 
   get lastIndex(): number {
@@ -120,7 +136,7 @@ export class SegmentedWal implements Wal {
   }
 
   get byteLength(): number {
-    let bytes = this.#sealedBytes + this.#active.filledTo;
+    let bytes = this.#retention.byteLength + this.#active.filledTo;
     for (const spare of this.#filler.spares) bytes += spare.filledTo;
     return bytes;
   }
@@ -132,11 +148,17 @@ export class SegmentedWal implements Wal {
 
   append(write: WalWrite): void {
     this.#checkAppend(write);
-    if (write.entries.length > 0) {
-      this.#lastIndex = write.firstIndex + write.entries.length - 1;
+    const keeps = keptBy(write);
+    if (keeps < this.#lastIndex || write.start !== null) {
       // What is about to be replaced is no longer to be read.
-      this.#durableIndex = Math.min(this.#durableIndex, write.firstIndex - 1);
+      this.#durableIndex = Math.min(this.#durableIndex, keeps);
+      this.#cutsWaiting++;
     }
+    if (write.start !== null) {
+      this.#startIndex = write.start.index;
+      this.#lastIndex = write.start.index;
+    }
+    if (write.entries.length > 0) this.#lastIndex = write.firstIndex + write.entries.length - 1;
     this.#waiting.push(write);
     this.#waitingSinceMs.push(this.#clock.monotonicMs());
     if (this.#busy || this.#pumpIsDue) return;
@@ -146,12 +168,57 @@ export class SegmentedWal implements Wal {
 
   async read(fromIndex: number, toIndex: number, bytesMax: number): Promise<Buffer[]> {
     if (this.#state === 'closed') throw new RaftkvError('WAL_CLOSED', 'the log was read after it was closed');
-    if (fromIndex > toIndex || toIndex > this.#durableIndex) {
-      const what = `entries ${fromIndex} to ${toIndex} were asked of a log that is durable to ${this.#durableIndex}`;
-      throw new RaftkvError('INVARIANT_BROKEN', what);
+    if (fromIndex > toIndex || fromIndex < this.firstIndex || toIndex > this.#durableIndex) {
+      const has = `begins with ${this.firstIndex} and is durable to ${this.#durableIndex}`;
+      throw new RaftkvError('INVARIANT_BROKEN', `entries ${fromIndex} to ${toIndex} were asked of a log that ${has}`);
     }
     const { disk, directory } = this.#fillOptions;
-    return readEntries(disk, directory, this.#locations, fromIndex, toIndex, bytesMax);
+    const work = readEntries(disk, directory, this.#locations, fromIndex, toIndex, bytesMax);
+    this.#reads.add(work);
+    return work.finally(() => this.#reads.delete(work));
+  }
+
+  get full(): boolean {
+    return this.#filler.full;
+  }
+
+  indexBehind(bytes: number): number {
+    return this.#locations.indexBehind(bytes);
+  }
+
+  async compact(index: number): Promise<void> {
+    this.#checkOpen();
+    if (this.#compacting !== null) throw new RaftkvError('INVARIANT_BROKEN', 'the log was compacted twice at once');
+    const keepFrom = this.#oldestNeeded(index);
+    if (!this.#retention.hasBelow(keepFrom)) return;
+    this.#locations.forgetBelow(keepFrom);
+    const work = this.#giveBack(keepFrom);
+    this.#compacting = work;
+    const over = () => {
+      this.#compacting = null;
+    };
+    work.then(over, over);
+    return work;
+  }
+
+  /**
+   * The segment of the oldest entry above `index`; where that is not durable, of the newest durable entry, or of the
+   * start of a log without one: something must be left that tells where the log begins, whatever a power loss takes.
+   */
+  #oldestNeeded(index: number): number {
+    const oldest = this.#locations.get(Math.min(index + 1, this.#durableIndex));
+    return oldest === null ? this.#startSegment : oldest.segment;
+  }
+
+  async #giveBack(keepFrom: number): Promise<void> {
+    try {
+      // A reader knows the places of its entries already, and opens their files one by one.
+      await Promise.allSettled(this.#reads);
+      await this.#filler.whenClosed();
+      await this.#retention.removeBelow(keepFrom);
+    } catch (error) {
+      throw this.#fail('giving back old segments', error);
+    }
   }
 
   close(): Promise<void> {
@@ -164,25 +231,38 @@ export class SegmentedWal implements Wal {
       this.#state = 'closing';
       await new Promise<void>((resolve) => {
         this.#onDrained = resolve;
+        if (!this.#busy) this.#pump();
       });
     }
     this.#state = 'closed';
+    await this.#compacting?.catch(() => {});
     await this.#filler.stop();
     for (const segment of [this.#active, ...this.#filler.spares]) await closeSegment(segment);
   }
 
-  #checkAppend(write: WalWrite): void {
+  #checkOpen(): void {
     if (this.#state === 'failed') {
       throw new RaftkvError('WAL_WRITE_FAILED', 'the log takes nothing after a failed write', 'Restart the node.');
     }
     if (this.#state !== 'open') throw new RaftkvError('WAL_CLOSED', 'the log was written to after it was closed');
-    const { hardState, firstIndex, entries } = write;
-    if (hardState === null && entries.length === 0) throw new RaftkvError('INVARIANT_BROKEN', 'an empty log write');
+  }
+
+  #checkAppend(write: WalWrite): void {
+    this.#checkOpen();
+    const { start, hardState, firstIndex, entries } = write;
+    if (start === null && hardState === null && entries.length === 0) {
+      throw new RaftkvError('INVARIANT_BROKEN', 'an empty log write');
+    }
     if (hardState !== null && hardState.length > HARD_STATE_BYTES_MAX) {
       throw new RaftkvError('INVARIANT_BROKEN', `a hard state of ${hardState.length} bytes`);
     }
-    if (entries.length > 0 && (firstIndex < 1 || firstIndex > this.#lastIndex + 1)) {
-      const what = `entry ${firstIndex} was appended to a log that ends at ${this.#lastIndex}`;
+    if (start !== null && !(Number.isSafeInteger(start.index) && start.index >= 0)) {
+      throw new RaftkvError('INVARIANT_BROKEN', `a log that begins behind ${start.index}`);
+    }
+    const lowest = start === null ? this.firstIndex : start.index + 1;
+    const highest = start === null ? this.#lastIndex + 1 : lowest;
+    if (entries.length > 0 && !(firstIndex >= lowest && firstIndex <= highest)) {
+      const what = `entry ${firstIndex} was appended to a log that holds ${lowest} to ${highest - 1}`;
       throw new RaftkvError('INVARIANT_BROKEN', what);
     }
     for (let i = 0; i < entries.length; i++) {
@@ -193,7 +273,6 @@ export class SegmentedWal implements Wal {
     }
   }
 
-  /** Sends the next batch on its way, where there is one, there is room for it, and none is on its way. */
   /**
    * A write starts when the callback that asked for it is over, not within it: all that one callback appends goes into
    * one write, and what it sent to the peers, whose disks take as long as this one, has left before.
@@ -203,9 +282,12 @@ export class SegmentedWal implements Wal {
     if (!this.#busy) this.#pump();
   };
 
+  /** Sends the next batch on its way, where there is one, there is room for it, and none is on its way. */
   #pump(): void {
     const wanted = this.#state === 'failed' ? 0 : this.#sendNext();
     this.#filler.check(this.#position, wanted);
+    // What waits for a full disk was promised to nobody, and a stop must not wait for an operator.
+    if (wanted > 0 && this.#filler.waitsForRoom) this.#onDrained?.();
   }
 
   /** Returns how much room ahead it is that the next batch waits for; 0 where it waits for none. */
@@ -231,10 +313,9 @@ export class SegmentedWal implements Wal {
 
   #bytesOfFirst(): number {
     const write = this.#waiting[0];
-    const body = write === undefined ? null : partOf(write, this.#stepsTaken || (write.hardState === null ? 1 : 0));
     const repeated = this.#position === SECTOR_BYTES ? this.#hardState : null;
     const repeatedBytes = repeated === null ? 0 : RECORD_HEADER_BYTES + repeated.length;
-    return BATCH_HEADER_BYTES + repeatedBytes + RECORD_HEADER_BYTES + (body?.length ?? 0);
+    return BATCH_HEADER_BYTES + repeatedBytes + (write === undefined ? 0 : bytesOfNext(write, this.#stepsTaken));
   }
 
   /** Puts waiting records into the staging buffer; returns where they end in it, 0 where not one fits. */
@@ -254,16 +335,12 @@ export class SegmentedWal implements Wal {
       const steps = 1 + write.entries.length;
       while (this.#stepsTaken < steps) {
         const step = this.#stepsTaken;
-        const body = partOf(write, step);
-        if (body !== null) {
-          const after = end + RECORD_HEADER_BYTES + body.length;
+        const bytes = bytesOfStep(write, step);
+        if (bytes > 0) {
+          const after = end + bytes;
           if (after > room || (taken > 0 && after > this.#batchBytesMax)) break;
-          if (step === 0) {
-            this.#hardState = Buffer.from(body);
-            end = this.#putRecord(end, RECORD_HARD_STATE, 0, body);
-          } else {
-            end = this.#putEntry(end, write.firstIndex + step - 1, body);
-          }
+          const body = write.entries[step - 1];
+          end = body === undefined ? this.#putHead(end, write) : this.#putEntry(end, write.firstIndex + step - 1, body);
           taken++;
         }
         this.#stepsTaken++;
@@ -279,6 +356,7 @@ export class SegmentedWal implements Wal {
 
   /** The first `whole` waiting writes are wholly in the batch. */
   #takeOff(whole: number): void {
+    if (whole === this.#waiting.length) this.#cutsWaiting = 0;
     this.#flyingSinceMs = this.#waitingSinceMs[0] ?? 0;
     if (whole === this.#waiting.length) {
       this.#waiting.length = 0;
@@ -287,6 +365,21 @@ export class SegmentedWal implements Wal {
       this.#waiting.splice(0, whole);
       this.#waitingSinceMs.splice(0, whole);
     }
+  }
+
+  #putHead(end: number, { start, hardState }: WalWrite): number {
+    let after = end;
+    if (start !== null) {
+      this.#locations.restart(start.index);
+      this.#durableIndex = start.index;
+      this.#startInFlight = this.#active.number;
+      after = this.#putRecord(after, RECORD_START, start.index, encodeStart(start.term));
+    }
+    if (hardState !== null) {
+      this.#hardState = Buffer.from(hardState);
+      after = this.#putRecord(after, RECORD_HARD_STATE, 0, hardState);
+    }
+    return after;
   }
 
   #putEntry(end: number, index: number, body: Buffer): number {
@@ -340,7 +433,7 @@ export class SegmentedWal implements Wal {
     this.#nextSequence++;
     this.#position += this.#batchBytes;
     if (this.#sealing) this.#advance();
-    else this.#durableIndex = this.#locations.lastIndex;
+    else this.#noteDurable();
     const landed = this.#flying;
     this.#flying = this.#landed;
     this.#landed = landed;
@@ -352,27 +445,55 @@ export class SegmentedWal implements Wal {
     if (!this.#busy && this.#waiting.length === 0) this.#onDrained?.();
   };
 
+  #noteDurable(): void {
+    this.#durableIndex = this.#locations.lastIndex;
+    if (this.#cutsWaiting > 0) {
+      for (const write of this.#waiting) this.#durableIndex = Math.min(this.#durableIndex, keptBy(write));
+    }
+    if (this.#startInFlight > 0) this.#startSegment = this.#startInFlight;
+    this.#startInFlight = 0;
+  }
+
   /** The seal is durable: the log goes on in the spare. */
   #advance(): void {
-    this.#sealedBytes += this.#active.filledTo;
+    this.#retention.add({ number: this.#active.number, bytes: this.#active.filledTo });
     this.#active = this.#filler.advance();
     this.#position = SECTOR_BYTES;
   }
 
-  #fail(doing: string, cause: unknown): void {
-    if (this.#state === 'failed' || this.#state === 'closed') return;
-    this.#state = 'failed';
+  #fail(doing: string, cause: unknown): RaftkvError {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    const remedy =
-      (cause as NodeJS.ErrnoException).code === 'ENOSPC'
-        ? 'Make room on the disk of the data directory, then restart the node. Nothing acknowledged is lost.'
-        : 'Check the disk, then restart the node. Nothing acknowledged is lost.';
-    this.#onFatal(new RaftkvError('WAL_WRITE_FAILED', `${doing} failed: ${reason}`, remedy, cause));
-    this.#onDrained?.();
+    const remedy = isDiskFull(cause)
+      ? 'Make room on the disk of the data directory, then restart the node. Nothing acknowledged is lost.'
+      : 'Check the disk, then restart the node. Nothing acknowledged is lost.';
+    const error = new RaftkvError('WAL_WRITE_FAILED', `${doing} failed: ${reason}`, remedy, cause);
+    if (this.#state !== 'failed' && this.#state !== 'closed') {
+      this.#state = 'failed';
+      this.#onFatal(error);
+      this.#onDrained?.();
+    }
+    return error;
   }
 }
 
-/** Part 0 of a write is its hard state, part n its n-th entry. */
-function partOf(write: WalWrite, step: number): Buffer | null {
-  return step === 0 ? write.hardState : (write.entries[step - 1] ?? null);
+/** How far the log goes that a write leaves in place. */
+function keptBy({ start, firstIndex, entries }: WalWrite): number {
+  if (start !== null) return start.index;
+  return entries.length === 0 ? Number.POSITIVE_INFINITY : firstIndex - 1;
+}
+
+/**
+ * Step 0 of a write is its start and its hard state, which must not be torn apart: without the hard state, the start
+ * would stand for more than was recorded as committed. Step n is its n-th entry. 0 where the step has nothing.
+ */
+function bytesOfStep(write: WalWrite, step: number): number {
+  const { start, hardState, entries } = write;
+  if (step > 0) return RECORD_HEADER_BYTES + (entries[step - 1]?.length ?? 0);
+  const startBytes = start === null ? 0 : RECORD_HEADER_BYTES + START_BODY_BYTES;
+  return startBytes + (hardState === null ? 0 : RECORD_HEADER_BYTES + hardState.length);
+}
+
+/** Of the first step that is not yet in a batch and has anything. */
+function bytesOfNext(write: WalWrite, stepsTaken: number): number {
+  return bytesOfStep(write, stepsTaken) || bytesOfStep(write, stepsTaken + 1);
 }

@@ -1,18 +1,10 @@
-import { RaftkvError } from '../base/errors.ts';
+import type { RaftkvError } from '../base/errors.ts';
 import { readUint64 } from '../base/uint64.ts';
 import { type Disk, writeFully } from './disk.ts';
-import type { EntryLocations } from './entry-locations.ts';
-import {
-  closeSegment,
-  isTemporary,
-  openSegment,
-  type Segment,
-  segmentName,
-  segmentNumbers,
-  walDamaged,
-  writeZeros,
-} from './segment-files.ts';
+import { EntryLocations } from './entry-locations.ts';
+import { closeSegment, openSegment, type Segment, segmentName, walDamaged, writeZeros } from './segment-files.ts';
 import { findRemains, SegmentReader } from './segment-reader.ts';
+import type { SealedSegment } from './segment-retention.ts';
 import {
   BATCH_HEADER_BYTES,
   type BatchHeader,
@@ -22,10 +14,13 @@ import {
   RECORD_ENTRY,
   RECORD_HARD_STATE,
   RECORD_HEADER_BYTES,
+  RECORD_START,
   readBatchHeader,
   SECTOR_BYTES,
+  START_BODY_BYTES,
   verifyRecord,
 } from './wal-format.ts';
+import type { LogStart } from './wal-types.ts';
 
 /**
  * Reads the log after a start and tells a torn end from damage.
@@ -38,18 +33,16 @@ import {
  *   own sector is blank. Nobody was promised it; it is cut. Any other fault in it is damage.
  * - A segment that is followed by another ends with a seal, so a lost segment leaves a gap in the numbers or a seal
  *   that leads nowhere: damage. A file that ends before a zero sector or a seal was seen was cut short: damage.
+ * - Old segments are given back one by one, oldest first, each durably before the next, and what is left holds an entry
+ *   or a start. So they never leave a gap; a log whose first segment is not number 1 and that does not tell where it
+ *   begins has lost something: damage. So has one that begins behind what the newest snapshot stands for: a segment
+ *   too many is gone, or a snapshot.
  *
- * Where there is damage nothing on the disk is changed.
+ * Nothing on the disk is changed until all of it was judged. Where there is damage, it stays as it is, or is repaired
+ * once the caller has been told (`wal-salvage.ts`).
  *
  * One fault escapes: the disk turning a whole sector of the last batch into zeros looks as if it had been torn.
  */
-export interface RecoverySink {
-  /** `bytes` is a view that is good only until this call returns. An index that was seen before cuts the log there. */
-  onEntry(index: number, bytes: Buffer): void;
-  /** The last call counts. `bytes` is a view that is good only until this call returns. */
-  onHardState(bytes: Buffer): void;
-}
-
 export interface RecoveryReport {
   readonly segments: number;
   readonly batches: number;
@@ -57,6 +50,8 @@ export interface RecoveryReport {
   readonly entries: number;
   /** Bytes of an unfinished last write that were cut; 0 where the log ended cleanly. */
   readonly tornBytes: number;
+  /** What was damaged and has been repaired by giving up all behind it; null where nothing was. */
+  readonly damage: string | null;
 }
 
 export interface RecoveredLog {
@@ -68,29 +63,30 @@ export interface RecoveredLog {
   readonly chain: number;
   /** A copy of the newest; null where none was written yet. */
   readonly hardState: Buffer | null;
-  /** Bytes of the segments before the active one. */
-  readonly sealedBytes: number;
+  /** The segments before the active one. */
+  readonly sealed: readonly SealedSegment[];
+  readonly locations: EntryLocations;
+  /** Where the newest start is; 0 where no segment has one. */
+  readonly startSegment: number;
   readonly report: RecoveryReport;
 }
 
-/** Null where the folder holds no log. @throws RaftkvError WAL_DAMAGED, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN. */
-export async function recoverLog(
-  disk: Disk,
-  directory: string,
-  clusterId: string,
-  locations: EntryLocations,
-  sink: RecoverySink,
-): Promise<RecoveredLog | null> {
-  const names = await disk.list(directory);
-  const numbers = segmentNumbers(names);
-  for (const [place, number] of numbers.entries()) {
-    if (number !== place + 1) throw walDamaged(directory, 0, `the segment ${segmentName(place + 1)} is missing`);
-  }
-  const recovery = new Recovery(disk, directory, clusterId, locations, sink);
-  const log = numbers.length === 0 ? null : await recovery.run(numbers);
-  // Only now: where there is damage, everything stays as it was found.
-  for (const name of names.filter(isTemporary)) await disk.remove(`${directory}/${name}`);
-  return log;
+/** The good part of a damaged log. All of it that counts is in the segments before `number`, and in this one's front. */
+export interface GoodPart {
+  /** The segment where the damage is, or whose successor has it; it may be missing. */
+  readonly number: number;
+  /** How far into this segment: a batch boundary; 0 where not even its header is good. */
+  readonly bytes: number;
+  /** Whether this part of the log reaches back to where the newest snapshot ends. */
+  readonly reachesBack: boolean;
+  /** The newest in it. */
+  readonly hardState: Buffer | null;
+}
+
+/** Where the newest start is, and what it says. */
+export interface StartPlace {
+  readonly segment: number;
+  readonly offset: number;
 }
 
 /** A batch that verifies, by its place. */
@@ -107,70 +103,121 @@ type Judgement =
 const VALID: Judgement = { kind: 'valid' };
 const NOT_TORN = false;
 
-class Recovery {
+export class LogScan {
   readonly #disk: Disk;
   readonly #directory: string;
   readonly #clusterId: string;
-  readonly #locations: EntryLocations;
-  readonly #sink: RecoverySink;
+  readonly #numbers: readonly number[];
+  readonly #begin: LogStart;
 
-  #sequence = 1;
+  readonly #locations = new EntryLocations();
+  /** The log's entries all come after this one; -1 while the segments that would tell may have been given back. */
+  #base: number;
+  #start: StartPlace | null = null;
+  /** What the next batch must have. 0: the first of all, of a log whose front was given back, may say what it likes. */
+  #sequence: number;
   /** CRC of the last record read. The first batch of all may say what it likes. */
   #chain = 0;
+  #hasRead = false;
   #hardState: Buffer | null = null;
   #last: BatchPlace | null = null;
   #batches = 0;
   #entries = 0;
-  #sealedBytes = 0;
+  readonly #sealed: SealedSegment[] = [];
   #window: Buffer | undefined;
   readonly #open: Segment[] = [];
+  #goodNumber: number;
+  #goodBytes = 0;
 
-  constructor(disk: Disk, directory: string, clusterId: string, locations: EntryLocations, sink: RecoverySink) {
+  /** @param numbers of the segments there are, ascending; not none. */
+  constructor(disk: Disk, directory: string, clusterId: string, numbers: readonly number[], begin: LogStart) {
     this.#disk = disk;
     this.#directory = directory;
     this.#clusterId = clusterId;
-    this.#locations = locations;
-    this.#sink = sink;
+    this.#numbers = numbers;
+    this.#begin = begin;
+    this.#goodNumber = numbers[0] ?? 1;
+    const isWhole = this.#goodNumber === 1;
+    this.#base = isWhole ? 0 : -1;
+    this.#sequence = isWhole ? 1 : 0;
   }
 
-  async run(numbers: readonly number[]): Promise<RecoveredLog> {
+  /** Reads all, and cuts off a torn end. @throws RaftkvError WAL_DAMAGED, with all files closed, and none changed. */
+  async run(): Promise<RecoveredLog> {
     try {
-      return await this.#readSegments(numbers);
+      return await this.#readSegments();
     } catch (error) {
       for (const segment of this.#open) await closeSegment(segment);
       throw error;
     }
   }
 
-  async #readSegments(numbers: readonly number[]): Promise<RecoveredLog> {
-    for (const number of numbers) {
+  /** What `run` had found good when it ended. */
+  get goodPart(): GoodPart {
+    return {
+      number: this.#goodNumber,
+      bytes: this.#goodBytes,
+      reachesBack: this.#faultOfBeginning() === null,
+      hardState: this.#hardState,
+    };
+  }
+
+  get start(): StartPlace | null {
+    return this.#start;
+  }
+
+  async #readSegments(): Promise<RecoveredLog> {
+    const [first = 1] = this.#numbers;
+    const last = this.#numbers.at(-1) ?? first;
+    for (let number = first; ; number++) {
+      this.#goodNumber = number;
+      this.#goodBytes = 0;
+      if (!this.#numbers.includes(number)) throw this.#missing(number, last);
       const segment = await this.#openSegment(number);
+      this.#goodBytes = SECTOR_BYTES;
       const reader = this.#readerOf(segment);
       const end = await this.#readBatches(segment, reader);
       this.#window = reader.window;
-      if (end.sealed && number !== numbers.length) {
-        this.#sealedBytes += segment.filledTo;
+      if (end.sealed) {
+        this.#sealed.push({ number, bytes: segment.filledTo });
         await this.#closeSegment(segment);
         continue;
       }
-      if (end.sealed) {
-        const next = segmentName(number + 1);
-        throw walDamaged(segment.path, end.position - SECTOR_BYTES, `the log goes on in ${next}, which is missing`);
+      const spares: Segment[] = [];
+      for (let spare = number + 1; spare <= last; spare++) {
+        if (!this.#numbers.includes(spare)) throw this.#missing(spare, last);
+        spares.push(await this.#openSegment(spare));
       }
-      const spares = await this.#openSpares(numbers.slice(number));
       const tornBytes = await this.#settleEnd(segment, spares, end.position, end.judgement);
-      return {
-        active: segment,
-        spares,
-        position: end.position,
-        nextSequence: this.#sequence,
-        chain: this.#chain,
-        hardState: this.#hardState,
-        sealedBytes: this.#sealedBytes,
-        report: { segments: numbers.length, batches: this.#batches, entries: this.#entries, tornBytes },
-      };
+      return this.#recovered(segment, spares, end.position, tornBytes);
     }
-    throw new RaftkvError('INVARIANT_BROKEN', 'a log without segments was recovered');
+  }
+
+  #recovered(active: Segment, spares: readonly Segment[], position: number, tornBytes: number): RecoveredLog {
+    return {
+      active,
+      spares,
+      position,
+      nextSequence: Math.max(1, this.#sequence),
+      chain: this.#hasRead ? this.#chain : active.saltCrc,
+      hardState: this.#hardState,
+      sealed: this.#sealed,
+      locations: this.#locations,
+      startSegment: this.#start?.segment ?? 0,
+      report: {
+        segments: this.#numbers.length,
+        batches: this.#batches,
+        entries: this.#entries,
+        tornBytes,
+        damage: null,
+      },
+    };
+  }
+
+  #missing(number: number, last: number): RaftkvError {
+    const name = segmentName(number);
+    if (number < last) return walDamaged(this.#directory, 0, `the segment ${name} is missing`);
+    return walDamaged(this.#directory, 0, `the log goes on in ${name}, which is missing`);
   }
 
   async #openSegment(number: number): Promise<Segment> {
@@ -219,18 +266,20 @@ class Recovery {
       if (judgement.kind === 'invalid') return { sealed: false, position, judgement };
       this.#takeBatch(header, reader.window, reader.offsetOf(position), segment, position);
       position += padded;
+      this.#goodBytes = position;
       if (header.seal) return { sealed: true, position, judgement };
     }
   }
 
   #judgeHeader(header: BatchHeader, end: number, segment: Segment): Judgement {
     const invalid = (what: string): Judgement => ({ kind: 'invalid', what, torn: NOT_TORN });
-    if (header.sequence !== this.#sequence) {
+    const isFirst = this.#sequence === 0;
+    if (header.sequence !== this.#sequence && !(isFirst && header.sequence > 0)) {
       return invalid(`batch ${header.sequence} is where batch ${this.#sequence} should be`);
     }
     if (header.byteLength < BATCH_HEADER_BYTES) return invalid('a batch is shorter than its header');
     if (end > segment.filledTo) return invalid('the file was cut short: it ends inside a batch');
-    if (header.sequence > 1 && header.chainBefore !== this.#chain) {
+    if (!isFirst && header.sequence > 1 && header.chainBefore !== this.#chain) {
       return invalid(`batch ${header.sequence} does not follow the batch before it`);
     }
     return VALID;
@@ -248,16 +297,28 @@ class Recovery {
   #faultOfRecords(header: BatchHeader, window: Buffer, start: number, end: number, paddedEnd: number): string | null {
     let chain = header.chainBefore;
     let offset = start;
-    let lastIndex = this.#locations.lastIndex;
+    let base = this.#base;
+    // Where the beginning is not known, the first entry tells: any other follows one.
+    let lastIndex = base < 0 && this.#locations.isEmpty ? Number.POSITIVE_INFINITY : this.#locations.lastIndex;
     for (let record = 1; record <= header.records; record++) {
       const length = verifyRecord(window, offset, end, chain);
       if (length === 0) return `record ${record} of ${header.records} does not verify`;
       const type = window.readUInt32LE(offset + 8);
-      if (type !== RECORD_ENTRY && type !== RECORD_HARD_STATE) return `record ${record} is of unknown type ${type}`;
-      if (type === RECORD_ENTRY) {
-        const index = readUint64(window, offset + 12);
-        if (index < 1 || index > lastIndex + 1) return `entry ${index} follows entry ${lastIndex}`;
-        lastIndex = index;
+      const index = readUint64(window, offset + 12);
+      switch (type) {
+        case RECORD_ENTRY:
+          if (index < 1 || index <= base || index > lastIndex + 1) return `entry ${index} follows entry ${lastIndex}`;
+          lastIndex = index;
+          break;
+        case RECORD_START:
+          if (length !== RECORD_HEADER_BYTES + START_BODY_BYTES) return `record ${record} is no start of this format`;
+          base = index;
+          lastIndex = index;
+          break;
+        case RECORD_HARD_STATE:
+          break;
+        default:
+          return `record ${record} is of unknown type ${type}`;
       }
       chain = window.readUInt32LE(offset);
       offset += length;
@@ -273,29 +334,34 @@ class Recovery {
     for (let record = 0; record < header.records; record++) {
       const length = RECORD_HEADER_BYTES + window.readUInt32LE(offset + 4);
       const body = window.subarray(offset + RECORD_HEADER_BYTES, offset + length);
-      if (window.readUInt32LE(offset + 8) === RECORD_ENTRY) {
-        const index = readUint64(window, offset + 12);
-        this.#locations.put(index, segment.number, position + offset - start, length, this.#chain);
+      const type = window.readUInt32LE(offset + 8);
+      const index = readUint64(window, offset + 12);
+      const place = position + offset - start;
+      if (type === RECORD_ENTRY) {
+        this.#locations.put(index, segment.number, place, length, this.#chain);
         this.#entries++;
-        this.#sink.onEntry(index, body);
+      } else if (type === RECORD_START) {
+        this.#locations.restart(index);
+        this.#base = index;
+        this.#start = { segment: segment.number, offset: place };
       } else {
         this.#hardState = Buffer.from(body);
-        this.#sink.onHardState(body);
       }
       this.#chain = window.readUInt32LE(offset);
       offset += length;
     }
-    this.#sequence++;
+    this.#hasRead = true;
+    this.#sequence = header.sequence + 1;
     this.#batches++;
     this.#last = { segment: segment.number, position, byteLength: header.byteLength };
   }
 
-  async #openSpares(numbers: readonly number[]): Promise<Segment[]> {
-    const spares: Segment[] = [];
-    for (const number of numbers) {
-      spares.push(await this.#openSegment(number));
-    }
-    return spares;
+  /** Null where the log tells where it begins, and that is not behind what the newest snapshot stands for. */
+  #faultOfBeginning(): string | null {
+    if (this.#base < 0 && this.#locations.isEmpty) return 'nothing tells where the log begins';
+    const { firstIndex } = this.#locations;
+    if (firstIndex <= this.#begin.index + 1) return null;
+    return `the log begins with entry ${firstIndex}, and the newest snapshot ends at ${this.#begin.index}`;
   }
 
   /**
@@ -322,6 +388,8 @@ class Recovery {
       if (nonZeroEnd > 0) remains.push({ segment: each, from, to: nonZeroEnd });
     }
     if (judgement.kind === 'invalid' && !judgement.torn) throw walDamaged(segment.path, position, what);
+    const fault = this.#faultOfBeginning();
+    if (fault !== null) throw walDamaged(this.#directory, 0, fault);
     if (!(await this.#isBlankAt(segment, position)) && remains[0]?.segment !== segment) {
       remains.unshift({ segment, from: position, to: position + SECTOR_BYTES });
     }

@@ -2,20 +2,31 @@
  * The write-ahead log as the floors above see it. It knows records, not what is inside them.
  */
 export interface WalWrite {
+  /**
+   * Where the log begins anew, or null. All that it held is dropped, as by a cut; the next entry is `start.index + 1`.
+   * Written before the hard state and the entries of this write, in the same batch.
+   */
+  readonly start: LogStart | null;
   /** The encoded hard state to record before the entries, or null for none. */
   readonly hardState: Buffer | null;
   /** Index of the first of `entries`. Where it is at or below the last index written, the log is cut there first. */
   readonly firstIndex: number;
-  /** Together with `hardState` never nothing at all: a write that writes nothing has nothing to wait for. */
+  /** Together with the others never nothing at all: a write that writes nothing has nothing to wait for. */
   readonly entries: readonly Buffer[];
   /** Called once this write, and every one before it, is durable. In order; never after a failure. */
   readonly done: () => void;
 }
 
+/** The last entry before the log's first: what a snapshot stands for. `term` is kept for the reader. */
+export interface LogStart {
+  readonly index: number;
+  readonly term: number;
+}
+
 export interface Wal {
-  /** 0 where the log is empty. */
+  /** Of the oldest entry that can be read; `lastIndex + 1` where the log is empty. */
   readonly firstIndex: number;
-  /** Of all that was handed to `append`, durable or not yet. 0 where the log is empty. */
+  /** Of all that was handed to `append`, durable or not yet; of the log's start where it is empty. */
   readonly lastIndex: number;
   /** Bytes of all segments on disk. */
   readonly byteLength: number;
@@ -33,6 +44,19 @@ export interface Wal {
    * @throws RaftkvError WAL_DAMAGED where what is on disk is not what was written.
    */
   read(fromIndex: number, toIndex: number, bytesMax: number): Promise<Buffer[]>;
-  /** Lets what is queued become durable, then closes the files. */
+  /**
+   * Gives back the room of old segments: those that hold nothing above `index` that counts. Entries up to `index` may
+   * still be there, as `firstIndex` tells from the moment of the call. Reads that run are waited for. One at a time.
+   * @throws RaftkvError WAL_WRITE_FAILED, after `onFatal`: a failure is final, as any; WAL_CLOSED.
+   */
+  compact(index: number): Promise<void>;
+  /** The smallest index such that the records behind it take at most `bytes`. For keeping a tail of the log. */
+  indexBehind(bytes: number): number;
+  /**
+   * The disk has no room for more log than is ready, which the last writes still take; those after it wait. It is looked
+   * at again and again, until all that is to be kept ahead of the log is there.
+   */
+  readonly full: boolean;
+  /** Lets what is queued become durable, unless it waits for a full disk, then closes the files. */
   close(): Promise<void>;
 }

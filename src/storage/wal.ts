@@ -3,12 +3,14 @@ import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Disk } from './disk.ts';
 import { EntryLocations } from './entry-locations.ts';
-import { createSegment, walDamaged } from './segment-files.ts';
+import { recoverLog } from './recover-log.ts';
+import { createSegment } from './segment-files.ts';
 import type { FillOptions } from './segment-filler.ts';
 import { SegmentedWal } from './segmented-wal.ts';
 import { BATCH_HEADER_BYTES, CLUSTER_ID_BYTES_MAX, RECORD_HEADER_BYTES, SECTOR_BYTES } from './wal-format.ts';
-import { type RecoveredLog, type RecoveryReport, type RecoverySink, recoverLog } from './wal-recovery.ts';
-import type { Wal } from './wal-types.ts';
+import type { RecoveredLog, RecoveryReport } from './wal-recovery.ts';
+import type { RecoverySink } from './wal-replay.ts';
+import type { LogStart, Wal } from './wal-types.ts';
 
 /**
  * Storage keeps what a node has promised: the log with its hard state (`wal/`), who the node is (`meta`), and that no
@@ -21,12 +23,15 @@ import type { Wal } from './wal-types.ts';
  *  zeros, ahead of use ──► active segment │ batch │ batch │ seal   spare segment │ …
  *                              │
  *  start: every batch verified └──► onEntry, onHardState ──► the log of the Raft core
+ *
+ *  oldest segment │ … ◄── given back, one by one, behind a snapshot
  * ```
  *
  * - `done` means on stable storage, and so does everything that a start hands back.
- * - A write that was not finished is cut. Damage to anything else is named, and the start refused (`wal-recovery.ts`).
+ * - A write that was not finished is cut. Damage to anything else is named (`wal-recovery.ts`), and the start refused,
+ *   or what is good in front of it kept once whoever starts the node has made a note of it (`wal-salvage.ts`).
  * - A failed write, sync or fill is final: it is reported once, and nothing is done or accepted after it. What the disk
- *   holds is then unknown, and trying again would only make the system forget the failure.
+ *   holds is then unknown, and trying again would only make the system forget the failure. Only a disk without room for what is kept ahead is waited for.
  *
  * `wal-format.ts` has the bytes, `segmented-wal.ts` the write path, `segment-filler.ts` the room ahead of it.
  */
@@ -41,10 +46,24 @@ export interface WalOptions {
    * `Meta.logCreated` knows.
    */
   readonly mustExist: boolean;
+  /**
+   * What the newest good snapshot stands for; index 0 without one. A log that begins later is damaged. A new one begins
+   * here. One that ends earlier, or has another entry here, is for the caller to begin anew: a process that had
+   * received a snapshot died before it could.
+   */
+  readonly begin: LogStart;
+  /**
+   * Called where the log is damaged, before anything is changed on the disk; makes durable that this copy of the log
+   * may have lost what it had promised, and gives the folder that damaged files are to be moved to. Called again where
+   * an earlier repair was interrupted. Null: damage keeps the log from opening.
+   */
+  readonly onDamage: ((error: RaftkvError) => Promise<string>) | null;
   /** Uniform in [0, 1). */
   readonly random: () => number;
   /** Called once, at the first failure of the disk, and followed by no `done`. The process should report and exit. */
   readonly onFatal: (error: RaftkvError) => void;
+  /** As `Wal.full` changes. It may be full before `openWal` has ended. */
+  readonly onFull: (full: boolean) => void;
   readonly logger: Logger;
   readonly sink: RecoverySink;
   readonly limits?: Partial<WalLimits>;
@@ -92,13 +111,13 @@ export interface OpenedWal {
  * @throws RaftkvError WAL_DAMAGED, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN, CONFIG_INVALID; the disk's own errors.
  */
 export async function openWal(options: WalOptions): Promise<OpenedWal> {
-  const { disk, clock, directory, clusterId, onFatal, logger, sink } = options;
+  const { disk, clock, directory, clusterId, begin, onFatal, logger } = options;
   const limits = { ...WAL_LIMITS, ...options.limits };
   checkLimits(limits, clusterId);
   const startedMs = clock.monotonicMs();
-  const locations = new EntryLocations();
   const fill: FillOptions = {
     disk,
+    clock,
     directory,
     clusterId,
     random: options.random,
@@ -107,16 +126,20 @@ export async function openWal(options: WalOptions): Promise<OpenedWal> {
     fillAheadBytes: limits.walFillAheadBytes,
     fillStepBytes: limits.walFillStepBytes,
     fillStepBytesMax: limits.walFillStepBytesMax,
+    onFull: (full) => {
+      if (full) logger.warn({ directory }, 'the disk has no room for more log; waiting for it');
+      else logger.info({ directory }, 'the disk has room for the log again');
+      options.onFull(full);
+    },
   };
   await disk.makeDirectory(directory);
-  let log = await recoverLog(disk, directory, clusterId, locations, sink);
-  if (log === null) {
-    if (options.mustExist) throw walDamaged(directory, 0, 'this node has had a log, and no segment of it is there');
-    log = await beginLog(fill);
-  }
-  if (log.report.tornBytes > 0) logger.warn({ directory, ...log.report }, 'cut a write that had not been finished');
+  const segmentBytes = limits.walSegmentBytes;
+  const recovered = await recoverLog({ ...options, segmentBytes });
+  const log = recovered.log ?? (await beginLog(fill, recovered.damage));
+  const { report, locations } = log;
+  if (report.tornBytes > 0) logger.warn({ directory, ...report }, 'cut a write that had not been finished');
   const tookMs = Math.round(clock.monotonicMs() - startedMs);
-  logger.debug({ directory, ...log.report, lastIndex: locations.lastIndex, tookMs }, 'log opened');
+  logger.debug({ directory, ...report, lastIndex: locations.lastIndex, tookMs }, 'log opened');
   const batchBytesMax = limits.walBatchBytesMax;
   const wal = new SegmentedWal({
     clock,
@@ -124,13 +147,16 @@ export async function openWal(options: WalOptions): Promise<OpenedWal> {
     fill,
     batchBytesMax,
     entryBytesMax: limits.walEntryBytesMax,
-    locations,
     log,
   });
-  return { wal, report: log.report };
+  // Nothing is in it, not even where it begins: durable before anything that comes after it.
+  if (begin.index > 0 && report.entries === 0 && log.startSegment === 0) {
+    wal.append({ start: begin, hardState: null, firstIndex: 0, entries: [], done() {} });
+  }
+  return { wal, report };
 }
 
-async function beginLog(fill: FillOptions): Promise<RecoveredLog> {
+async function beginLog(fill: FillOptions, damage: string | null): Promise<RecoveredLog> {
   const { disk, directory, segmentBytes, firstFillBytes: fillBytes, clusterId, random } = fill;
   const active = await createSegment(disk, directory, 1, { segmentBytes, fillBytes, clusterId, random });
   return {
@@ -140,8 +166,10 @@ async function beginLog(fill: FillOptions): Promise<RecoveredLog> {
     nextSequence: 1,
     chain: active.saltCrc,
     hardState: null,
-    sealedBytes: 0,
-    report: { segments: 1, batches: 0, entries: 0, tornBytes: 0 },
+    sealed: [],
+    locations: new EntryLocations(),
+    startSegment: 0,
+    report: { segments: 1, batches: 0, entries: 0, tornBytes: 0, damage },
   };
 }
 

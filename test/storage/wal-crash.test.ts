@@ -74,6 +74,7 @@ async function writeAtRandom(wal: Opened['wal'], model: Model, random: () => num
       });
       const reached = model.states.length - 1;
       wal.append({
+        start: null,
         hardState,
         firstIndex,
         entries,
@@ -147,12 +148,12 @@ describe('a last batch that was torn', () => {
     });
     const { wal } = await open(disk);
     await new Promise<void>((done) =>
-      wal.append({ hardState: null, firstIndex: 1, entries: [Buffer.from('durable')], done }),
+      wal.append({ start: null, hardState: null, firstIndex: 1, entries: [Buffer.from('durable')], done }),
     );
     await settle();
     const before = disk.contentOf(SEGMENT);
     hang = true;
-    wal.append({ hardState: null, firstIndex: 2, entries, done() {} });
+    wal.append({ start: null, hardState: null, firstIndex: 2, entries, done() {} });
     await settle();
     disk.kill(() => 0.999);
     const after = disk.contentOf(SEGMENT);
@@ -179,7 +180,9 @@ describe('a last batch that was torn', () => {
           .subarray(1024)
           .every((byte) => byte === 0),
       ).toBe(true);
-      await new Promise<void>((done) => again.wal.append({ hardState: null, firstIndex: 2, entries: three, done }));
+      await new Promise<void>((done) =>
+        again.wal.append({ start: null, hardState: null, firstIndex: 2, entries: three, done }),
+      );
       await again.wal.close();
       const third = await open(disk);
       expect(third.entries).toEqual([Buffer.from('durable'), ...three]);

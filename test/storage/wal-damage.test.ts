@@ -102,7 +102,7 @@ describe('files that are not as they were left', () => {
       const single = disk.clone();
       single.wipe(pathOf(number));
       await expectDamage(single, `segment ${number}`);
-      const missing = number === 3 ? 'which is missing' : `${pathOf(number).slice(10)} is missing`;
+      const missing = ['begins with entry', `${pathOf(2).slice(10)} is missing`, 'which is missing'][number - 1];
       expect((await errorOf(open(single, { limits: LIMITS }))).message).toContain(missing);
     }
   });

@@ -1,10 +1,11 @@
+import type { Clock } from '../../src/base/clock.ts';
 import type { RaftkvError } from '../../src/base/errors.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { systemClock } from '../../src/base/system-clock.ts';
 import type { Disk } from '../../src/storage/disk.ts';
 import { openWal, type WalLimits } from '../../src/storage/wal.ts';
 import type { RecoveryReport } from '../../src/storage/wal-recovery.ts';
-import type { Wal } from '../../src/storage/wal-types.ts';
+import type { LogStart, Wal } from '../../src/storage/wal-types.ts';
 import { seededRandom } from '../support/random.ts';
 
 /** Small enough that a handful of entries rolls a segment over. */
@@ -21,31 +22,59 @@ export const SMALL: Partial<WalLimits> = {
 export interface Opened {
   readonly wal: Wal;
   readonly report: RecoveryReport;
-  /** Place n holds entry n + 1. */
+  /** In order, from `wal.firstIndex` as it was at the start. */
   readonly entries: Buffer[];
   readonly hardState: Buffer | null;
+  /** What the log itself says of where it begins. */
+  readonly start: LogStart | null;
   readonly fatal: RaftkvError[];
+  /** Each change of `wal.full`. */
+  readonly full: boolean[];
 }
 
-export async function open(
-  disk: Disk,
-  { limits = SMALL, directory = '/node/wal', mustExist = false, clusterId = 'test' } = {},
-): Promise<Opened> {
+/** What a test may say of a start; each has a default. */
+export interface OpenChoices {
+  readonly limits?: Partial<WalLimits>;
+  readonly directory?: string;
+  readonly mustExist?: boolean;
+  readonly clusterId?: string;
+  readonly begin?: LogStart;
+  readonly onDamage?: ((error: RaftkvError) => Promise<string>) | null;
+  readonly clock?: Clock;
+}
+
+export const NO_SNAPSHOT: LogStart = { index: 0, term: 0 };
+
+export async function open(disk: Disk, choices: OpenChoices = {}): Promise<Opened> {
+  const { limits = SMALL, directory = '/node/wal', mustExist = false, clusterId = 'test' } = choices;
+  const { begin = NO_SNAPSHOT, onDamage = null, clock = systemClock } = choices;
   const entries: Buffer[] = [];
+  const indexes: number[] = [];
   const fatal: RaftkvError[] = [];
+  const full: boolean[] = [];
   let hardState: Buffer | null = null;
+  let start: LogStart | null = null;
   const { wal, report } = await openWal({
     disk,
-    clock: systemClock,
+    clock,
     directory,
     clusterId,
     mustExist,
+    begin,
+    onDamage,
     random: seededRandom(1),
     onFatal: (error) => fatal.push(error),
+    onFull: (isFull) => full.push(isFull),
     logger: silentLogger,
     sink: {
+      onStart(index, term) {
+        if (start !== null || entries.length > 0) throw new Error(`start ${index} came late`);
+        start = { index, term };
+      },
       onEntry(index, bytes) {
-        entries.length = index - 1;
+        const before = indexes.at(-1) ?? (start === null ? index - 1 : start.index);
+        if (index !== before + 1) throw new Error(`entry ${index} came after ${before}`);
+        indexes.push(index);
         entries.push(Buffer.from(bytes));
       },
       onHardState(bytes) {
@@ -54,16 +83,22 @@ export async function open(
     },
     limits,
   });
-  return { wal, report, entries, hardState, fatal };
+  const first = indexes[0];
+  if (first !== undefined && (wal.firstIndex !== first || wal.lastIndex !== indexes.at(-1))) {
+    throw new Error(`was told ${first} to ${indexes.at(-1)} of a log of ${wal.firstIndex} to ${wal.lastIndex}`);
+  }
+  return { wal, report, entries, hardState, start, fatal, full };
 }
 
 /** Appends after the last entry, or from `firstIndex`, and waits until it is durable. */
 export function append(
   wal: Wal,
   entries: readonly Buffer[],
-  { firstIndex = wal.lastIndex + 1, hardState = null as Buffer | null } = {},
+  choices: { start?: LogStart; firstIndex?: number; hardState?: Buffer | null } = {},
 ): Promise<void> {
-  return new Promise((resolve) => wal.append({ hardState, firstIndex, entries, done: resolve }));
+  const { start = null, hardState = null } = choices;
+  const { firstIndex = (start?.index ?? wal.lastIndex) + 1 } = choices;
+  return new Promise((resolve) => wal.append({ start, hardState, firstIndex, entries, done: resolve }));
 }
 
 /** `count` entries of a few hundred bytes that all differ. */

@@ -42,7 +42,7 @@ describe('the log', () => {
 
   it('is empty when it is new', async () => {
     const { wal, entries, hardState, report } = await open(new MemoryDisk());
-    expect(wal).toMatchObject({ firstIndex: 0, lastIndex: 0 });
+    expect(wal).toMatchObject({ firstIndex: 1, lastIndex: 0 });
     expect({ entries, hardState, batches: report.batches }).toEqual({ entries: [], hardState: null, batches: 0 });
     await wal.close();
   });
@@ -53,7 +53,13 @@ describe('the log', () => {
     gate.holding = true;
     const order: number[] = [];
     const appendOne = (n: number) =>
-      wal.append({ hardState: null, firstIndex: n, entries: [Buffer.from([n])], done: () => order.push(n) });
+      wal.append({
+        start: null,
+        hardState: null,
+        firstIndex: n,
+        entries: [Buffer.from([n])],
+        done: () => order.push(n),
+      });
     appendOne(1);
     appendOne(2);
     expect(writes).toHaveLength(0);
@@ -82,9 +88,9 @@ describe('the log', () => {
     gate.holding = true;
     const entries = [Buffer.alloc(1), ...Array.from({ length: 5 }, () => Buffer.alloc(1500, 1)), Buffer.alloc(9000, 2)];
     let done = false;
-    wal.append({ hardState: null, firstIndex: 1, entries: entries.slice(0, 1), done: () => {} });
+    wal.append({ start: null, hardState: null, firstIndex: 1, entries: entries.slice(0, 1), done: () => {} });
     await settle();
-    wal.append({ hardState: null, firstIndex: 2, entries: entries.slice(1), done: () => (done = true) });
+    wal.append({ start: null, hardState: null, firstIndex: 2, entries: entries.slice(1), done: () => (done = true) });
     for (let n = 0; n < 5; n++) {
       expect(done).toBe(false);
       release();
@@ -104,7 +110,7 @@ describe('the log', () => {
     const { wal } = await open(disk);
     expect(wal.oldestPendingMs()).toBe(0);
     gate.holding = true;
-    wal.append({ hardState: null, firstIndex: 1, entries: [Buffer.from('a')], done: () => {} });
+    wal.append({ start: null, hardState: null, firstIndex: 1, entries: [Buffer.from('a')], done: () => {} });
     await settle();
     expect(wal.oldestPendingMs()).toBeGreaterThan(0);
     release();
@@ -134,7 +140,7 @@ describe('the log', () => {
     const { wal } = await open(disk);
     await append(wal, someEntries(3));
     gate.holding = true;
-    wal.append({ hardState: null, firstIndex: 2, entries: [Buffer.from('new')], done() {} });
+    wal.append({ start: null, hardState: null, firstIndex: 2, entries: [Buffer.from('new')], done() {} });
     expect((await errorOf(wal.read(2, 2, 100))).code).toBe('INVARIANT_BROKEN');
     expect(texts(await wal.read(1, 1, 1e6))).toEqual(texts(someEntries(1)));
     await settle();
@@ -208,18 +214,24 @@ describe('the log', () => {
     const { wal } = await open(disk);
     const done: number[] = [];
     for (let n = 1; n <= 50; n++) {
-      wal.append({ hardState: null, firstIndex: n, entries: [Buffer.alloc(2000, n)], done: () => done.push(n) });
+      wal.append({
+        start: null,
+        hardState: null,
+        firstIndex: n,
+        entries: [Buffer.alloc(2000, n)],
+        done: () => done.push(n),
+      });
     }
     await wal.close();
     expect(done).toHaveLength(50);
-    expect(() => wal.append({ hardState: null, firstIndex: 51, entries: [Buffer.alloc(1)], done() {} })).toThrow(
-      expect.objectContaining({ code: 'WAL_CLOSED' }),
-    );
+    expect(() =>
+      wal.append({ start: null, hardState: null, firstIndex: 51, entries: [Buffer.alloc(1)], done() {} }),
+    ).toThrow(expect.objectContaining({ code: 'WAL_CLOSED' }));
   });
 
   it('refuses writes that make no sense', async () => {
     const { wal } = await open(new MemoryDisk());
-    const write = { hardState: null, firstIndex: 1, entries: [Buffer.from('a')], done() {} };
+    const write = { start: null, hardState: null, firstIndex: 1, entries: [Buffer.from('a')], done() {} };
     const broken = expect.objectContaining({ code: 'INVARIANT_BROKEN' });
     expect(() => wal.append({ ...write, firstIndex: 2 })).toThrow(broken);
     expect(() => wal.append({ ...write, firstIndex: 0 })).toThrow(broken);
@@ -249,7 +261,7 @@ describe('a failed disk', () => {
     ['sync of a fill', 'EIO', ({ kind }) => kind === 'sync'],
     ['rename of a new segment', 'EACCES', ({ kind }) => kind === 'rename'],
     ['sync of the folder', 'EIO', ({ kind }) => kind === 'syncDirectory'],
-    ['full disk', 'ENOSPC', ({ kind, dataSync }) => kind === 'write' && !dataSync],
+    ['log write on a full disk', 'ENOSPC', ({ kind, dataSync }) => kind === 'write' && dataSync],
   ];
   for (const [name, code, matches] of cases) {
     it(`is final: after a failed ${name} nothing is done or accepted`, async () => {
@@ -261,7 +273,13 @@ describe('a failed disk', () => {
       let calls = 0;
       let callsAtFailure = -1;
       for (let n = 4; n < 2000 && fatal.length === 0; n++) {
-        wal.append({ hardState: null, firstIndex: n, entries: [Buffer.alloc(300, n)], done: () => calls++ });
+        wal.append({
+          start: null,
+          hardState: null,
+          firstIndex: n,
+          entries: [Buffer.alloc(300, n)],
+          done: () => calls++,
+        });
         if (n % 7 === 0) await settle();
       }
       callsAtFailure = calls;
@@ -270,9 +288,9 @@ describe('a failed disk', () => {
       expect(fatal).toHaveLength(1);
       expect(fatal[0]).toMatchObject({ code: 'WAL_WRITE_FAILED', message: expect.stringContaining(code) });
       expect(fatal[0]?.remedy).not.toBe('');
-      expect(() => wal.append({ hardState: null, firstIndex: 1, entries: [Buffer.alloc(1)], done() {} })).toThrow(
-        expect.objectContaining({ code: 'WAL_WRITE_FAILED' }),
-      );
+      expect(() =>
+        wal.append({ start: null, hardState: null, firstIndex: 1, entries: [Buffer.alloc(1)], done() {} }),
+      ).toThrow(expect.objectContaining({ code: 'WAL_WRITE_FAILED' }));
       await wal.close();
       expect(calls).toBe(callsAtFailure);
     });
@@ -283,7 +301,7 @@ describe('a failed disk', () => {
     const first = await open(disk);
     await append(first.wal, [Buffer.from('kept')]);
     disk.failOnce('EIO', ({ kind, dataSync }) => kind === 'write' && dataSync);
-    first.wal.append({ hardState: null, firstIndex: 2, entries: [Buffer.from('failed')], done() {} });
+    first.wal.append({ start: null, hardState: null, firstIndex: 2, entries: [Buffer.from('failed')], done() {} });
     await settle();
     expect(first.fatal).toHaveLength(1);
     disk.kill(seededRandom(1));
