@@ -16,15 +16,92 @@ export interface HardState {
   readonly commitIndex: number;
 }
 
+/** Where a node listens. The core only carries it: configurations travel through the log, addresses with them. */
+export interface NodeAddress {
+  readonly host: string;
+  readonly clientPort: number;
+  readonly peerPort: number;
+  readonly adminPort: number;
+}
+
+/** What a configuration says of one member beside its role. */
+export interface MemberDetail {
+  readonly id: NodeId;
+  /** Null where only `cluster.json` knows it. */
+  readonly address: NodeAddress | null;
+  /**
+   * Which copy of the log has this member's rights: 0 for the one the cluster began with, else the number that a data
+   * directory drew when it began empty or had lost something. Rights belong to a copy, not to an id: a copy that may
+   * have forgotten what it promised has another number, and starts as a learner.
+   */
+  readonly copy: number;
+  /** A learner that the leader promotes by itself once it has caught up. */
+  readonly joins: boolean;
+  /** The voter that leaves when this one is promoted; 0 for none. */
+  readonly replaces: NodeId;
+}
+
 /**
  * Who decides. A majority of `voters`, and while a change of members runs also one of `votersOutgoing`
- * (joint consensus, §4.3). Learners replicate but neither vote nor count.
+ * (joint consensus, §4.3). Learners replicate but neither vote nor count. A configuration is in force from the moment
+ * that its entry is in the log, committed or not (§4.1).
  */
 export interface Configuration {
   readonly voters: readonly NodeId[];
+  /** Empty exactly while no change of voters runs. */
   readonly votersOutgoing: readonly NodeId[];
   readonly learners: readonly NodeId[];
+  /** Outgoing voters that are learners once the joint configuration is left. */
+  readonly learnersNext: readonly NodeId[];
+  /** The leader leaves the joint configuration by itself once it is committed. */
+  readonly autoLeave: boolean;
+  /** By id, ascending; every member has one. */
+  readonly details: readonly MemberDetail[];
+  /** Ids that were removed and not added again, newest last; so that they can be told. */
+  readonly removed: readonly NodeId[];
 }
+
+/** One change of members, as an operator asks for it. */
+export type MemberChange =
+  /** As a learner; with `joins` it is promoted once it has caught up, and then takes the place of `replaces` (0: nobody's). */
+  | {
+      readonly op: 'add';
+      readonly id: NodeId;
+      readonly address: NodeAddress;
+      readonly joins: boolean;
+      readonly replaces: NodeId;
+    }
+  | { readonly op: 'remove'; readonly id: NodeId }
+  /** A learner that was added without `joins`. */
+  | { readonly op: 'promote'; readonly id: NodeId };
+
+export type MemberRefusal =
+  | 'NOT_LEADER'
+  /** Nothing of this leader's term is committed yet (copycat 23); ask again in a moment. */
+  | 'LEADER_NOT_READY'
+  | 'CHANGE_RUNNING'
+  | 'MEMBER_UNKNOWN'
+  | 'MEMBER_EXISTS'
+  /** What would be left has no quorum that is there. */
+  | 'WOULD_LOSE_QUORUM'
+  /** The learner has not caught up. */
+  | 'NOT_CAUGHT_UP'
+  | 'TOO_MANY_MEMBERS';
+
+/** What became of a `changeMembers` input: in the log, or refused. */
+export interface MemberChangeOutcome {
+  readonly id: number;
+  readonly refusal: MemberRefusal | null;
+  /** For people: empty where it is in the log. */
+  readonly text: string;
+}
+
+/**
+ * What this node's copy of the log is good for. `blank`: its data directory is empty, and it does not know yet whether
+ * there is a cluster. `recovering`: it may have lost what it had promised, or is new; it neither votes nor counts until
+ * a committed configuration names its copy. `member`: it has kept all it promised.
+ */
+export type Standing = 'blank' | 'recovering' | 'member';
 
 export type EntryKind = 'noop' | 'data' | 'configuration';
 
@@ -54,6 +131,8 @@ export interface PreVote extends Envelope {
 export interface PreVoteReply extends Envelope {
   readonly kind: 'preVoteReply';
   readonly granted: boolean;
+  /** A refusal because the sender is blank or recovering. */
+  readonly withoutVote: boolean;
 }
 export interface Vote extends Envelope {
   readonly kind: 'vote';
@@ -65,6 +144,8 @@ export interface Vote extends Envelope {
 export interface VoteReply extends Envelope {
   readonly kind: 'voteReply';
   readonly granted: boolean;
+  /** A refusal because the sender is blank or recovering. */
+  readonly withoutVote: boolean;
 }
 export interface Append extends Envelope {
   readonly kind: 'append';
@@ -81,6 +162,10 @@ export interface AppendReply extends Envelope {
   /** On refusal: the last index at which the logs may still agree, and the sender's term there (§3.5, conflict by term). */
   readonly hintIndex: number;
   readonly hintTerm: number;
+  /** The sender is blank or recovering: this counts towards no quorum. */
+  readonly withoutVote: boolean;
+  /** The sender's disk is full. */
+  readonly diskFull: boolean;
 }
 export interface Heartbeat extends Envelope {
   readonly kind: 'heartbeat';
@@ -88,10 +173,15 @@ export interface Heartbeat extends Envelope {
   readonly commitIndex: number;
   /** Which round of the leader's this belongs to; the reply proves that the receiver followed after it began (§6.4). */
   readonly round: number;
+  /** No quorum of members has room on its disk: no node should accept writes from its clients. */
+  readonly clusterFull: boolean;
 }
 export interface HeartbeatReply extends Envelope {
   readonly kind: 'heartbeatReply';
   readonly round: number;
+  /** As in `AppendReply`. */
+  readonly withoutVote: boolean;
+  readonly diskFull: boolean;
 }
 /**
  * News of commitment, at once and without an answer: where the receiver's entry at `index` has `indexTerm`, its log
@@ -106,15 +196,28 @@ export interface Commit extends Envelope {
 export interface TimeoutNow extends Envelope {
   readonly kind: 'timeoutNow';
 }
-interface ReadIndex extends Envelope {
+export interface ReadIndex extends Envelope {
   readonly kind: 'readIndex';
   readonly id: number;
+  /** As in `AppendReply`: then the request is no acknowledgement. */
+  readonly withoutVote: boolean;
 }
 export interface ReadIndexReply extends Envelope {
   readonly kind: 'readIndexReply';
   readonly id: number;
   /** Read once this is applied; -1 where the receiver does not lead and the reader must ask again. */
   readonly index: number;
+}
+/** What the receiver lacks is no longer in the leader's log: it should fetch this snapshot (§5), unless it has more. */
+export interface InstallSnapshot extends Envelope {
+  readonly kind: 'installSnapshot';
+  readonly snapshotIndex: number;
+  readonly snapshotTerm: number;
+}
+/** A recovering node asks the leader to make its copy a learner, so that it can earn its vote. */
+export interface Recovering extends Envelope {
+  readonly kind: 'recovering';
+  readonly copy: number;
 }
 
 export type Message =
@@ -129,7 +232,9 @@ export type Message =
   | Commit
   | TimeoutNow
   | ReadIndex
-  | ReadIndexReply;
+  | ReadIndexReply
+  | InstallSnapshot
+  | Recovering;
 
 export type Input =
   /** One tick of the clock has passed. */
@@ -150,7 +255,25 @@ export type Input =
   /** A link to a peer stands: whatever was in flight to it is gone, so probe at once. */
   | { readonly kind: 'linkUp'; readonly peer: NodeId }
   /** Leader only: hand over to `to`, or to the most advanced voter where it is 0. */
-  | { readonly kind: 'transferLeadership'; readonly to: NodeId };
+  | { readonly kind: 'transferLeadership'; readonly to: NodeId }
+  /** Leader only. `id` comes back in the outcome. */
+  | { readonly kind: 'changeMembers'; readonly id: number; readonly change: MemberChange }
+  /** A snapshot of this node's own state up to `index` is durable. */
+  | { readonly kind: 'snapshotStored'; readonly index: number; readonly term: number }
+  /** The log up to `index` may be forgotten; at most up to the newest snapshot, and less while a transfer needs it. */
+  | { readonly kind: 'compact'; readonly index: number }
+  /** A snapshot that `wantSnapshot` asked for is durable and verified, and ready to replace the state. */
+  | {
+      readonly kind: 'snapshotReceived';
+      readonly index: number;
+      readonly term: number;
+      readonly configuration: Configuration;
+    }
+  /** A follower has not asked for a piece of its snapshot for too long: look anew for where it is. */
+  | { readonly kind: 'transferStalled'; readonly peer: NodeId }
+  /** A blank node has learned what it is. `copy` is 0 for `member`. */
+  | { readonly kind: 'standing'; readonly standing: 'recovering' | 'member'; readonly copy: number }
+  | { readonly kind: 'diskFull'; readonly full: boolean };
 
 export interface ReadState {
   readonly id: number;
@@ -181,6 +304,28 @@ export interface Effects {
   readsRejected: number[];
   /** True where a `propose` was refused because this node does not lead. */
   proposeRejected: boolean;
+  /** The configuration in force, where this step changed it. */
+  configuration: Configuration | null;
+  memberChanges: MemberChangeOutcome[];
+  /** To be fetched from the leader, unless that is under way; answer with `snapshotReceived`. */
+  wantSnapshot: WantSnapshot | null;
+  /** The state is to be replaced by the snapshot received. With `resetLog`, the log now begins behind it. */
+  install: Install | null;
+  /** A committed configuration names this copy: from now on it is a member, which must be remembered. */
+  recovered: boolean;
+  /** A committed configuration no longer has this node: its process should say so and end. */
+  removed: boolean;
+}
+
+export interface WantSnapshot {
+  readonly from: NodeId;
+  readonly index: number;
+  readonly term: number;
+}
+export interface Install {
+  readonly index: number;
+  readonly term: number;
+  readonly resetLog: boolean;
 }
 
 export type Role = 'follower' | 'preCandidate' | 'candidate' | 'leader';
