@@ -1,6 +1,8 @@
 import { RaftkvError } from '../base/errors.ts';
+import { isJoint, isMember, members } from './configuration.ts';
 import type { Core } from './core.ts';
-import { NOBODY, type NodeId, type Role } from './types.ts';
+import { withoutVote } from './standing.ts';
+import { type Configuration, NOBODY, type NodeId, type Role } from './types.ts';
 
 /**
  * What must be true of one core at any time, and between two steps of it. The simulator and the unit tests check it
@@ -16,11 +18,14 @@ export interface CoreSummary {
   readonly commitIndex: number;
   readonly commitTerm: number;
   readonly appliedIndex: number;
+  readonly snapshotIndex: number;
+  readonly newestSnapshot: number;
   readonly round: number;
+  readonly configuration: Configuration;
 }
 
 export function summarize(core: Core): CoreSummary {
-  const { term, vote, role, leader, log, round } = core;
+  const { term, vote, role, leader, log, round, configuration } = core;
   return {
     term,
     vote,
@@ -31,14 +36,21 @@ export function summarize(core: Core): CoreSummary {
     commitIndex: log.commitIndex,
     commitTerm: log.termAt(log.commitIndex),
     appliedIndex: log.appliedIndex,
+    snapshotIndex: log.snapshotIndex,
+    newestSnapshot: core.snapshot?.index ?? 0,
     round,
+    configuration,
   };
 }
 
 /** @throws RaftkvError INVARIANT_BROKEN with what is wrong. */
 export function checkCore(core: Core): void {
   const { log, role, leading } = core;
-  check(log.snapshotIndex <= log.appliedIndex, core, 'applied nothing before the snapshot');
+  check(log.snapshotIndex <= log.appliedIndex, core, 'has applied what its log no longer has');
+  check(log.snapshotIndex <= log.persistedIndex, core, 'has on disk where its log begins');
+  check(log.snapshotIndex < log.firstCachedIndex, core, 'keeps nothing in memory that its log no longer has');
+  check(log.snapshotIndex <= (core.snapshot?.index ?? 0), core, 'has a snapshot of what its log no longer has');
+  check((core.snapshot?.index ?? 0) <= log.commitIndex, core, 'has snapshots only of what is committed');
   check(log.appliedIndex <= log.commitIndex, core, 'applies only what is committed');
   check(log.commitIndex <= log.lastIndex, core, 'commits only what it has');
   check(log.persistedIndex <= log.lastIndex, core, 'has persisted only what it has');
@@ -49,13 +61,71 @@ export function checkCore(core: Core): void {
   check(role === 'leader' || core.leader !== core.id, core, 'names itself leader only while it leads');
   check(role !== 'candidate' || core.vote === core.id, core, 'votes for itself while it campaigns');
   check(role !== 'leader' || core.vote === core.id, core, 'leads only with its own vote');
+  checkConfigurations(core);
   if (leading === null) return;
   check(log.lastTerm === core.term, core, 'opens its term with an entry of its own');
   for (const [peer, progress] of leading.progress) {
     check(progress.matchIndex < progress.nextIndex, core, `sends node ${peer} nothing that it has acknowledged`);
     check(progress.matchIndex <= log.lastIndex, core, `knows all that node ${peer} has acknowledged`);
+    const { state, pendingSnapshot, nextIndex } = progress;
+    check(
+      (state === 'snapshot') === pendingSnapshot > 0,
+      core,
+      `has offered node ${peer} a snapshot exactly if it says so`,
+    );
+    if (state === 'snapshot') {
+      check(pendingSnapshot >= log.snapshotIndex, core, `keeps the log that node ${peer} needs after its snapshot`);
+      check(nextIndex === pendingSnapshot + 1, core, `goes on with node ${peer} behind its snapshot`);
+      check(!progress.maySend, core, `sends node ${peer} nothing but its snapshot`);
+    }
+    check(nextIndex <= log.lastIndex + 1, core, `has all that it goes on to send to node ${peer}`);
     check(progress.ackedRound <= core.round, core, `has begun every round that node ${peer} has answered`);
   }
+}
+
+/** Who decides (§4): one change at a time, and only by those who have a say. */
+function checkConfigurations(core: Core): void {
+  const { configurations, log, leading } = core;
+  const newest = configurations.at(-1);
+  check(newest?.configuration === core.configuration, core, 'goes by the newest configuration that it has');
+  check((newest?.index ?? 0) <= log.lastIndex, core, 'has forgotten configurations that were cut from its log');
+  check(
+    configurations.every(({ index }, i) => index > (configurations[i - 1]?.index ?? -1)),
+    core,
+    'has them in order',
+  );
+  const committed = configurations.findLast(({ index }) => index <= log.commitIndex);
+  check(committed?.index === core.committedConfigurationIndex, core, 'knows which configuration is committed');
+  check(core.role === 'follower' || !withoutVote(core), core, 'campaigns and leads only with a vote');
+  for (const { configuration } of configurations) {
+    const { votersOutgoing, learnersNext, learners, voters, details, removed } = configuration;
+    const ids = members(configuration);
+    check(details.length === ids.length && details.every(({ id }) => ids.includes(id)), core, 'describes each member');
+    check(
+      !learners.some((id) => voters.includes(id) || votersOutgoing.includes(id)),
+      core,
+      'takes no voter for a learner',
+    );
+    check(
+      learnersNext.every((id) => votersOutgoing.includes(id)),
+      core,
+      'lets only outgoing voters become learners',
+    );
+    check(!removed.some((id) => isMember(configuration, id)), core, 'takes nobody who was removed for a member');
+  }
+  if (leading === null) return;
+  const uncommitted = configurations.filter(({ index }) => index > log.commitIndex);
+  if (log.commitIndex >= leading.firstIndex) check(uncommitted.length <= 1, core, 'makes one change at a time');
+  else
+    check(
+      (newest?.index ?? 0) < leading.firstIndex,
+      core,
+      'changes no members before an entry of its term is committed',
+    );
+  for (const id of members(core.configuration)) {
+    check(id === core.id || leading.progress.has(id), core, `replicates to member ${id}`);
+  }
+  check(!isJoint(core.configuration) || uncommitted.length <= 1, core, 'leaves a joint configuration before the next');
 }
 
 /** @throws RaftkvError INVARIANT_BROKEN with what is wrong. */
@@ -67,12 +137,15 @@ export function checkStep(before: CoreSummary, core: Core): void {
   }
   check(core.log.commitIndex >= before.commitIndex, core, 'never takes a commit back');
   check(core.log.appliedIndex >= before.appliedIndex, core, 'never takes back what it applied');
+  check(core.log.snapshotIndex >= before.snapshotIndex, core, 'never lets its log begin earlier');
+  check((core.snapshot?.index ?? 0) >= before.newestSnapshot, core, 'never goes back to an older snapshot');
   check(core.round >= before.round, core, 'never uses a round again');
   const commitTerm = core.log.termAt(before.commitIndex);
   check(commitTerm === -1 || commitTerm === before.commitTerm, core, 'never changes a committed entry');
   if (before.role === 'leader' && core.role === 'leader' && core.term === before.term) {
     check(core.log.lastIndex >= before.lastIndex, core, 'only appends to its log while it leads');
-    check(core.log.termAt(before.lastIndex) === before.lastTerm, core, 'never changes its log while it leads');
+    const lastTerm = core.log.termAt(before.lastIndex);
+    check(lastTerm === -1 || lastTerm === before.lastTerm, core, 'never changes its log while it leads');
   }
 }
 

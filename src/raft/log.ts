@@ -30,8 +30,10 @@ const entryCost = (entry: Entry): number => entry.bytes.length + ENTRY_OVERHEAD_
  * Terms are kept as runs: a log of millions of entries has a handful, so they never leave memory.
  */
 export class RaftLog {
-  readonly snapshotIndex: number;
-  readonly snapshotTerm: number;
+  /** Where the log begins: the last entry that is no longer in it, compacted away or replaced by a snapshot. */
+  snapshotIndex: number;
+  /** Its term, still known, so that what follows it can be matched. */
+  snapshotTerm: number;
   readonly cacheBytesMax: number;
   lastIndex: number;
   /** Known to be committed; never goes back (§3.6.2). */
@@ -105,6 +107,46 @@ export class RaftLog {
     this.persistedIndex = Math.min(this.persistedIndex, this.lastIndex);
   }
 
+  /**
+   * Lets the log begin after `index`: what is at or below it is in a snapshot. Nothing where it begins there or later
+   * already; never beyond what is applied and on disk.
+   */
+  compactTo(index: number): void {
+    if (index <= this.snapshotIndex) return;
+    if (index > this.appliedIndex || index > this.persistedIndex) {
+      throw new RaftkvError(
+        'INVARIANT_BROKEN',
+        `compaction to ${index} of a log applied up to ${this.appliedIndex} and on disk up to ${this.persistedIndex}`,
+      );
+    }
+    const term = this.termAt(index);
+    let gone = 0;
+    while (gone < this.runs.length && (this.runs[gone + 1]?.fromIndex ?? this.lastIndex + 1) <= index + 1) gone++;
+    this.runs.splice(0, gone);
+    this.snapshotIndex = index;
+    this.snapshotTerm = term;
+    while (this.cacheFrom <= index) this.letGoOfOldest();
+    this.cutEmptyPlaces();
+  }
+
+  /** Drops everything: the log is empty and begins after the entry that a snapshot stands for. */
+  restore(index: number, term: number): void {
+    if (index <= this.commitIndex) {
+      throw new RaftkvError('INVARIANT_BROKEN', `restore to ${index} of a log committed up to ${this.commitIndex}`);
+    }
+    this.runs.length = 0;
+    this.cache = [];
+    this.cacheHead = 0;
+    this.cacheFrom = index + 1;
+    this.cacheBytes = 0;
+    this.snapshotIndex = index;
+    this.snapshotTerm = term;
+    this.lastIndex = index;
+    this.commitIndex = index;
+    this.appliedIndex = index;
+    this.persistedIndex = index;
+  }
+
   /** The entry at `index` where it is in memory. */
   cached(index: number): Entry | undefined {
     if (index < this.cacheFrom) return undefined;
@@ -127,17 +169,22 @@ export class RaftLog {
 
   /** Lets go of the oldest entries while memory is over its limit and they are on disk. */
   evict(): void {
-    while (this.cacheBytes > this.cacheBytesMax && this.cacheFrom <= this.persistedIndex) {
-      this.cacheBytes -= entryCost(this.cache[this.cacheHead] as Entry);
-      this.cache[this.cacheHead] = undefined;
-      this.cacheHead++;
-      this.cacheFrom++;
-    }
-    // Cutting in bulk keeps eviction at constant cost per entry.
-    if (this.cacheHead > 1024 && this.cacheHead * 2 > this.cache.length) {
-      this.cache = this.cache.slice(this.cacheHead);
-      this.cacheHead = 0;
-    }
+    while (this.cacheBytes > this.cacheBytesMax && this.cacheFrom <= this.persistedIndex) this.letGoOfOldest();
+    this.cutEmptyPlaces();
+  }
+
+  private letGoOfOldest(): void {
+    this.cacheBytes -= entryCost(this.cache[this.cacheHead] as Entry);
+    this.cache[this.cacheHead] = undefined;
+    this.cacheHead++;
+    this.cacheFrom++;
+  }
+
+  /** Cutting in bulk keeps eviction at constant cost per entry. */
+  private cutEmptyPlaces(): void {
+    if (this.cacheHead <= 1024 || this.cacheHead * 2 <= this.cache.length) return;
+    this.cache = this.cache.slice(this.cacheHead);
+    this.cacheHead = 0;
   }
 
   /** Whether a log that ends with these is at least as complete as this one (§3.6.1). */
@@ -147,7 +194,8 @@ export class RaftLog {
 
   /**
    * The largest index not above `index` whose term is not above `term`: where two logs may still agree when one of them
-   * has `term` at `index`. Skips a whole term at a time (§3.5).
+   * has `term` at `index`. Skips a whole term at a time (§3.5). May be below `snapshotIndex`, where terms are no longer
+   * known: then the logs agree, if at all, where this one can no longer tell.
    */
   lastPossibleMatch(index: number, term: number): number {
     let candidate = Math.min(index, this.lastIndex);
@@ -157,6 +205,6 @@ export class RaftLog {
       if (run.term <= term) return candidate;
       candidate = run.fromIndex - 1;
     }
-    return Math.max(candidate, this.snapshotIndex);
+    return candidate === this.snapshotIndex && candidate > 0 && this.snapshotTerm > term ? candidate - 1 : candidate;
   }
 }

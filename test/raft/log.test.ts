@@ -39,51 +39,124 @@ describe('the log of one node', () => {
     );
   });
 
-  it('is the same as a plain list, whatever is appended, cut, written and let go of', () => {
+  it('is the same as a plain list, whatever is appended, cut, written, let go of, compacted or replaced', () => {
     const operation = fc.oneof(
       fc.record({ kind: fc.constant('append' as const), count: fc.integer({ min: 1, max: 4 }), newTerm: fc.boolean() }),
       fc.record({ kind: fc.constant('cut' as const), back: fc.nat({ max: 6 }) }),
       fc.record({ kind: fc.constant('persist' as const), back: fc.nat({ max: 3 }) }),
       fc.record({ kind: fc.constant('commit' as const), back: fc.nat({ max: 5 }) }),
+      fc.record({ kind: fc.constant('apply' as const), back: fc.nat({ max: 5 }) }),
+      fc.record({ kind: fc.constant('compact' as const), back: fc.nat({ max: 8 }) }),
+      fc.record({
+        kind: fc.constant('restore' as const),
+        ahead: fc.integer({ min: 1, max: 9 }),
+        newTerm: fc.boolean(),
+      }),
     );
     fc.assert(
       fc.property(fc.array(operation, { maxLength: 40 }), fc.nat({ max: 2000 }), (operations, cacheBytesMax) => {
         const log = new RaftLog({ snapshotIndex: 0, snapshotTerm: 0, cacheBytesMax });
-        const plain: string[] = [];
-        let term = 1;
+        /** The term at every index that is known, as a list with nothing clever about it; the base's among them. */
+        let plain = new Map([[0, 0]]);
+        let [term, last, base, commit, applied, persisted] = [1, 0, 0, 0, 0, 0];
         for (const step of operations) {
-          if (step.kind === 'append') {
-            if (step.newTerm) term++;
-            for (let i = 0; i < step.count; i++) {
-              const entry = entryOf(term, plain.length + 1);
-              log.append(entry);
-              plain.push(`${entry.index}@${entry.term}`);
+          switch (step.kind) {
+            case 'append':
+              if (step.newTerm) term++;
+              for (let i = 0; i < step.count; i++) {
+                last++;
+                log.append(entryOf(term, last));
+                plain.set(last, term);
+              }
+              break;
+            case 'cut': {
+              const index = Math.max(commit + 1, last + 1 - step.back);
+              log.truncateFrom(index);
+              for (let gone = index; gone <= last; gone++) plain.delete(gone);
+              last = Math.min(last, index - 1);
+              persisted = Math.min(persisted, last);
+              term++;
+              break;
             }
-          } else if (step.kind === 'cut') {
-            const index = Math.max(log.commitIndex + 1, plain.length + 1 - step.back);
-            log.truncateFrom(index);
-            plain.length = Math.min(plain.length, index - 1);
-            term++;
-          } else if (step.kind === 'persist') {
-            log.persistedIndex = Math.max(log.persistedIndex, plain.length - step.back);
-            log.evict();
-          } else {
-            log.commitIndex = Math.max(log.commitIndex, plain.length - step.back);
+            case 'persist':
+              persisted = Math.max(persisted, last - step.back);
+              log.persistedIndex = persisted;
+              log.evict();
+              break;
+            case 'commit':
+              commit = Math.max(commit, last - step.back);
+              log.commitIndex = commit;
+              break;
+            case 'apply':
+              applied = Math.max(applied, commit - step.back);
+              log.appliedIndex = applied;
+              break;
+            case 'compact': {
+              const index = Math.min(applied, persisted) - step.back;
+              log.compactTo(index);
+              base = Math.max(base, index);
+              for (const known of [...plain.keys()]) if (known < base) plain.delete(known);
+              break;
+            }
+            case 'restore':
+              if (step.newTerm) term++;
+              base = commit + step.ahead;
+              log.restore(base, term);
+              plain = new Map([[base, term]]);
+              last = commit = applied = persisted = base;
+              break;
           }
-          expect(log.lastIndex).toBe(plain.length);
-          expect(log.persistedIndex).toBeLessThanOrEqual(plain.length);
-          expect(log.firstCachedIndex).toBeLessThanOrEqual(log.persistedIndex + 1);
-          for (let index = 1; index <= plain.length; index++) {
+          expect(log).toMatchObject({ snapshotIndex: base, snapshotTerm: plain.get(base), lastIndex: last });
+          expect(log).toMatchObject({ lastTerm: plain.get(last), commitIndex: commit, appliedIndex: applied });
+          expect(log.persistedIndex).toBe(persisted);
+          expect(log.firstCachedIndex).toBeLessThanOrEqual(persisted + 1);
+          expect(log.firstCachedIndex).toBeGreaterThan(base);
+          for (let index = 0; index <= last + 1; index++) {
             const held = log.cached(index);
-            expect(`${index}@${log.termAt(index)}`).toBe(plain[index - 1]);
-            if (index >= log.firstCachedIndex) expect(`${held?.index}@${held?.term}`).toBe(plain[index - 1]);
-            else expect(held).toBeUndefined();
+            expect(log.termAt(index)).toBe(plain.get(index) ?? -1);
+            const inMemory = index >= log.firstCachedIndex && index <= last;
+            expect(held && `${held.index}@${held.term}`).toBe(inMemory ? `${index}@${plain.get(index)}` : undefined);
           }
-          expect(log.cached(plain.length + 1)).toBeUndefined();
         }
       }),
-      { numRuns: 500 },
+      { numRuns: 1000 },
     );
+  });
+
+  it('is compacted no further than what is applied and on disk', () => {
+    const log = logOf([1, 1, 1]);
+    log.commitIndex = 3;
+    log.appliedIndex = 3;
+    log.persistedIndex = 1;
+    expect(() => log.compactTo(2)).toThrow(/on disk up to 1/);
+    log.persistedIndex = 3;
+    log.appliedIndex = 1;
+    expect(() => log.compactTo(2)).toThrow(/applied up to 1/);
+    log.compactTo(1);
+    expect(log.snapshotIndex).toBe(1);
+  });
+
+  it('is never replaced by a snapshot that holds less than what is committed', () => {
+    const log = logOf([1, 1, 1]);
+    log.commitIndex = 3;
+    expect(() => log.restore(3, 1)).toThrow(/committed up to 3/);
+    log.restore(4, 1);
+    expect(log).toMatchObject({ lastIndex: 4, lastTerm: 1, appliedIndex: 4 });
+  });
+
+  it('counts as free memory what was compacted or replaced', () => {
+    const size = entryOf(1, 10).bytes.length + 160;
+    const log = logOf([1, 1, 1, 1], 3 * size);
+    log.persistedIndex = log.commitIndex = log.appliedIndex = 4;
+    log.compactTo(2);
+    log.append(entryOf(1, 5));
+    log.evict();
+    expect(log.firstCachedIndex).toBe(3);
+    log.restore(9, 2);
+    for (const index of [10, 11, 12]) log.append(entryOf(2, index));
+    log.persistedIndex = 12;
+    log.evict();
+    expect(log.firstCachedIndex).toBe(10);
   });
 
   it('takes no entry that does not follow its last', () => {
@@ -166,12 +239,26 @@ describe('the log of one node', () => {
 
   it('finds the last place where two logs may agree, and skips a whole term at a time (§3.5)', () => {
     fc.assert(
-      fc.property(termsArbitrary, fc.nat({ max: 25 }), fc.nat({ max: 30 }), (terms, index, term) => {
-        const log = logOf(terms);
-        let naive = Math.min(index, terms.length);
-        while (naive > 0 && (terms[naive - 1] as number) > term) naive--;
-        expect(log.lastPossibleMatch(index, term)).toBe(naive);
-      }),
+      fc.property(
+        termsArbitrary,
+        fc.nat({ max: 25 }),
+        fc.nat({ max: 30 }),
+        fc.nat({ max: 20 }),
+        (terms, index, term, compactTo) => {
+          const log = logOf(terms);
+          const base = Math.min(compactTo, terms.length);
+          log.commitIndex = log.appliedIndex = log.persistedIndex = base;
+          log.compactTo(base);
+          let naive = Math.min(index, terms.length);
+          while (naive >= Math.max(base, 1) && (terms[naive - 1] as number) > term) naive--;
+          // Where terms are no longer known, any answer is right that is below the log and not above what was asked.
+          const found = log.lastPossibleMatch(index, term);
+          if (naive >= base) expect(found).toBe(naive);
+          else expect(found).toBeLessThanOrEqual(Math.min(index, base - 1));
+          expect(found).toBeGreaterThanOrEqual(0);
+        },
+      ),
+      { numRuns: 1000 },
     );
   });
 
