@@ -233,6 +233,23 @@ describe('damage', () => {
     }
   });
 
+  it('is found where the trailer is that of another file of the same length', async () => {
+    const disk = new MemoryDisk();
+    await writeSnapshot(await openFolder(disk), 10, { chunks: [Buffer.alloc(100, 1)] });
+    await writeSnapshot(await openFolder(disk, { directory: '/other' }), 10, { chunks: [Buffer.alloc(100, 2)] });
+    const [content, other] = [disk.contentOf(pathOf(10)), disk.contentOf(`/other/${snapshotName(10, 3)}`)];
+    disk.plant(pathOf(10), Buffer.concat([content.subarray(0, -36), other.subarray(-36)]));
+    expect((await errorOf(readSnapshotFile(disk, pathOf(10), () => {}))).message).toContain('trailer');
+  });
+
+  it('is found by a start already where bytes are missing in the middle', async () => {
+    const disk = new MemoryDisk();
+    await writeSnapshot(await openFolder(disk), 10);
+    const content = disk.contentOf(pathOf(10));
+    disk.plant(pathOf(10), Buffer.concat([content.subarray(0, 900), content.subarray(901)]));
+    expect((await openFolder(disk)).newest).toBe(null);
+  });
+
   it('hands over no chunk that does not verify', async () => {
     const disk = new MemoryDisk();
     const chunks = chunksOf(10, 6, 200);
@@ -288,6 +305,7 @@ describe('damage', () => {
     disk.plant(pathOf(99), disk.contentOf(pathOf(10)));
     const snapshots = await openFolder(disk);
     expect(snapshots.newest?.index).toBe(10);
+    expect(disk.paths()).toEqual([`${ASIDE}/${snapshotName(99, 3)}`, pathOf(10)]);
   });
 
   it('that only the reader of the chunks can see counts as well; its other errors do not', async () => {
@@ -437,6 +455,10 @@ describe('a transfer', () => {
     await first.append((await from.read(10, 3, 0, 1234))?.bytes ?? Buffer.alloc(0));
     expect((await to.receive(10, 3)).byteLength).toBe(1234);
     // Asked again while a piece is on its way to the disk: it counts.
+    disk.schedule = (operation, complete) => {
+      if (operation.kind === 'write') setImmediate(complete);
+      else queueMicrotask(complete);
+    };
     const appending = first.append((await from.read(10, 3, 1234, 100))?.bytes ?? Buffer.alloc(0));
     expect((await to.receive(10, 3)).byteLength).toBe(1334);
     await appending;
