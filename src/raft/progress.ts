@@ -1,12 +1,16 @@
 /**
  * What the leader knows of one follower's log, and how much it may have in flight to it.
  *
- *   probe ──── an append was acknowledged ───▶ replicate
- *     ▲                                            │
- *     └── refused, link lost, silent for too long ─┘
+ *            ┌──── an append was acknowledged ────▶ replicate
+ *   probe ───┤                                       │  ▲  │
+ *    ▲  ▲    └─ needs what is no longer in the log ─┐│  │  │
+ *    │  │                                           ▼▼  │  │
+ *    │  └── link lost, transfer stalled ────────── snapshot (it holds where the log begins)
+ *    └────── refused, link lost ───────────────────────────┘
  *
  * In `probe` one append at a time looks for the place where the logs agree; in `replicate` appends are sent ahead of
- * their acknowledgements (§10.2.1), bounded in number and bytes. All changes of state are made here.
+ * their acknowledgements (§10.2.1), bounded in number and bytes; in `snapshot` (§5) nothing is sent but heartbeats and
+ * the offer of that snapshot. All changes of state are made here.
  */
 
 export interface FlowLimits {
@@ -21,13 +25,30 @@ export class Progress {
   matchIndex = 0;
   /** The next entry to send. Invariant: `matchIndex < nextIndex`. */
   nextIndex: number;
-  state: 'probe' | 'replicate' = 'probe';
+  state: 'probe' | 'replicate' | 'snapshot' = 'probe';
+  /** In `snapshot`: the last entry of the one that the follower is to fetch. The log behind it is kept; else 0. */
+  pendingSnapshot = 0;
   /** Heard from since the last check of the quorum. */
   recentActive = true;
   /** False from when its link is lost until it stands again. */
   linked = true;
   /** The newest heartbeat round that the follower has answered. */
   ackedRound = 0;
+  /** False where its last answer said that its acknowledgements do not count (see `standing.ts`). */
+  counts = true;
+  /** The leader's tick of its last answer; far in the past where it has given none. */
+  answeredTick = Number.NEGATIVE_INFINITY;
+  diskFull = false;
+  /** No member any more, but not yet told so. */
+  leaving = false;
+  leavingElapsed = 0;
+  /** The round whose answer shows that a leaving node knows of it; 0 for none yet. */
+  farewellRound = 0;
+  /** A learner that has finished its last round of catching up within an election timeout (§4.2.1). */
+  caughtUp = false;
+  /** What the present round must reach: the end of the log when it began; -1 where no round runs. */
+  private roundTarget = -1;
+  private roundBegan = 0;
   /** Entries for this follower are being read back from disk; nothing is sent until they arrive. */
   fetching = false;
   /** In `probe`: an append is on its way and the next waits for its answer, or for a heartbeat's. */
@@ -46,7 +67,7 @@ export class Progress {
   /** Whether an append may be sent now. */
   get maySend(): boolean {
     if (this.fetching) return false;
-    if (this.state === 'probe') return !this.probeSent;
+    if (this.state !== 'replicate') return this.state === 'probe' && !this.probeSent;
     return (
       this.inflightIndexes.length < this.limits.inflightMessagesMax && this.inflightBytes < this.limits.inflightBytesMax
     );
@@ -65,18 +86,27 @@ export class Progress {
     this.inflightBytes += bytes;
   }
 
-  /** The follower holds everything up to `index`. True where that is news. */
-  acknowledged(index: number): boolean {
+  /** The follower holds everything up to `index`; the log begins after `logStart`. True where that is news. */
+  acknowledged(index: number, logStart: number): boolean {
     this.freeUpTo(index);
     const isNews = index > this.matchIndex;
     if (isNews) this.matchIndex = index;
     if (this.nextIndex <= index) this.nextIndex = index + 1;
-    if (this.state === 'probe') {
+    // Whether it has this snapshot, or came by another way to where the log can go on from: it needs no snapshot now.
+    if (this.state === 'probe' || (this.state === 'snapshot' && index >= logStart)) {
       this.state = 'replicate';
       this.nextIndex = this.matchIndex + 1;
+      this.pendingSnapshot = 0;
       this.probeSent = false;
     }
     return isNews;
+  }
+
+  /** The follower needs what is no longer in the log: from now on it is offered the snapshot up to `index`. */
+  needsSnapshot(index: number): void {
+    this.probeFrom(index + 1);
+    this.state = 'snapshot';
+    this.pendingSnapshot = index;
   }
 
   /**
@@ -84,6 +114,7 @@ export class Progress {
    * an old one, of something that has been settled since.
    */
   refused(refusedIndex: number, possibleMatch: number): boolean {
+    if (this.state === 'snapshot') return false;
     if (refusedIndex <= this.matchIndex) return false;
     if (this.state === 'probe' && refusedIndex !== this.nextIndex - 1) return false;
     if (this.state === 'replicate' && refusedIndex >= this.nextIndex) return false;
@@ -91,16 +122,38 @@ export class Progress {
     return true;
   }
 
-  /** What was in flight is gone: look again from what is certain, but only once there is somebody to answer. */
-  linkLost(): void {
+  /** What was in flight is gone: look again, but only once there is somebody to answer. */
+  linkLost(logStart: number): void {
     this.linked = false;
-    this.probeFrom(this.matchIndex + 1);
+    this.probeAnew(logStart);
     this.probeSent = true;
   }
 
-  linkUp(): void {
+  linkUp(logStart: number): void {
     this.linked = true;
-    this.probeFrom(this.matchIndex + 1);
+    this.probeAnew(logStart);
+  }
+
+  /**
+   * Looks again from what is certain; or, where the log no longer reaches back so far, from where it begins: that the
+   * follower has acknowledged little to this leader does not mean that it has little.
+   */
+  probeAnew(logStart: number): void {
+    this.probeFrom(Math.max(this.matchIndex, logStart) + 1);
+  }
+
+  /** Looks how a learner's round of catching up stands; `ticks` is the leader's clock, `lastIndex` the end of its log. */
+  tickRound(ticks: number, lastIndex: number, electionTimeoutTicks: number): void {
+    if (!this.linked || !this.counts || this.state !== 'replicate') {
+      this.roundTarget = -1;
+      this.caughtUp = false;
+      return;
+    }
+    const isFinished = this.roundTarget >= 0 && this.matchIndex >= this.roundTarget;
+    if (this.roundTarget >= 0) this.caughtUp = isFinished && ticks - this.roundBegan < electionTimeoutTicks;
+    if (this.roundTarget >= 0 && !isFinished) return;
+    this.roundTarget = lastIndex;
+    this.roundBegan = ticks;
   }
 
   /** A heartbeat was answered: a probe whose answer was lost may be sent again. */
@@ -111,6 +164,7 @@ export class Progress {
   private probeFrom(nextIndex: number): void {
     this.state = 'probe';
     this.nextIndex = nextIndex;
+    this.pendingSnapshot = 0;
     this.probeSent = false;
     this.fetching = false;
     this.inflightIndexes.length = 0;

@@ -1,7 +1,10 @@
 import { RaftkvError } from '../base/errors.ts';
-import { becomeFollower, type Core, isVoter, type Leadership, send, sendAfterPersist } from './core.ts';
+import { becomeFollower, type Core, type Leadership, send, sendAfterPersist } from './core.ts';
+import { noteAppended, noteCommitted, noteLeaderCommit, noteTruncated } from './membership.ts';
 import type { Progress } from './progress.ts';
 import { jointCommittedIndex } from './quorum.ts';
+import { offerSnapshot } from './snapshot.ts';
+import { askToRecover, noteReply, withoutVote } from './standing.ts';
 import {
   type Append,
   type AppendReply,
@@ -25,6 +28,7 @@ import {
 export function appendAsLeader(core: Core, entry: Entry): void {
   core.log.append(entry);
   core.effects.append.push(entry);
+  if (entry.kind === 'configuration') noteAppended(core, entry);
 }
 
 export function broadcastAppends(core: Core): void {
@@ -44,6 +48,10 @@ function sendAppend(core: Core, peer: NodeId, progress: Progress): boolean {
   const { log, options } = core;
   const { nextIndex } = progress;
   if (nextIndex < log.firstCachedIndex && nextIndex <= log.lastIndex) {
+    if (nextIndex <= log.snapshotIndex) {
+      offerSnapshot(core, peer, progress);
+      return false;
+    }
     progress.fetching = true;
     core.effects.fetch.push({ peer, fromIndex: nextIndex, bytesMax: options.appendBytesMax });
     return false;
@@ -67,14 +75,17 @@ export function handleFetched(core: Core, peer: NodeId, entries: readonly Entry[
   const progress = core.leading?.progress.get(peer);
   if (progress === undefined || !progress.fetching) return;
   progress.fetching = false;
-  const fits = entries.length > 0 && entries[0]?.index === progress.nextIndex && agreesWithLog(core, entries);
+  const fits = entries[0]?.index === progress.nextIndex && agreesWithLog(core, entries);
   if (fits && progress.maySend) sendEntries(core, peer, progress, entries);
   sendAppends(core, peer, progress);
 }
 
-/** A new leadership may have cut the log while the disk was being read. */
-function agreesWithLog(core: Core, entries: readonly Entry[]): boolean {
-  return entries.every((entry) => core.log.termAt(entry.index) === entry.term);
+/**
+ * While the disk was being read, a new leadership may have cut the log, and compaction may have overtaken the entries:
+ * one at the log's very start has a known term, but the one before it no longer does.
+ */
+function agreesWithLog({ log }: Core, entries: readonly Entry[]): boolean {
+  return entries.every(({ index, term }) => index > log.snapshotIndex && log.termAt(index) === term);
 }
 
 export function handleAppend(core: Core, message: Append): void {
@@ -84,25 +95,43 @@ export function handleAppend(core: Core, message: Append): void {
   // also below a snapshot, where the terms are no longer known (openraft 511).
   const matches = prevIndex < log.commitIndex || log.termAt(prevIndex) === prevTerm;
   if (!matches) {
-    const hintIndex = log.lastPossibleMatch(Math.min(prevIndex, log.lastIndex), prevTerm);
+    const possible = log.lastPossibleMatch(Math.min(prevIndex, log.lastIndex), prevTerm);
+    const hintIndex = Math.max(possible, log.commitIndex);
     const hintTerm = log.termAt(hintIndex);
     const refusal = { success: false, index: prevIndex, hintIndex, hintTerm };
-    send(core, { kind: 'appendReply', from: core.id, to: message.from, term: core.term, ...refusal });
+    const { id: from, term, diskFull } = core;
+    const reply = {
+      kind: 'appendReply',
+      from,
+      to: message.from,
+      term,
+      withoutVote: withoutVote(core),
+      diskFull,
+    } as const;
+    send(core, { ...reply, ...refusal });
     return;
   }
   for (const entry of entries) acceptEntry(core, entry);
   // Only what this very message verified may be committed: a longer tail may be another leader's (scylla 9965).
   const verified = prevIndex + entries.length;
   commitTo(core, Math.min(message.commitIndex, verified));
+  noteLeaderCommit(core, message.commitIndex);
+  acknowledge(core, message.from, Math.max(verified, log.commitIndex));
+}
+
+/** Tells the leader that this node holds its log up to `index`: once all that was emitted so far is on disk. */
+export function acknowledge(core: Core, leader: NodeId, index: number): void {
   sendAfterPersist(core, {
     kind: 'appendReply',
     from: core.id,
-    to: message.from,
+    to: leader,
     term: core.term,
     success: true,
-    index: Math.max(verified, log.commitIndex),
+    index,
     hintIndex: 0,
     hintTerm: 0,
+    withoutVote: withoutVote(core),
+    diskFull: core.diskFull,
   });
 }
 
@@ -113,17 +142,19 @@ function acceptEntry(core: Core, entry: Entry): void {
   if (entry.index <= log.lastIndex) {
     if (log.termAt(entry.index) === entry.term) return;
     log.truncateFrom(entry.index);
+    noteTruncated(core, entry.index);
     effects.append = effects.append.filter((pending) => pending.index < entry.index);
     effects.truncateFrom = effects.truncateFrom === 0 ? entry.index : Math.min(effects.truncateFrom, entry.index);
   }
   log.append(entry);
   effects.append.push(entry);
+  if (entry.kind === 'configuration') noteAppended(core, entry);
 }
 
 export function handleAppendReply(core: Core, message: AppendReply): void {
-  const progress = core.leading?.progress.get(message.from);
-  if (core.leading === null || progress === undefined) return;
-  progress.recentActive = true;
+  if (core.leading === null) return;
+  const progress = noteReply(core, core.leading, message.from, message);
+  if (progress === undefined) return;
   if (!message.success) {
     const possibleMatch = core.log.lastPossibleMatch(message.hintIndex, message.hintTerm);
     if (progress.refused(message.index, possibleMatch)) sendAppends(core, message.from, progress);
@@ -136,30 +167,34 @@ export function handleAppendReply(core: Core, message: AppendReply): void {
       'This node lost entries that it had sent: restore its data directory, or wipe it and let it join anew.',
     );
   }
-  const wasProbing = progress.state === 'probe';
-  const isNews = progress.acknowledged(message.index);
+  const wasReplicating = progress.state === 'replicate';
+  const isNews = progress.acknowledged(message.index, core.log.snapshotIndex);
   if (isNews) advanceCommit(core);
   sendAppends(core, message.from, progress);
-  if (wasProbing) sendCommit(core, message.from, progress);
+  if (!wasReplicating) sendCommit(core, message.from, progress);
 }
 
 /** Commits what a quorum holds, if the newest of it is of this term (§5.4.2, the paper's figure 8). */
 export function advanceCommit(core: Core): void {
   const { leading, log, configuration } = core;
   if (leading === null) return;
-  const held = jointCommittedIndex(configuration.voters, configuration.votersOutgoing, (id) =>
-    id === core.id ? log.persistedIndex : (leading.progress.get(id)?.matchIndex ?? 0),
-  );
+  const held = jointCommittedIndex(configuration.voters, configuration.votersOutgoing, (id) => {
+    if (id === core.id) return log.persistedIndex;
+    const progress = leading.progress.get(id);
+    return progress?.counts === true ? progress.matchIndex : 0;
+  });
   if (held <= log.commitIndex || log.termAt(held) !== core.term) return;
   commitTo(core, held);
   for (const [peer, progress] of leading.progress) sendCommit(core, peer, progress);
 }
 
 /** Tells a follower what is committed, unless an append that is about to go will. */
-function sendCommit(core: Core, to: NodeId, progress: Progress): void {
+export function sendCommit(core: Core, to: NodeId, progress: Progress): void {
   const { log, term } = core;
   if (progress.state !== 'replicate') return;
   const index = progress.nextIndex - 1;
+  // Where compaction has overtaken a slow follower, it cannot be told of a place in the log that it could compare.
+  if (index < log.snapshotIndex) return;
   const indexTerm = log.termAt(index);
   send(core, { kind: 'commit', from: core.id, to, term, index, indexTerm, commitIndex: log.commitIndex });
 }
@@ -167,13 +202,16 @@ function sendCommit(core: Core, to: NodeId, progress: Progress): void {
 export function handleCommit(core: Core, message: Commit): void {
   if (core.log.termAt(message.index) !== message.indexTerm) return;
   commitTo(core, Math.min(message.commitIndex, message.index));
+  noteLeaderCommit(core, message.commitIndex);
 }
 
-function commitTo(core: Core, index: number): void {
+export function commitTo(core: Core, index: number): void {
   if (index > core.log.lastIndex) {
     throw new RaftkvError('INVARIANT_BROKEN', `commit at ${index} of a log that ends at ${core.log.lastIndex}`);
   }
-  if (index > core.log.commitIndex) core.log.commitIndex = index;
+  if (index <= core.log.commitIndex) return;
+  core.log.commitIndex = index;
+  noteCommitted(core);
 }
 
 /** Begins a new round: whoever answers it follows this leader now, which reads and the quorum check rely on. */
@@ -183,20 +221,25 @@ export function broadcastHeartbeat(core: Core): void {
   core.round++;
   for (const [to, progress] of leading.progress) {
     const commitIndex = Math.min(progress.matchIndex, log.commitIndex);
-    send(core, { kind: 'heartbeat', from: core.id, to, term, commitIndex, round: core.round });
+    const { id: from, round, clusterFull } = core;
+    send(core, { kind: 'heartbeat', from, to, term, commitIndex, round, clusterFull });
   }
 }
 
 export function handleHeartbeat(core: Core, message: Heartbeat): void {
-  commitTo(core, Math.min(message.commitIndex, core.log.lastIndex));
-  const { round } = message;
-  send(core, { kind: 'heartbeatReply', from: core.id, to: message.from, term: core.term, round });
+  // The leader may mean what another copy held: one that has lost something learns of commitment only where it is told
+  // the place in the log that its own must agree with.
+  if (core.standing === 'member') commitTo(core, Math.min(message.commitIndex, core.log.lastIndex));
+  core.clusterFull = message.clusterFull;
+  const { id: from, term, diskFull } = core;
+  const { from: to, round } = message;
+  send(core, { kind: 'heartbeatReply', from, to, term, round, withoutVote: withoutVote(core), diskFull });
 }
 
 export function handleHeartbeatReply(core: Core, message: HeartbeatReply): void {
-  const progress = core.leading?.progress.get(message.from);
+  if (core.leading === null) return;
+  const progress = noteReply(core, core.leading, message.from, message);
   if (progress === undefined) return;
-  progress.recentActive = true;
   progress.ackedRound = Math.max(progress.ackedRound, message.round);
   progress.heartbeatAnswered();
 }
@@ -208,7 +251,9 @@ export function handleHeartbeatReply(core: Core, message: HeartbeatReply): void 
 export function recheckLaggards(core: Core, leading: Leadership): void {
   for (const [peer, progress] of leading.progress) {
     if (progress.fetching || progress.matchIndex === core.log.lastIndex) continue;
-    if (progress.state === 'replicate') sendEntries(core, peer, progress, []);
+    const needsSnapshot = progress.state === 'snapshot' || progress.nextIndex <= core.log.snapshotIndex;
+    if (needsSnapshot) offerSnapshot(core, peer, progress);
+    else if (progress.state === 'replicate') sendEntries(core, peer, progress, []);
     else sendAppends(core, peer, progress);
   }
 }
@@ -218,6 +263,7 @@ export function hearLeader(core: Core, leader: NodeId): void {
   if (core.role !== 'follower' || core.leader !== leader) becomeFollower(core, core.term, leader);
   core.electionElapsed = 0;
   core.quickCampaignsLeft = 0;
+  if (withoutVote(core) && core.recoveringElapsed >= core.options.electionTimeoutTicks) askToRecover(core);
 }
 
 /**
@@ -227,7 +273,7 @@ export function hearLeader(core: Core, leader: NodeId): void {
 export function mostAdvancedVoter(core: Core, leading: Leadership): NodeId {
   let best: [NodeId, Progress] | undefined;
   for (const [id, progress] of leading.progress) {
-    if (!isVoter(core.configuration, id)) continue;
+    if (!progress.counts || !core.configuration.voters.includes(id)) continue;
     if (best === undefined || isBetterSuccessor(progress, best[1])) best = [id, progress];
   }
   return best?.[0] ?? NOBODY;
@@ -235,6 +281,7 @@ export function mostAdvancedVoter(core: Core, leading: Leadership): NodeId {
 
 function isBetterSuccessor(a: Progress, b: Progress): boolean {
   if (a.linked !== b.linked) return a.linked;
+  if (a.diskFull !== b.diskFull) return b.diskFull;
   if (a.recentActive !== b.recentActive) return a.recentActive;
   return a.matchIndex > b.matchIndex;
 }

@@ -6,7 +6,7 @@ const LIMITS: FlowLimits = { inflightMessagesMax: 3, inflightBytesMax: 100 };
 /** A follower that has acknowledged entries up to `matchIndex`. */
 function replicating(matchIndex: number): Progress {
   const progress = new Progress(matchIndex + 1, LIMITS);
-  progress.acknowledged(matchIndex);
+  progress.acknowledged(matchIndex, 0);
   return progress;
 }
 
@@ -29,7 +29,7 @@ describe('what a leader knows of a follower', () => {
   it('sends ahead once an append was acknowledged', () => {
     const progress = new Progress(5, LIMITS);
     progress.sent(6, 10);
-    expect(progress.acknowledged(6)).toBe(true);
+    expect(progress.acknowledged(6, 0)).toBe(true);
     expect(progress).toMatchObject({ state: 'replicate', matchIndex: 6, nextIndex: 7 });
     progress.sent(9, 10);
     expect(progress).toMatchObject({ matchIndex: 6, nextIndex: 10, maySend: true });
@@ -39,7 +39,7 @@ describe('what a leader knows of a follower', () => {
     const progress = replicating(0);
     for (const last of [1, 2, 3]) progress.sent(last, 1);
     expect(progress.maySend).toBe(false);
-    progress.acknowledged(1);
+    progress.acknowledged(1, 0);
     expect(progress.maySend).toBe(true);
   });
 
@@ -48,14 +48,14 @@ describe('what a leader knows of a follower', () => {
     progress.sent(1, 60);
     progress.sent(2, 60);
     expect(progress.maySend).toBe(false);
-    progress.acknowledged(1);
+    progress.acknowledged(1, 0);
     expect(progress.maySend).toBe(true);
   });
 
   it('frees all that an acknowledgement covers, also where earlier ones were lost', () => {
     const progress = replicating(0);
     for (const last of [1, 2, 3]) progress.sent(last, 40);
-    progress.acknowledged(3);
+    progress.acknowledged(3, 0);
     for (const last of [4, 5, 6]) {
       expect(progress.maySend).toBe(true);
       progress.sent(last, 30);
@@ -71,7 +71,7 @@ describe('what a leader knows of a follower', () => {
 
   it('never takes back what was acknowledged, whatever old answers come', () => {
     const progress = replicating(7);
-    expect(progress.acknowledged(3)).toBe(false);
+    expect(progress.acknowledged(3, 0)).toBe(false);
     expect(progress.refused(5, 2)).toBe(false);
     expect(progress).toMatchObject({ matchIndex: 7, nextIndex: 8, state: 'replicate' });
   });
@@ -113,9 +113,9 @@ describe('what a leader knows of a follower', () => {
   it('sends nothing over a lost link, and probes at once when it stands again', () => {
     const progress = replicating(4);
     progress.sent(9, 50);
-    progress.linkLost();
+    progress.linkLost(0);
     expect(progress).toMatchObject({ state: 'probe', nextIndex: 5, maySend: false, linked: false });
-    progress.linkUp();
+    progress.linkUp(0);
     expect(progress).toMatchObject({ state: 'probe', nextIndex: 5, maySend: true, linked: true });
   });
 
@@ -123,7 +123,69 @@ describe('what a leader knows of a follower', () => {
     const progress = replicating(4);
     progress.fetching = true;
     expect(progress.maySend).toBe(false);
-    progress.linkUp();
+    progress.linkUp(0);
     expect(progress).toMatchObject({ fetching: false, maySend: true });
+  });
+
+  it('sends nothing to a follower that needs a snapshot, whatever it answers to heartbeats', () => {
+    const progress = replicating(4);
+    progress.sent(9, 50);
+    progress.needsSnapshot(20);
+    expect(progress).toMatchObject({ state: 'snapshot', pendingSnapshot: 20, nextIndex: 21, matchIndex: 4 });
+    progress.heartbeatAnswered();
+    expect(progress.maySend).toBe(false);
+    expect(progress.refused(9, 3)).toBe(false);
+    expect(progress.refused(20, 3)).toBe(false);
+    expect(progress).toMatchObject({ state: 'snapshot', maySend: false });
+  });
+
+  it('goes on behind the snapshot once it is acknowledged, with nothing in flight', () => {
+    const progress = replicating(4);
+    for (const last of [5, 6, 7]) progress.sent(last, 40);
+    progress.needsSnapshot(20);
+    expect(progress.acknowledged(20, 15)).toBe(true);
+    expect(progress).toMatchObject({ state: 'replicate', pendingSnapshot: 0, nextIndex: 21, matchIndex: 20 });
+    expect(progress.maySend).toBe(true);
+  });
+
+  it('goes on without the snapshot where the follower came by another way to what the log still has', () => {
+    const progress = new Progress(5, LIMITS);
+    progress.needsSnapshot(20);
+    expect(progress.acknowledged(14, 15)).toBe(true);
+    expect(progress).toMatchObject({ state: 'snapshot', matchIndex: 14, nextIndex: 21 });
+    expect(progress.acknowledged(15, 15)).toBe(true);
+    expect(progress).toMatchObject({ state: 'replicate', matchIndex: 15, nextIndex: 16 });
+  });
+
+  it('goes on with more than the snapshot where the follower has more', () => {
+    const progress = new Progress(5, LIMITS);
+    progress.needsSnapshot(20);
+    expect(progress.acknowledged(30, 15)).toBe(true);
+    expect(progress).toMatchObject({ state: 'replicate', matchIndex: 30, nextIndex: 31 });
+  });
+
+  it('looks anew for a follower whose link was lost while it fetched a snapshot, from where the log begins', () => {
+    const progress = replicating(4);
+    progress.needsSnapshot(20);
+    progress.linkLost(15);
+    expect(progress).toMatchObject({ state: 'probe', pendingSnapshot: 0, nextIndex: 16, maySend: false });
+    progress.linkUp(15);
+    expect(progress).toMatchObject({ state: 'probe', nextIndex: 16, maySend: true });
+  });
+
+  it('looks anew for a follower whose transfer has stalled, never below what it has acknowledged', () => {
+    const progress = replicating(17);
+    progress.needsSnapshot(20);
+    progress.probeAnew(15);
+    expect(progress).toMatchObject({ state: 'probe', pendingSnapshot: 0, nextIndex: 18, maySend: true });
+  });
+
+  it('forgets about entries that are being read back when the follower needs a snapshot instead', () => {
+    const progress = replicating(4);
+    progress.fetching = true;
+    progress.needsSnapshot(20);
+    expect(progress).toMatchObject({ fetching: false, maySend: false });
+    progress.acknowledged(20, 20);
+    expect(progress.maySend).toBe(true);
   });
 });
