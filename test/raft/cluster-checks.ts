@@ -1,9 +1,9 @@
-import type { Core } from '../../src/raft/core.ts';
+import { detailOf } from '../../src/raft/configuration.ts';
+import { type Core, isQuorumOf } from '../../src/raft/core.ts';
 import { type CoreSummary, checkCore, checkStep } from '../../src/raft/invariants.ts';
-import { jointVoteResult } from '../../src/raft/quorum.ts';
 import type { Configuration, Effects, Entry, Message, NodeId } from '../../src/raft/types.ts';
 import { describeMessage, payloadOf } from './describe.ts';
-import type { SimulatedDisk } from './simulated-disk.ts';
+import type { SimulatedDisk, StoredSnapshot } from './simulated-disk.ts';
 
 /** What the checks look at: every node of the cluster, running (`core`) or not. */
 export interface CheckedNode {
@@ -20,7 +20,10 @@ export interface CheckedNode {
  * - leader completeness: a leader holds everything that was committed in an earlier term;
  * - state-machine safety: the entry at an index is committed once and for ever, and lay on the disks of a quorum then;
  * - linearizable reads: a read sees everything that was committed anywhere when it was asked for;
- * - promises of durability: what a message vouches for is on its sender's disk when it leaves.
+ * - promises of durability: what a message vouches for is on its sender's disk when it leaves;
+ * - rights: nobody votes, acknowledges or vouches for a read with a copy that may have forgotten something, and leaders
+ *   are elected by a quorum of the configuration that they have, of the copies that it names;
+ * - snapshots: they stand for what is committed, and nothing goes from a disk that no snapshot stands for.
  */
 export class ClusterChecks {
   /** Committed on at least one node: `committed[i]` is the term of the entry at index i + 1. */
@@ -35,17 +38,15 @@ export class ClusterChecks {
   /** What each open read must see at the least. */
   private readonly readFloors = new Map<number, number>();
   private readonly nodes: readonly CheckedNode[];
-  private readonly configuration: Configuration;
 
-  constructor(nodes: readonly CheckedNode[], configuration: Configuration) {
+  constructor(nodes: readonly CheckedNode[]) {
     this.nodes = nodes;
-    this.configuration = configuration;
   }
 
   afterStart(node: CheckedNode, core: Core): void {
     checkCore(core);
     this.checkMatching(node, core, node.disk.entries);
-    this.checkCommitted(node, core, 0);
+    this.checkCommitted(node, core, 0, core.configuration);
   }
 
   afterStep(node: CheckedNode, core: Core, before: CoreSummary, effects: Effects): void {
@@ -54,7 +55,10 @@ export class ClusterChecks {
     this.checkHardState(node, core, before, effects);
     this.checkAppended(node, core, effects);
     if (core.role === 'leader') this.checkLeader(core, before.role !== 'leader' || before.term !== core.term);
-    if (core.log.commitIndex > before.commitIndex) this.checkCommitted(node, core, before.commitIndex);
+    // What this step appended may be another configuration already: the one before it decided.
+    if (core.log.commitIndex > before.commitIndex) {
+      this.checkCommitted(node, core, before.commitIndex, before.configuration);
+    }
     for (const { id, index } of effects.reads) this.checkRead(node, id, index);
   }
 
@@ -70,10 +74,16 @@ export class ClusterChecks {
     const hypothetical = message.kind === 'preVote' || (message.kind === 'preVoteReply' && message.granted);
     const durableTerm = disk.hardState.term;
     check(hypothetical || durableTerm >= term, message, 'speaks of a term that its sender may forget');
+    this.checkRights(message, disk);
+    check(
+      termsIn(message).every((known) => known >= 0),
+      message,
+      'speaks of a place that is not in the log',
+    );
     if (message.kind === 'vote') this.checkVote(message, from, from, disk);
     if (message.kind === 'voteReply' && message.granted) this.checkVote(message, from, message.to, disk);
     if (message.kind === 'appendReply' && message.success && durableTerm === term) {
-      check(disk.entries.length >= message.index, message, 'acknowledges what its sender may lose');
+      check(disk.lastIndex >= message.index, message, 'acknowledges what its sender may lose');
     }
   }
 
@@ -84,8 +94,22 @@ export class ClusterChecks {
     fail(`node ${node.id} applies ${entry.index}@${entry.term} "${payloadOf(entry)}", committed was another`);
   }
 
+  /** `snapshot` is in `node`'s directory, of its own state or received, and durable. */
+  snapshotStored(node: CheckedNode, snapshot: StoredSnapshot): void {
+    const { index, term } = snapshot;
+    if (this.committed[index - 1] !== term)
+      fail(`node ${node.id} stores a snapshot of what is not committed: ${index}@${term}`);
+  }
+
+  private checkRights(message: Message, disk: SimulatedDisk): void {
+    if (disk.standing === 'member') return;
+    if ('withoutVote' in message) check(message.withoutVote, message, 'speaks for a copy without rights');
+    const isOfVoters = message.kind === 'vote' || message.kind === 'preVote' || message.kind === 'timeoutNow';
+    check(!isOfVoters && !('granted' in message && message.granted), message, 'has a copy without rights vote');
+  }
+
   private checkVote(message: Message, voter: NodeId, candidate: NodeId, disk: SimulatedDisk): void {
-    const key = `${voter}:${message.term}`;
+    const key = `${voter}.${disk.copy}:${message.term}`;
     const earlier = this.votes.get(key) ?? candidate;
     check(earlier === candidate, message, `is node ${voter}'s second vote in its term, the first was for ${earlier}`);
     this.votes.set(key, candidate);
@@ -129,21 +153,41 @@ export class ClusterChecks {
     if (known !== undefined && known !== core.id)
       fail(`election safety: ${known} and ${core.id} lead in term ${core.term}`);
     this.leaders.set(core.term, core.id);
-    if (isNew) this.checkHoldsCommitted(core, 0);
+    if (!isNew) return;
+    this.checkElected(core);
+    this.checkHoldsCommitted(core, 0);
+  }
+
+  /** Whether copies that had a say voted for this leader, in each half of the configuration that it has. */
+  private checkElected({ configuration, id: leader, term }: Core): void {
+    const hasVoted = (id: NodeId) => {
+      const copies = this.nodes.find((node) => node.id === id)?.disk;
+      return [...(copies?.ghosts ?? []), copies].some(
+        (disk) => this.votes.get(`${id}.${disk?.copy}:${term}`) === leader,
+      );
+    };
+    // A candidate that votes alone tells nobody.
+    if (isQuorumOf(configuration, (id) => id === leader || hasVoted(id))) return;
+    fail(`node ${leader} leads in term ${term} without the votes of a quorum`);
   }
 
   private checkHoldsCommitted(core: Core, from: number): void {
-    for (let place = from; place < this.committed.length; place++) {
+    const { log } = core;
+    // What is behind the log's start is in a snapshot; that it is what was committed, its last entry shows.
+    for (let place = Math.max(from, log.snapshotIndex - 1); place < this.committed.length; place++) {
       // A node may be elected late, in a term that others have left behind: it can't know what they did since.
       if ((this.committedIn[place] ?? 0) > core.term) continue;
-      if (core.log.termAt(place + 1) === this.committed[place]) continue;
+      if (log.termAt(place + 1) === this.committed[place]) continue;
       fail(`leader completeness: ${core.id} leads in term ${core.term} without ${place + 1}@${this.committed[place]}`);
     }
   }
 
-  private checkCommitted(node: CheckedNode, core: Core, from: number): void {
+  private checkCommitted(node: CheckedNode, core: Core, from: number, inForce: Configuration): void {
     const knownBefore = this.committed.length;
-    for (let index = from + 1; index <= core.log.commitIndex; index++) {
+    const { snapshotIndex } = core.log;
+    if (snapshotIndex > knownBefore)
+      fail(`node ${node.id} has a snapshot up to ${snapshotIndex}, which nobody has committed`);
+    for (let index = Math.max(from + 1, snapshotIndex, 1); index <= core.log.commitIndex; index++) {
       const term = core.log.termAt(index);
       const known = this.committed[index - 1];
       if (known === undefined) {
@@ -155,20 +199,21 @@ export class ClusterChecks {
       }
     }
     if (this.committed.length === knownBefore) return;
-    this.checkOnDisks(node, core);
+    this.checkOnDisks(node, core, inForce);
     for (const other of this.nodes) {
       if (other.core?.role === 'leader' && other.core.term >= core.term)
         this.checkHoldsCommitted(other.core, knownBefore);
     }
   }
 
-  private checkOnDisks(node: CheckedNode, core: Core): void {
+  private checkOnDisks(node: CheckedNode, core: Core, inForce: Configuration): void {
     const index = core.log.commitIndex;
     const term = core.log.termAt(index);
-    const holders = this.nodes.filter(({ disk }) => disk.termAt(index) === term).map(({ id }) => id);
-    const { voters, votersOutgoing } = this.configuration;
-    const votes = new Map(holders.map((id) => [id, true] as const));
-    if (jointVoteResult(voters, votersOutgoing, votes) === 'won') return;
+    // A copy that was lost after it had acknowledged the entry counts; one that took its place does not.
+    const counts = ({ id, disk }: CheckedNode) =>
+      disk.ofCopy(detailOf(inForce, id)?.copy ?? -1)?.holds(index, term) === true;
+    const holders = this.nodes.filter(counts).map(({ id }) => id);
+    if (isQuorumOf(inForce, (id) => holders.includes(id))) return;
     fail(`node ${node.id} commits ${index}@${term}, which is on the disks of ${holders.join(', ') || 'nobody'} only`);
   }
 
@@ -178,6 +223,22 @@ export class ClusterChecks {
       fail(`stale read: node ${node.id} may serve read ${id} at ${index}; ${floor} was committed before`);
     if (index > this.committed.length)
       fail(`node ${node.id} may serve read ${id} at ${index}, which nobody has committed`);
+  }
+}
+
+/** The terms of the entries that a message says something about; -1 is what a log gives for one that it does not have. */
+function termsIn(message: Message): number[] {
+  switch (message.kind) {
+    case 'append':
+      return [message.prevTerm];
+    case 'appendReply':
+      return [message.hintTerm];
+    case 'commit':
+      return [message.indexTerm];
+    case 'installSnapshot':
+      return [message.snapshotTerm];
+    default:
+      return [];
   }
 }
 

@@ -1,20 +1,36 @@
-import { type Core, type CoreOptions, members } from '../../src/raft/core.ts';
+import { EMPTY_CONFIGURATION, members } from '../../src/raft/configuration.ts';
+import type { Core, CoreOptions } from '../../src/raft/core.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
 import { type CoreSummary, summarize } from '../../src/raft/invariants.ts';
+import { configurationAt } from '../../src/raft/membership.ts';
 import { Raft } from '../../src/raft/raft.ts';
-import type { Configuration, Effects, Entry, Fetch, Input, Message, NodeId } from '../../src/raft/types.ts';
+import type {
+  Configuration,
+  Effects,
+  Entry,
+  Fetch,
+  Input,
+  MemberChange,
+  MemberChangeOutcome,
+  Message,
+  NodeId,
+  WantSnapshot,
+} from '../../src/raft/types.ts';
 import { type CheckedNode, ClusterChecks } from './cluster-checks.ts';
 import { describeInput, describeMessage } from './describe.ts';
-import { SimulatedDisk } from './simulated-disk.ts';
+import { SimulatedDisk, type StoredSnapshot } from './simulated-disk.ts';
 
 /**
  * A cluster of pure cores, moved by hand: nothing happens unless it is called for, and after every step everything is
- * checked. What is under way lies open: messages in `wire`, writes in each node's `disk`, reads from disk in `fetches`.
+ * checked. What is under way lies open: messages in `wire`, writes in each node's `disk`, reads from disk in `fetches`,
+ * snapshots being written in `saving` and being fetched in `transfer`.
  *
  *   step(node, input) ─▶ Raft.step ─▶ checks ─▶ disk.pending, wire, fetches, reads
  */
 export interface ClusterOptions extends Omit<CoreOptions, 'random'> {
   readonly configuration: Configuration;
+  /** Nodes that are no members yet. They don't run until they are started. */
+  readonly newcomers?: readonly NodeId[];
   readonly cacheBytesMax: number;
   readonly randomOf: (id: NodeId) => () => number;
   /** Gets every input and every message sent, as text. */
@@ -27,9 +43,24 @@ export interface ClusterNode extends CheckedNode {
   readonly id: NodeId;
   readonly disk: SimulatedDisk;
   raft: Raft | null;
+  /** What it takes the cluster for while its log and snapshots say nothing. */
+  initial: Configuration;
+  /** It was told that it is no member any more. */
+  isRemoved: boolean;
   fetches: Fetch[];
+  /** A snapshot of its own state, which is not durable yet. */
+  saving: StoredSnapshot | null;
+  transfer: Transfer | null;
   /** Reads that were answered, newest last: the index, or -1 for a refusal. */
   readonly answers: Map<number, number>;
+}
+
+/** A snapshot on its way to a node. */
+export interface Transfer extends WantSnapshot {
+  /** What is fetched, once the sender has begun to give it. */
+  source: StoredSnapshot | null;
+  /** All of it is here and durable, but the core has not heard of it. */
+  stored: boolean;
 }
 
 export class CoreCluster {
@@ -43,12 +74,19 @@ export class CoreCluster {
   lostOnLink: (from: NodeId, to: NodeId) => boolean = () => false;
   private readonly options: ClusterOptions;
   private lastReadId = 0;
+  private lastChangeId = 0;
+  private lastCopy = 0;
 
   constructor(options: ClusterOptions) {
     this.options = options;
-    this.nodes = new Map(members(options.configuration).map((id) => [id, makeNode(id)]));
-    this.checks = new ClusterChecks([...this.nodes.values()], options.configuration);
-    for (const id of this.nodes.keys()) this.start(id);
+    const { configuration, newcomers = [] } = options;
+    this.nodes = new Map([
+      ...members(configuration).map((id) => [id, makeNode(id, configuration)] as const),
+      ...newcomers.map((id) => [id, makeNode(id, EMPTY_CONFIGURATION)] as const),
+    ]);
+    for (const id of newcomers) Object.assign(this.node(id).disk, { standing: 'recovering', copy: ++this.lastCopy });
+    this.checks = new ClusterChecks([...this.nodes.values()]);
+    for (const id of members(configuration)) this.start(id);
   }
 
   node(id: NodeId): ClusterNode {
@@ -66,17 +104,36 @@ export class CoreCluster {
   start(id: NodeId): void {
     const node = this.node(id);
     const log = node.disk.recover(this.options.cacheBytesMax);
-    const { configuration, randomOf } = this.options;
+    const { snapshot, hardState, standing, copy } = node.disk;
+    node.isRemoved = false;
     node.raft = new Raft({
       ...this.options,
       id,
-      configuration,
+      configurations: node.disk.configurations(node.initial),
       log,
-      hardState: node.disk.hardState,
-      random: randomOf(id),
+      snapshot,
+      hardState,
+      standing,
+      copy,
+      random: this.options.randomOf(id),
     });
     this.options.trace?.(`${id} starts with ${log.lastIndex}@${log.lastTerm}, term ${node.disk.hardState.term}`);
     this.checks.afterStart(node, node.raft.core);
+  }
+
+  /** The disk of `id`, which does not run, is lost; it starts anew with an empty one. */
+  wipe(id: NodeId, standing: 'blank' | 'recovering' = 'recovering'): void {
+    const node = this.node(id);
+    node.disk.wipe(++this.lastCopy, standing);
+    // Links carry nothing from one life of a node to another.
+    this.wire = this.wire.filter(({ from, to }) => from !== id && to !== id);
+    this.options.trace?.(`${id} has lost its disk and begins copy ${this.lastCopy}, ${standing}`);
+  }
+
+  /** Asks `id` for a change of members. */
+  change(id: NodeId, change: MemberChange): MemberChangeOutcome | undefined {
+    const changeId = ++this.lastChangeId;
+    return this.step(id, { kind: 'changeMembers', id: changeId, change })?.memberChanges[0];
   }
 
   /** Ends the node's process; see `SimulatedDisk.crash` for `recordsKept`. What it had sent is still under way. */
@@ -84,8 +141,10 @@ export class CoreCluster {
     const node = this.node(id);
     node.raft = null;
     node.fetches = [];
+    node.saving = null;
+    node.transfer = null;
     node.disk.crash(recordsKept);
-    this.options.trace?.(`${id} crashes, its disk holds ${node.disk.entries.length} entries`);
+    this.options.trace?.(`${id} crashes, its disk holds ${node.disk.lastIndex} entries`);
   }
 
   step(id: NodeId, input: Input): Effects | null {
@@ -96,11 +155,19 @@ export class CoreCluster {
     const effects = node.raft.step(input);
     this.checks.afterStep(node, node.raft.core, before, effects);
     this.options.observe?.(node.raft.core, before, effects);
+    if (input.kind === 'standing') Object.assign(node.disk, { standing: input.standing, copy: input.copy });
+    if (effects.recovered) node.disk.standing = 'member';
+    if (effects.removed) node.isRemoved = true;
     for (const message of node.disk.submit(effects)) this.send(node, message);
     for (const message of effects.sendNow) this.send(node, message);
     node.fetches.push(...effects.fetch);
     for (const read of effects.reads) node.answers.set(read.id, read.index);
     for (const read of effects.readsRejected) node.answers.set(read, -1);
+    // A transfer that has begun goes to its end, whatever else is offered meanwhile.
+    const { wantSnapshot } = effects;
+    if (wantSnapshot !== null && (node.transfer?.source ?? null) === null) {
+      node.transfer = { ...wantSnapshot, source: null, stored: false };
+    }
     return effects;
   }
 
@@ -170,9 +237,86 @@ export class CoreCluster {
     return true;
   }
 
+  /** A snapshot of all that `id` has applied begins to be written, unless it is no news. */
+  beginSnapshot(id: NodeId): boolean {
+    const node = this.node(id);
+    const { core } = node;
+    if (core === null || node.saving !== null) return false;
+    const index = core.log.appliedIndex;
+    if (index <= (node.disk.snapshot?.index ?? 0)) return false;
+    node.saving = { index, term: core.log.termAt(index), configuration: configurationAt(core, index) };
+    this.options.trace?.(`${id} begins a snapshot of ${index}@${node.saving.term}`);
+    return true;
+  }
+
+  /** The snapshot that `id` is writing becomes durable, and its core may hear of it. */
+  finishSnapshot(id: NodeId, isTold = true): boolean {
+    const node = this.node(id);
+    const { saving } = node;
+    if (saving === null) return false;
+    node.saving = null;
+    this.store(node, saving);
+    if (isTold) this.step(id, { kind: 'snapshotStored', index: saving.index, term: saving.term });
+    return true;
+  }
+
+  /** `id` takes a snapshot and lets its log go up to `index`. */
+  snapshot(id: NodeId, compactTo = 0): void {
+    this.beginSnapshot(id);
+    this.finishSnapshot(id);
+    this.compact(id, compactTo);
+  }
+
+  /** `id` lets its log go up to `index`, as far as it may; what the core no longer has, the disk need not keep. */
+  compact(id: NodeId, index: number): void {
+    const node = this.node(id);
+    this.step(id, { kind: 'compact', index });
+    node.disk.compact(node.core?.log.snapshotIndex ?? 0);
+  }
+
+  /** The transfer to `id` goes one step on: it begins, is all here, is told. False where nothing moves. */
+  moveTransfer(id: NodeId): boolean {
+    const node = this.node(id);
+    const { transfer } = node;
+    if (transfer === null || node.core === null) return false;
+    if (transfer.source === null) return this.beginTransfer(node, transfer);
+    if (!transfer.stored) {
+      transfer.stored = true;
+      this.store(node, transfer.source);
+      return true;
+    }
+    node.transfer = null;
+    this.step(id, { kind: 'snapshotReceived', ...transfer.source });
+    return true;
+  }
+
+  private beginTransfer(node: ClusterNode, transfer: Transfer): boolean {
+    const { from, index, term } = transfer;
+    const sender = this.node(from);
+    if (sender.core === null || this.isLost(from, node.id) || this.isLost(node.id, from)) {
+      node.transfer = null;
+      return false;
+    }
+    const newest = sender.disk.snapshot;
+    if (newest?.index === index && newest.term === term) {
+      transfer.source = newest;
+      this.options.trace?.(`${node.id} fetches the snapshot of ${index}@${term} from ${from}`);
+      return true;
+    }
+    node.transfer = null;
+    this.step(from, { kind: 'transferStalled', peer: node.id });
+    return true;
+  }
+
+  private store(node: ClusterNode, snapshot: StoredSnapshot): void {
+    this.options.trace?.(`${node.id} has the snapshot of ${snapshot.index}@${snapshot.term} on disk`);
+    this.checks.snapshotStored(node, snapshot);
+    node.disk.storeSnapshot(snapshot);
+  }
+
   /** The entry at `index` as the node itself would find it: in memory, or else on its disk. */
   entryAt(node: ClusterNode, index: number): Entry {
-    const entry = node.core?.log.cached(index) ?? node.disk.entries[index - 1];
+    const entry = node.core?.log.cached(index) ?? node.disk.entryAt(index);
     if (entry === undefined) throw new Error(`node ${node.id} has lost entry ${index}`);
     return entry;
   }
@@ -180,18 +324,26 @@ export class CoreCluster {
   private send(node: ClusterNode, message: Message): void {
     this.checks.released(message, node.disk);
     const { from, to } = message;
-    const lost = !this.nodes.has(to) || this.cuts.has(`${from}->${to}`) || this.lostOnLink(from, to);
+    const lost = this.isLost(from, to);
     this.options.trace?.(`  ${describeMessage(message)}${lost ? ' (lost)' : ''}`);
     if (!lost) this.wire.push(message);
   }
+
+  private isLost(from: NodeId, to: NodeId): boolean {
+    return !this.nodes.has(to) || this.cuts.has(`${from}->${to}`) || this.lostOnLink(from, to);
+  }
 }
 
-function makeNode(id: NodeId): ClusterNode {
+function makeNode(id: NodeId, initial: Configuration): ClusterNode {
   return {
     id,
+    initial,
+    isRemoved: false,
     disk: new SimulatedDisk(),
     raft: null,
     fetches: [],
+    saving: null,
+    transfer: null,
     answers: new Map(),
     get core() {
       return this.raft?.core ?? null;

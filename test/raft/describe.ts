@@ -1,5 +1,6 @@
+import { decodeConfiguration, isJoint } from '../../src/raft/configuration.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
-import type { Entry, Input, Message } from '../../src/raft/types.ts';
+import type { Configuration, Entry, Input, MemberChange, Message } from '../../src/raft/types.ts';
 
 /**
  * Messages, entries and inputs as short text, for transcripts and traces. `5@2` is the entry at index 5, of term 2.
@@ -17,25 +18,43 @@ function details(message: Message): string {
       return `, log ends at ${message.lastIndex}@${message.lastTerm}${message.transfer ? ', handed over' : ''}`;
     case 'preVoteReply':
     case 'voteReply':
-      return message.granted ? ', granted' : ', refused';
+      return `${message.granted ? ', granted' : ', refused'}${withoutVote(message)}`;
     case 'append':
       return `, after ${message.prevIndex}@${message.prevTerm} [${describeEntries(message.entries)}] commit ${message.commitIndex}`;
     case 'appendReply':
-      if (message.success) return `, holds up to ${message.index}`;
-      return `, refused after ${message.index}, may agree at ${message.hintIndex}@${message.hintTerm}`;
+      if (message.success) return `, holds up to ${message.index}${withoutVote(message)}`;
+      return `, refused after ${message.index}, may agree at ${message.hintIndex}@${message.hintTerm}${withoutVote(message)}`;
     case 'heartbeat':
       return `, round ${message.round} commit ${message.commitIndex}`;
     case 'heartbeatReply':
-      return `, round ${message.round}`;
+      return `, round ${message.round}${withoutVote(message)}`;
     case 'commit':
       return ` ${message.commitIndex} where ${message.index}@${message.indexTerm}`;
     case 'timeoutNow':
       return '';
+    case 'installSnapshot':
+      return `, of ${message.snapshotIndex}@${message.snapshotTerm}`;
     case 'readIndex':
-      return `, read ${message.id}`;
+      return `, read ${message.id}${withoutVote(message)}`;
+    case 'recovering':
+      return `, copy ${message.copy}`;
     case 'readIndexReply':
       return message.index < 0 ? `, read ${message.id} refused` : `, read ${message.id} at ${message.index}`;
   }
+}
+
+function withoutVote(message: { readonly withoutVote: boolean; readonly diskFull?: boolean }): string {
+  return `${message.withoutVote ? ', without vote' : ''}${message.diskFull === true ? ', disk full' : ''}`;
+}
+
+/** `1 2 3`; `2 3 and 1 2 3` while both decide; then what else there is. */
+export function describeConfiguration(configuration: Configuration): string {
+  const { voters, votersOutgoing, learners, learnersNext, details } = configuration;
+  const parts = [`voters ${voters.join(' ')}${isJoint(configuration) ? ` and ${votersOutgoing.join(' ')}` : ''}`];
+  if (learners.length > 0) parts.push(`learners ${learners.join(' ')}`);
+  if (learnersNext.length > 0) parts.push(`to be learners ${learnersNext.join(' ')}`);
+  for (const { id, copy } of details) if (copy !== 0) parts.push(`${id} is copy ${copy}`);
+  return parts.join(', ');
 }
 
 export function describeEntry(entry: Entry): string {
@@ -48,7 +67,14 @@ export function describeEntries(entries: readonly Entry[]): string {
 
 /** The payload of an entry of the tests, which is text; the kind where there is none. */
 export function payloadOf(entry: Entry): string {
-  return entry.kind === 'data' ? entry.bytes.toString('latin1', ENTRY_HEADER_BYTES) : entry.kind;
+  switch (entry.kind) {
+    case 'data':
+      return entry.bytes.toString('latin1', ENTRY_HEADER_BYTES);
+    case 'noop':
+      return entry.kind;
+    case 'configuration':
+      return `(${describeConfiguration(decodeConfiguration(entry.bytes, ENTRY_HEADER_BYTES))})`;
+  }
 }
 
 export function describeInput(input: Input): string {
@@ -71,7 +97,26 @@ export function describeInput(input: Input): string {
       return `has a link to ${input.peer}`;
     case 'transferLeadership':
       return `is asked to hand over to ${input.to === 0 ? 'anyone' : input.to}`;
+    case 'snapshotStored':
+      return `has stored a snapshot of ${input.index}@${input.term}`;
+    case 'compact':
+      return `may forget its log up to ${input.index}`;
+    case 'snapshotReceived':
+      return `has received the snapshot of ${input.index}@${input.term}`;
+    case 'transferStalled':
+      return `hears nothing of the transfer to ${input.peer}`;
+    case 'changeMembers':
+      return `is asked to ${describeChange(input.change)}`;
+    case 'standing':
+      return `learns that it is ${input.standing}${input.copy === 0 ? '' : `, copy ${input.copy}`}`;
+    case 'diskFull':
+      return input.full ? 'has no room on its disk' : 'has room on its disk again';
     case 'tick':
       return 'ticks';
   }
+}
+
+function describeChange(change: MemberChange): string {
+  const place = change.op === 'add' && change.replaces !== 0 ? ` in place of ${change.replaces}` : '';
+  return `${change.op} ${change.id}${place}${change.op === 'add' && change.joins ? ', to become a voter' : ''}`;
 }

@@ -1,5 +1,6 @@
 import { members } from '../../src/raft/core.ts';
 import type { Configuration, Message, NodeId } from '../../src/raft/types.ts';
+import { configurationWith } from './configurations.ts';
 import { type ClusterNode, type ClusterOptions, CoreCluster } from './core-cluster.ts';
 import { type Random, randomFrom } from './random.ts';
 
@@ -11,19 +12,21 @@ import { type Random, randomFrom } from './random.ts';
  *   links     break (what is on them is lost) and come back, which each end notices in its own time
  *   processes crash at any point, restart, stand still while their messages pile up
  *   disks     finish late or not at all; a crash tears the write that is on its way
+ *   snapshots are taken, and the log compacted, at any moment; transfers are lost, or overtaken, at any moment, and
+ *             crashes come between what is durable and what the core has heard of
  */
 export const ELECTION_TIMEOUT_TICKS = 10;
 
 const CONFIGURATIONS: readonly Configuration[] = [
-  { voters: [1], votersOutgoing: [], learners: [] },
-  { voters: [1, 2], votersOutgoing: [], learners: [3] },
-  { voters: [1, 2, 3], votersOutgoing: [], learners: [] },
-  { voters: [1, 2, 3], votersOutgoing: [], learners: [] },
-  { voters: [1, 2, 3], votersOutgoing: [], learners: [4] },
-  { voters: [1, 2, 3, 4, 5], votersOutgoing: [], learners: [] },
-  { voters: [1, 2, 3, 4, 5], votersOutgoing: [], learners: [] },
-  { voters: [1, 2, 3], votersOutgoing: [2, 3, 4], learners: [] },
-  { voters: [1, 2, 3], votersOutgoing: [3, 4, 5], learners: [6] },
+  configurationWith({ voters: [1] }),
+  configurationWith({ voters: [1, 2], learners: [3] }),
+  configurationWith({ voters: [1, 2, 3] }),
+  configurationWith({ voters: [1, 2, 3] }),
+  configurationWith({ voters: [1, 2, 3], learners: [4] }),
+  configurationWith({ voters: [1, 2, 3, 4, 5] }),
+  configurationWith({ voters: [1, 2, 3, 4, 5] }),
+  configurationWith({ voters: [1, 2, 3], votersOutgoing: [2, 3, 4] }),
+  configurationWith({ voters: [1, 2, 3], votersOutgoing: [3, 4, 5], learners: [6] }),
 ];
 
 /** What lies on the wire beyond this is lost, as links do when their buffers are full. */
@@ -41,7 +44,7 @@ export class FaultyWorld {
   readonly stalledDisks = new Set<NodeId>();
   /** Standing still, as after SIGSTOP: no ticks, and messages wait. */
   readonly paused = new Set<NodeId>();
-  readonly counts = { steps: 0, reads: 0, proposals: 0, fetches: 0 };
+  readonly counts = { steps: 0, reads: 0, proposals: 0, fetches: 0, compactions: 0, installs: 0, resets: 0 };
   /** Reads that a leader was asked for on its own node, and has to answer unless it crashes. */
   readonly owed: { readonly id: NodeId; readonly node: ClusterNode; readonly raft: unknown; readonly read: number }[] =
     [];
@@ -71,6 +74,11 @@ export class FaultyWorld {
       flow: { inflightMessagesMax: 1 + random.below(5), inflightBytesMax: random.pick([60, 300, 100_000]) },
       cacheBytesMax: random.pick([0, 400, 1500, 1_000_000]),
       randomOf: (id) => randomFrom(seed * 16 + id).next,
+      observe: (_core, _before, { install }) => {
+        if (install === null) return;
+        this.counts.installs++;
+        if (install.resetLog) this.counts.resets++;
+      },
       ...(trace === undefined ? {} : { trace }),
     };
     this.cluster = new CoreCluster(options);
@@ -172,6 +180,11 @@ export class FaultyWorld {
       [sometimes(0.3, 0.4), () => this.loseAllMessages()],
       [sometimes(0.5, 0.6), () => this.race()],
       [sometimes(0.35, 4), () => this.reign()],
+      [sometimes(0.75, 4), () => this.snapshotWork(this.anyone())],
+      [sometimes(0.75, 4), () => this.compact(this.anyone())],
+      [sometimes(0.6, 3), () => this.overtake()],
+      [1 + random.below(20), () => this.moveTransfer(this.anyone())],
+      [sometimes(0.5, 2), () => this.loseTransfer(this.anyone())],
     ];
   }
 
@@ -212,6 +225,49 @@ export class FaultyWorld {
       default:
         this.serveFetch(id);
     }
+  }
+
+  private snapshotWork(id: NodeId): void {
+    if (this.paused.has(id)) return;
+    if (this.random.chance(0.5)) {
+      this.cluster.beginSnapshot(id);
+      return;
+    }
+    if (this.stalledDisks.has(id)) return;
+    const isTold = this.random.chance(0.9);
+    if (this.cluster.finishSnapshot(id, isTold) && !isTold) this.crash(id);
+  }
+
+  private compact(id: NodeId): void {
+    const log = this.cluster.node(id).core?.log;
+    if (log === undefined || this.paused.has(id)) return;
+    const before = log.snapshotIndex;
+    // Any index will do: what may not go yet must stay.
+    this.cluster.compact(id, this.random.below(log.lastIndex + 5));
+    if (log.snapshotIndex > before) this.counts.compactions++;
+  }
+
+  moveTransfer(id: NodeId): boolean {
+    if (this.paused.has(id) || this.stalledDisks.has(id)) return false;
+    return this.cluster.moveTransfer(id);
+  }
+
+  /** A leader that has more than a follower writes some, and lets go of all of its log that it may. */
+  private overtake(): void {
+    const leader = this.someLeader();
+    if (leader === undefined || this.paused.has(leader)) return;
+    if (this.random.chance(0.5)) this.propose();
+    this.cluster.apply(leader);
+    this.cluster.snapshot(leader);
+    this.compact(leader);
+  }
+
+  /** What was fetched is lost with it; or the sender gives up on a follower that has not asked for long. */
+  private loseTransfer(id: NodeId): void {
+    const { cluster, random } = this;
+    if (random.chance(0.7)) cluster.node(id).transfer = null;
+    const leader = this.someLeader();
+    if (leader !== undefined && random.chance(0.5)) cluster.step(leader, { kind: 'transferStalled', peer: id });
   }
 
   private applySome(): void {
@@ -302,6 +358,10 @@ export class FaultyWorld {
   private crash(id: NodeId): void {
     if (this.cluster.node(id).raft === null) return;
     this.cluster.crash(id, this.random.below(4));
+    for (const { transfer } of this.cluster.nodes.values()) {
+      // What is not here in full by now never will be.
+      if (transfer?.from === id && !transfer.stored) transfer.source = null;
+    }
     this.paused.delete(id);
     for (const peer of this.ids) if (peer !== id) this.linkDown(id, peer);
     this.notices = this.notices.filter(({ at }) => at !== id);

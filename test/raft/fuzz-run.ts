@@ -17,6 +17,10 @@ export interface FuzzReport {
   readonly recoveryTicks: number;
   readonly reads: number;
   readonly fetches: number;
+  readonly compactions: number;
+  readonly installs: number;
+  /** Of the installs, those that dropped the log. */
+  readonly resets: number;
 }
 
 /** Generous: campaigns may fail, and a long log may have to be sent one small append at a time. */
@@ -35,8 +39,7 @@ export function runSeed(seed: number, trace?: (line: string) => void): FuzzRepor
   calm.trial(trace ?? (() => {}));
   calm.checkOwedReads();
   const terms = Math.max(...calm.alive.map((id) => world.cluster.node(id).core?.term ?? 0));
-  const { steps, reads, fetches } = world.counts;
-  return { steps, committed: world.cluster.checks.committed.length, terms, recoveryTicks, reads, fetches };
+  return { ...world.counts, committed: world.cluster.checks.committed.length, terms, recoveryTicks };
 }
 
 /** The world without faults of its own. */
@@ -215,6 +218,7 @@ class Calm {
       for (const id of this.alive) {
         if (random.chance(0.7) && !world.stalledDisks.has(id)) cluster.settleDisk(id);
         while (world.serveFetch(id));
+        while (world.moveTransfer(id));
         cluster.apply(id);
       }
     }

@@ -1,4 +1,5 @@
 import type { Configuration, Message, NodeId } from '../../src/raft/types.ts';
+import { configurationWith } from './configurations.ts';
 import { type ClusterOptions, CoreCluster } from './core-cluster.ts';
 
 /** A cluster for scenarios told by hand: short timeouts, no chance, and helpers that move it along. */
@@ -9,7 +10,7 @@ export const HEARTBEAT_INTERVAL_TICKS = 3;
 const SETTLE_ROUNDS_MAX = 1000;
 
 export function votersOf(count: number): Configuration {
-  return { voters: Array.from({ length: count }, (_, i) => i + 1), votersOutgoing: [], learners: [] };
+  return configurationWith({ voters: Array.from({ length: count }, (_, i) => i + 1) });
 }
 
 export function smallCluster(configuration: Configuration, options: Partial<ClusterOptions> = {}): CoreCluster {
@@ -41,7 +42,7 @@ export function settle(
     if (rounds++ > SETTLE_ROUNDS_MAX) throw new Error('the cluster never comes to rest');
     for (const id of cluster.nodes.keys()) {
       if (diskWorks(id) && cluster.settleDisk(id)) moved = true;
-      while (cluster.serveFetch(id)) moved = true;
+      while (cluster.serveFetch(id) || cluster.moveTransfer(id)) moved = true;
     }
     cluster.wire = cluster.wire.filter((message) => !isLost(message));
     if (cluster.wire.length > 0) moved = true;
