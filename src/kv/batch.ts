@@ -31,12 +31,12 @@ export const BATCH_HEADER_BYTES = 40;
 export const COMMAND_HEADER_BYTES = 28;
 
 /** memcached's limit. */
-const KEY_BYTES_MAX = 250;
+export const KEY_BYTES_MAX = 250;
 /** The origin of batches that only advance time. No node has this id. */
 export const CLOCK_ORIGIN = 0;
 
 /** The last moment that a calendar date can name (ECMA-262 §21.4.1.1): a time above it is garbage, not a clock. */
-const TIME_MS_MAX = 8.64e15;
+export const TIME_MS_MAX = 8.64e15;
 /** Most batches fit, so the builder's buffer seldom grows. */
 const SCRATCH_BYTES_INITIAL = 64 * 1024;
 /** A buffer that one huge batch has stretched beyond this is given back. */

@@ -1,7 +1,7 @@
 import type { CommandReader } from './batch.ts';
 import { META_BLOCK_BYTES, MetaFlag, MetaMode } from './meta.ts';
 import type { MetaCommands } from './meta-commands.ts';
-import type { StoredItem } from './store.ts';
+import type { StoredItem } from './stored-item.ts';
 import { Op, type ResultCode } from './types.ts';
 
 /** What a command that stores, counts or deletes came to. A refused one is told of, too, with why it was refused. */

@@ -1,7 +1,8 @@
 import { addDelta } from './arithmetic.ts';
 import type { BatchHeader, CommandReader } from './batch.ts';
 import { casOf, META_BLOCK_BYTES, MetaBlock, MetaFlag, MetaMode, STALE, WON } from './meta.ts';
-import type { Store, StoredItem } from './store.ts';
+import type { Store } from './store.ts';
+import type { StoredItem } from './stored-item.ts';
 import { type Cas, type Item, metaText, Op, type ResultCode } from './types.ts';
 
 /** What the meta commands need of the state machine that they belong to. */
@@ -72,7 +73,7 @@ export class MetaCommands {
     const isLow = this.#isLow(block.has(MetaFlag.recacheFirst) ? expiredAtMs : expiresAtMs);
     const isFree = (item.tokens & WON) === 0;
     const won = found === undefined || (isFree && (isLow || (item.tokens & STALE) !== 0));
-    if (won) item.tokens |= WON;
+    if (won) this.#store.setTokens(item, item.tokens | WON);
     const betweenMs = this.#expiryBetween(item, found === undefined, expiresAtMs);
     this.#expire(item, expiresAtMs);
     this.item = item;
@@ -144,7 +145,7 @@ export class MetaCommands {
     // What was stored over a newer value is stale, lives no longer, and its token stays where it is.
     const tokens = isOlder ? STALE | (item.tokens & WON) : 0;
     this.#store.update(item, value, flags, item.expiresAtMs, cas, this.#nowMs);
-    item.tokens = tokens;
+    this.#store.setTokens(item, tokens);
     if (!isOlder) this.#expire(item, this.#context.expiryOf(exptimeSeconds));
   }
 
@@ -172,8 +173,8 @@ export class MetaCommands {
     if (removeValue) {
       this.#store.update(item, '', this.#command.flags, Number.POSITIVE_INFINITY, cas, this.#nowMs);
     }
-    item.cas = cas;
-    if (block.has(MetaFlag.invalidate)) item.tokens = STALE;
+    this.#store.setCas(item, cas);
+    if (block.has(MetaFlag.invalidate)) this.#store.setTokens(item, STALE);
     if (block.has(MetaFlag.exptime)) this.#expire(item, this.#context.expiryOf(this.#command.exptimeSeconds));
     return 'deleted';
   }
@@ -194,7 +195,7 @@ export class MetaCommands {
     const expiredAtMs = found.expiresAtMs;
     const tokens = grows ? 0 : found.tokens;
     this.#store.update(found, value, found.flags, expiredAtMs, this.#casToGive(), this.#nowMs);
-    found.tokens = tokens;
+    this.#store.setTokens(found, tokens);
     const expiresAtMs = this.#expiryAfter(found, false);
     this.text = metaText(text, false, expiredAtMs, this.#expiryBetween(found, false, expiresAtMs));
     this.#expire(found, expiresAtMs);
@@ -244,13 +245,8 @@ export class MetaCommands {
 
   /** No item in the store has a time that has come. */
   #expire(item: StoredItem, expiresAtMs: number): void {
-    if (expiresAtMs > this.#nowMs) {
-      this.#store.reschedule(item, expiresAtMs);
-      return;
-    }
-    this.#store.remove(item);
-    // It is in no queue any more; whoever is told of it is told the truth.
-    item.expiresAtMs = expiresAtMs;
+    if (expiresAtMs > this.#nowMs) this.#store.reschedule(item, expiresAtMs);
+    else this.#store.expire(item, expiresAtMs);
   }
 
   #refusal(key: string, item: StoredItem | undefined, valueLength: number, limits: BatchHeader): ResultCode | null {

@@ -38,6 +38,15 @@ export class Sessions {
     return this.#byOrigin.get(origin);
   }
 
+  get size(): number {
+    return this.#byOrigin.size;
+  }
+
+  /** Takes in one of a snapshot. */
+  load(origin: number, session: number, lastSequence: number): void {
+    this.#byOrigin.set(origin, { session, lastSequence });
+  }
+
   entries(): IterableIterator<[number, SessionProgress]> {
     return this.#byOrigin.entries();
   }

@@ -4,7 +4,9 @@ import { type ChangeObserver, changedBytes, verbOf } from './changes.ts';
 import { SetDigest } from './digest.ts';
 import { MetaCommands } from './meta-commands.ts';
 import { type SessionProgress, Sessions } from './sessions.ts';
-import { ITEM_OVERHEAD_BYTES, STORE_OVERHEAD_BYTES, Store, type StoredItem } from './store.ts';
+import { type MachineState, StateCut } from './state-cut.ts';
+import { ITEM_BYTES_CEILING, ITEM_OVERHEAD_BYTES, STORE_OVERHEAD_BYTES, Store } from './store.ts';
+import type { StoredItem } from './stored-item.ts';
 import { type ApplyOutcome, type Item, Op, type ResultCode, type ResultSink } from './types.ts';
 
 /**
@@ -28,8 +30,8 @@ import { type ApplyOutcome, type Item, Op, type ResultCode, type ResultSink } fr
 export class StateMachine {
   /** Hears of what is applied from now on. Not state. */
   observer: ChangeObserver | null = null;
-  readonly #store = new Store();
-  readonly #sessions = new Sessions();
+  #store = new Store();
+  #sessions = new Sessions();
   /** Cluster time: that of the newest batch; never goes back. No item in the store has `expiresAtMs <= #timeMs`. */
   #timeMs = 0;
   /** When the pending delayed flush is due; `Infinity` for none. Always above `#timeMs`. */
@@ -43,15 +45,13 @@ export class StateMachine {
   #resultItem: Item | null = null;
   #resultText = '';
   #joinScratch = Buffer.allocUnsafeSlow(JOIN_SCRATCH_BYTES);
-  readonly #meta = new MetaCommands(this.#store, this.#command, {
-    nextCas: () => ++this.#casCounter,
-    itemStored: () => {
-      this.#totalItems++;
-    },
-    expiryOf: (exptimeSeconds) => expiryOf(exptimeSeconds, this.#timeMs),
-    isTooLarge,
-    isOutOfMemory: (key, item, valueLength, limits) => this.#isOutOfMemory(key, item, valueLength, limits),
-  });
+  #meta = this.#metaCommands();
+  #cut: StateCut | null = null;
+
+  /** Empty, or with the state of a snapshot. */
+  constructor(state?: MachineState) {
+    if (state !== undefined) this.#become(state);
+  }
 
   get items(): number {
     return this.#store.items;
@@ -126,6 +126,25 @@ export class StateMachine {
     return 'applied';
   }
 
+  /**
+   * Begins to take the state as it is now, while batches go on being applied. One cut at a time.
+   * @throws RaftkvError INVARIANT_BROKEN where another is open.
+   */
+  beginCut(): StateCut {
+    this.#cut = new StateCut(this.#state());
+    return this.#cut;
+  }
+
+  /**
+   * Replaces the whole state by that of `other`, which is of no use any more; the observer stays. An open cut is closed:
+   * what it was about is gone.
+   */
+  adopt(other: StateMachine): void {
+    this.#cut?.close();
+    other.#cut?.close();
+    this.#become(other.#state());
+  }
+
   /** A digest of the whole state, the same for the same state however it came about. Takes time in step with its size. */
   hash(): string {
     const digest = new SetDigest();
@@ -145,6 +164,39 @@ export class StateMachine {
       .number(this.#totalItems)
       .end();
     return digest.toString();
+  }
+
+  #state(): MachineState {
+    return {
+      store: this.#store,
+      sessions: this.#sessions,
+      timeMs: this.#timeMs,
+      flushAtMs: this.#flushAtMs,
+      casCounter: this.#casCounter,
+      totalItems: this.#totalItems,
+    };
+  }
+
+  #become(state: MachineState): void {
+    this.#store = state.store;
+    this.#sessions = state.sessions;
+    this.#timeMs = state.timeMs;
+    this.#flushAtMs = state.flushAtMs;
+    this.#casCounter = state.casCounter;
+    this.#totalItems = state.totalItems;
+    this.#meta = this.#metaCommands();
+  }
+
+  #metaCommands(): MetaCommands {
+    return new MetaCommands(this.#store, this.#command, {
+      nextCas: () => ++this.#casCounter,
+      itemStored: () => {
+        this.#totalItems++;
+      },
+      expiryOf: (exptimeSeconds) => expiryOf(exptimeSeconds, this.#timeMs),
+      isTooLarge,
+      isOutOfMemory: (key, item, valueLength, limits) => this.#isOutOfMemory(key, item, valueLength, limits),
+    });
   }
 
   #advanceTo(timeMs: number): void {
@@ -283,7 +335,7 @@ export class StateMachine {
     // As in memcached, a number that fits is written over the old one: tokens stay.
     const tokens = value.length > item.value.length ? 0 : item.tokens;
     this.#store.update(item, value, item.flags, item.expiresAtMs, ++this.#casCounter, this.#timeMs);
-    item.tokens = tokens;
+    this.#store.setTokens(item, tokens);
     this.#resultText = text;
     return 'number';
   }
@@ -317,9 +369,6 @@ export class StateMachine {
 
 /** Up to here `exptime` counts from now, above it is Unix time: 30 days, memcached's rule. */
 const RELATIVE_EXPTIME_SECONDS_MAX = 30 * 24 * 60 * 60;
-
-/** No item is larger, whatever its batch allows: a value must stay well below the longest string that an engine makes. */
-const ITEM_BYTES_CEILING = 256 * 1024 * 1024;
 
 /** Most joins fit; the buffer for a larger one lives no longer than the command. */
 const JOIN_SCRATCH_BYTES = 16 * 1024;

@@ -1,11 +1,17 @@
-import { ExpiryQueue, UNQUEUED } from './expiry.ts';
-import type { Cas, Item } from './types.ts';
+import { RaftkvError } from '../base/errors.ts';
+import { ExpiryQueue } from './expiry.ts';
+import { StoreCut } from './store-cut.ts';
+import { copyOf, ItemInPlace, type StoredItem } from './stored-item.ts';
+import type { Cas } from './types.ts';
 
 /**
  * What an item's size counts for beside key and value when it is held against `itemBytesMax`: memcached's header (48),
  * cas (8), key terminator (1) and line end (2), so that the same values fit under the same limit.
  */
 export const ITEM_OVERHEAD_BYTES = 59;
+
+/** No item is larger, whatever its batch allows: a value must stay well below the longest string that an engine makes. */
+export const ITEM_BYTES_CEILING = 256 * 1024 * 1024;
 
 /**
  * What an item takes of the heap beside the bytes of its key and value, for the store's limit: the item and its two
@@ -21,33 +27,16 @@ const SHARDS = 256;
 /** A longer key is sampled at an even stride when its shard is chosen. */
 const SHARD_HASH_CHARACTERS_MAX = 32;
 
-/** An item in place: writes change it. Only the store writes it. */
-export class StoredItem implements Item {
-  readonly key: string;
-  value: string;
-  flags: number;
-  expiresAtMs = Number.POSITIVE_INFINITY;
-  cas: Cas;
-  tokens = 0;
-  accessedAtSeconds: number;
-  queueIndex = UNQUEUED;
-
-  constructor(key: string, value: string, flags: number, cas: Cas, writtenAtSeconds: number) {
-    this.key = key;
-    this.value = value;
-    this.flags = flags;
-    this.cas = cas;
-    this.accessedAtSeconds = -writtenAtSeconds;
-  }
-}
-
 /** The items by key, their expiry and their size. Keys and values are latin1 strings: one character per byte. */
 export class Store {
-  readonly #shards: readonly Map<string, StoredItem>[] = Array.from({ length: SHARDS }, () => new Map());
-  readonly #expiry = new ExpiryQueue<StoredItem>();
+  #shards = emptyShards();
+  readonly #expiry = new ExpiryQueue<ItemInPlace>();
   #items = 0;
   /** The sum over all items of key, value and `STORE_OVERHEAD_BYTES`. */
   #bytes = 0;
+  /** Of the newest cut: an item with a lower number is not in it yet, nor made after it. */
+  #cutNumber = 0;
+  #cut: StoreCut | null = null;
 
   get items(): number {
     return this.#items;
@@ -68,7 +57,7 @@ export class Store {
 
   /** The caller has looked: there is no item of that key. `nowMs` is only noted. */
   insert(key: string, value: string, flags: number, expiresAtMs: number, cas: Cas, nowMs: number): StoredItem {
-    const item = new StoredItem(key, value, flags, cas, Math.trunc(nowMs / 1000));
+    const item = new ItemInPlace(key, value, flags, cas, -Math.trunc(nowMs / 1000), this.#cutNumber);
     this.#shardOf(key).set(key, item);
     this.#items++;
     this.#bytes += key.length + value.length + STORE_OVERHEAD_BYTES;
@@ -77,7 +66,8 @@ export class Store {
   }
 
   /** A new value: nobody has fetched it, and no token of the old one is left. */
-  update(item: StoredItem, value: string, flags: number, expiresAtMs: number, cas: Cas, nowMs: number): void {
+  update(item: ItemInPlace, value: string, flags: number, expiresAtMs: number, cas: Cas, nowMs: number): void {
+    if (item.cut !== this.#cutNumber) this.#keepCopy(item);
     this.#bytes += value.length - item.value.length;
     item.value = value;
     item.flags = flags;
@@ -87,13 +77,31 @@ export class Store {
     this.#expiry.schedule(item, expiresAtMs);
   }
 
-  reschedule(item: StoredItem, expiresAtMs: number): void {
+  reschedule(item: ItemInPlace, expiresAtMs: number): void {
+    if (item.cut !== this.#cutNumber) this.#keepCopy(item);
     this.#expiry.schedule(item, expiresAtMs);
   }
 
-  remove(item: StoredItem): void {
+  setTokens(item: ItemInPlace, tokens: number): void {
+    if (item.cut !== this.#cutNumber) this.#keepCopy(item);
+    item.tokens = tokens;
+  }
+
+  setCas(item: ItemInPlace, cas: Cas): void {
+    if (item.cut !== this.#cutNumber) this.#keepCopy(item);
+    item.cas = cas;
+  }
+
+  remove(item: ItemInPlace): void {
     this.#expiry.remove(item);
     this.#forget(item);
+  }
+
+  /** Removes the item, given a time to expire that has come: it tells that time to whoever is told of it. */
+  expire(item: ItemInPlace, expiresAtMs: number): void {
+    if (item.cut !== this.#cutNumber) this.#keepCopy(item);
+    this.remove(item);
+    item.expiresAtMs = expiresAtMs;
   }
 
   removeExpired(nowMs: number): void {
@@ -103,10 +111,35 @@ export class Store {
   }
 
   clear(): void {
-    for (const shard of this.#shards) shard.clear();
+    if (this.#cut?.isOpen) this.#shards = emptyShards();
+    else for (const shard of this.#shards) shard.clear();
     this.#expiry.clear();
     this.#items = 0;
     this.#bytes = 0;
+  }
+
+  /**
+   * Begins a cut of all items as they are now.
+   * @throws RaftkvError INVARIANT_BROKEN where another is open.
+   */
+  beginCut(): StoreCut {
+    if (this.#cut?.isOpen) throw new RaftkvError('INVARIANT_BROKEN', 'a cut was begun while another was open');
+    this.#cutNumber++;
+    const keyAndValueBytes = this.#bytes - this.#items * STORE_OVERHEAD_BYTES;
+    this.#cut = new StoreCut(this.#cutNumber, this.#shards, this.#items, keyAndValueBytes);
+    return this.#cut;
+  }
+
+  /** Takes in an item of a snapshot. False where its key is there already. */
+  load(item: ItemInPlace, expiresAtMs: number): boolean {
+    const shard = this.#shardOf(item.key);
+    const before = shard.size;
+    shard.set(item.key, item);
+    if (shard.size === before) return false;
+    this.#items++;
+    this.#bytes += item.key.length + item.value.length + STORE_OVERHEAD_BYTES;
+    this.#expiry.schedule(item, expiresAtMs);
+    return true;
   }
 
   /** In no order to rely on. What is written while it runs may or may not be seen. */
@@ -114,18 +147,30 @@ export class Store {
     for (const shard of this.#shards) yield* shard.entries();
   }
 
-  #forget(item: StoredItem): void {
+  /** Before a write: an open cut that has not taken the item gets it as it is. */
+  #keepCopy(item: ItemInPlace): void {
+    item.cut = this.#cutNumber;
+    if (this.#cut?.isOpen) this.#cut.keep(copyOf(item));
+  }
+
+  /** Nobody writes to an item that was removed, so an open cut gets it as it is. */
+  #forget(item: ItemInPlace): void {
+    if (item.cut !== this.#cutNumber && this.#cut?.isOpen) this.#cut.keep(item);
     this.#shardOf(item.key).delete(item.key);
     this.#items--;
     this.#bytes -= item.key.length + item.value.length + STORE_OVERHEAD_BYTES;
   }
 
-  #shardOf(key: string): Map<string, StoredItem> {
+  #shardOf(key: string): Map<string, ItemInPlace> {
     const stride = 1 + Math.trunc(key.length / SHARD_HASH_CHARACTERS_MAX);
     let hash = key.length;
     for (let i = key.length - 1; i >= 0; i -= stride) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193);
     hash ^= hash >>> 16;
     // The mask keeps the index within the array, which the compiler cannot know.
-    return this.#shards[(hash ^ (hash >>> 8)) & (SHARDS - 1)] as Map<string, StoredItem>;
+    return this.#shards[(hash ^ (hash >>> 8)) & (SHARDS - 1)] as Map<string, ItemInPlace>;
   }
+}
+
+function emptyShards(): readonly Map<string, ItemInPlace>[] {
+  return Array.from({ length: SHARDS }, () => new Map());
 }

@@ -1,0 +1,92 @@
+import { RaftkvError } from '../base/errors.ts';
+import type { ItemInPlace, StoredItem } from './stored-item.ts';
+
+/**
+ * All items as they were at one moment, given out one by one while the store goes on. Each item is taken once: by the
+ * walk over the store's maps while it is as it was, or by the store just before it is written or removed.
+ *
+ * ```
+ *  maps at the cut ── walk ──────────────────────────────▶ step() ─▶ the item as it was
+ *       │                                                    ▲
+ *       └─ written or removed before the walk was there ─▶ kept
+ * ```
+ */
+export class StoreCut {
+  /** False once all has been given out, or the cut was given up. */
+  isOpen = true;
+  readonly #number: number;
+  /** Those that the walk has not finished. It is safe to iterate over a map that changes; nothing is seen twice. */
+  readonly #maps: Map<string, ItemInPlace>[];
+  #walk: Iterator<ItemInPlace> | null = null;
+  readonly #kept: StoredItem[] = [];
+  /** How many of the items, and how many bytes of keys and values, have not been given out. */
+  #itemsLeft: number;
+  #bytesLeft: number;
+
+  constructor(number: number, maps: readonly Map<string, ItemInPlace>[], items: number, bytes: number) {
+    this.#number = number;
+    this.#maps = [...maps];
+    this.#itemsLeft = items;
+    this.#bytesLeft = bytes;
+    if (items === 0) this.close();
+  }
+
+  get itemsLeft(): number {
+    return this.#itemsLeft;
+  }
+
+  get bytesLeft(): number {
+    return this.#bytesLeft;
+  }
+
+  /** An item as it was at the cut, of which no further word will come: it is not written to any more. */
+  keep(item: StoredItem): void {
+    this.#kept.push(item);
+  }
+
+  /**
+   * Looks at one item, and gives it out where it is the cut's and was not taken before: use it at once. Null otherwise;
+   * what others keep goes first, so that it is let go of soon.
+   * @throws RaftkvError INVARIANT_BROKEN where items have been lost on the way.
+   */
+  step(): StoredItem | null {
+    const kept = this.#kept.pop();
+    if (kept !== undefined) return this.#given(kept);
+    if (this.#walk === null) {
+      const map = this.#maps.pop();
+      if (map === undefined) throw this.#lost();
+      this.#walk = map.values();
+    }
+    const { done, value } = this.#walk.next();
+    if (done === true) {
+      this.#walk = null;
+      return null;
+    }
+    if (value.cut === this.#number) return null;
+    value.cut = this.#number;
+    return this.#given(value);
+  }
+
+  /** Ends the cut, if it has not ended; what it still held is let go of. */
+  close(): void {
+    this.isOpen = false;
+    this.#kept.length = 0;
+    this.#maps.length = 0;
+    this.#walk = null;
+  }
+
+  #given(item: StoredItem): StoredItem {
+    this.#itemsLeft--;
+    this.#bytesLeft -= item.key.length + item.value.length;
+    if (this.#itemsLeft === 0) {
+      if (this.#bytesLeft !== 0) throw this.#lost();
+      this.close();
+    }
+    return item;
+  }
+
+  #lost(): RaftkvError {
+    const what = `${this.#itemsLeft} items and ${this.#bytesLeft} bytes`;
+    return new RaftkvError('INVARIANT_BROKEN', `a cut of the store ended with ${what} less than there were`);
+  }
+}

@@ -1,0 +1,36 @@
+import { UNQUEUED } from './expiry.ts';
+import type { Cas, Item } from './types.ts';
+
+/** What others see of an item in the store: it changes with the next write, and only the store writes it. */
+export type StoredItem = Readonly<ItemInPlace>;
+
+/** An item in place: writes change it. */
+export class ItemInPlace implements Item {
+  readonly key: string;
+  value: string;
+  flags: number;
+  expiresAtMs = Number.POSITIVE_INFINITY;
+  cas: Cas;
+  tokens = 0;
+  accessedAtSeconds: number;
+  queueIndex = UNQUEUED;
+  /** The newest cut that has this item as it was, or after which it was made. Never above the store's newest cut. */
+  cut: number;
+
+  constructor(key: string, value: string, flags: number, cas: Cas, accessedAtSeconds: number, cut: number) {
+    this.key = key;
+    this.value = value;
+    this.flags = flags;
+    this.cas = cas;
+    this.accessedAtSeconds = accessedAtSeconds;
+    this.cut = cut;
+  }
+}
+
+/** The item as it is now, without a place in any queue. The bytes of key and value are shared: strings never change. */
+export function copyOf(item: StoredItem): StoredItem {
+  const copy = new ItemInPlace(item.key, item.value, item.flags, item.cas, item.accessedAtSeconds, item.cut);
+  copy.expiresAtMs = item.expiresAtMs;
+  copy.tokens = item.tokens;
+  return copy;
+}
