@@ -1,7 +1,7 @@
 import { RaftkvError } from '../base/errors.ts';
 import { readUint64, writeUint64 } from '../base/uint64.ts';
 import type { Effects, Entry, HardState, Message } from '../raft/types.ts';
-import type { Wal } from '../storage/wal-types.ts';
+import type { LogStart, Wal } from '../storage/wal-types.ts';
 
 /**
  * Between the core's effects and the log file: writes what must be durable, and lets go of the messages that promise
@@ -31,9 +31,13 @@ export class Persister {
     this.onPersisted = onPersisted;
   }
 
-  /** Takes over `hardState`, `truncateFrom`, `append` and `sendAfterPersist` of one step. `latest` is as of that step. */
+  /** Takes over `hardState`, `truncateFrom`, `append`, `install` and `sendAfterPersist` of one step, `latest` as of it. */
   persist(effects: Effects, latest: HardState): void {
     const { append } = effects;
+    if (effects.install?.resetLog === true) {
+      this.begin(effects.install, latest, effects.sendAfterPersist);
+      return;
+    }
     if (effects.hardState === null && append.length === 0) {
       this.promise(effects.sendAfterPersist);
       return;
@@ -42,18 +46,30 @@ export class Persister {
     const hint = this.writesSinceHint >= COMMIT_HINT_INTERVAL_WRITES;
     const hardState = effects.hardState !== null || hint ? behindEntries(latest, append) : null;
     if (hardState !== null) this.writesSinceHint = 0;
-    this.write(hardState, append, effects.sendAfterPersist);
+    this.write(null, hardState, append, effects.sendAfterPersist);
+  }
+
+  /** The log begins anew behind a snapshot that is durable. */
+  begin({ index, term }: LogStart, hardState: HardState, messages: readonly Message[]): void {
+    this.writesSinceHint = 0;
+    this.write({ index, term }, hardState, [], messages);
   }
 
   /** Records a hard state by itself: before a planned stop, so that the next start knows what is committed. */
   record(hardState: HardState): void {
-    this.write(hardState, [], []);
+    this.write(null, hardState, [], []);
   }
 
-  private write(hardState: HardState | null, append: readonly Entry[], messages: readonly Message[]): void {
+  private write(
+    start: LogStart | null,
+    hardState: HardState | null,
+    append: readonly Entry[],
+    messages: readonly Message[],
+  ): void {
     const last = append.at(-1);
     this.pending.push({ term: last?.term ?? 0, index: last?.index ?? 0, hardState, messages });
     this.wal.append({
+      start,
       hardState: hardState === null ? null : encodeHardState(hardState),
       // Entries at or below the log's last index cut it there: the core's `truncateFrom` is always `append[0].index`.
       firstIndex: append[0]?.index ?? 0,

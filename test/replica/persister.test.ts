@@ -12,7 +12,8 @@ function entry(index: number, term = 3) {
 }
 
 function ack(index: number): Message {
-  return { kind: 'appendReply', from: 1, to: 2, term: 3, success: true, index, hintIndex: 0, hintTerm: 0 };
+  const rest = { hintIndex: 0, hintTerm: 0, withoutVote: false, diskFull: false };
+  return { kind: 'appendReply', from: 1, to: 2, term: 3, success: true, index, ...rest };
 }
 
 function effects(parts: Partial<Effects>): Effects {
@@ -51,6 +52,25 @@ describe('the persister', () => {
     expect(persisted.flatMap(({ messages }) => messages)).toEqual([ack(2), ack(1)]);
     persister.persist(effects({ sendAfterPersist: [ack(2)] }), HARD_STATE);
     expect(persisted.at(-1)).toEqual({ term: 0, index: 0, hardState: null, messages: [ack(2)] });
+  });
+
+  it('has the log begin anew behind a snapshot, and promises nothing before that is durable', () => {
+    const { wal, persisted, persister } = setUp();
+    const install = { index: 9, term: 2, resetLog: true };
+    persister.persist(effects({ install, sendAfterPersist: [ack(9)] }), { ...HARD_STATE, commitIndex: 9 });
+    expect(wal.writes[0]).toMatchObject({ start: { index: 9, term: 2 }, entries: [] });
+    expect(hintsOf(wal)).toEqual([9]);
+    expect(persisted).toEqual([]);
+    wal.complete();
+    expect(persisted.flatMap(({ messages }) => messages)).toEqual([ack(9)]);
+  });
+
+  it('leaves the log as it is where the snapshot agrees with it', () => {
+    const { wal, persisted, persister } = setUp();
+    const install = { index: 9, term: 2, resetLog: false };
+    persister.persist(effects({ install, sendAfterPersist: [ack(9)] }), HARD_STATE);
+    expect(wal.writes).toEqual([]);
+    expect(persisted.flatMap(({ messages }) => messages)).toEqual([ack(9)]);
   });
 
   it('writes nothing for a step that asks for nothing', () => {
