@@ -20,6 +20,7 @@ export type ErrorCode =
   | 'WAL_CLOSED'
   | 'MEMBER_CHANGE_REFUSED'
   | 'NODE_REMOVED'
+  | 'SESSION_BEHIND'
   | 'QUORUM_LOST'
   | 'BACKUP_INVALID'
   | 'PORT_UNAVAILABLE'

@@ -34,8 +34,12 @@ export interface ApplierContext {
 
 export class Applier {
   appliedIndex: number;
+  /** Bytes of the entries applied in this life. */
+  bytesApplied = 0;
   private readonly context: ApplierContext;
   private reading = false;
+  /** How often a snapshot has overtaken what was being read. */
+  private jumps = 0;
 
   constructor(context: ApplierContext, appliedIndex: number) {
     this.context = context;
@@ -64,11 +68,19 @@ export class Applier {
     return this.appliedIndex > from;
   }
 
+  /** The state machine has been replaced by one that has applied up to `index`. */
+  jumpTo(index: number): void {
+    this.appliedIndex = index;
+    this.reading = false;
+    this.jumps++;
+  }
+
   private apply(entry: Entry): void {
     if (entry.index !== this.appliedIndex + 1) {
       throw new RaftkvError('INVARIANT_BROKEN', `entry ${entry.index} was to be applied after ${this.appliedIndex}`);
     }
     this.appliedIndex = entry.index;
+    this.bytesApplied += entry.bytes.length;
     if (entry.kind === 'data') applyBatch(this.context.stateMachine, this.context.origin, entry.bytes);
   }
 
@@ -76,9 +88,14 @@ export class Applier {
     this.reading = true;
     const { wal, log, onFatal } = this.context;
     const last = Math.min(log.commitIndex, log.firstCachedIndex - 1);
+    const { jumps } = this;
     wal.read(this.appliedIndex + 1, last, READ_BYTES).then(
-      (records) => this.applyRecords(records),
-      (error) => onFatal(error),
+      (records) => {
+        if (jumps === this.jumps) this.applyRecords(records);
+      },
+      (error) => {
+        if (jumps === this.jumps) onFatal(error);
+      },
     );
   }
 

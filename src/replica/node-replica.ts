@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
 import { clockBatch, stampBatchTime } from '../kv/batch.ts';
 import type { ChangeObserver } from '../kv/changes.ts';
 import type { StateMachine } from '../kv/state-machine.ts';
@@ -7,24 +8,32 @@ import { ENTRY_HEADER_BYTES, readEntry } from '../raft/entry.ts';
 import type { RaftLog } from '../raft/log.ts';
 import { Raft } from '../raft/raft.ts';
 import {
-  type Configuration,
+  type Effects,
   type Fetch,
-  type HardState,
   type Input,
+  type MemberChange,
   type Message,
   NOBODY,
   type NodeId,
+  type Standing,
 } from '../raft/types.ts';
-import type { Wal } from '../storage/wal-types.ts';
-import type { Transport, TransportEvents } from '../transport/types.ts';
+import type { Snapshots } from '../storage/snapshot-types.ts';
+import type { LogStart, Wal } from '../storage/wal-types.ts';
+import type { PeerAddress, Transport, TransportEvents } from '../transport/types.ts';
 import { Applier } from './applier.ts';
+import { MemberRequests } from './member-requests.ts';
 import { Origin, type OriginLimits } from './origin.ts';
+import { Peers } from './peers.ts';
 import { type Persisted, Persister } from './persister.ts';
 import { Placement } from './placement.ts';
 import { checkProposal, Proposals } from './proposals.ts';
 import { ReadRounds } from './read-rounds.ts';
-import type { ReadOwner, Replica, ReplicaStatus, WriteOwner } from './types.ts';
-import { decodeMessage, encodeMessage } from './wire.ts';
+import type { LogRecovery } from './recovery.ts';
+import { SnapshotExchange, type TransferLimits } from './snapshot-exchange.ts';
+import { noSnapshot, type SnapshotLimits } from './snapshotter.ts';
+import { Standings } from './standings.ts';
+import type { Backup, MembersView, ReadOwner, Replica, ReplicaStatus, WriteOwner } from './types.ts';
+import { decodeMessage, encodeMessage, type PeerMessage } from './wire.ts';
 
 /**
  * One node of the cluster: the loop in which the Raft core, the log file, the links to the peers and the state machine
@@ -51,20 +60,44 @@ export interface NodeReplicaOptions {
   readonly nodeId: NodeId;
   /** This node's persisted boot count: its session. */
   readonly bootCount: number;
-  readonly configuration: Configuration;
+  /** What this node's data directory is good for, as its meta file says. */
+  readonly standing: Standing;
+  readonly copy: number;
+  /** All nodes of the cluster to be formed where there is none yet; null for a newcomer, which waits to be added. */
+  readonly founders: readonly NodeId[] | null;
+  /** Where the nodes are that the configuration file lists. */
+  readonly book: readonly PeerAddress[];
   readonly timing: ReplicaTiming;
   readonly limits: OriginLimits;
+  readonly snapshotLimits: SnapshotLimits;
+  readonly transfer: TransferLimits;
   readonly clock: Clock;
   readonly random: () => number;
+  readonly logger: Logger;
   readonly transport: Transport;
   readonly wal: Wal;
-  /** As recovered from the log file; what is applied of it is in `stateMachine`. */
-  readonly log: RaftLog;
-  readonly hardState: HardState;
-  readonly stateMachine: StateMachine;
+  readonly snapshots: Snapshots;
+  /** What snapshot and log file held, after `finish`. */
+  readonly recovered: Pick<LogRecovery, 'log' | 'hardState' | 'stateMachine' | 'configurations' | 'bytesBehindBase'>;
+  /** Where the log file has to begin anew before anything else is written to it; null where it is as it should be. */
+  readonly logStart: LogStart | null;
+  /** Remembers the standing; resolves once that is durable. */
+  readonly noteStanding: (standing: 'recovering' | 'member', copy: number) => Promise<void>;
+  /** Makes the next start count on from `bootCount`; resolves once that is durable. */
+  readonly raiseBootCount: (bootCount: number) => Promise<void>;
   /** The node can't go on: its process must end. Called once. */
   readonly onFatal: (error: unknown) => void;
   readonly onLeaderChanged: (leader: NodeId, term: number) => void;
+  /** The node is no longer a member: its process should say so and end. Called once. */
+  readonly onRemoved: () => void;
+}
+
+/** Copies are told apart by a random number below this, never 0. */
+const COPY_NUMBERS = 2 ** 48;
+
+/** The number of a copy that begins empty, or has lost something. */
+export function newCopy(random: () => number): number {
+  return 1 + Math.floor(random() * (COPY_NUMBERS - 1));
 }
 
 /** The core's unit of time: fine enough for an election within tens of milliseconds, coarse enough to cost nothing. */
@@ -91,6 +124,12 @@ export class NodeReplica implements Replica, TransportEvents {
   private readonly rounds: ReadRounds;
   private readonly persister: Persister;
   private readonly applier: Applier;
+  private readonly peers: Peers;
+  private readonly requests: MemberRequests;
+  private readonly standings: Standings;
+  private readonly exchange: SnapshotExchange;
+  /** Writes refused in this turn. */
+  private refusedWrites: WriteOwner[] = [];
   private knownLeader: NodeId = NOBODY;
   private knownTerm = -1;
   /** The newest for each follower, until the end of the turn. */
@@ -106,7 +145,8 @@ export class NodeReplica implements Replica, TransportEvents {
   private state: 'running' | 'stopped' | 'failed' = 'running';
 
   constructor(options: NodeReplicaOptions) {
-    const { timing, clock, log, wal, stateMachine, nodeId, bootCount } = options;
+    const { timing, clock, wal, nodeId, bootCount, recovered, snapshots, transport } = options;
+    const { log, hardState, stateMachine } = recovered;
     this.options = options;
     this.tickMs = timing.tickMs ?? DEFAULT_TICK_MS;
     this.log = log;
@@ -116,24 +156,29 @@ export class NodeReplica implements Replica, TransportEvents {
     this.persister = new Persister(wal, (persisted) => this.guard(() => this.onPersisted(persisted)));
     this.raft = new Raft({
       id: nodeId,
-      configuration: options.configuration,
+      configurations: recovered.configurations,
+      standing: options.standing,
+      copy: options.copy,
+      snapshot: snapshots.newest,
       log,
-      hardState: options.hardState,
+      hardState,
       electionTimeoutTicks: Math.max(1, Math.round(timing.electionTimeoutMs / this.tickMs)),
       heartbeatIntervalTicks: Math.max(1, Math.round(timing.heartbeatIntervalMs / this.tickMs)),
       appendBytesMax: APPEND_BYTES_MAX,
       flow: { inflightMessagesMax: INFLIGHT_MESSAGES_MAX, inflightBytesMax: INFLIGHT_BYTES_MAX },
       random: options.random,
     });
+    const { core } = this.raft;
     this.placement = new Placement(nodeId);
     this.proposals = new Proposals({
       nodeId,
       placement: this.placement,
-      core: this.raft.core,
+      core,
       origin: this.origin,
-      send: (to, message) => options.transport.send(to, encodeMessage(message)),
+      send: (to, message) => this.tell(to, message),
       scheduleTurn: () => this.scheduleTurn(),
     });
+    const onFatal = (error: unknown) => this.fail(error);
     const context = {
       log,
       wal,
@@ -141,11 +186,61 @@ export class NodeReplica implements Replica, TransportEvents {
       origin: this.origin,
       scheduleMore: () => this.scheduleTurn(),
       onApplied: () => this.guard(() => this.afterApplying()),
-      onFatal: (error: unknown) => this.fail(error),
+      onFatal,
     };
     this.applier = new Applier(context, log.appliedIndex);
+    this.peers = new Peers({ core, transport, book: options.book });
+    const step = (input: Input) => this.guard(() => this.step(input));
+    const isLinked = (peer: NodeId) => transport.isUp(peer);
+    this.requests = new MemberRequests({
+      clock,
+      core,
+      timeoutMs: timing.requestTimeoutMs,
+      step,
+      send: (to, message) => this.tell(to, message),
+      isLinked,
+    });
+    this.standings = new Standings({
+      ...options,
+      core,
+      session: bootCount,
+      knownMember: options.standing === 'member',
+      announceIntervalMs: timing.electionTimeoutMs,
+      newCopy: () => newCopy(options.random),
+      isLinked,
+      send: (to, news) => this.tell(to, news),
+      step,
+      appliedSession: () => stateMachine.session(nodeId)?.session ?? 0,
+      guard: (action) => this.guard(action),
+      onMayPropose: () => this.scheduleTurn(),
+      onRemoved: () => {
+        if (this.state === 'running') options.onRemoved();
+      },
+      onFatal,
+    });
+    this.exchange = new SnapshotExchange({
+      ...options,
+      core,
+      stateMachine,
+      applier: this.applier,
+      limits: options.snapshotLimits,
+      bytesBehind: recovered.bytesBehindBase,
+      electionTimeoutMs: timing.electionTimeoutMs,
+      step,
+      onInstalled: () => this.installed(),
+      onFatal,
+    });
     this.lastTickMs = clock.monotonicMs();
+    if (options.logStart !== null) this.persister.begin(options.logStart, hardState, []);
     this.scheduleTick();
+  }
+
+  /** To be called once the transport has started. */
+  begin(): void {
+    this.guard(() => {
+      this.peers.update();
+      this.standings.begin();
+    });
   }
 
   propose(
@@ -161,6 +256,11 @@ export class NodeReplica implements Replica, TransportEvents {
     argLow: number,
     owner: WriteOwner,
   ): void {
+    if (this.raft.core.clusterFull) {
+      this.refusedWrites.push(owner);
+      this.scheduleTurn();
+      return;
+    }
     // biome-ignore format: one line per group of arguments that belong together
     this.origin.add(
       op, source, keyStart, keyEnd,
@@ -199,7 +299,8 @@ export class NodeReplica implements Replica, TransportEvents {
 
   status(): ReplicaStatus {
     const { core } = this.raft;
-    const { transport, configuration, nodeId, wal } = this.options;
+    const { transport, nodeId, wal, snapshots } = this.options;
+    const { voters, learners } = core.configuration;
     return {
       nodeId,
       role: core.role,
@@ -215,13 +316,42 @@ export class NodeReplica implements Replica, TransportEvents {
       clusterTimeMs: this.stateMachine.timeMs,
       pendingWrites: this.origin.pendingCommands,
       pendingReads: this.rounds.pending,
-      peersConnected: configuration.voters.filter((id) => id !== nodeId && transport.isUp(id)),
+      peersConnected: [...voters, ...learners].filter((id) => id !== nodeId && transport.isUp(id)),
+      standing: core.standing,
+      voters,
+      learners,
+      snapshotIndex: snapshots.newest?.index ?? 0,
+      snapshotBytes: snapshots.newest?.byteLength ?? 0,
+      snapshotting: this.exchange.isWriting,
+      firstLogIndex: this.log.snapshotIndex + 1,
+      trouble: this.standings.trouble(),
     };
+  }
+
+  changeMembers(change: MemberChange): Promise<void> {
+    return this.requests.change(change);
+  }
+
+  members(): Promise<MembersView> {
+    return this.requests.view();
+  }
+
+  async backup(): Promise<Backup> {
+    await new Promise<void>((resolve, reject) => {
+      this.read({ readable: resolve, readFailed: () => reject(noSnapshot()) });
+    });
+    return this.exchange.backup();
+  }
+
+  /** The log file has, or no longer has, room to go on. */
+  diskFull(full: boolean): void {
+    this.guard(() => this.step({ kind: 'diskFull', full }));
   }
 
   /** Hands leadership to another node where this one has it. Resolves when it is gone, or when nobody could take it. */
   handOver(): Promise<void> {
-    if (this.raft.core.role !== 'leader' || this.options.configuration.voters.length === 1) return Promise.resolve();
+    const { role, configuration } = this.raft.core;
+    if (role !== 'leader' || configuration.voters.length === 1) return Promise.resolve();
     return new Promise((resolve) => {
       const cancel = this.options.clock.after(this.options.timing.electionTimeoutMs, resolve);
       this.waitingForLeaderChange.push(() => {
@@ -242,7 +372,13 @@ export class NodeReplica implements Replica, TransportEvents {
     this.persister.record({ term: core.term, vote: core.vote, commitIndex: this.log.commitIndex });
   }
 
+  /** Resolves once nothing of this replica touches its files any more, but the log's. After `stop`. */
+  settled(): Promise<void> {
+    return this.exchange.stop();
+  }
+
   private tellWaiting(): void {
+    this.refuseWrites();
     this.origin.closeBatch(0);
     this.rounds.closeTurn(0);
     this.origin.failOlderThan(Number.POSITIVE_INFINITY, 'stopping');
@@ -254,26 +390,62 @@ export class NodeReplica implements Replica, TransportEvents {
     // Only these may throw to the transport: that a frame makes no sense is the peer's fault, all else is this node's.
     const message = decodeMessage(frame, peer, this.options.nodeId);
     if (message.kind === 'proposal') checkProposal(peer, message);
-    this.guard(() => {
-      switch (message.kind) {
-        case 'proposal':
-          this.proposals.receive(peer, message);
-          return;
-        case 'proposalRefused':
-          this.proposals.receiveRefusal(peer, message);
-          return;
-        default:
-          this.step({ kind: 'receive', message });
-      }
-    });
+    this.guard(() => this.receive(peer, message));
+  }
+
+  private receive(peer: NodeId, message: PeerMessage): void {
+    switch (message.kind) {
+      case 'proposal':
+        this.proposals.receive(peer, message);
+        return;
+      case 'proposalRefused':
+        this.proposals.receiveRefusal(peer, message);
+        return;
+      case 'standing':
+        this.standings.receive(peer, message);
+        return;
+      case 'memberRequest':
+        this.requests.receiveRequest(peer, message);
+        return;
+      case 'memberReply':
+        this.requests.receiveReply(message);
+        return;
+      default:
+        this.standings.hear(message);
+        this.step({ kind: 'receive', message });
+    }
   }
 
   onLinkUp(peer: NodeId): void {
-    this.guard(() => this.step({ kind: 'linkUp', peer }));
+    this.guard(() => {
+      this.standings.linkUp(peer);
+      this.step({ kind: 'linkUp', peer });
+    });
   }
 
   onLinkLost(peer: NodeId): void {
-    this.guard(() => this.step({ kind: 'linkLost', peer }));
+    this.guard(() => {
+      this.standings.linkLost(peer);
+      this.step({ kind: 'linkLost', peer });
+    });
+  }
+
+  onBulkFrame(peer: NodeId, frame: Buffer): void {
+    if (this.state !== 'running') return;
+    const message = this.exchange.decode(peer, frame);
+    this.guard(() => this.exchange.receive(peer, message));
+  }
+
+  onBulkUp(): void {
+    this.guard(() => this.exchange.linkUp());
+  }
+
+  onBulkLost(): void {
+    // What is on its way is lost; it is asked for again once the link stands.
+  }
+
+  onRemoved(peer: NodeId): void {
+    this.guard(() => this.standings.removedSays(peer));
   }
 
   private step(input: Input): void {
@@ -284,9 +456,25 @@ export class NodeReplica implements Replica, TransportEvents {
     for (const fetch of effects.fetch) this.serveFetch(fetch);
     for (const { id, index } of effects.reads) this.rounds.confirm(id, index);
     for (const id of effects.readsRejected) this.rounds.reject(id);
+    if (isRare(effects)) this.carryOutRare(effects);
     if (core.leader !== this.knownLeader || core.term !== this.knownTerm) this.leaderChanged();
     if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();
     if (effects.reads.length > 0) this.serveReads();
+  }
+
+  private carryOutRare(effects: Effects): void {
+    if (effects.install !== null) this.exchange.install(effects.install.index);
+    if (effects.configuration !== null) this.peers.update();
+    for (const outcome of effects.memberChanges) this.requests.outcome(outcome);
+    if (effects.wantSnapshot !== null) this.exchange.want(effects.wantSnapshot);
+    if (effects.recovered) this.standings.recovered();
+    if (effects.removed) this.standings.removed();
+  }
+
+  private installed(): void {
+    const own = this.stateMachine.session(this.options.nodeId);
+    if (own?.session === this.origin.session) this.origin.overtaken(own.lastSequence);
+    this.afterApplying();
   }
 
   private serveReads(): void {
@@ -301,6 +489,9 @@ export class NodeReplica implements Replica, TransportEvents {
 
   private afterApplying(): void {
     this.raft.step({ kind: 'applied', index: this.applier.appliedIndex });
+    this.exchange.consider();
+    this.requests.progress();
+    this.standings.applied(this.applier.appliedIndex);
     this.serveReads();
     if (this.log.commitIndex > this.applier.appliedIndex) this.scheduleTurn();
     if (this.waitingForRoom.length === 0 || !this.origin.hasRoom) return;
@@ -324,6 +515,10 @@ export class NodeReplica implements Replica, TransportEvents {
     this.options.transport.send(message.to, encodeMessage(message));
   }
 
+  private tell(to: NodeId, message: PeerMessage): boolean {
+    return this.options.transport.send(to, encodeMessage(message));
+  }
+
   /** News of commitment goes by itself only where no append of this turn has carried it. */
   private sendCommitNews(): void {
     for (const [peer, message] of this.commitNews) this.options.transport.send(peer, encodeMessage(message));
@@ -338,7 +533,11 @@ export class NodeReplica implements Replica, TransportEvents {
           const entries = records.map((record) => readEntry(record, 0));
           this.step({ kind: 'fetched', peer, entries });
         }),
-      (error) => this.fail(error),
+      (error) => {
+        // What was compacted meanwhile is not wanted any more: the follower gets a snapshot.
+        if (fromIndex > this.log.snapshotIndex) this.fail(error);
+        else this.guard(() => this.step({ kind: 'fetched', peer, entries: [] }));
+      },
     );
   }
 
@@ -354,6 +553,7 @@ export class NodeReplica implements Replica, TransportEvents {
       this.proposals.sendAllAgain();
       this.rounds.rejectAny();
     }
+    this.requests.progress();
     if (!isNews) return;
     this.options.onLeaderChanged(core.leader, core.term);
     if (core.leader === NOBODY || core.leader === this.options.nodeId) return;
@@ -376,15 +576,23 @@ export class NodeReplica implements Replica, TransportEvents {
   /** All that this turn gathered goes out together. */
   private endTurn(): void {
     const nowMs = this.options.clock.monotonicMs();
+    this.refuseWrites();
     this.origin.closeBatch(nowMs);
     this.rounds.closeTurn(nowMs);
-    this.proposals.sendNew();
+    if (this.standings.mayPropose) this.proposals.sendNew();
     this.flushProposals();
     this.sendCommitNews();
     if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();
     if (this.raft.core.leader === NOBODY) return;
     const id = this.rounds.begin(nowMs);
     if (id !== 0) this.step({ kind: 'read', id });
+  }
+
+  private refuseWrites(): void {
+    if (this.refusedWrites.length === 0) return;
+    const refused = this.refusedWrites;
+    this.refusedWrites = [];
+    for (const owner of refused) owner.writeFailed('diskFull');
   }
 
   /** Puts the batches of this turn into the log; while leadership is being handed over, they wait. */
@@ -408,11 +616,20 @@ export class NodeReplica implements Replica, TransportEvents {
     for (let i = 0; i < Math.min(due, TICKS_AT_ONCE_MAX); i++) this.step({ kind: 'tick' });
     this.letTimePass();
     this.followTheWrites(nowMs);
+    this.keepHouse(nowMs);
     this.retry(nowMs);
     this.origin.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
     this.rounds.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
     // What an earlier turn could not do, another may: a link was full, leadership was on its way, a round unanswered.
     this.scheduleTurn();
+  }
+
+  /** What may take its time: members, snapshots and their transfers. */
+  private keepHouse(nowMs: number): void {
+    this.peers.update();
+    this.exchange.tick();
+    this.requests.progress();
+    this.standings.tick(nowMs);
   }
 
   /** Where an item is due to expire and nobody writes, the leader appends an entry that only advances time. */
@@ -437,7 +654,7 @@ export class NodeReplica implements Replica, TransportEvents {
     if (this.raft.core.leader === NOBODY) return;
     const retryMs = this.options.timing.electionTimeoutMs;
     if (this.rounds.isOverdue(nowMs - retryMs)) this.step({ kind: 'read', id: this.rounds.beginAgain(nowMs) });
-    this.proposals.sendAgainIfStuck(nowMs, retryMs);
+    if (this.standings.mayPropose) this.proposals.sendAgainIfStuck(nowMs, retryMs);
   }
 
   private guard(action: () => void): void {
@@ -455,4 +672,15 @@ export class NodeReplica implements Replica, TransportEvents {
     this.cancelTick();
     this.options.onFatal(error);
   }
+}
+
+function isRare({ install, configuration, memberChanges, wantSnapshot, recovered, removed }: Effects): boolean {
+  return (
+    install !== null ||
+    configuration !== null ||
+    memberChanges.length > 0 ||
+    wantSnapshot !== null ||
+    recovered ||
+    removed
+  );
 }

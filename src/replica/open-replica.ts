@@ -1,29 +1,43 @@
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
-import type { RaftkvError } from '../base/errors.ts';
+import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import type { Configuration, NodeId } from '../raft/types.ts';
+import { SnapshotLoader } from '../kv/snapshot.ts';
+import { StateMachine } from '../kv/state-machine.ts';
+import { configurationOf, decodeConfiguration } from '../raft/configuration.ts';
+import type { NodeAddress, NodeId } from '../raft/types.ts';
 import type { Disk } from '../storage/disk.ts';
-import { openMeta } from '../storage/meta.ts';
+import { type Meta, openMeta } from '../storage/meta.ts';
+import { openSnapshots } from '../storage/snapshot-files.ts';
+import type { Snapshots } from '../storage/snapshot-types.ts';
 import { openWal, type WalLimits } from '../storage/wal.ts';
 import type { Transport } from '../transport/types.ts';
-import { NodeReplica, type ReplicaTiming } from './node-replica.ts';
+import { NodeReplica, newCopy, type ReplicaTiming } from './node-replica.ts';
 import type { OriginLimits } from './origin.ts';
-import { LogRecovery } from './recovery.ts';
+import { LogRecovery, type RecoveryBase } from './recovery.ts';
+import { TRANSFER_LIMITS, type TransferLimits } from './snapshot-exchange.ts';
+import { SNAPSHOT_LIMITS, type SnapshotLimits } from './snapshotter.ts';
 
 /**
- * Brings a replica up from its data directory: who it is and how often it started, what its log holds, then its links.
- * The program and the simulator start their nodes through here, on their own disk, clock and transport.
+ * Brings a replica up from its data directory: who it is and how often it started, its newest snapshot, what its log
+ * holds, then its links. The program and the simulator start their nodes through here, on their own disk, clock and
+ * transport.
+ *
+ *   meta ─▶ newest snapshot that verifies ─▶ log behind it ─▶ replica ─▶ links
+ *     ▲              │ damaged                    │ damaged, or does not reach back to the snapshot
+ *     └── "recovering", durable, before ◀─────────┴── damaged files are moved aside; the good prefix stays
  */
 export interface OpenReplicaOptions {
   readonly nodeId: NodeId;
   readonly clusterId: string;
   /** The node's own data directory. Whoever calls has made sure that no other process uses it. */
   readonly directory: string;
-  readonly configuration: Configuration;
+  readonly initial: InitialCluster;
   readonly timing: ReplicaTiming;
   readonly limits: OriginLimits;
   readonly walLimits?: Partial<WalLimits>;
+  readonly snapshotLimits?: Partial<SnapshotLimits>;
+  readonly transferLimits?: Partial<TransferLimits>;
   /** See `LOG_CACHE_BYTES_MAX`. */
   readonly logCacheBytesMax?: number;
   readonly disk: Disk;
@@ -35,6 +49,17 @@ export interface OpenReplicaOptions {
   readonly createTransport: (bootCount: number) => Transport;
   readonly onFatal: (error: unknown) => void;
   readonly onLeaderChanged: (leader: NodeId, term: number) => void;
+  readonly onRemoved: () => void;
+}
+
+/**
+ * What the configuration file says of the cluster. Its members are in the log and in snapshots as soon as there is
+ * anything there; then this only tells where the nodes are that it lists.
+ */
+export interface InitialCluster {
+  /** `join`: this node never begins a cluster, but waits to be added to the one of `nodes`. */
+  readonly kind: 'bootstrap' | 'join';
+  readonly nodes: readonly { readonly id: NodeId; readonly address: NodeAddress }[];
 }
 
 export interface OpenedReplica {
@@ -43,48 +68,147 @@ export interface OpenedReplica {
   close(): Promise<void>;
 }
 
-/** @throws RaftkvError as `openMeta`, `openWal` and `Transport.start` do; what was opened is closed again. */
+/** @throws RaftkvError as `openMeta`, `openSnapshots`, `openWal` and `Transport.start` do; what was opened is closed again. */
 export async function openReplica(options: OpenReplicaOptions): Promise<OpenedReplica> {
   const { disk, clock, random, logger, directory, clusterId, nodeId, onFatal } = options;
-  const meta = await openMeta({ disk, directory, clusterId, nodeId });
-  const recovery = new LogRecovery(options.logCacheBytesMax);
-  const { wal } = await openWal({
+  const keeper = damageKeeper(options);
+  const firstBootCount = Math.max(1, Math.floor(clock.wallMs() / 1000));
+  const meta = await openMeta({
     disk,
-    clock,
-    directory: join(directory, 'wal'),
+    directory,
     clusterId,
+    nodeId,
+    firstBootCount,
+    onDamage: keeper?.folder ?? null,
+    copyAfterDamage: newCopy(random),
+  });
+  keeper?.knows(meta);
+  const snapshots = await openSnapshots({
+    ...{ disk, clusterId, logger },
+    directory: join(directory, 'snapshots'),
+    onDamage: keeper?.folder ?? null,
+  });
+  const base = await loadBase(options, snapshots);
+  const recovery = new LogRecovery(base, options.logCacheBytesMax);
+  let replica: NodeReplica | null = null;
+  const { wal } = await openWal({
+    ...{ disk, clock, clusterId, random, logger, sink: recovery },
+    directory: join(directory, 'wal'),
     mustExist: meta.logCreated,
-    random,
+    begin: { index: base.index, term: base.term },
+    onDamage: keeper?.markLoss ?? null,
     onFatal: (error: RaftkvError) => onFatal(error),
-    logger,
-    sink: recovery,
+    onFull: (full) => replica?.diskFull(full),
     ...(options.walLimits === undefined ? {} : { limits: options.walLimits }),
   });
   try {
     await meta.noteLogCreated();
-    const transport = options.createTransport(meta.bootCount);
-    const { log, hardState, stateMachine } = recovery;
-    const replica = new NodeReplica({
+    const logStart = recovery.finish();
+    const { initial, createTransport } = options;
+    const transport = createTransport(meta.bootCount);
+    const opened = new NodeReplica({
       ...options,
       bootCount: meta.bootCount,
+      standing: meta.standing,
+      copy: meta.copy,
+      founders: initial.kind === 'join' ? null : initial.nodes.map(({ id }) => id),
+      book: initial.nodes.map(({ id, address }) => ({ id, host: address.host, port: address.peerPort })),
+      snapshotLimits: { ...SNAPSHOT_LIMITS, ...options.snapshotLimits },
+      transfer: { ...TRANSFER_LIMITS, ...options.transferLimits },
       transport,
       wal,
-      log,
-      hardState,
-      stateMachine,
+      snapshots,
+      recovered: recovery,
+      logStart,
+      noteStanding: (standing, copy) => meta.noteStanding(standing, copy),
+      raiseBootCount: (bootCount) => meta.raiseBootCount(bootCount),
     });
+    replica = opened;
+    if (wal.full) opened.diskFull(true);
     const close = async () => {
-      replica.stop();
+      opened.stop();
       await transport.stop();
+      await opened.settled();
       await wal.close();
+      await snapshots.close();
     };
-    await transport.start(replica).catch(async (error) => {
+    await transport.start(opened).catch(async (error) => {
       await close();
       throw error;
     });
-    return { replica, close };
+    opened.begin();
+    return { replica: opened, close };
   } catch (error) {
     await wal.close();
     throw error;
   }
+}
+
+/** The newest snapshot that verifies, loaded; or nothing. */
+async function loadBase(options: OpenReplicaOptions, snapshots: Snapshots): Promise<RecoveryBase> {
+  const { initial, logger, clock } = options;
+  for (let info = snapshots.newest; info !== null; info = snapshots.newest) {
+    const startedMs = clock.monotonicMs();
+    const stateMachine = await loadState(snapshots);
+    // Damaged: it has been moved aside, and the one before it is the newest now.
+    if (stateMachine === null) continue;
+    const { index, term, byteLength, configuration } = info;
+    const tookMs = Math.round(clock.monotonicMs() - startedMs);
+    logger.info({ index, items: stateMachine.items, bytes: byteLength, tookMs }, 'loaded a snapshot');
+    return { index, term, configuration: decodeConfiguration(configuration, 0), stateMachine };
+  }
+  return blankBase(initial);
+}
+
+async function loadState(snapshots: Snapshots): Promise<StateMachine | null> {
+  const damaged = snapshots.newest;
+  const loader = new SnapshotLoader();
+  try {
+    await snapshots.load((chunk) => loader.push(chunk));
+    return loader.finish();
+  } catch (error) {
+    const isGone = error instanceof RaftkvError && error.code === 'SNAPSHOT_DAMAGED' && snapshots.newest !== damaged;
+    if (!isGone) throw error;
+    return null;
+  }
+}
+
+function blankBase({ kind, nodes }: InitialCluster): RecoveryBase {
+  const founders = kind === 'join' ? [] : nodes;
+  const details = founders.map(({ id, address }) => ({ id, address, copy: 0, joins: false, replaces: 0 }));
+  const configuration = configurationOf(
+    founders.map(({ id }) => id),
+    details,
+  );
+  return { index: 0, term: 0, configuration, stateMachine: new StateMachine() };
+}
+
+interface DamageKeeper {
+  /** The meta file has been opened: from now on it can be noted there that something is lost. */
+  knows(meta: Meta): void;
+  /** Where damaged files go from which nothing promised is lost: a snapshot only repeats what is committed. */
+  folder(error: RaftkvError): Promise<string>;
+  /** As `folder`; but first it becomes durable that this node may have lost what it promised, and so has no vote. */
+  markLoss(error: RaftkvError): Promise<string>;
+}
+
+/** Null for a node without others: nobody could give back what it lost, so it refuses to start and changes nothing. */
+function damageKeeper({ directory, clock, random, logger, initial }: OpenReplicaOptions): DamageKeeper | null {
+  if (initial.kind === 'bootstrap' && initial.nodes.length === 1) return null;
+  let meta: Meta | null = null;
+  const folder = async (error: RaftkvError) => {
+    const aside = join(directory, 'damaged', new Date(clock.wallMs()).toISOString().replaceAll(':', '-'));
+    logger.error({ code: error.code, movedTo: aside }, `${error.message}; it is moved aside`);
+    return aside;
+  };
+  return {
+    knows(opened) {
+      meta = opened;
+    },
+    folder,
+    async markLoss(error) {
+      if (meta !== null && meta.standing !== 'recovering') await meta.noteStanding('recovering', newCopy(random));
+      return folder(error);
+    },
+  };
 }

@@ -137,6 +137,19 @@ export class Origin implements ResultSink {
     this.settling = null;
   }
 
+  /**
+   * A snapshot that this node took over contains its own batches up to `sequence`: they took effect, and their results
+   * are nowhere to be had.
+   */
+  overtaken(sequence: number): void {
+    while (this.unapplied > 0 && this.oldestSequence <= sequence) {
+      this.beginSettling();
+      const owners = this.settling;
+      this.endSettling();
+      for (const owner of owners ?? []) owner.writeFailed('overtaken');
+    }
+  }
+
   /** Tells the owners of what was accepted before `acceptedBeforeMs` that their outcome is unknown. */
   failOlderThan(acceptedBeforeMs: number, failure: Failure): void {
     const first = Math.max(this.oldestSequence, this.toldUpTo + 1);

@@ -17,6 +17,9 @@ interface Confirmed {
   readonly index: number;
 }
 
+/** As many as leave room for 2^32 rounds in each life. No answer is under way for a million starts. */
+const BOOT_COUNTS = 2 ** 20;
+
 export class ReadRounds {
   /** Of the turn that is not over yet. */
   private open: ReadOwner[] = [];
@@ -28,9 +31,9 @@ export class ReadRounds {
   private readonly confirmed: Confirmed[] = [];
   private nextId: number;
 
-  /** Ids are unique through the life of the node: the boot count is their upper half. */
+  /** Ids are unique through the life of the node: the end of the boot count is their upper part. */
   constructor(bootCount: number) {
-    this.nextId = bootCount * 2 ** 32 + 1;
+    this.nextId = (bootCount % BOOT_COUNTS) * 2 ** 32 + 1;
   }
 
   get pending(): number {

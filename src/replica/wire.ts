@@ -1,14 +1,14 @@
 import { RaftkvError } from '../base/errors.ts';
 import { readUint64, writeUint64 } from '../base/uint64.ts';
 import { readEntry } from '../raft/entry.ts';
-import type { Entry, Message, NodeId } from '../raft/types.ts';
+import type { Entry, Message, NodeId, Standing } from '../raft/types.ts';
 
 /**
  * What peers say to each other, as the payload of one frame of the transport. Little-endian; every message begins with
  *
  * ```
  *  0  u8  kind     see KIND
- *  1  u8  flag     granted, success or transfer, where the kind has one
+ *  1  u8  flags    1 granted, success or transfer; 2 the sender is without a vote; 4 disk or cluster full
  *  2  u16 zero
  *  4  u64 term
  * 12  u64 × n      the fields of the kind, in the order in which `FIELDS` names them
@@ -40,7 +40,25 @@ export interface ProposalRefused {
   readonly expectedSequence: number;
 }
 
-export type PeerMessage = Message | Proposal | ProposalRefused;
+/** What a node says of itself over each new link, before anything else, and when it changes. */
+export interface StandingNews {
+  readonly kind: 'standing';
+  readonly standing: Standing;
+}
+
+/** Asks the leader something about the members, and the answer: JSON, since it is rare and for people. */
+export interface MemberRequest {
+  readonly kind: 'memberRequest';
+  readonly id: number;
+  readonly body: Buffer;
+}
+export interface MemberReply {
+  readonly kind: 'memberReply';
+  readonly id: number;
+  readonly body: Buffer;
+}
+
+export type PeerMessage = Message | Proposal | ProposalRefused | StandingNews | MemberRequest | MemberReply;
 
 const KIND = {
   preVote: 1,
@@ -57,7 +75,17 @@ const KIND = {
   readIndexReply: 12,
   proposal: 13,
   proposalRefused: 14,
+  installSnapshot: 15,
+  recovering: 16,
+  standing: 17,
+  memberRequest: 18,
+  memberReply: 19,
 } as const satisfies Record<PeerMessage['kind'], number>;
+
+const FLAG_YES = 1;
+const FLAG_WITHOUT_VOTE = 2;
+const FLAG_FULL = 4;
+const STANDINGS: readonly Standing[] = ['blank', 'recovering', 'member'];
 
 const HEAD_BYTES = 12;
 const FIELD_BYTES = 8;
@@ -66,48 +94,66 @@ const FIELD_BYTES = 8;
 export function encodeMessage(message: PeerMessage): Buffer[] {
   switch (message.kind) {
     case 'preVote':
-      return [head(KIND.preVote, false, message.term, [message.lastIndex, message.lastTerm])];
+      return [head(KIND.preVote, 0, message.term, [message.lastIndex, message.lastTerm])];
     case 'preVoteReply':
-      return [head(KIND.preVoteReply, message.granted, message.term, [])];
+      return [head(KIND.preVoteReply, flagsOf(message.granted, message.withoutVote), message.term, [])];
     case 'vote':
-      return [head(KIND.vote, message.transfer, message.term, [message.lastIndex, message.lastTerm])];
+      return [head(KIND.vote, flagsOf(message.transfer), message.term, [message.lastIndex, message.lastTerm])];
     case 'voteReply':
-      return [head(KIND.voteReply, message.granted, message.term, [])];
+      return [head(KIND.voteReply, flagsOf(message.granted, message.withoutVote), message.term, [])];
     case 'append': {
       const { term, prevIndex, prevTerm, commitIndex, entries } = message;
-      const parts = [head(KIND.append, false, term, [prevIndex, prevTerm, commitIndex])];
+      const parts = [head(KIND.append, 0, term, [prevIndex, prevTerm, commitIndex])];
       for (const entry of entries) parts.push(entry.bytes);
       return parts;
     }
     case 'appendReply': {
-      const { success, term, index, hintIndex, hintTerm } = message;
-      return [head(KIND.appendReply, success, term, [index, hintIndex, hintTerm])];
+      const { success, withoutVote, diskFull, term, index, hintIndex, hintTerm } = message;
+      return [head(KIND.appendReply, flagsOf(success, withoutVote, diskFull), term, [index, hintIndex, hintTerm])];
     }
-    case 'heartbeat':
-      return [head(KIND.heartbeat, false, message.term, [message.commitIndex, message.round])];
-    case 'heartbeatReply':
-      return [head(KIND.heartbeatReply, false, message.term, [message.round])];
+    case 'heartbeat': {
+      const { clusterFull, term, commitIndex, round } = message;
+      return [head(KIND.heartbeat, flagsOf(false, false, clusterFull), term, [commitIndex, round])];
+    }
+    case 'heartbeatReply': {
+      const { withoutVote, diskFull, term, round } = message;
+      return [head(KIND.heartbeatReply, flagsOf(false, withoutVote, diskFull), term, [round])];
+    }
     case 'commit':
-      return [head(KIND.commit, false, message.term, [message.index, message.indexTerm, message.commitIndex])];
+      return [head(KIND.commit, 0, message.term, [message.index, message.indexTerm, message.commitIndex])];
     case 'timeoutNow':
-      return [head(KIND.timeoutNow, false, message.term, [])];
+      return [head(KIND.timeoutNow, 0, message.term, [])];
     case 'readIndex':
-      return [head(KIND.readIndex, false, message.term, [message.id])];
+      return [head(KIND.readIndex, flagsOf(false, message.withoutVote), message.term, [message.id])];
     case 'readIndexReply':
       // Indexes travel one higher, so that "not confirmed", -1, is 0.
-      return [head(KIND.readIndexReply, false, message.term, [message.id, message.index + 1])];
+      return [head(KIND.readIndexReply, 0, message.term, [message.id, message.index + 1])];
     case 'proposal': {
       const { term, session, sequence, oldestSequence, bytes } = message;
-      return [head(KIND.proposal, false, term, [session, sequence, oldestSequence]), bytes];
+      return [head(KIND.proposal, 0, term, [session, sequence, oldestSequence]), bytes];
     }
     case 'proposalRefused':
-      return [head(KIND.proposalRefused, false, message.term, [message.session, message.expectedSequence])];
+      return [head(KIND.proposalRefused, 0, message.term, [message.session, message.expectedSequence])];
+    case 'installSnapshot':
+      return [head(KIND.installSnapshot, 0, message.term, [message.snapshotIndex, message.snapshotTerm])];
+    case 'recovering':
+      return [head(KIND.recovering, 0, message.term, [message.copy])];
+    case 'standing':
+      return [head(KIND.standing, 0, 0, [STANDINGS.indexOf(message.standing)])];
+    case 'memberRequest':
+      return [head(KIND.memberRequest, 0, 0, [message.id]), message.body];
+    case 'memberReply':
+      return [head(KIND.memberReply, 0, 0, [message.id]), message.body];
   }
 }
 
-function head(kind: number, flag: boolean, term: number, fields: readonly number[]): Buffer {
+function flagsOf(yes: boolean, withoutVote = false, full = false): number {
+  return (yes ? FLAG_YES : 0) | (withoutVote ? FLAG_WITHOUT_VOTE : 0) | (full ? FLAG_FULL : 0);
+}
+
+function head(kind: number, flags: number, term: number, fields: readonly number[]): Buffer {
   const buffer = Buffer.allocUnsafe(HEAD_BYTES + fields.length * FIELD_BYTES);
-  buffer.writeUInt32LE(kind | (flag ? 0x100 : 0), 0);
+  buffer.writeUInt32LE(kind | (flags << 8), 0);
   writeUint64(buffer, term, 4);
   let at = HEAD_BYTES;
   for (const field of fields) {
@@ -124,7 +170,10 @@ function head(kind: number, flag: boolean, term: number, fields: readonly number
 export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMessage {
   if (frame.length < HEAD_BYTES) throw invalid(from, 'is cut off');
   const kind = frame.readUInt8(0);
-  const flag = frame.readUInt8(1) === 1;
+  const flags = frame.readUInt8(1);
+  const yes = (flags & FLAG_YES) !== 0;
+  const withoutVote = (flags & FLAG_WITHOUT_VOTE) !== 0;
+  const full = (flags & FLAG_FULL) !== 0;
   const term = readUint64(frame, 4);
   if (!Number.isSafeInteger(term)) throw invalid(from, 'has a term out of range');
   const field = (position: number) => readField(frame, position, from);
@@ -132,27 +181,28 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
     case KIND.preVote:
       return { kind: 'preVote', from, to, term, lastIndex: field(0), lastTerm: field(1) };
     case KIND.preVoteReply:
-      return { kind: 'preVoteReply', from, to, term, granted: flag };
+      return { kind: 'preVoteReply', from, to, term, granted: yes, withoutVote };
     case KIND.vote:
-      return { kind: 'vote', from, to, term, transfer: flag, lastIndex: field(0), lastTerm: field(1) };
+      return { kind: 'vote', from, to, term, transfer: yes, lastIndex: field(0), lastTerm: field(1) };
     case KIND.voteReply:
-      return { kind: 'voteReply', from, to, term, granted: flag };
+      return { kind: 'voteReply', from, to, term, granted: yes, withoutVote };
     case KIND.append:
       return decodeAppend(frame, from, to, term);
     case KIND.appendReply: {
       const [index, hintIndex, hintTerm] = [field(0), field(1), field(2)];
-      return { kind: 'appendReply', from, to, term, success: flag, index, hintIndex, hintTerm };
+      const reply = { withoutVote, diskFull: full, index, hintIndex, hintTerm };
+      return { kind: 'appendReply', from, to, term, success: yes, ...reply };
     }
     case KIND.heartbeat:
-      return { kind: 'heartbeat', from, to, term, commitIndex: field(0), round: field(1) };
+      return { kind: 'heartbeat', from, to, term, commitIndex: field(0), round: field(1), clusterFull: full };
     case KIND.heartbeatReply:
-      return { kind: 'heartbeatReply', from, to, term, round: field(0) };
+      return { kind: 'heartbeatReply', from, to, term, round: field(0), withoutVote, diskFull: full };
     case KIND.commit:
       return { kind: 'commit', from, to, term, index: field(0), indexTerm: field(1), commitIndex: field(2) };
     case KIND.timeoutNow:
       return { kind: 'timeoutNow', from, to, term };
     case KIND.readIndex:
-      return { kind: 'readIndex', from, to, term, id: field(0) };
+      return { kind: 'readIndex', from, to, term, id: field(0), withoutVote };
     case KIND.readIndexReply:
       return { kind: 'readIndexReply', from, to, term, id: field(0), index: field(1) - 1 };
     case KIND.proposal: {
@@ -161,6 +211,19 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
     }
     case KIND.proposalRefused:
       return { kind: 'proposalRefused', term, session: field(0), expectedSequence: field(1) };
+    case KIND.installSnapshot:
+      return { kind: 'installSnapshot', from, to, term, snapshotIndex: field(0), snapshotTerm: field(1) };
+    case KIND.recovering:
+      return { kind: 'recovering', from, to, term, copy: field(0) };
+    case KIND.standing: {
+      const standing = STANDINGS[field(0)];
+      if (standing === undefined) throw invalid(from, 'tells of no known standing');
+      return { kind: 'standing', standing };
+    }
+    case KIND.memberRequest:
+      return { kind: 'memberRequest', id: field(0), body: frame.subarray(HEAD_BYTES + FIELD_BYTES) };
+    case KIND.memberReply:
+      return { kind: 'memberReply', id: field(0), body: frame.subarray(HEAD_BYTES + FIELD_BYTES) };
     default:
       throw invalid(from, `is of unknown kind ${kind}`);
   }

@@ -47,7 +47,7 @@ describe('the applier', () => {
   function append(batch: Buffer, kind: 'data' | 'noop' = 'data'): void {
     const entry = sealEntry(batch, kind, 1, log.lastIndex + 1);
     log.append(entry);
-    wal.append({ hardState: null, firstIndex: entry.index, entries: [entry.bytes], done: () => {} });
+    wal.append({ start: null, hardState: null, firstIndex: entry.index, entries: [entry.bytes], done: () => {} });
     log.persistedIndex = entry.index;
     log.evict();
   }

@@ -1,12 +1,13 @@
-import type { Clock } from '../../src/base/clock.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Op } from '../../src/kv/types.ts';
-import { NodeReplica, type NodeReplicaOptions } from '../../src/replica/node-replica.ts';
+import type { NodeAddress } from '../../src/raft/types.ts';
+import type { NodeReplica } from '../../src/replica/node-replica.ts';
+import { openReplica } from '../../src/replica/open-replica.ts';
 import type { OriginLimits } from '../../src/replica/origin.ts';
-import { LOG_CACHE_BYTES_MAX, LogRecovery } from '../../src/replica/recovery.ts';
+import { LOG_CACHE_BYTES_MAX } from '../../src/replica/recovery.ts';
+import type { SnapshotLimits } from '../../src/replica/snapshotter.ts';
 import type { Replica } from '../../src/replica/types.ts';
-import { openWal, type WalLimits } from '../../src/storage/wal.ts';
-import type { Wal } from '../../src/storage/wal-types.ts';
+import type { WalLimits } from '../../src/storage/wal.ts';
 import type { PeerAddress, Transport, TransportEvents } from '../../src/transport/types.ts';
 import { MemoryDisk } from '../support/memory-disk.ts';
 import { seededRandom } from '../support/random.ts';
@@ -31,6 +32,12 @@ const SMALL_WAL: Partial<WalLimits> = {
 export const TIMING = { heartbeatIntervalMs: 50, electionTimeoutMs: 300, requestTimeoutMs: 2000 };
 /** Longer than any election among nodes of `TIMING` takes, whoever is cut off. */
 export const ELECTION_MS = 1500;
+
+const DIRECTORY = '/data/node';
+
+export function addressOf(id: number): NodeAddress {
+  return { host: '127.0.0.1', clientPort: 11_000 + id, peerPort: 12_000 + id, adminPort: 13_000 + id };
+}
 
 /** The first bytes of frames. */
 export const FRAME_KIND = { append: 5, commit: 9, timeoutNow: 10, readIndex: 11, proposal: 13 };
@@ -267,6 +274,7 @@ export interface ClusterOptions {
   readonly nodes?: number;
   readonly cacheBytesMax?: number;
   readonly limits?: Partial<OriginLimits>;
+  readonly snapshotLimits?: Partial<SnapshotLimits>;
 }
 
 /** A disk that can be made to finish nothing for a while. */
@@ -298,14 +306,15 @@ class StallingDisk extends MemoryDisk {
 interface Machine {
   readonly id: number;
   readonly disk: StallingDisk;
-  bootCount: number;
+  lives: number;
   alive: boolean;
+  removed: boolean;
   readonly fatal: unknown[];
 }
 
 export interface ClusterNode extends Machine {
   readonly replica: NodeReplica;
-  readonly wal: Wal;
+  readonly close: () => Promise<void>;
 }
 
 /**
@@ -315,26 +324,27 @@ export interface ClusterNode extends Machine {
 export class Cluster {
   readonly clock = new ManualClock();
   readonly network = new MemoryNetwork();
+  /** Numbers drawn are random, not each node's own share. */
+  chance = false;
   private readonly nodes = new Map<number, ClusterNode>();
+  private readonly newcomers: number[] = [];
   private readonly options: Required<ClusterOptions>;
 
   private constructor(options: ClusterOptions) {
-    this.options = { nodes: 3, cacheBytesMax: LOG_CACHE_BYTES_MAX, limits: {}, ...options };
+    this.options = { nodes: 3, cacheBytesMax: LOG_CACHE_BYTES_MAX, limits: {}, snapshotLimits: {}, ...options };
   }
 
   /** Starts the nodes and lets them elect node 1. */
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
     const cluster = new Cluster(options);
-    for (const id of cluster.ids) {
-      await cluster.boot({ id, disk: new StallingDisk(), bootCount: 0, alive: false, fatal: [] });
-    }
+    for (const id of cluster.ids) await cluster.startEmpty(id);
     await cluster.run(ELECTION_MS);
     if (cluster.leader() !== 1) throw new Error(`node ${cluster.leader()} was elected at the start`);
     return cluster;
   }
 
   get ids(): number[] {
-    return Array.from({ length: this.options.nodes }, (_, i) => i + 1);
+    return [...Array.from({ length: this.options.nodes }, (_, i) => i + 1), ...this.newcomers];
   }
 
   node(id: number): ClusterNode {
@@ -430,8 +440,7 @@ export class Cluster {
   /** Ends a node in good order. */
   async stop(id: number): Promise<void> {
     const node = this.node(id);
-    node.replica.stop();
-    await node.wal.close();
+    await node.close();
     node.alive = false;
     this.network.detach(id);
   }
@@ -441,54 +450,52 @@ export class Cluster {
     await this.boot(this.node(id));
   }
 
-  private async boot(machine: Machine): Promise<void> {
-    const { id, disk } = machine;
-    const bootCount = ++machine.bootCount;
-    const clock = this.clock.forProcess(() => machine.alive && machine.bootCount === bootCount);
-    const recovery = new LogRecovery(this.options.cacheBytesMax);
-    const { wal } = await openWal({
-      disk,
-      clock,
-      directory: '/wal',
-      clusterId: 'test',
-      mustExist: bootCount > 1,
-      random: seededRandom(id),
-      onFatal: (error) => machine.fatal.push(error),
-      logger: silentLogger,
-      sink: recovery,
-      limits: SMALL_WAL,
-    });
-    machine.alive = true;
-    const replica = new NodeReplica(this.replicaOptions(machine, wal, clock, recovery));
-    this.nodes.set(id, Object.assign(machine, { replica, wal }));
-    this.network.attach(id, replica);
+  /** Starts a node on an empty disk under an id that it may have had before, or a newcomer. */
+  async startEmpty(id: number): Promise<void> {
+    if (!this.ids.includes(id)) this.newcomers.push(id);
+    await this.boot({ id, disk: new StallingDisk(), lives: 0, alive: false, fatal: [], removed: false });
   }
 
-  private replicaOptions(machine: Machine, wal: Wal, clock: Clock, recovery: LogRecovery): NodeReplicaOptions {
-    const { id, bootCount, fatal } = machine;
-    const { log, hardState, stateMachine } = recovery;
+  private async boot(machine: Machine): Promise<void> {
+    const { id, disk, fatal } = machine;
+    const life = ++machine.lives;
+    const clock = this.clock.forProcess(() => machine.alive && machine.lives === life);
     const share = (id - 1) / this.options.nodes;
-    return {
+    const random = seededRandom(id * 100 + life);
+    const isFounder = id <= this.options.nodes;
+    machine.alive = true;
+    const { replica, close } = await openReplica({
       nodeId: id,
-      bootCount,
-      configuration: { voters: this.ids, votersOutgoing: [], learners: [] },
+      clusterId: 'test',
+      directory: DIRECTORY,
+      initial: { kind: isFounder ? 'bootstrap' : 'join', nodes: this.founders() },
       timing: TIMING,
       limits: { ...LIMITS, ...this.options.limits },
+      walLimits: SMALL_WAL,
+      snapshotLimits: this.options.snapshotLimits,
+      logCacheBytesMax: this.options.cacheBytesMax,
+      disk,
       clock,
-      random: () => share,
-      transport: this.transportOf(id),
-      wal,
-      log,
-      hardState,
-      stateMachine,
+      random: () => (this.chance ? random() : share),
+      logger: silentLogger,
+      createTransport: () => this.transportOf(id),
       onFatal: (error) => fatal.push(error),
       onLeaderChanged: () => {},
-    };
+      onRemoved: () => {
+        machine.removed = true;
+      },
+    });
+    this.nodes.set(id, Object.assign(machine, { replica, close }));
+  }
+
+  private founders(): { id: number; address: NodeAddress }[] {
+    const ids = Array.from({ length: this.options.nodes }, (_, i) => i + 1);
+    return ids.map((id) => ({ id, address: addressOf(id) }));
   }
 
   private transportOf(id: number): Transport {
     return {
-      start: () => Promise.resolve(),
+      start: async (events) => this.network.attach(id, events as NodeReplica),
       send: (to, parts) => this.network.send(id, to, parts),
       isUp: (to) => this.network.isUp(id, to),
       sendBulk: (to, parts) => this.network.sendBulk(id, to, parts),

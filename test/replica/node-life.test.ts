@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { BATCH_HEADER_BYTES } from '../../src/kv/batch.ts';
 import { ENTRY_HEADER_BYTES, sealEntry } from '../../src/raft/entry.ts';
+import type { NodeReplicaOptions } from '../../src/replica/node-replica.ts';
 import { encodeMessage } from '../../src/replica/wire.ts';
 import { Cluster, ELECTION_MS, FRAME_KIND, TIMING } from './cluster.ts';
 import { batchOf, type Request } from './support.ts';
@@ -301,9 +302,9 @@ describe('a replica that stops', () => {
 
   it('says so to those who wait even where the log takes nothing more', async () => {
     const cluster = await Cluster.start();
-    const { replica, wal } = cluster.node(3);
+    const { replica } = cluster.node(3);
     const write = cluster.set(3, 'a', 'x');
-    await wal.close();
+    await (Reflect.get(replica, 'options') as NodeReplicaOptions).wal.close();
     expect(() => replica.stop()).toThrow(expect.objectContaining({ code: 'WAL_CLOSED' }));
     expect(write.outcomes).toEqual(['failed: stopping']);
   });

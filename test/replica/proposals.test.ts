@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { readBatchHeader } from '../../src/kv/batch.ts';
 import { Op } from '../../src/kv/types.ts';
+import { configurationOf } from '../../src/raft/configuration.ts';
 import type { Core } from '../../src/raft/core.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
 import { RaftLog } from '../../src/raft/log.ts';
@@ -21,7 +22,10 @@ function coreOf(id: number): Core {
   const log = new RaftLog({ snapshotIndex: 0, snapshotTerm: 0, cacheBytesMax: 1000 });
   return new Raft({
     id,
-    configuration: { voters: [1, 2, 3], votersOutgoing: [], learners: [] },
+    configurations: [{ index: 0, configuration: configurationOf([1, 2, 3]) }],
+    snapshot: null,
+    standing: 'member',
+    copy: 0,
     log,
     hardState: { term: 4, vote: NOBODY, commitIndex: 0 },
     electionTimeoutTicks: 10,

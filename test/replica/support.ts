@@ -116,7 +116,17 @@ export class FakeWal implements Wal {
   private readonly waiting: WalWrite[] = [];
   private readonly reads: (() => void)[] = [];
 
+  readonly full = false;
+
   oldestPendingMs(): number {
+    return 0;
+  }
+
+  compact(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  indexBehind(): number {
     return 0;
   }
 

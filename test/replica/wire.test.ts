@@ -34,11 +34,18 @@ const append = fc
     );
   });
 
+const bytes = fc.uint8Array({ maxLength: 80 }).map((all) => Buffer.from(all));
+
 type Arbitraries = { [Kind in PeerMessage['kind']]: fc.Arbitrary<Extract<PeerMessage, { kind: Kind }>> };
 
 const MESSAGES: Arbitraries = {
   preVote: fc.record({ kind: fc.constant('preVote'), ...envelope, lastIndex: number, lastTerm: number }),
-  preVoteReply: fc.record({ kind: fc.constant('preVoteReply'), ...envelope, granted: fc.boolean() }),
+  preVoteReply: fc.record({
+    kind: fc.constant('preVoteReply'),
+    ...envelope,
+    granted: fc.boolean(),
+    withoutVote: fc.boolean(),
+  }),
   vote: fc.record({
     kind: fc.constant('vote'),
     ...envelope,
@@ -46,7 +53,12 @@ const MESSAGES: Arbitraries = {
     lastTerm: number,
     transfer: fc.boolean(),
   }),
-  voteReply: fc.record({ kind: fc.constant('voteReply'), ...envelope, granted: fc.boolean() }),
+  voteReply: fc.record({
+    kind: fc.constant('voteReply'),
+    ...envelope,
+    granted: fc.boolean(),
+    withoutVote: fc.boolean(),
+  }),
   append: append as Arbitraries['append'],
   appendReply: fc.record({
     kind: fc.constant('appendReply'),
@@ -55,9 +67,23 @@ const MESSAGES: Arbitraries = {
     index: number,
     hintIndex: number,
     hintTerm: number,
+    withoutVote: fc.boolean(),
+    diskFull: fc.boolean(),
   }),
-  heartbeat: fc.record({ kind: fc.constant('heartbeat'), ...envelope, commitIndex: number, round: number }),
-  heartbeatReply: fc.record({ kind: fc.constant('heartbeatReply'), ...envelope, round: number }),
+  heartbeat: fc.record({
+    kind: fc.constant('heartbeat'),
+    ...envelope,
+    commitIndex: number,
+    round: number,
+    clusterFull: fc.boolean(),
+  }),
+  heartbeatReply: fc.record({
+    kind: fc.constant('heartbeatReply'),
+    ...envelope,
+    round: number,
+    withoutVote: fc.boolean(),
+    diskFull: fc.boolean(),
+  }),
   commit: fc.record({
     kind: fc.constant('commit'),
     ...envelope,
@@ -66,7 +92,7 @@ const MESSAGES: Arbitraries = {
     commitIndex: number,
   }),
   timeoutNow: fc.record({ kind: fc.constant('timeoutNow'), ...envelope }),
-  readIndex: fc.record({ kind: fc.constant('readIndex'), ...envelope, id: number }),
+  readIndex: fc.record({ kind: fc.constant('readIndex'), ...envelope, id: number, withoutVote: fc.boolean() }),
   readIndexReply: fc.record({
     kind: fc.constant('readIndexReply'),
     ...envelope,
@@ -79,7 +105,7 @@ const MESSAGES: Arbitraries = {
     sequence: number,
     oldestSequence: number,
     session: number,
-    bytes: fc.uint8Array({ maxLength: 80 }).map((bytes) => Buffer.from(bytes)),
+    bytes,
   }),
   proposalRefused: fc.record({
     kind: fc.constant('proposalRefused'),
@@ -87,6 +113,16 @@ const MESSAGES: Arbitraries = {
     session: number,
     expectedSequence: number,
   }),
+  installSnapshot: fc.record({
+    kind: fc.constant('installSnapshot'),
+    ...envelope,
+    snapshotIndex: number,
+    snapshotTerm: number,
+  }),
+  recovering: fc.record({ kind: fc.constant('recovering'), ...envelope, copy: number }),
+  standing: fc.record({ kind: fc.constant('standing'), standing: fc.constantFrom('blank', 'recovering', 'member') }),
+  memberRequest: fc.record({ kind: fc.constant('memberRequest'), id: number, body: bytes }),
+  memberReply: fc.record({ kind: fc.constant('memberReply'), id: number, body: bytes }),
 };
 
 const anyMessage: fc.Arbitrary<PeerMessage> = fc.oneof(...Object.values(MESSAGES));
@@ -144,19 +180,19 @@ describe('messages between peers', () => {
     );
   });
 
-  it('are refused where they are cut off, but for a batch, which is judged by itself', () => {
+  it('are refused where they are cut off, but for what is judged by itself', () => {
     fc.assert(
       fc.property(anyMessage, fc.nat(), (message, cut) => {
         const frame = frameOf(message);
         const cutFrame = frame.subarray(0, cut % frame.length);
-        if (message.kind === 'proposal' || message.kind === 'append') decodesOrRefuses(cutFrame);
+        if ('bytes' in message || 'body' in message || message.kind === 'append') decodesOrRefuses(cutFrame);
         else refused(cutFrame);
       }),
     );
   });
 
   it('are refused where a number is too large to be exact', () => {
-    const frame = frameOf({ kind: 'readIndex', from: FROM, to: TO, term: 1, id: 1 });
+    const frame = frameOf({ kind: 'recovering', from: FROM, to: TO, term: 1, copy: 1 });
     for (const at of [4, 12]) {
       const wrong = Buffer.from(frame);
       wrong.fill(0xff, at, at + 8);

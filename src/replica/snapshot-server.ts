@@ -1,0 +1,84 @@
+import type { Clock } from '../base/clock.ts';
+import type { Core } from '../raft/core.ts';
+import type { NodeId } from '../raft/types.ts';
+import type { Snapshots } from '../storage/snapshot-types.ts';
+import type { BulkMessage, SnapshotRead } from './bulk-wire.ts';
+
+/**
+ * The leader's side of a transfer: answers each request for a piece of a snapshot file, and keeps the file for as long
+ * as somebody reads it. The reader sets the pace.
+ */
+export interface SnapshotServerContext {
+  readonly clock: Clock;
+  readonly core: Core;
+  readonly snapshots: Snapshots;
+  /** Pieces are never longer, whatever is asked for. */
+  readonly pieceBytesMax: number;
+  /** A follower that has not asked for so long is looked for anew. */
+  readonly stalledMs: number;
+  readonly send: (to: NodeId, message: BulkMessage) => void;
+  readonly onStalled: (peer: NodeId) => void;
+  readonly onFatal: (error: unknown) => void;
+}
+
+interface Reader {
+  /** What it reads; both 0 where it was offered a snapshot and has not asked yet. */
+  index: number;
+  term: number;
+  askedAtMs: number;
+}
+
+export class SnapshotServer {
+  private readonly context: SnapshotServerContext;
+  private readonly readers = new Map<NodeId, Reader>();
+
+  constructor(context: SnapshotServerContext) {
+    this.context = context;
+  }
+
+  receive(from: NodeId, request: SnapshotRead): void {
+    const { snapshots, clock, pieceBytesMax, send, onFatal } = this.context;
+    const { index, term, offset } = request;
+    this.hold(from, index, term, clock.monotonicMs());
+    snapshots.read(index, term, offset, Math.min(request.length, pieceBytesMax)).then((piece) => {
+      if (piece === null) send(from, { kind: 'gone', index, term });
+      else send(from, { kind: 'piece', index, term, offset, byteLength: piece.byteLength, bytes: piece.bytes });
+    }, onFatal);
+  }
+
+  private hold(from: NodeId, index: number, term: number, nowMs: number): void {
+    const { snapshots } = this.context;
+    const reader = this.readers.get(from);
+    if (reader !== undefined) {
+      reader.askedAtMs = nowMs;
+      if (reader.index === index && reader.term === term) return;
+      this.release(reader);
+    }
+    const held = snapshots.hold(index, term);
+    this.readers.set(from, { index: held ? index : 0, term: held ? term : 0, askedAtMs: nowMs });
+  }
+
+  private release({ index, term }: Reader): void {
+    if (index > 0) this.context.snapshots.release(index, term);
+  }
+
+  /** Lets go of what nobody reads any more, and tells of followers that have fallen silent. */
+  tick(): void {
+    const { core, clock, stalledMs, onStalled } = this.context;
+    const nowMs = clock.monotonicMs();
+    for (const [peer, progress] of core.leading?.progress ?? []) {
+      if (progress.state !== 'snapshot') continue;
+      const reader = this.readers.get(peer);
+      if (reader === undefined) this.readers.set(peer, { index: 0, term: 0, askedAtMs: nowMs });
+      else if (nowMs - reader.askedAtMs >= stalledMs) {
+        reader.askedAtMs = nowMs;
+        onStalled(peer);
+      }
+    }
+    for (const [peer, reader] of this.readers) {
+      if (core.leading?.progress.get(peer)?.state === 'snapshot' || nowMs - reader.askedAtMs < stalledMs) continue;
+      this.release(reader);
+      this.readers.delete(peer);
+    }
+  }
+}

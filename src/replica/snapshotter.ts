@@ -1,0 +1,211 @@
+import type { Clock } from '../base/clock.ts';
+import { RaftkvError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { StateMachine } from '../kv/state-machine.ts';
+import { encodeConfiguration } from '../raft/configuration.ts';
+import type { Core } from '../raft/core.ts';
+import { configurationAt } from '../raft/membership.ts';
+import type { SnapshotInfo, Snapshots, SnapshotWriter } from '../storage/snapshot-types.ts';
+import type { Wal } from '../storage/wal-types.ts';
+import type { Applier } from './applier.ts';
+
+/**
+ * Takes snapshots of this node's state while it works, and lets the log go behind them.
+ *
+ *   enough log since the last ─▶ cut at the applied index ─▶ chunk, a turn of the event loop, chunk, … ─▶ file, durable
+ *                                (what changes meanwhile is kept aside)                                       │
+ *              log: oldest segments go ◀── all but a tail, and what a transfer needs ◀── core.compact ◀───────┘
+ */
+export interface SnapshotterContext {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly core: Core;
+  readonly stateMachine: StateMachine;
+  readonly applier: Applier;
+  readonly wal: Wal;
+  readonly snapshots: Snapshots;
+  readonly limits: SnapshotLimits;
+  /** Bytes of log behind the newest snapshot at the start of this life. */
+  readonly bytesBehind: number;
+  readonly onStored: (info: SnapshotInfo) => void;
+  /** Lets the core forget its log up to `index`, or as far as it sees fit. */
+  readonly compactCore: (index: number) => void;
+  readonly onFatal: (error: unknown) => void;
+}
+
+export interface SnapshotLimits {
+  /** Log since the last snapshot that makes a node take one. Bounds the disk, and what a restart has to apply. */
+  readonly snapshotLogBytes: number;
+  /** Log that is kept behind a snapshot for followers that lag: cheaper for them than a snapshot. */
+  readonly logTailBytes: number;
+  /** What one slice of a snapshot encodes at most: about a millisecond. */
+  readonly snapshotChunkBytes: number;
+}
+
+export const SNAPSHOT_LIMITS: SnapshotLimits = {
+  snapshotLogBytes: 64 * 1024 * 1024,
+  logTailBytes: 16 * 1024 * 1024,
+  snapshotChunkBytes: 64 * 1024,
+};
+
+/** After one that found the disk full: long enough not to fill it again at once. */
+const RETRY_MS = 10_000;
+/**
+ * Nodes apply the same log at the same time. The first in line takes its snapshot at this share of the limit, the last
+ * at all of it, so that they don't all write theirs at once.
+ */
+const EARLIEST_SHARE = 0.75;
+
+export class Snapshotter {
+  private readonly context: SnapshotterContext;
+  private running: Promise<SnapshotInfo | null> | null = null;
+  private runningIndex = 0;
+  private compacting = false;
+  /** The log is to be let go up to here; the core may keep more for a while. */
+  private compactTo = 0;
+  private compactedTo = 0;
+  /** How often the state has been replaced by one from elsewhere. */
+  private replacements = 0;
+  /** `bytesApplied` as of the newest snapshot; less than 0 by what a start found behind it. */
+  private bytesAtSnapshot: number;
+  private notBeforeMs = Number.NEGATIVE_INFINITY;
+  private stopping = false;
+
+  constructor(context: SnapshotterContext) {
+    this.context = context;
+    this.bytesAtSnapshot = -context.bytesBehind;
+  }
+
+  get isRunning(): boolean {
+    return this.running !== null;
+  }
+
+  /** To be called now and then: begins a snapshot, or compacts further, where it is time. */
+  consider(): void {
+    const { applier, clock } = this.context;
+    if (this.running === null && applier.bytesApplied - this.bytesAtSnapshot >= this.thresholdBytes()) {
+      if (clock.monotonicMs() >= this.notBeforeMs) void this.begin();
+    }
+    this.compact();
+  }
+
+  private thresholdBytes(): number {
+    const { limits, snapshots, core } = this.context;
+    const { voters } = core.configuration;
+    const place = Math.max(0, voters.indexOf(core.id));
+    const share = EARLIEST_SHARE + ((1 - EARLIEST_SHARE) * place) / Math.max(1, voters.length - 1);
+    // Writing a large state again for every little log would cost more than the log.
+    return share * Math.max(limits.snapshotLogBytes, snapshots.newest?.byteLength ?? 0);
+  }
+
+  /** A snapshot that holds all that is applied now. Null where the disk is full or the node stops. */
+  async take(): Promise<SnapshotInfo | null> {
+    const wanted = this.context.applier.appliedIndex;
+    while (this.running !== null) {
+      const isEnough = this.runningIndex >= wanted;
+      const info = await this.running;
+      if (isEnough && info !== null) return info;
+    }
+    const { newest } = this.context.snapshots;
+    if (newest !== null && newest.index >= wanted) return newest;
+    return this.begin();
+  }
+
+  private begin(): Promise<SnapshotInfo | null> {
+    const work = this.write();
+    this.running = work;
+    const over = () => {
+      this.running = null;
+    };
+    work.then(over, over);
+    return work;
+  }
+
+  /** The state has been replaced by a snapshot from elsewhere: what is being written is of no use any more. */
+  replaced(): void {
+    this.replacements++;
+    this.bytesAtSnapshot = this.context.applier.bytesApplied;
+  }
+
+  /** Resolves once nothing is being written any more. */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    await this.running?.catch(() => {});
+  }
+
+  private async write(): Promise<SnapshotInfo | null> {
+    const { stateMachine, applier, core, snapshots, clock, logger } = this.context;
+    const index = applier.appliedIndex;
+    const term = core.log.termAt(index);
+    const configuration = encodeConfiguration(configurationAt(core, index), 0);
+    const bytesAtCut = applier.bytesApplied;
+    const startedMs = clock.monotonicMs();
+    const { replacements } = this;
+    this.runningIndex = index;
+    const cut = stateMachine.beginCut();
+    let writer: SnapshotWriter | null = null;
+    try {
+      writer = await snapshots.write({ index, term, configuration });
+      for (;;) {
+        if (this.stopping || replacements !== this.replacements) return await abandoned(writer);
+        const chunk = cut.next(this.context.limits.snapshotChunkBytes);
+        if (chunk === null) break;
+        await writer.write(chunk);
+        await new Promise<void>((resolve) => clock.endOfTurn(resolve));
+      }
+      const info = await writer.finish();
+      if (this.stopping) return info;
+      this.bytesAtSnapshot = bytesAtCut;
+      const tookMs = Math.round(clock.monotonicMs() - startedMs);
+      logger.info({ index, bytes: info.byteLength, tookMs }, 'took a snapshot');
+      this.context.onStored(info);
+      this.compactTo = Math.min(index, this.context.wal.indexBehind(this.context.limits.logTailBytes));
+      this.compact();
+      return info;
+    } catch (error) {
+      await writer?.abandon().catch(() => {});
+      return this.failed(error);
+    } finally {
+      cut.close();
+    }
+  }
+
+  /** Nothing was promised of a snapshot that is not finished, so a full disk only puts it off. */
+  private failed(error: unknown): null {
+    const { clock, logger, onFatal } = this.context;
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') {
+      onFatal(error);
+      return null;
+    }
+    this.notBeforeMs = clock.monotonicMs() + RETRY_MS;
+    logger.warn({ retryMs: RETRY_MS }, 'the disk is full: no snapshot was taken; it is tried again later');
+    return null;
+  }
+
+  private compact(): void {
+    const { wal, core, compactCore, onFatal } = this.context;
+    if (this.compacting || this.stopping) return;
+    if (this.compactTo > core.log.snapshotIndex) compactCore(this.compactTo);
+    const { snapshotIndex } = core.log;
+    if (snapshotIndex <= this.compactedTo || this.compactTo === 0) return;
+    this.compacting = true;
+    wal.compact(snapshotIndex).then(() => {
+      this.compacting = false;
+      this.compactedTo = snapshotIndex;
+    }, onFatal);
+  }
+}
+
+async function abandoned(writer: SnapshotWriter): Promise<null> {
+  await writer.abandon();
+  return null;
+}
+
+/** What a backup says where it could get none. */
+export function noSnapshot(): RaftkvError {
+  return new RaftkvError(
+    'BACKUP_INVALID',
+    'no snapshot could be taken: the disk of this node is full, or it is stopping',
+    'Make room, or ask another node.',
+  );
+}

@@ -1,0 +1,192 @@
+import { RaftkvError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { Core } from '../raft/core.ts';
+import { type Input, type Message, NOBODY, type NodeId } from '../raft/types.ts';
+import { Formation } from './formation.ts';
+import { lostQuorum, troubleOf } from './trouble.ts';
+import type { StandingNews } from './wire.ts';
+
+/**
+ * What this node's data directory is good for, and what the others say of theirs (ADR 0008): forms a new cluster, finds
+ * its way into one that is there, and names who has lost data where that stops the cluster.
+ */
+export interface StandingsContext {
+  readonly core: Core;
+  readonly logger: Logger;
+  /** All nodes of the cluster to be formed where there is none yet; null for a newcomer. */
+  readonly founders: readonly NodeId[] | null;
+  /** This life's boot count, under which it proposes. */
+  readonly session: number;
+  readonly knownMember: boolean;
+  readonly announceIntervalMs: number;
+  readonly newCopy: () => number;
+  readonly isLinked: (peer: NodeId) => boolean;
+  readonly send: (to: NodeId, news: StandingNews) => void;
+  readonly step: (input: Input) => void;
+  /** The newest session of this node from which the state machine has applied anything; 0 for none. */
+  readonly appliedSession: () => number;
+  /** Both resolve once it is durable. */
+  readonly noteStanding: (standing: 'recovering' | 'member', copy: number) => Promise<void>;
+  readonly raiseBootCount: (bootCount: number) => Promise<void>;
+  /** Runs what follows a promise within the loop's own guard. */
+  readonly guard: (action: () => void) => void;
+  readonly onMayPropose: () => void;
+  readonly onRemoved: () => void;
+  readonly onFatal: (error: unknown) => void;
+}
+
+export class Standings {
+  /**
+   * No batch of an earlier life of this node can have the session of this one. Known at once where the data directory has
+   * counted all its starts; otherwise once all that earlier lives have left in the log is applied. Nothing is proposed before.
+   */
+  mayPropose: boolean;
+  private readonly context: StandingsContext;
+  private readonly formation: Formation;
+  /** Who says of itself that it has no vote. */
+  private readonly withoutVote = new Set<NodeId>();
+  /** Who says that this node was removed. */
+  private readonly removedBy = new Set<NodeId>();
+  /** All that earlier lives have left is applied from here on; 0 while that is not known. */
+  private earlierLivesEndAt = 0;
+  private announcedAtMs = 0;
+  private removalTold = false;
+  private quorumLossTold = false;
+
+  constructor(context: StandingsContext) {
+    this.context = context;
+    this.mayPropose = context.knownMember;
+    const { core, founders, send } = context;
+    this.formation = new Formation({ core, founders, send, become: (standing) => this.become(standing) });
+  }
+
+  begin(): void {
+    this.formation.begin();
+  }
+
+  linkUp(peer: NodeId): void {
+    this.formation.linkUp(peer);
+  }
+
+  linkLost(peer: NodeId): void {
+    this.withoutVote.delete(peer);
+    this.formation.linkLost(peer);
+  }
+
+  receive(peer: NodeId, news: StandingNews): void {
+    this.noteVote(peer, news.standing === 'recovering');
+    this.formation.receive(peer, news);
+  }
+
+  /** To be called with every message of another core, before it is stepped. */
+  hear(message: Message): void {
+    if (message.kind === 'preVoteReply' || message.kind === 'voteReply') {
+      this.noteVote(message.from, message.withoutVote);
+    } else if (message.kind === 'append' && this.context.core.standing === 'blank') {
+      // Whoever hears a leader has found a cluster, whatever was lost on the way.
+      this.formation.receive(message.from, { kind: 'standing', standing: 'member' });
+    }
+  }
+
+  private noteVote(peer: NodeId, withoutVote: boolean): void {
+    if (withoutVote) this.withoutVote.add(peer);
+    else this.withoutVote.delete(peer);
+  }
+
+  /** What a blank node has turned out to be. */
+  private become(standing: 'recovering' | 'member'): void {
+    const { newCopy, logger, noteStanding, guard, step, onMayPropose, onFatal } = this.context;
+    const copy = standing === 'member' ? 0 : newCopy();
+    const what = standing === 'member' ? 'all nodes of a new cluster have met' : 'joins a cluster, without a vote yet';
+    logger.info({ standing }, what);
+    noteStanding(standing, copy).then(
+      () =>
+        guard(() => {
+          if (standing === 'member') this.mayPropose = true;
+          step({ kind: 'standing', standing, copy });
+          this.formation.announce();
+          if (standing === 'member') onMayPropose();
+        }),
+      onFatal,
+    );
+  }
+
+  /**
+   * A committed configuration names this copy. What earlier lives of this node had proposed comes before that entry in
+   * every log, or never will be in one.
+   */
+  recovered(): void {
+    const { core, logger } = this.context;
+    logger.info({ copy: core.copy }, 'the cluster knows this copy of its data');
+    this.earlierLivesEndAt = core.log.commitIndex;
+    this.formation.announce();
+  }
+
+  /** To be called when entries have been applied. */
+  applied(appliedIndex: number): void {
+    if (this.mayPropose || this.earlierLivesEndAt === 0 || appliedIndex < this.earlierLivesEndAt) return;
+    this.earlierLivesEndAt = 0;
+    const { core, session, appliedSession, noteStanding, raiseBootCount, guard, onMayPropose, onFatal } = this.context;
+    const known = appliedSession();
+    if (known >= session) {
+      raiseBootCount(known).then(() => onFatal(sessionBehind(core.id, session, known)), onFatal);
+      return;
+    }
+    noteStanding('member', core.copy).then(
+      () =>
+        guard(() => {
+          this.mayPropose = true;
+          onMayPropose();
+        }),
+      onFatal,
+    );
+  }
+
+  /** Its peers know better than a node that was away; but one of them alone may be the one that is behind. */
+  removedSays(peer: NodeId): void {
+    const { core } = this.context;
+    const { voters } = core.configuration;
+    this.removedBy.add(peer);
+    const others = voters.filter((id) => id !== core.id);
+    const agreeing = others.filter((id) => this.removedBy.has(id));
+    if (voters.includes(core.id) && agreeing.length * 2 > others.length) this.removed();
+  }
+
+  removed(): void {
+    if (this.removalTold) return;
+    this.removalTold = true;
+    this.context.onRemoved();
+  }
+
+  tick(nowMs: number): void {
+    const { core, announceIntervalMs } = this.context;
+    const isForming = core.standing === 'blank' || core.term === 0;
+    if (isForming && nowMs - this.announcedAtMs >= announceIntervalMs) {
+      this.announcedAtMs = nowMs;
+      this.formation.announce();
+    }
+    this.reportQuorumLoss();
+  }
+
+  private reportQuorumLoss(): void {
+    const { core, logger } = this.context;
+    const lost = core.leader === NOBODY ? lostQuorum(core, this.withoutVote) : '';
+    if (lost !== '' && !this.quorumLossTold) logger.error({ code: 'QUORUM_LOST', remedy: QUORUM_LOST_REMEDY }, lost);
+    this.quorumLossTold = lost !== '';
+  }
+
+  trouble(): string {
+    return troubleOf(this.context.core, this.withoutVote, this.context.isLinked);
+  }
+}
+
+const QUORUM_LOST_REMEDY =
+  'Bring back the disks or copies of these nodes; `raftkv recover --force-new-cluster` goes on with what is left.';
+
+function sessionBehind(id: NodeId, session: number, known: number): RaftkvError {
+  return new RaftkvError(
+    'SESSION_BEHIND',
+    `node ${id} lost count of its starts: this is number ${session}, and number ${known} has written already`,
+    'Start it again: it now counts on from there.',
+  );
+}

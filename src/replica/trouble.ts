@@ -1,0 +1,39 @@
+import { type Core, members } from '../raft/core.ts';
+import { NOBODY, type NodeId } from '../raft/types.ts';
+
+/**
+ * Why the cluster, as this node sees it, can't serve or can't take writes; empty where it can. `lost` are the nodes
+ * that say of themselves that they have lost data and have no vote.
+ */
+export function troubleOf(core: Core, lost: ReadonlySet<NodeId>, linked: (id: NodeId) => boolean): string {
+  if (core.diskFull) return 'the disk of this node is full: it takes no more log until there is room';
+  if (core.clusterFull) return 'no majority of the nodes has room on its disk: writes are refused, reads go on';
+  if (core.standing === 'blank') return waitingToMeet(core, linked);
+  return core.leader === NOBODY ? lostQuorum(core, lost) : '';
+}
+
+function waitingToMeet(core: Core, linked: (id: NodeId) => boolean): string {
+  const missing = members(core.configuration).filter((id) => id !== core.id && !linked(id));
+  if (missing.length === 0) return 'the nodes of this new cluster are getting to know each other';
+  return `a new cluster begins once all its nodes have met; missing: ${listed(missing)}`;
+}
+
+/** Names who has lost data, where so many have that the intact copies are no quorum; else empty. */
+export function lostQuorum(core: Core, lost: ReadonlySet<NodeId>): string {
+  const { voters, votersOutgoing } = core.configuration;
+  for (const group of [voters, votersOutgoing]) {
+    const without = group.filter((id) => lost.has(id));
+    if (group.length === 0 || (group.length - without.length) * 2 > group.length) continue;
+    return (
+      `${listed(without)} lost data, so no majority of intact copies is left among ${listed(group)}: ` +
+      'the cluster stops rather than lose what it acknowledged'
+    );
+  }
+  return '';
+}
+
+function listed(ids: readonly NodeId[]): string {
+  const last = ids.at(-1);
+  if (ids.length === 1) return `node ${last}`;
+  return `nodes ${ids.slice(0, -1).join(', ')} and ${last}`;
+}
