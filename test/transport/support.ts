@@ -109,6 +109,7 @@ export interface NodeOptions {
   readonly tls?: TlsIdentity;
   readonly onFrame?: (peer: number, frame: Buffer) => void;
   readonly onBulkFrame?: (peer: number, frame: Buffer) => void;
+  readonly beforeStart?: (transport: TcpTransport) => void;
   /** Called at each event, after it was noted. */
   readonly onEvent?: (event: string, node: TestNode) => void;
 }
@@ -169,6 +170,7 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
     signal.changed();
   };
   cleanups.push(() => transport.stop());
+  options.beforeStart?.(transport);
   await transport.start({
     onFrame(peer, frame) {
       options.onFrame?.(peer, frame);
