@@ -87,6 +87,7 @@ export function createConnection(
   let bootCount = 0;
   let framesIn = 0;
   let bytesIn = 0;
+  let bytesThisTurn = 0;
   let partingWith: Error | null = null;
 
   /** Whether anything arrived since the last keep-alive, and for how many of them in a row nothing did. */
@@ -227,9 +228,21 @@ export function createConnection(
     owner.onClosed(connection, why);
   }
 
+  /** What a bulk connection reads in one turn of the event loop is bounded: the others have their turn then. */
+  function takeTurns(bytes: number): void {
+    bytesThisTurn += bytes;
+    if (bytesThisTurn < limits.bulkTurnBytes || socket.isPaused()) return;
+    socket.pause();
+    clock.endOfTurn(() => {
+      bytesThisTurn = 0;
+      socket.resume();
+    });
+  }
+
   socket.on('data', (chunk: Buffer) => {
     heard = true;
     bytesIn += chunk.length;
+    if (channel === 'bulk') takeTurns(chunk.length);
     try {
       decoder.push(chunk);
     } catch (error) {
