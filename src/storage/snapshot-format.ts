@@ -99,10 +99,14 @@ export function readSnapshotHeader(bytes: Buffer): SnapshotHeader | null {
   if (bytes.length < SNAPSHOT_HEADER_BYTES || !bytes.subarray(0, 8).equals(HEADER_MAGIC)) return null;
   const chain = bytes.readUInt32LE(HEADER_CRC_OFFSET);
   if (crc32(bytes.subarray(0, HEADER_CRC_OFFSET)) !== chain) return null;
+  const index = readUint64(bytes, 16);
+  const term = readUint64(bytes, 24);
+  // A file of a tool may come from anywhere.
+  if (!Number.isSafeInteger(index) || !Number.isSafeInteger(term)) return null;
   return {
     version: bytes.readUInt32LE(8),
-    index: readUint64(bytes, 16),
-    term: readUint64(bytes, 24),
+    index,
+    term,
     clusterId: bytes.toString('utf8', 38, 38 + Math.min(bytes.readUInt16LE(36), CLUSTER_ID_BYTES_MAX)),
     configurationBytes: bytes.readUInt32LE(12),
     configurationCrc: bytes.readUInt32LE(32),

@@ -1,6 +1,10 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
-import { describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { RaftkvError } from '../../src/base/errors.ts';
+import { fileDisk } from '../../src/storage/file-disk.ts';
 import { SNAPSHOT_PIECE_BYTES_MAX, snapshotName } from '../../src/storage/snapshot-files.ts';
 import { readSnapshotFile, readSnapshotHead } from '../../src/storage/snapshot-reader.ts';
 import { writeSnapshotFile } from '../../src/storage/snapshot-writer.ts';
@@ -599,6 +603,33 @@ describe('any other failure of the disk', () => {
     await expect(receiver.append(Buffer.alloc(10))).rejects.toMatchObject({ code: 'EIO' });
     expect((await errorOf(receiver.append(Buffer.alloc(10)))).code).toBe('INVARIANT_BROKEN');
     expect((await errorOf(receiver.finish())).code).toBe('INVARIANT_BROKEN');
+  });
+});
+
+describe("on the machine's own disk", () => {
+  const root = mkdtempSync(join(tmpdir(), 'raftkv-snapshots-'));
+  afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+  it('a snapshot is written, sent, loaded, replaced, and moved aside where it is damaged', async () => {
+    const aside = join(root, 'damaged');
+    const at = (name: string) => openFolder(fileDisk, { directory: join(root, name), onDamage: async () => aside });
+    const [from, to] = [await at('from'), await at('to')];
+    await writeSnapshot(to, 5);
+    const chunks = chunksOf(10, 40, 65_536);
+    await writeSnapshot(from, 10, { chunks });
+    await transfer(from, to, 10, 3, 300_000);
+    expect(readdirSync(join(root, 'to'))).toEqual([snapshotName(10, 3)]);
+    const again = await at('to');
+    const found = await loadAll(again);
+    expect(found.length).toBe(chunks.length);
+    expect(found.every((chunk, place) => chunks[place]?.equals(chunk))).toBe(true);
+    const path = join(root, 'to', snapshotName(10, 3));
+    const bytes = readFileSync(path);
+    bytes.writeUInt8(bytes.readUInt8(1_000_000) ^ 1, 1_000_000);
+    writeFileSync(path, bytes);
+    expect(await newestGood(again)).toBe(null);
+    expect(readdirSync(join(root, 'to'))).toEqual([]);
+    expect(readdirSync(aside)).toEqual([snapshotName(10, 3)]);
   });
 });
 

@@ -40,6 +40,15 @@ describe('the bytes of a snapshot', () => {
     );
   });
 
+  it('have no header with numbers that are not exact', () => {
+    for (const [index, term] of [
+      [2 ** 53, 1],
+      [1, 2 ** 60],
+    ] as const) {
+      expect(readSnapshotHeader(encodeSnapshotHead(index, term, 'demo', Buffer.alloc(0)))).toBe(null);
+    }
+  });
+
   it('have a trailer that reads back as it was written, and not with any one bit turned over', () => {
     fc.assert(
       fc.property(position, position, crc, fc.nat(SNAPSHOT_TRAILER_BYTES * 8 - 1), (chunks, byteLength, chain, bit) => {
