@@ -94,7 +94,7 @@ export function createConnection(
   let heard = false;
   let silentKeepAlives = 0;
 
-  const outbox = createOutbox(socket, limits.linkBufferBytesMax);
+  const outbox = createOutbox(socket, clock, limits.linkBufferBytesMax);
   const decoder = createFrameDecoder(HANDSHAKE_PAYLOAD_BYTES_MAX, onFrame);
   let cancelTimer = clock.after(
     dialed === null ? limits.handshakeMsMax : limits.connectMsMax,
@@ -186,7 +186,10 @@ export function createConnection(
     outbox.send(say, []);
     state = 'up';
     decoder.setPayloadBytesMax(FRAME_BYTES_MAX);
-    outbox.setBufferedBytesMax(channel === 'bulk' ? limits.bulkBufferBytesMax : limits.linkBufferBytesMax);
+    if (channel === 'bulk') {
+      outbox.setBufferedBytesMax(limits.bulkBufferBytesMax);
+      outbox.setTurnBytes(limits.bulkTurnBytes);
+    }
     cancelTimer();
     cancelTimer = clock.after(limits.keepAliveMs, keepAlive);
     owner.onUp(connection);

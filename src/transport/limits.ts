@@ -21,8 +21,8 @@ export interface TransportLimits {
    */
   readonly bulkBufferBytesMax: number;
   /**
-   * A bulk connection reads so many bytes, then lets the rest of the event loop have its turn: about 0.1 ms of work,
-   * where the system would hand over 2 MiB at once.
+   * A bulk connection reads and writes so many bytes, then lets the rest of the event loop have its turn: about 0.1 ms
+   * of work, where the system would hand over 2 MiB at once, and encrypting a long frame would take many ms.
    */
   readonly bulkTurnBytes: number;
   /** A link on which nothing arrived for this long gets a ping. */

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import type { Clock } from '../base/clock.ts';
 import { RaftkvError } from '../base/errors.ts';
 import { FRAME_BYTES_MAX, FRAME_HEADER_BYTES, type FrameType, writeFrameHeader } from './frame.ts';
 
@@ -19,7 +20,9 @@ export interface Outbox {
   send(type: FrameType, parts: readonly Buffer[]): boolean;
   /** From now on, `send` keeps to this limit. */
   setBufferedBytesMax(bytes: number): void;
-  /** Hands what is queued to the socket now. */
+  /** From now on, hands over about so many bytes in one turn of the event loop, and the rest in those that follow. */
+  setTurnBytes(bytes: number): void;
+  /** Hands all that is queued to the socket now. */
   flush(): void;
   /** Bytes that have not been taken by the operating system yet. */
   bufferedBytes(): number;
@@ -32,7 +35,7 @@ export interface Outbox {
  * returns. Waiting for the end of the turn would gather more, but what is itself sent at the end of a turn (a batch)
  * would then leave one whole turn later.
  */
-export function createOutbox(socket: Socket, bufferedBytesMax: number): Outbox {
+export function createOutbox(socket: Socket, clock: Clock, bufferedBytesMax: number): Outbox {
   /** Bytes from `slabStart` to `slabEnd` wait for the next flush; those before belong to writes already made. */
   let slab: Buffer = EMPTY;
   let slabStart = 0;
@@ -41,6 +44,7 @@ export function createOutbox(socket: Socket, bufferedBytesMax: number): Outbox {
   let queuedBytes = 0;
   let scheduled = false;
   let limit = bufferedBytesMax;
+  let turnBytes = Number.POSITIVE_INFINITY;
 
   function cutSlab(): void {
     if (slabEnd > slabStart) pieces.push(slab.subarray(slabStart, slabEnd));
@@ -66,6 +70,27 @@ export function createOutbox(socket: Socket, bufferedBytesMax: number): Outbox {
     slabEnd += part.length;
   }
 
+  /** What one turn may hand over, where that is less than all there is. */
+  function flushTurn(): void {
+    if (queuedBytes <= turnBytes || !socket.writable) {
+      flush();
+      return;
+    }
+    cutSlab();
+    let leftBytes = turnBytes;
+    const ready: Buffer[] = [];
+    while (leftBytes > 0) {
+      const piece = pieces.shift();
+      if (piece === undefined) break;
+      ready.push(piece.subarray(0, leftBytes));
+      if (piece.length > leftBytes) pieces.unshift(piece.subarray(leftBytes));
+      leftBytes -= piece.length;
+    }
+    for (const piece of ready) queuedBytes -= piece.length;
+    write(ready);
+    clock.endOfTurn(flushTurn);
+  }
+
   function flush(): void {
     scheduled = false;
     cutSlab();
@@ -73,6 +98,10 @@ export function createOutbox(socket: Socket, bufferedBytesMax: number): Outbox {
     if (ready.length === 0) return;
     pieces = [];
     queuedBytes = 0;
+    write(ready);
+  }
+
+  function write(ready: readonly Buffer[]): void {
     if (!socket.writable) return;
     if (ready.length > 1) socket.cork();
     for (const piece of ready) socket.write(piece);
@@ -98,12 +127,15 @@ export function createOutbox(socket: Socket, bufferedBytesMax: number): Outbox {
       outbox.bytesOut += frameBytes;
       if (!scheduled) {
         scheduled = true;
-        process.nextTick(flush);
+        process.nextTick(flushTurn);
       }
       return true;
     },
     setBufferedBytesMax(bytes: number) {
       limit = bytes;
+    },
+    setTurnBytes(bytes: number) {
+      turnBytes = bytes;
     },
     flush,
     bufferedBytes: () => queuedBytes + socket.writableLength,
