@@ -10,8 +10,10 @@ import {
   frameOf,
   HOST,
   helloFrom,
+  listenRaw,
   NO_PORT,
   pattern,
+  type RawPeer,
   startNode,
   type TestNode,
 } from './support.ts';
@@ -132,6 +134,46 @@ describe('a peer that leaves', () => {
         );
       }
     }
+  });
+
+  it('and comes back before the end of the turn is still lost first', async () => {
+    const { clock } = createManualClock();
+    const endless = { ...clock, endOfTurn: () => {} };
+    const one = await startNode({ id: 1, peers: { 2: NO_PORT }, clock: endless });
+    const two = await startNode({ id: 2, peers: { 1: one.transport.port() }, clock: endless });
+    await Promise.all([has(one, 'bulk up 2'), has(two, 'bulk up 1')]);
+    for (const node of [one, two]) node.transport.setPeers([], []);
+    one.transport.setPeers([at(2, NO_PORT)], []);
+    two.transport.setPeers([nodeAt(1, one)], []);
+    await Promise.all([one, two].map((node) => node.until(() => node.allEvents.length === 6)));
+    expect([one.events, two.events]).toEqual([
+      ['up 2', 'lost 2', 'up 2'],
+      ['up 1', 'lost 1', 'up 1'],
+    ]);
+  });
+
+  it('by decision of whoever hears that its link is replaced gets no other', async () => {
+    const one = await startNode({
+      id: 1,
+      peers: { 2: NO_PORT },
+      onEvent: (event, { transport }) => event === 'lost 2' && transport.setPeers([], []),
+    });
+    await dialAs(2, 1, one.transport.port());
+    const newer = dialRaw(one.transport.port());
+    newer.write(helloFrom(2, 1), frameOf('ping'));
+    await newer.until(() => newer.closed);
+    expect(one.allEvents).toEqual(['up 2', 'lost 2']);
+  });
+
+  it('while it is dialed is not dialed to the end', async () => {
+    const dialed: RawPeer[] = [];
+    const { port } = await listenRaw((peer) => dialed.push(peer));
+    const two = await startNode({ id: 2, peers: { 1: port } });
+    const probe = dialRaw(port);
+    await new Promise((done) => probe.socket.once('connect', done));
+    while (dialed.length < 2) await new Promise(setImmediate);
+    two.transport.setPeers([], []);
+    await dialed[0]?.until(() => dialed[0]?.closed === true);
   });
 
   it('and never reads is cut off when its time is over', async () => {
