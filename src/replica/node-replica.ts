@@ -81,6 +81,8 @@ export interface NodeReplicaOptions {
   readonly recovered: Pick<LogRecovery, 'log' | 'hardState' | 'stateMachine' | 'configurations' | 'bytesBehindBase'>;
   /** Where the log file has to begin anew before anything else is written to it; null where it is as it should be. */
   readonly logStart: LogStart | null;
+  /** Remembers that the founders have met, so that this node is a member; resolves once that is durable. */
+  readonly noteFounded: () => Promise<void>;
   /** Remembers the standing; resolves once that is durable. */
   readonly noteStanding: (standing: 'recovering' | 'member', copy: number) => Promise<void>;
   /** Makes the next start count on from `bootCount`; resolves once that is durable. */

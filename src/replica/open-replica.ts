@@ -4,7 +4,7 @@ import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { SnapshotLoader } from '../kv/snapshot.ts';
 import { StateMachine } from '../kv/state-machine.ts';
-import { configurationOf, decodeConfiguration } from '../raft/configuration.ts';
+import { configurationOf, decodeConfiguration, isMember } from '../raft/configuration.ts';
 import type { NodeAddress, NodeId } from '../raft/types.ts';
 import type { Disk } from '../storage/disk.ts';
 import { type Meta, openMeta } from '../storage/meta.ts';
@@ -88,7 +88,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
     directory: join(directory, 'snapshots'),
     onDamage: keeper?.folder ?? null,
   });
-  const base = await loadBase(options, snapshots);
+  const base = await loadBase(options, meta, snapshots);
   const recovery = new LogRecovery(base, options.logCacheBytesMax);
   let replica: NodeReplica | null = null;
   const { wal } = await openWal({
@@ -104,6 +104,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
   try {
     await meta.noteLogCreated();
     const logStart = recovery.finish();
+    warnOfStrangers(options, recovery);
     const { initial, createTransport } = options;
     const transport = createTransport(meta.bootCount);
     const opened = new NodeReplica({
@@ -120,6 +121,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       snapshots,
       recovered: recovery,
       logStart,
+      noteFounded: () => meta.noteFounded(initial.nodes.map(({ id }) => id)),
       noteStanding: (standing, copy) => meta.noteStanding(standing, copy),
       raiseBootCount: (bootCount) => meta.raiseBootCount(bootCount),
     });
@@ -145,8 +147,8 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
 }
 
 /** The newest snapshot that verifies, loaded; or nothing. */
-async function loadBase(options: OpenReplicaOptions, snapshots: Snapshots): Promise<RecoveryBase> {
-  const { initial, logger, clock } = options;
+async function loadBase(options: OpenReplicaOptions, meta: Meta, snapshots: Snapshots): Promise<RecoveryBase> {
+  const { logger, clock } = options;
   for (let info = snapshots.newest; info !== null; info = snapshots.newest) {
     const startedMs = clock.monotonicMs();
     const stateMachine = await loadState(snapshots);
@@ -157,7 +159,7 @@ async function loadBase(options: OpenReplicaOptions, snapshots: Snapshots): Prom
     logger.info({ index, items: stateMachine.items, bytes: byteLength, tookMs }, 'loaded a snapshot');
     return { index, term, configuration: decodeConfiguration(configuration, 0), stateMachine };
   }
-  return blankBase(initial);
+  return blankBase(options, meta.founders);
 }
 
 async function loadState(snapshots: Snapshots): Promise<StateMachine | null> {
@@ -173,14 +175,29 @@ async function loadState(snapshots: Snapshots): Promise<StateMachine | null> {
   }
 }
 
-function blankBase({ kind, nodes }: InitialCluster): RecoveryBase {
-  const founders = kind === 'join' ? [] : nodes;
-  const details = founders.map(({ id, address }) => ({ id, address, copy: 0, joins: false, replaces: 0 }));
-  const configuration = configurationOf(
-    founders.map(({ id }) => id),
-    details,
+/**
+ * A cluster's members are those that it began with until its log says otherwise: who edits `cluster.json` later, and
+ * starts one node after the other, must not give the nodes different ideas of what a majority is.
+ */
+function blankBase({ initial }: OpenReplicaOptions, founders: readonly NodeId[] | null): RecoveryBase {
+  const listed = initial.nodes.map(({ id }) => id);
+  const ids = founders ?? (initial.kind === 'join' ? [] : listed);
+  const details = ids.map((id) => {
+    const address = initial.nodes.find((node) => node.id === id)?.address ?? null;
+    return { id, address, copy: 0, joins: false, replaces: 0 };
+  });
+  return { index: 0, term: 0, configuration: configurationOf(ids, details), stateMachine: new StateMachine() };
+}
+
+function warnOfStrangers({ initial, nodeId, logger }: OpenReplicaOptions, { configurations }: LogRecovery): void {
+  const configuration = configurations.at(-1)?.configuration;
+  if (configuration === undefined || !isMember(configuration, nodeId)) return;
+  const strangers = initial.nodes.map(({ id }) => id).filter((id) => !isMember(configuration, id));
+  if (strangers.length === 0) return;
+  logger.warn(
+    { nodes: strangers },
+    'the configuration file lists nodes that are no members: `raftkv member add` adds one',
   );
-  return { index: 0, term: 0, configuration, stateMachine: new StateMachine() };
 }
 
 interface DamageKeeper {

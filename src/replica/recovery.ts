@@ -1,9 +1,9 @@
 import { RaftkvError } from '../base/errors.ts';
 import type { StateMachine } from '../kv/state-machine.ts';
 import { decodeConfiguration } from '../raft/configuration.ts';
+import type { ConfigurationAt } from '../raft/core.ts';
 import { ENTRY_HEADER_BYTES, readEntry } from '../raft/entry.ts';
 import { RaftLog } from '../raft/log.ts';
-import type { ConfigurationAt } from '../raft/core.ts';
 import { type Configuration, type Entry, type HardState, NOBODY } from '../raft/types.ts';
 import type { LogStart } from '../storage/wal-types.ts';
 import { decodeHardState } from './persister.ts';

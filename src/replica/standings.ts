@@ -25,7 +25,8 @@ export interface StandingsContext {
   readonly step: (input: Input) => void;
   /** The newest session of this node from which the state machine has applied anything; 0 for none. */
   readonly appliedSession: () => number;
-  /** Both resolve once it is durable. */
+  /** These resolve once it is durable. */
+  readonly noteFounded: () => Promise<void>;
   readonly noteStanding: (standing: 'recovering' | 'member', copy: number) => Promise<void>;
   readonly raiseBootCount: (bootCount: number) => Promise<void>;
   /** Runs what follows a promise within the loop's own guard. */
@@ -95,11 +96,12 @@ export class Standings {
 
   /** What a blank node has turned out to be. */
   private become(standing: 'recovering' | 'member'): void {
-    const { newCopy, logger, noteStanding, guard, step, onMayPropose, onFatal } = this.context;
+    const { newCopy, logger, noteFounded, noteStanding, guard, step, onMayPropose, onFatal } = this.context;
     const copy = standing === 'member' ? 0 : newCopy();
     const what = standing === 'member' ? 'all nodes of a new cluster have met' : 'joins a cluster, without a vote yet';
     logger.info({ standing }, what);
-    noteStanding(standing, copy).then(
+    const noted = standing === 'member' ? noteFounded() : noteStanding(standing, copy);
+    noted.then(
       () =>
         guard(() => {
           if (standing === 'member') this.mayPropose = true;
@@ -145,11 +147,12 @@ export class Standings {
   /** Its peers know better than a node that was away; but one of them alone may be the one that is behind. */
   removedSays(peer: NodeId): void {
     const { core } = this.context;
-    const { voters } = core.configuration;
+    // A newcomer under an id that was used before waits to be added.
+    if (core.standing !== 'member') return;
     this.removedBy.add(peer);
-    const others = voters.filter((id) => id !== core.id);
+    const others = core.configuration.voters.filter((id) => id !== core.id);
     const agreeing = others.filter((id) => this.removedBy.has(id));
-    if (voters.includes(core.id) && agreeing.length * 2 > others.length) this.removed();
+    if (agreeing.length * 2 > others.length) this.removed();
   }
 
   removed(): void {

@@ -63,6 +63,10 @@ export interface Meta {
   readonly standing: Standing;
   /** Which copy of the log this is; 0 for one that a cluster began with, and while it is blank. */
   readonly copy: number;
+  /** The nodes that the cluster began with; null in a directory that was not there then. */
+  readonly founders: readonly number[] | null;
+  /** This node is a member of the cluster that these nodes begin: standing `member`, copy 0. Durable when it returns. */
+  noteFounded(founders: readonly number[]): Promise<void>;
   /** Durable when it returns, and `standing` and `copy` say so. */
   noteStanding(standing: Standing, copy: number): Promise<void>;
   /** Makes the next start count on from `bootCount`, where that is higher; durable when it returns. */
@@ -76,10 +80,11 @@ interface Content {
   readonly logCreated: boolean;
   readonly standing: Standing;
   readonly copy: number;
+  readonly founders: readonly number[] | null;
 }
 
 /** As earlier versions wrote it. */
-type FoundContent = Omit<Content, 'standing' | 'copy'> & Partial<Content>;
+type FoundContent = Omit<Content, 'standing' | 'copy' | 'founders'> & Partial<Content>;
 
 /**
  * Opens the data directory of a node, or makes it, and counts the start.
@@ -112,6 +117,10 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
     get copy() {
       return content.copy;
     },
+    get founders() {
+      return content.founders;
+    },
+    noteFounded: (founders) => change({ standing: 'member', copy: 0, founders }),
     async noteLogCreated() {
       if (!content.logCreated) await change({ logCreated: true });
     },
@@ -131,6 +140,7 @@ async function contentBefore(options: MetaOptions, exists: boolean): Promise<Con
     logCreated: false,
     standing: 'blank',
     copy: 0,
+    founders: null,
   };
   try {
     const found = exists ? await readContent(disk, path) : null;
@@ -139,7 +149,7 @@ async function contentBefore(options: MetaOptions, exists: boolean): Promise<Con
       return fresh;
     }
     refuseForeign(found, path, clusterId, nodeId);
-    return { standing: found.logCreated ? 'member' : 'blank', copy: 0, ...found };
+    return { standing: found.logCreated ? 'member' : 'blank', copy: 0, founders: null, ...found };
   } catch (error) {
     if (!(error instanceof RaftkvError && error.code === 'META_DAMAGED') || onDamage === null) throw error;
     await moveAllAside(disk, directory, await onDamage(error));

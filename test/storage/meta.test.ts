@@ -34,6 +34,15 @@ async function usedNode(): Promise<MemoryDisk> {
 }
 
 describe('meta', () => {
+  it('remembers whom the cluster began with, and that this node is a member of it', async () => {
+    const disk = new MemoryDisk();
+    const meta = await openNode(disk);
+    expect([meta.standing, meta.founders]).toEqual(['blank', null]);
+    await meta.noteFounded([1, 2, 5]);
+    const next = await openNode(disk);
+    expect([next.standing, next.copy, next.founders]).toEqual(['member', 0, [1, 2, 5]]);
+  });
+
   it('counts on from a number that it was raised to, and never back', async () => {
     const disk = new MemoryDisk();
     const meta = await openNode(disk, { firstBootCount: 10 });
