@@ -1,51 +1,85 @@
 import { describe, expect, it } from 'vitest';
 import type { WalLimits } from '../../src/storage/wal.ts';
+import type { LogStart } from '../../src/storage/wal-types.ts';
 import { MemoryDisk } from '../support/memory-disk.ts';
 import { seededRandom } from '../support/random.ts';
-import { errorOf, type Opened, open, SMALL, settle } from './wal-harness.ts';
+import { append, errorOf, NO_SNAPSHOT, type Opened, open, SMALL, settle, someEntries, texts } from './wal-harness.ts';
+
+const SHORT = { ...SMALL, walSegmentBytes: 10 * 1024, walFirstFillBytes: 1024, walFillStepBytes: 512 };
 
 /**
- * The promise of durability, against a naive model: an array that is cut and appended to. Whatever a crash leaves must
- * be the model as it was after some record issued, and no earlier than after the last write that was done.
+ * The promise of durability, against a naive model: an array that is cut, appended to and begun anew. Whatever a crash
+ * leaves must be the model as it was after some record issued, and no earlier than after the last write that was done;
+ * but for a front that was given back.
  */
-type Log = readonly string[];
-
 interface State {
-  readonly entries: Log;
+  /** The entries come after this index. */
+  readonly base: number;
+  readonly entries: readonly string[];
   readonly hardState: string;
 }
+
+const lastOf = ({ base, entries }: State) => base + entries.length;
 
 /** Every state that the log on disk may pass through, record by record; those before `safe` may no longer come back. */
 class Model {
   readonly states: State[];
   safe = 0;
+  /** What the newest snapshot stands for: how far the front may be gone. */
+  begin: LogStart;
+  /** The newest start was issued in the state of this place; 0 for none. */
+  startedAt = 0;
 
-  constructor(start: State) {
-    this.states = [start];
+  constructor(found: State, begin: LogStart) {
+    this.states = [found];
+    this.begin = begin;
   }
 
   get now(): State {
-    return this.states.at(-1) ?? { entries: [], hardState: '' };
+    return this.states.at(-1) ?? { base: 0, entries: [], hardState: '' };
   }
 
   hardState(value: string): void {
-    this.states.push({ entries: this.now.entries, hardState: value });
+    this.states.push({ ...this.now, hardState: value });
   }
 
   entry(index: number, value: string): void {
-    this.states.push({ entries: [...this.now.entries.slice(0, index - 1), value], hardState: this.now.hardState });
+    const { base, entries } = this.now;
+    this.states.push({ ...this.now, entries: [...entries.slice(0, index - base - 1), value] });
   }
 
-  allows(found: State): boolean {
-    return this.states.slice(this.safe).some((state) => sameState(state, found));
+  /** Together, or not at all. */
+  start(begin: LogStart, hardState: string | null): void {
+    this.startedAt = this.states.length;
+    this.begin = begin;
+    this.states.push({ base: begin.index, entries: [], hardState: hardState ?? this.now.hardState });
+  }
+
+  /** Entries up to here are durable, and no write on its way replaces them: they may pass for committed. */
+  get settledIndex(): number {
+    const open = this.states.slice(this.safe);
+    if (open.some(({ base }) => base !== this.now.base)) return 0;
+    return Math.min(...open.map(lastOf)) - (open.length > 1 ? 1 : 0);
+  }
+
+  /** The place of the state that was found; -1 where there can be none like it. */
+  placeOf(found: State): number {
+    return this.states.findLastIndex((state, place) => place >= this.safe && this.sameState(state, found));
+  }
+
+  private sameState(state: State, found: State): boolean {
+    if (state.hardState !== found.hardState) return false;
+    // A log in which nothing was ever begins where the snapshot ends.
+    if (state.entries.length === 0 && found.entries.length === 0 && found.base === this.begin.index) return true;
+    if (lastOf(state) !== lastOf(found) || found.base < state.base) return false;
+    if (found.base > state.base && found.base > this.begin.index) return false;
+    return found.entries.every((entry, n) => entry === state.entries[n + found.base - state.base]);
   }
 }
 
-const sameState = (a: State, b: State) =>
-  a.hardState === b.hardState && a.entries.length === b.entries.length && a.entries.every((e, n) => e === b.entries[n]);
-
-const stateOf = ({ entries, hardState }: Opened): State => ({
-  entries: entries.map((bytes) => bytes.toString('latin1')),
+const stateOf = ({ wal, entries, hardState }: Opened): State => ({
+  base: wal.firstIndex - 1,
+  entries: texts(entries),
   hardState: hardState?.toString('latin1') ?? '',
 });
 
@@ -60,29 +94,45 @@ function body(random: () => number, label: string): Buffer {
 /** Appends at random until the disk has let `operations` of its operations end. */
 async function writeAtRandom(wal: Opened['wal'], model: Model, random: () => number, stopped: () => boolean) {
   let counter = 0;
+  let compacting = false;
+  const write = (start: LogStart | null) => {
+    const hardState = random() < 0.3 ? Buffer.from(`h${counter++}`) : null;
+    const value = hardState?.toString('latin1') ?? null;
+    if (start !== null) model.start(start, value);
+    else if (value !== null) model.hardState(value);
+    const back = random() < 0.15 && start === null ? Math.floor(random() * 5) : 0;
+    // What a snapshot stands for is committed, and never replaced.
+    const lowest = Math.max(model.begin.index, wal.firstIndex - 1) + 1;
+    const firstIndex = start === null ? Math.max(lowest, wal.lastIndex + 1 - back) : start.index + 1;
+    const count = (start ?? hardState) === null || random() < 0.7 ? 1 + Math.floor(random() * 3) : 0;
+    const entries = Array.from({ length: count }, () => body(random, `e${counter++}`));
+    for (const [place, bytes] of entries.entries()) model.entry(firstIndex + place, bytes.toString('latin1'));
+    const reached = model.states.length - 1;
+    const done = () => {
+      model.safe = Math.max(model.safe, reached);
+    };
+    wal.append({ start, hardState, firstIndex, entries, done });
+  };
+  // A process that died between a snapshot it had received and the start behind it.
+  if (model.startedAt < 0 || wal.lastIndex < model.begin.index) write(model.begin);
   while (!stopped()) {
     const burst = 1 + Math.floor(random() * 4);
     for (let n = 0; n < burst; n++) {
-      const hardState = random() < 0.3 ? Buffer.from(`h${counter++}`) : null;
-      if (hardState !== null) model.hardState(hardState.toString('latin1'));
-      const back = random() < 0.15 ? Math.floor(random() * 5) : 0;
-      const firstIndex = Math.max(1, wal.lastIndex + 1 - back);
-      const count = hardState === null || random() < 0.7 ? 1 + Math.floor(random() * 3) : 0;
-      const entries = Array.from({ length: count }, () => body(random, `e${counter++}`));
-      entries.forEach((bytes, place) => {
-        model.entry(firstIndex + place, bytes.toString('latin1'));
-      });
-      const reached = model.states.length - 1;
-      wal.append({
-        start: null,
-        hardState,
-        firstIndex,
-        entries,
-        done: () => {
-          model.safe = Math.max(model.safe, reached);
-        },
-      });
+      const jump = random() < 0.04 ? 1 + Math.floor(random() * (wal.lastIndex - model.begin.index + 8)) : 0;
+      write(jump === 0 ? null : { index: model.begin.index + jump, term: counter });
     }
+    await settle();
+    if (compacting || random() < 0.7) continue;
+    const settled = model.settledIndex;
+    if (settled > model.begin.index && random() < 0.7) model.begin = { index: settled, term: 1 };
+    compacting = true;
+    wal.compact(Math.max(0, model.begin.index - Math.floor(random() * 4))).then(
+      () => {
+        compacting = false;
+      },
+      () => {},
+    );
+    // What a process has asked the disk for when it dies, it must have asked for.
     await settle();
   }
 }
@@ -100,16 +150,20 @@ async function runHistory(seed: number, limits: Partial<WalLimits>): Promise<voi
       else setImmediate(complete);
     },
   });
-  let model = new Model({ entries: [], hardState: '' });
+  let model = new Model({ base: 0, entries: [], hardState: '' }, NO_SNAPSHOT);
   for (let life = 0; life < 5; life++) {
     stopAt = random() < 0.15 ? operations + Math.ceil(random() * 12) : Number.POSITIVE_INFINITY;
-    const opening = open(disk, { limits, mustExist: false });
+    const opening = open(disk, { limits, mustExist: false, begin: model.begin });
     const opened = await Promise.race([opening, untilStopped(() => operations >= stopAt)]);
     if (opened !== null) {
       const found = stateOf(opened);
-      expect(model.allows(found), `seed ${seed}, life ${life}: recovered ${found.entries.length} entries`).toBe(true);
+      const place = model.placeOf(found);
+      if (place < 0)
+        expect.fail(`seed ${seed}, life ${life}: recovered ${found.base} + ${found.entries.length} entries`);
       // What a start has reported is durable, whatever comes next.
-      model = new Model(found);
+      const { startedAt, begin } = model;
+      model = new Model(found, begin);
+      if (startedAt < 0 || place < startedAt) model.startedAt = found.base === begin.index ? 0 : -1;
       if (stopAt === Number.POSITIVE_INFINITY) stopAt = operations + 1 + Math.floor(random() * 60);
       await writeAtRandom(opened.wal, model, random, () => operations >= stopAt);
       expect(opened.fatal).toEqual([]);
@@ -132,8 +186,79 @@ describe('after a crash at any moment', () => {
   });
 
   it('and also where segments are as short as they can be', async () => {
-    const limits = { ...SMALL, walSegmentBytes: 10 * 1024, walFirstFillBytes: 1024, walFillStepBytes: 512 };
-    for (let seed = 1001; seed <= 1100; seed++) await runHistory(seed, limits);
+    for (let seed = 1001; seed <= 1100; seed++) await runHistory(seed, SHORT);
+  });
+});
+
+describe('power loss at every single operation of the disk', () => {
+  /** Does `work` on a log of `entries`, cut off after ever more operations, until it is done; `check` sees each next start. */
+  async function atEveryStep(
+    work: (opened: Opened) => Promise<void>,
+    begin: LogStart,
+    check: (found: State, whole: readonly string[], isDone: boolean) => string | null,
+  ): Promise<number> {
+    for (let stopAt = 0; ; stopAt++) {
+      for (let seed = 1; ; seed++) {
+        const random = seededRandom(stopAt * 10 + seed);
+        let left = Number.POSITIVE_INFINITY;
+        const disk = new MemoryDisk({
+          schedule(_, complete) {
+            if (left-- > 0) queueMicrotask(complete);
+          },
+        });
+        const first = await open(disk, { limits: SHORT });
+        const entries = someEntries(90);
+        await append(first.wal, [], { hardState: Buffer.from('old') });
+        for (const entry of entries) await append(first.wal, [entry]);
+        await settle();
+        left = stopAt;
+        const isDone = await Promise.race([
+          work(first).then(() => true),
+          untilStopped(() => left < 0).then(() => false),
+        ]);
+        if (seed === 4) disk.kill(random);
+        else disk.crash(random);
+        left = Number.POSITIVE_INFINITY;
+        const again = await open(disk, { limits: SHORT, begin, mustExist: true });
+        const fault = check(stateOf(again), texts(entries), isDone);
+        if (fault !== null) expect.fail(`step ${stopAt}, seed ${seed}: ${fault}`);
+        await append(again.wal, [Buffer.from('next')], again.wal.lastIndex < begin.index ? { start: begin } : {});
+        disk.crash(random);
+        const third = await open(disk, { limits: SHORT, begin });
+        if (third.entries.at(-1)?.toString() !== 'next') expect.fail(`step ${stopAt}: what came later is lost`);
+        if (isDone) return stopAt;
+        if (seed === 4) break;
+      }
+    }
+  }
+
+  it('leaves a log whose front was being given back, with all behind it', async () => {
+    const steps = await atEveryStep(
+      ({ wal }) => wal.compact(60),
+      { index: 60, term: 1 },
+      (found, whole) => {
+        if (found.base > 60 || lastOf(found) !== 90 || found.hardState !== 'old') return JSON.stringify(found);
+        return found.entries.join('|') === whole.slice(found.base).join('|') ? null : 'other entries';
+      },
+    );
+    expect(steps).toBeGreaterThan(4);
+  });
+
+  it('leaves a log that was being begun anew as it was, or begun anew with its hard state', async () => {
+    const begin = { index: 200, term: 5 };
+    const work = async ({ wal }: Opened) => {
+      await append(wal, [Buffer.from('a'), Buffer.from('b')], { start: begin, hardState: Buffer.from('new') });
+      await wal.compact(200);
+    };
+    const seen = new Set<string>();
+    const steps = await atEveryStep(work, begin, ({ base, entries, hardState }, whole, isDone) => {
+      const state = `${base} ${entries.length} ${hardState}`;
+      seen.add(state);
+      if (state === '200 2 new') return entries.join() === 'a,b' ? null : 'other entries';
+      return !isDone && state === '0 90 old' && entries.join('|') === whole.join('|') ? null : state;
+    });
+    expect(steps).toBeGreaterThan(6);
+    expect(seen).toEqual(new Set(['0 90 old', '200 2 new']));
   });
 });
 
