@@ -1,10 +1,10 @@
 import { fileURLToPath } from 'node:url';
-import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { LOG_LEVELS } from '../config/log-levels.ts';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import type { CertsOptions } from './certs.ts';
-import type { AddOptions, AddressOptions, ChangeOptions, MemberOptions } from './member.ts';
+import { parseId, withCommonOptions, withConfigOption } from './command-options.ts';
+import { addMemberCommands } from './member-commands.ts';
 import type { NodeOptions } from './node.ts';
-import { CONFIG_FILE_DEFAULT } from './options.ts';
+import { addOfflineCommands } from './offline-commands.ts';
 import { describeError, EXIT_OK, EXIT_USAGE, exitCodeOf, printError } from './report.ts';
 import type { SpawnOptions } from './spawn.ts';
 import type { StatusOptions } from './status.ts';
@@ -102,74 +102,6 @@ Ends with exit code 0 if a majority of the nodes agrees on a leader, else 1.`,
     process.exitCode = await statusCommand(options);
   });
 
-const member = program
-  .command('member')
-  .helpCommand(false)
-  .summary('show who belongs to the cluster, and change it while it serves')
-  .description('Shows the members of a cluster and changes them while it serves. Any node can be asked.')
-  .addHelpText(
-    'after',
-    `
-Examples:
-  $ raftkv member list
-  $ raftkv member add 4                            as cluster.json lists it
-  $ raftkv member replace 2 5 --host 10.0.0.5 --client-port 11211 --peer-port 12211 --admin-port 13211
-  $ raftkv member remove 3
-
-docs/operations.md has it step by step.`,
-  );
-
-withMemberOptions(member.command('list'))
-  .summary('show the members')
-  .description('Shows the members as the leader sees them: who votes, who learns, how far each has come.')
-  .action(async (options: MemberOptions) => {
-    const { memberListCommand } = await import('./member.ts');
-    await memberListCommand(options);
-  });
-
-withAddressOptions(withChangeOptions(member.command('add')))
-  .summary('add a node')
-  .description(
-    'Adds a node: it gets a copy of all data and then becomes a voter by itself. Start it with `raftkv node --id N --join`, ' +
-      'before or after this command.',
-  )
-  .addArgument(idArgument('id', 'of the new node'))
-  .option('--learner', 'it gets the data and no vote, until `raftkv member promote`', false)
-  .action(async (id: number, options: AddOptions) => {
-    const { memberAddCommand } = await import('./member.ts');
-    await memberAddCommand(id, options);
-  });
-
-withChangeOptions(member.command('remove'))
-  .summary('remove a node')
-  .description('Removes a node. Its process, where it runs, says so and ends.')
-  .addArgument(idArgument('id', 'of the node'))
-  .action(async (id: number, options: ChangeOptions) => {
-    const { memberRemoveCommand } = await import('./member.ts');
-    await memberRemoveCommand(id, options);
-  });
-
-withAddressOptions(withChangeOptions(member.command('replace')))
-  .summary('put a new node in the place of another')
-  .description(
-    'Adds a node, waits until it has all data, and then makes it a voter and removes the old one in one step.',
-  )
-  .addArgument(idArgument('old', 'of the node that leaves, which may be dead'))
-  .addArgument(idArgument('new', 'of the node that comes'))
-  .action(async (oldId: number, newId: number, options: ChangeOptions & AddressOptions) => {
-    const { memberReplaceCommand } = await import('./member.ts');
-    await memberReplaceCommand(oldId, newId, options);
-  });
-
-withChangeOptions(member.command('promote'))
-  .summary('make a learner a voter')
-  .description('Makes a learner, which was added with --learner, a voter. It must have caught up.')
-  .addArgument(idArgument('id', 'of the learner'))
-  .action(async (id: number, options: ChangeOptions) => {
-    const { memberPromoteCommand } = await import('./member.ts');
-    await memberPromoteCommand(id, options);
-  });
-
 withConfigOption(program.command('certs'))
   .summary('make certificates for development')
   .description('Makes a certificate authority, a certificate for each node of the configuration, and one for clients.')
@@ -189,60 +121,13 @@ The output says what to put into the configuration. docs/security.md tells what 
     await certsCommand(options);
   });
 
-function withConfigOption(command: Command): Command {
-  return command.addOption(
-    new Option('-c, --config <file>', 'the cluster file').env('RAFTKV_CONFIG').default(CONFIG_FILE_DEFAULT),
-  );
-}
-
-function withMemberOptions(command: Command): Command {
-  return withConfigOption(command)
-    .addOption(
-      new Option('--node <id>', 'whom to ask; without, the nodes of the cluster file in turn').argParser(parseId),
-    )
-    .option('--json', 'print JSON for a program', false);
-}
-
-function withChangeOptions(command: Command): Command {
-  return withMemberOptions(command).option(
-    '--no-wait',
-    'end as soon as the change is in the log, with the rest to follow',
-  );
-}
-
-function withAddressOptions(command: Command): Command {
-  return command
-    .option('--host <name>', 'where the new node listens, over the cluster file')
-    .addOption(new Option('--client-port <port>').argParser(parsePort))
-    .addOption(new Option('--peer-port <port>').argParser(parsePort))
-    .addOption(new Option('--admin-port <port>').argParser(parsePort));
-}
-
-function idArgument(name: string, what: string): Argument {
-  return new Argument(`<${name}>`, what).argParser(parseId);
-}
-
-function withCommonOptions(command: Command): Command {
-  return withConfigOption(command)
-    .option('--data-dir <folder>', 'where the nodes keep their data, over the file')
-    .addOption(new Option('--log-level <level>', 'what to log at least, over the file').choices(LOG_LEVELS));
-}
-
 function parseDays(text: string): number {
   if (!/^[1-9]\d{0,3}$/.test(text)) throw new InvalidArgumentError('It is a whole number from 1 to 9999.');
   return Number(text);
 }
 
-function parsePort(text: string): number {
-  if (!/^[1-9]\d{0,4}$/.test(text) || Number(text) > 65_535)
-    throw new InvalidArgumentError('It is a port, from 1 to 65535.');
-  return Number(text);
-}
-
-function parseId(text: string): number {
-  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It is a whole number from 1.');
-  return Number(text);
-}
+addMemberCommands(program);
+addOfflineCommands(program);
 
 try {
   await program.parseAsync();

@@ -1,0 +1,58 @@
+import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { RaftkvError } from '../base/errors.ts';
+import { type DataDirLock, lockDataDir } from '../storage/lock.ts';
+
+/** Data directories that tools work on while no node does. */
+
+const LOCK_FOLDER = 'LOCK';
+
+export function nodeDirectory(dataDir: string, nodeId: number): string {
+  return join(dataDir, `node-${nodeId}`);
+}
+
+/**
+ * Runs `work` while no node uses the directory, where that can be made sure of: a copy that nobody has ever locked, or
+ * that may not be written, is taken as it is.
+ * @throws RaftkvError DATA_DIR_LOCKED
+ */
+export async function withNodeStopped<T>(directory: string, work: () => Promise<T>): Promise<T> {
+  const lock = existsSync(join(directory, LOCK_FOLDER)) ? lockIfWritable(directory) : null;
+  try {
+    return await work();
+  } finally {
+    lock?.release();
+  }
+}
+
+function lockIfWritable(directory: string): DataDirLock | null {
+  try {
+    return lockDataDir(directory, Math.random);
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code === 'EROFS' || code === 'EACCES' || code === 'EPERM') return null;
+    throw error;
+  }
+}
+
+/** @throws RaftkvError BACKUP_INVALID where there is anything in it but what a lock leaves. */
+export function refuseNonEmpty(directory: string): void {
+  if (!existsSync(directory)) return;
+  const names = readdirSync(directory).filter((name) => name !== LOCK_FOLDER);
+  if (names.length === 0) return;
+  throw new RaftkvError(
+    'BACKUP_INVALID',
+    `${directory} is not empty: it holds ${names.slice(0, 3).join(', ')}${names.length > 3 ? ', …' : ''}; nothing was written`,
+    'Restore into a new cluster, or move the old data away first. Nothing is overwritten.',
+  );
+}
+
+/** Makes room for a directory to be renamed to this name. It holds nothing but, at most, a lock of nobody's. */
+export function removeEmptyDirectory(directory: string): void {
+  if (!existsSync(directory)) return;
+  if (existsSync(join(directory, LOCK_FOLDER))) {
+    lockDataDir(directory, Math.random).release();
+    rmSync(join(directory, LOCK_FOLDER), { recursive: true });
+  }
+  rmdirSync(directory);
+}
