@@ -16,7 +16,7 @@ import { isSnapshotName } from './snapshot-files.ts';
  * 8a5c1d20                                                           CRC-32 of the two lines before, in hex
  * ```
  *
- * Where `standing` and `copy` are missing (raftkv 0.1), a node that has had a log is a member of copy 0.
+ * Where `standing` and `copy` are missing, a node that has had a log is a member of copy 0.
  *
  * The first and the last line keep their form in every version. The file is replaced as a whole: written under another
  * name, synced, renamed, folder synced.
