@@ -10,7 +10,6 @@ import type { Replica } from '../../src/replica/types.ts';
 import type { WalLimits } from '../../src/storage/wal.ts';
 import type { PeerAddress, Transport, TransportEvents } from '../../src/transport/types.ts';
 import { MemoryDisk } from '../support/memory-disk.ts';
-import { seededRandom } from '../support/random.ts';
 import { LIMITS, ManualClock, microtasks, Request } from './support.ts';
 
 /**
@@ -324,14 +323,18 @@ export interface ClusterNode extends Machine {
 export class Cluster {
   readonly clock = new ManualClock();
   readonly network = new MemoryNetwork();
-  /** Numbers drawn are random, not each node's own share. */
-  chance = false;
   private readonly nodes = new Map<number, ClusterNode>();
   private readonly newcomers: number[] = [];
+  private boots = 0;
   private readonly options: Required<ClusterOptions>;
 
   private constructor(options: ClusterOptions) {
     this.options = { nodes: 3, cacheBytesMax: LOG_CACHE_BYTES_MAX, limits: {}, snapshotLimits: {}, ...options };
+  }
+
+  /** No node is started yet. */
+  static empty(options: ClusterOptions = {}): Cluster {
+    return new Cluster(options);
   }
 
   /** Starts the nodes and lets them elect node 1. */
@@ -360,7 +363,7 @@ export class Cluster {
   /** The leader of the newest term among the nodes that run; 0 where there is none. */
   leader(): number {
     const leaders = this.ids
-      .filter((id) => this.node(id).alive && this.replica(id).status().role === 'leader')
+      .filter((id) => this.nodes.get(id)?.alive === true && this.replica(id).status().role === 'leader')
       .sort((a, b) => this.replica(b).status().term - this.replica(a).status().term);
     return leaders[0] ?? 0;
   }
@@ -460,8 +463,8 @@ export class Cluster {
     const { id, disk, fatal } = machine;
     const life = ++machine.lives;
     const clock = this.clock.forProcess(() => machine.alive && machine.lives === life);
-    const share = (id - 1) / this.options.nodes;
-    const random = seededRandom(id * 100 + life);
+    // Copies are told apart by what they draw.
+    const share = (id - 1) / this.options.nodes + ++this.boots / 1e6;
     const isFounder = id <= this.options.nodes;
     machine.alive = true;
     const { replica, close } = await openReplica({
@@ -476,7 +479,7 @@ export class Cluster {
       logCacheBytesMax: this.options.cacheBytesMax,
       disk,
       clock,
-      random: () => (this.chance ? random() : share),
+      random: () => share,
       logger: silentLogger,
       createTransport: () => this.transportOf(id),
       onFatal: (error) => fatal.push(error),
