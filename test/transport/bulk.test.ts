@@ -118,7 +118,9 @@ describe('a bulk link', () => {
       taken += 1;
       await new Promise(setImmediate);
     }
-    expect(node.transport.stats().peers[0]?.bulk).toMatchObject({ drops: 1 });
+    const { drops, bufferedBytes } = node.transport.stats().peers[0]?.bulk ?? {};
+    expect([drops, bufferedBytes]).toEqual([1, expect.any(Number)]);
+    expect(bufferedBytes).toBeLessThanOrEqual(1024 * 1024);
     expect(node.transport.send(2, [Buffer.alloc(8 * 1024 * 1024)])).toBe(true);
     await main.until(() => main.received.length === 3);
     bulk.socket.resume();
