@@ -140,7 +140,6 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
     isUp: (peer) => peers?.get(peer)?.main.isUp() ?? false,
     sendBulk: (peer, parts) => peers?.get(peer)?.bulk.send(parts) ?? false,
     setPeers(wanted, removed) {
-      if (stopping) return;
       initialPeers = wanted;
       removedIds = new Set(removed);
       peers?.set(wanted, removedIds);
