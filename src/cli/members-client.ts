@@ -33,6 +33,8 @@ export interface MembersClientOptions {
   /** To be asked in this order, until one answers. */
   readonly nodes: readonly NodeConfig[];
   readonly tls: AdminTarget['tls'];
+  /** How long a cluster that does not answer yet is asked again. */
+  readonly patienceMs?: number;
 }
 
 /** `down`: nobody there to wait for. `away`: somebody is, and may be able to answer in a moment. */
@@ -47,7 +49,8 @@ interface Question {
   readonly msMax: number;
 }
 
-export function createMembersClient({ config, nodes, tls }: MembersClientOptions): MembersClient {
+export function createMembersClient(options: MembersClientOptions): MembersClient {
+  const { config, nodes, tls, patienceMs = PATIENCE_MS } = options;
   /** Who answered last comes first. */
   let order = [...nodes];
 
@@ -71,7 +74,7 @@ export function createMembersClient({ config, nodes, tls }: MembersClientOptions
   };
 
   const askPatiently = async (question: Question, uncertain: () => void): Promise<Attempt> => {
-    const untilMs = performance.now() + PATIENCE_MS;
+    const untilMs = performance.now() + patienceMs;
     for (;;) {
       const attempt = await askAll(question, uncertain);
       if (attempt.kind !== 'away' || performance.now() >= untilMs) return attempt;

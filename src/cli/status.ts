@@ -1,43 +1,87 @@
 import type { TlsIdentity } from '../base/tls.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
-import { askStatus, type NodeReport } from './ask-status.ts';
+import type { ReplicaStatus } from '../replica/types.ts';
+import { operatorTls } from './admin-client.ts';
+import { type AskedNode, askStatus, type NodeReport } from './ask-status.ts';
+import { createMembersClient } from './members-client.ts';
 import { EXIT_FAILURE, EXIT_OK } from './report.ts';
 import { formatTable } from './table.ts';
 
-/** `raftkv status`: every node of the cluster, as the nodes themselves report. */
+/**
+ * `raftkv status`: every node of the cluster, as the nodes themselves report: those that `cluster.json` lists, and
+ * members that it does not, which those that answer know of.
+ */
 
 export interface StatusOptions {
   readonly config: string;
   readonly json: boolean;
 }
 
-/** Gives the exit code: success where a majority of the configured nodes agrees on a leader. */
+interface Overview {
+  readonly cluster: string;
+  readonly reports: readonly NodeReport[];
+  /** As the newest report has them; those of the configuration where none does. */
+  readonly voters: readonly number[];
+  /** Members that the configuration does not list. */
+  readonly unlisted: readonly number[];
+  /** The node that a majority of the voters names as leader of one term; 0 where there is none. */
+  readonly leader: number;
+  /** What keeps the cluster from serving, or from taking writes, as its nodes say; each once. */
+  readonly troubles: readonly string[];
+}
+
+/** Gives the exit code: success where a majority of the voters agrees on a leader. */
 export async function statusCommand(options: StatusOptions): Promise<number> {
   const { config, warnings } = loadConfig({ file: options.config, environment: process.env });
   for (const warning of warnings) process.stderr.write(`raftkv: ${warning}\n`);
-  const tls = await operatorTls(config);
-  const reports = await Promise.all(config.nodes.map((node) => askStatus(node, config.cluster, tls)));
-  const leader = agreedLeader(reports);
-  const output = options.json ? describeAsJson(config, reports, leader) : describeAsTable(config, reports, leader);
-  process.stdout.write(output);
-  return leader === 0 ? EXIT_FAILURE : EXIT_OK;
+  const overview = await lookAround(config, await operatorTls(config));
+  process.stdout.write(options.json ? describeAsJson(overview) : describeAsTable(overview));
+  return overview.leader === 0 ? EXIT_FAILURE : EXIT_OK;
 }
 
-/** Null where admin ports are plain. Loaded only where they are not: TLS takes a while to load. */
-async function operatorTls(config: Config): Promise<TlsIdentity | null> {
-  if (config.tls === undefined || config.tls.admin === 'plain') return null;
-  const { readOperatorTls } = await import('../config/tls-files.ts');
-  return readOperatorTls(config.tls, config);
+async function lookAround(config: Config, tls: TlsIdentity | null): Promise<Overview> {
+  const askAll = (nodes: readonly AskedNode[]) =>
+    Promise.all(nodes.map((node) => askStatus(node, config.cluster, tls)));
+  const listed = await askAll(config.nodes);
+  const newest = newestOf(listed);
+  const isListed = (id: number) => config.nodes.some((node) => node.id === id);
+  const unlisted = [...(newest?.voters ?? []), ...(newest?.learners ?? [])].filter((id) => !isListed(id));
+  const reports =
+    unlisted.length === 0 ? listed : [...listed, ...(await askAll(await findNodes(config, tls, unlisted)))];
+  const voters = newest?.voters.length ? newest.voters : config.nodes.map(({ id }) => id);
+  const troubles = reports.map(({ answer }) => answer?.replica?.trouble ?? '').filter((trouble) => trouble !== '');
+  const leader = agreedLeader(reports, voters);
+  return { cluster: config.cluster, reports, voters, unlisted, leader, troubles: [...new Set(troubles)] };
 }
 
-/** The node that a majority of all nodes names as leader of one term; 0 where there is none. */
-function agreedLeader(reports: readonly NodeReport[]): number {
-  const majority = Math.floor(reports.length / 2) + 1;
-  const supporters = new Map<string, number>();
+function newestOf(reports: readonly NodeReport[]): ReplicaStatus | null {
+  let newest: ReplicaStatus | null = null;
   for (const { answer } of reports) {
     const replica = answer?.replica;
-    if (!replica || replica.leader === 0) continue;
+    if (!replica?.voters) continue;
+    const order = newest === null ? 1 : replica.term - newest.term || replica.commitIndex - newest.commitIndex;
+    if (order > 0) newest = replica;
+  }
+  return newest;
+}
+
+/** Where the cluster says that these nodes are; without those of which nobody can tell. */
+async function findNodes(config: Config, tls: TlsIdentity | null, ids: readonly number[]): Promise<AskedNode[]> {
+  const client = createMembersClient({ config, nodes: config.nodes, tls, patienceMs: 0 });
+  const members = await client.view().then(
+    (view) => view.members,
+    () => [],
+  );
+  return members.flatMap(({ id, address }) => (address === null || !ids.includes(id) ? [] : [{ id, ...address }]));
+}
+
+function agreedLeader(reports: readonly NodeReport[], voters: readonly number[]): number {
+  const majority = Math.floor(voters.length / 2) + 1;
+  const supporters = new Map<string, number>();
+  for (const { node, answer } of reports) {
+    const replica = answer?.replica;
+    if (!replica || replica.leader === 0 || !voters.includes(node.id)) continue;
     const claim = `${replica.term}/${replica.leader}`;
     const count = (supporters.get(claim) ?? 0) + 1;
     if (count >= majority) return replica.leader;
@@ -46,20 +90,20 @@ function agreedLeader(reports: readonly NodeReport[]): number {
   return 0;
 }
 
-function describeAsJson(config: Config, reports: readonly NodeReport[], leader: number): string {
+function describeAsJson({ cluster, reports, leader, voters, troubles }: Overview): string {
   const nodes = reports.map(({ node, answer, failure }) =>
     answer === null
       ? { id: node.id, host: node.host, adminPort: node.adminPort, reachable: false, error: failure }
       : { id: node.id, host: node.host, adminPort: node.adminPort, reachable: true, ...answer },
   );
-  const body = { cluster: config.cluster, leader: leader === 0 ? null : leader, serves: leader !== 0, nodes };
+  const body = { cluster, leader: leader === 0 ? null : leader, serves: leader !== 0, voters, troubles, nodes };
   return `${JSON.stringify(body, null, 2)}\n`;
 }
 
-const HEAD = ['node', 'clients', 'role', 'term', 'leader', 'committed', 'applied', 'log', 'state'];
-const UNKNOWN = ['-', '-', '-', '-', '-', '-'];
+const HEAD = ['node', 'clients', 'role', 'term', 'leader', 'committed', 'applied', 'log', 'snapshot', 'state'];
+const UNKNOWN = ['-', '-', '-', '-', '-', '-', '-'];
 
-function describeAsTable(config: Config, reports: readonly NodeReport[], leader: number): string {
+function describeAsTable({ cluster, reports, leader, voters, unlisted, troubles }: Overview): string {
   const rows = reports.map(({ node, answer, failure }) => {
     const own = [String(node.id), `${node.host}:${node.clientPort}`];
     if (answer === null) return [...own, ...UNKNOWN, `unreachable: ${failure}`];
@@ -68,20 +112,32 @@ function describeAsTable(config: Config, reports: readonly NodeReport[], leader:
     if (replica === null) return [...own, ...UNKNOWN, state];
     return [
       ...own,
-      replica.role,
+      roleOf(replica),
       String(replica.term),
       replica.leader === 0 ? '-' : String(replica.leader),
       String(replica.commitIndex),
       String(replica.appliedIndex),
       formatBytes(replica.logBytes),
+      replica.snapshotting ? 'writing' : replica.snapshotIndex > 0 ? formatBytes(replica.snapshotBytes) : '-',
       state,
     ];
   });
-  const verdict =
+  const lines = [
     leader === 0
-      ? `Cluster ${config.cluster}: no majority of its ${reports.length} nodes agrees on a leader.`
-      : `Cluster ${config.cluster}: node ${leader} leads.`;
-  return `${formatTable([HEAD, ...rows])}\n\n${verdict}\n`;
+      ? `Cluster ${cluster}: no majority of its ${voters.length} voters agrees on a leader.`
+      : `Cluster ${cluster}: node ${leader} leads.`,
+    ...troubles.map((trouble) => `Trouble: ${trouble}`),
+  ];
+  if (unlisted.length > 0) {
+    lines.push(`Not in cluster.json, but ${unlisted.length === 1 ? 'a member' : 'members'}: ${unlisted.join(', ')}.`);
+  }
+  return `${formatTable([HEAD, ...rows])}\n\n${lines.join('\n')}\n`;
+}
+
+/** A node without a vote follows, too; that it has none is what matters. */
+function roleOf({ role, nodeId, standing, learners }: ReplicaStatus): string {
+  if (standing !== 'member') return standing;
+  return learners.includes(nodeId) ? 'learner' : role;
 }
 
 function formatBytes(bytes: number): string {

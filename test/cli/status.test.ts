@@ -48,6 +48,14 @@ const answer = (nodeId: number, term: number, leader: number, changes: object = 
       commitIndex: 41,
       appliedIndex: 40,
       logBytes: 64 * 1024 * 1024,
+      nodeId,
+      standing: 'member',
+      voters: [1, 2, 3],
+      learners: [],
+      snapshotIndex: nodeId === 1 ? 30 : 0,
+      snapshotBytes: 2048,
+      snapshotting: nodeId === 3,
+      trouble: '',
     },
     ...changes,
   });
@@ -79,10 +87,10 @@ describe('raftkv status', () => {
     expect(code).toBe(0);
     expect(output).toBe(
       [
-        'node  clients      role      term  leader  committed  applied  log       state',
-        '1     127.0.0.1:1  follower  3     2       41         40       64.0 MiB  ready',
-        '2     127.0.0.1:2  leader    3     2       41         40       64.0 MiB  ready',
-        '3     127.0.0.1:3  -         -     -       -          -        -         unreachable: nothing listens there',
+        'node  clients      role      term  leader  committed  applied  log       snapshot  state',
+        '1     127.0.0.1:1  follower  3     2       41         40       64.0 MiB  2.0 KiB   ready',
+        '2     127.0.0.1:2  leader    3     2       41         40       64.0 MiB  -         ready',
+        '3     127.0.0.1:3  -         -     -       -          -        -         -         unreachable: nothing listens there',
         '',
         'Cluster demo: node 2 leads.',
         '',
@@ -103,7 +111,7 @@ describe('raftkv status', () => {
   ])('fails where %s', async (_what, bodies) => {
     const { code, output } = await status(bodies);
     expect(code).toBe(1);
-    expect(output).toMatch(/no majority of its 3 nodes agrees on a leader\.\n$/);
+    expect(output).toMatch(/no majority of its 3 voters agrees on a leader\.\n$/);
   });
 
   it('counts neither a node of another cluster nor another node of this one', async () => {
@@ -119,6 +127,26 @@ describe('raftkv status', () => {
       expect((await status([body])).output).toContain('unreachable: no raftkv answers there');
     },
   );
+
+  it('counts voters, not learners, and says what troubles the cluster', async () => {
+    const replicaOf = (id: number, changes: object) => {
+      const { replica } = JSON.parse(answer(id, 3, 2));
+      return answer(id, 3, 2, { replica: { ...replica, ...changes } });
+    };
+    const members = { voters: [2, 4, 5], learners: [1], trouble: 'the disk of node 2 is full' };
+    const { code, output } = await status([replicaOf(1, members), replicaOf(2, members), null]);
+    expect(code).toBe(1);
+    expect(output).toMatch(/^1 .* learner /m);
+    expect(output).toMatch(/Trouble: the disk of node 2 is full\nNot in cluster\.json, but members: 4, 5\.\n$/);
+    const alone = { voters: [2], learners: [1] };
+    expect((await status([replicaOf(1, alone), replicaOf(2, alone), null])).code).toBe(0);
+  });
+
+  it('shows a node that has no vote as what it is', async () => {
+    const { replica } = JSON.parse(answer(1, 3, 2));
+    const recovering = answer(1, 3, 2, { replica: { ...replica, standing: 'recovering' } });
+    expect((await status([recovering, answer(2, 3, 2), null])).output).toMatch(/^1 .* recovering /m);
+  });
 
   it('does not read an endless answer', async () => {
     expect((await status(['x'.repeat(100_000)])).output).toContain('unreachable: the answer is too long');
