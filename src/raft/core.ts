@@ -1,6 +1,7 @@
 import type { RaftLog } from './log.ts';
 import type { FlowLimits, Progress } from './progress.ts';
 import { jointVoteResult } from './quorum.ts';
+import type { SnapshotMark } from './snapshot.ts';
 import {
   type Configuration,
   type Effects,
@@ -10,6 +11,7 @@ import {
   type NodeId,
   type ReadState,
   type Role,
+  type Standing,
 } from './types.ts';
 
 /** Everything one Raft node knows. The functions of this folder change it; nobody else does. */
@@ -17,7 +19,29 @@ export interface Core {
   readonly id: NodeId;
   readonly options: CoreOptions;
   readonly log: RaftLog;
+  /** The newest durable snapshot of this node; the log reaches back to it at the least. */
+  snapshot: SnapshotMark | null;
+  /**
+   * By index, ascending, never empty: those in the log, and before them the newest that the log no longer holds. All of
+   * them at or below the last index.
+   */
+  configurations: ConfigurationAt[];
+  /** The newest of them, committed or not: the one in force (§4.1). */
   configuration: Configuration;
+  /** Index of the newest of them that is committed. */
+  committedConfigurationIndex: number;
+  standing: Standing;
+  /** Which copy of the log this node has; see `MemberDetail.copy`. */
+  copy: number;
+  /** The newest committed configuration gives this node's rights to another copy, and none after it gives them back. */
+  isDisowned: boolean;
+  /** Ticks since the leader was last asked to make this copy a learner. */
+  recoveringElapsed: number;
+  /** The removal of this node was reported. */
+  removalReported: boolean;
+  diskFull: boolean;
+  /** No quorum has room on its disk, by what this leader knows, or the last one said. */
+  clusterFull: boolean;
   role: Role;
   /** Never goes back (§3.3). */
   term: number;
@@ -43,9 +67,17 @@ export interface Core {
   effects: Effects;
 }
 
+export interface ConfigurationAt {
+  readonly index: number;
+  readonly configuration: Configuration;
+}
+
 /** What only a leader has. */
 export interface Leadership {
+  /** Of every other member, and of those that left a short while ago. */
   readonly progress: Map<NodeId, Progress>;
+  /** Since it began to lead. */
+  ticks: number;
   /** Index of the no-op that opened the term; nothing is read before it is committed (§6.4). */
   readonly firstIndex: number;
   heartbeatElapsed: number;
@@ -56,11 +88,17 @@ export interface Leadership {
   persistStalledTicks: number;
   lastPersistedIndex: number;
   transfer: { readonly to: NodeId; elapsed: number } | null;
+  /** Ticks for which a leader that is no voter of the new configuration has waited for somebody to take over. */
+  handOverElapsed: number;
+  /** Ticks since leadership was last offered to a node that has room on its disk. */
+  diskFullElapsed: number;
 }
 
 export interface PendingRead {
   readonly id: number;
   readonly from: NodeId;
+  /** The request came from a node that has its vote, and so is an acknowledgement. */
+  readonly acknowledges: boolean;
   /** The round that confirms it: one that began after it arrived; 0 while it waits for the no-op. */
   round: number;
   index: number;
@@ -77,6 +115,8 @@ export interface CoreOptions {
   readonly random: () => number;
 }
 
+export { isVoter, members } from './configuration.ts';
+
 export function emptyEffects(): Effects {
   return {
     hardState: null,
@@ -88,24 +128,25 @@ export function emptyEffects(): Effects {
     reads: [],
     readsRejected: [],
     proposeRejected: false,
+    configuration: null,
+    memberChanges: [],
+    wantSnapshot: null,
+    install: null,
+    recovered: false,
+    removed: false,
   };
-}
-
-/** Everyone who has a copy of the log: voters of both configurations, then learners. */
-export function members(configuration: Configuration): NodeId[] {
-  return [...new Set([...configuration.voters, ...configuration.votersOutgoing, ...configuration.learners])];
-}
-
-export function isVoter(configuration: Configuration, id: NodeId): boolean {
-  return configuration.voters.includes(id) || configuration.votersOutgoing.includes(id);
 }
 
 /** Whether the nodes that `agrees` names form a quorum of every configuration in force. */
 export function isQuorum(core: Core, agrees: (id: NodeId) => boolean): boolean {
+  return isQuorumOf(core.configuration, agrees);
+}
+
+export function isQuorumOf({ voters, votersOutgoing }: Configuration, agrees: (id: NodeId) => boolean): boolean {
   const votes = new Map<NodeId, boolean>();
-  for (const id of core.configuration.voters) if (agrees(id)) votes.set(id, true);
-  for (const id of core.configuration.votersOutgoing) if (agrees(id)) votes.set(id, true);
-  return jointVoteResult(core.configuration.voters, core.configuration.votersOutgoing, votes) === 'won';
+  for (const id of voters) if (agrees(id)) votes.set(id, true);
+  for (const id of votersOutgoing) if (agrees(id)) votes.set(id, true);
+  return jointVoteResult(voters, votersOutgoing, votes) === 'won';
 }
 
 /** Term and vote changed in memory but not yet on disk: what depends on them must wait for it. */
@@ -139,6 +180,8 @@ export function becomeFollower(core: Core, term: number, leader: NodeId): void {
   }
   core.role = 'follower';
   core.leader = leader;
+  // A leader that has just been met is told at once what this node is in need of.
+  core.recoveringElapsed = core.options.electionTimeoutTicks;
   core.leading = null;
   core.votes.clear();
   core.quickCampaignsLeft = 0;

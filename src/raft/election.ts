@@ -1,18 +1,12 @@
-import {
-  becomeFollower,
-  type Core,
-  hardStateIsPending,
-  isVoter,
-  members,
-  resetElectionTimer,
-  send,
-  sendAfterPersist,
-} from './core.ts';
+import { isMember } from './configuration.ts';
+import { becomeFollower, type Core, hardStateIsPending, resetElectionTimer, send, sendAfterPersist } from './core.ts';
 import { ENTRY_HEADER_BYTES, sealEntry } from './entry.ts';
+import { peersOf } from './membership.ts';
 import { Progress } from './progress.ts';
 import { jointVoteResult } from './quorum.ts';
 import { advanceCommit, appendAsLeader, broadcastAppends, broadcastHeartbeat } from './replication.ts';
-import { NOBODY, type PreVote, type PreVoteReply, type Vote, type VoteReply } from './types.ts';
+import { mayCampaign, withoutVote } from './standing.ts';
+import { NOBODY, type NodeId, type PreVote, type PreVoteReply, type Vote, type VoteReply } from './types.ts';
 
 /**
  * Elections: who leads (§3.4), without disturbing a leader that works (§9.6 PreVote, §4.2.3 stickiness).
@@ -31,11 +25,12 @@ const QUICK_RETRY_TICKS = 4;
 const QUICK_RETRY_JITTER_TICKS = 6;
 
 export function tickElection(core: Core): void {
+  core.recoveringElapsed++;
   core.electionElapsed++;
   if (core.electionElapsed < core.electionDeadline) return;
   // While term or vote wait for the disk, a campaign could say nothing; a new one would only make it wait for more.
   if (hardStateIsPending(core)) return;
-  if (!isVoter(core.configuration, core.id)) {
+  if (!mayCampaign(core)) {
     // Nor may a learner go on vouching for a leader that is silent, or send it reads.
     core.leader = NOBODY;
     resetElectionTimer(core);
@@ -101,12 +96,13 @@ export function ownVotePersisted(core: Core): void {
 
 export function handlePreVote(core: Core, message: PreVote): void {
   const granted =
+    !withoutVote(core) &&
     !hearsLeader(core) &&
     (message.term > core.term || (message.term === core.term && mayVoteFor(core, message.from))) &&
     core.log.isUpToDate(message.lastIndex, message.lastTerm);
   // A refusal carries this node's term, so that a candidate of an older one learns of it (openraft 1796).
   const term = granted ? message.term : core.term;
-  send(core, { kind: 'preVoteReply', from: core.id, to: message.from, term, granted });
+  send(core, { kind: 'preVoteReply', from: core.id, to: message.from, term, granted, withoutVote: withoutVote(core) });
   if (granted && yieldsTo(core, message)) becomeCampaigner(core, core.term);
 }
 
@@ -136,6 +132,7 @@ export function ignoresVote(core: Core, message: Vote): boolean {
 
 export function handleVote(core: Core, message: Vote): void {
   const granted =
+    !withoutVote(core) &&
     message.term === core.term &&
     mayVoteFor(core, message.from) &&
     core.log.isUpToDate(message.lastIndex, message.lastTerm);
@@ -145,7 +142,8 @@ export function handleVote(core: Core, message: Vote): void {
     core.vote = message.from;
     resetElectionTimer(core);
   }
-  sendAfterPersist(core, { kind: 'voteReply', from: core.id, to: message.from, term: core.term, granted });
+  const { id: from, term } = core;
+  sendAfterPersist(core, { kind: 'voteReply', from, to: message.from, term, granted, withoutVote: withoutVote(core) });
 }
 
 export function handleVoteReply(core: Core, message: VoteReply): void {
@@ -167,11 +165,8 @@ function becomeLeader(core: Core): void {
   core.quickCampaignsLeft = 0;
   core.electionElapsed = 0;
   core.leading = {
-    progress: new Map(
-      members(core.configuration)
-        .filter((id) => id !== core.id)
-        .map((id) => [id, new Progress(log.lastIndex + 1, core.options.flow)]),
-    ),
+    progress: new Map(peersOf(core).map((id) => [id, progressOf(core, id)])),
+    ticks: 0,
     firstIndex: log.lastIndex + 1,
     heartbeatElapsed: 0,
     quorumCheckElapsed: 0,
@@ -179,12 +174,20 @@ function becomeLeader(core: Core): void {
     persistStalledTicks: 0,
     lastPersistedIndex: log.persistedIndex,
     transfer: null,
+    handOverElapsed: 0,
+    diskFullElapsed: core.options.electionTimeoutTicks,
   };
   // The no-op commits what earlier terms left behind, which counting copies of old entries may not do (§5.4.2).
   appendAsLeader(core, sealEntry(Buffer.alloc(ENTRY_HEADER_BYTES), 'noop', core.term, log.lastIndex + 1));
   broadcastAppends(core);
   broadcastHeartbeat(core);
   advanceCommit(core);
+}
+
+function progressOf(core: Core, id: NodeId): Progress {
+  const progress = new Progress(core.log.lastIndex + 1, core.options.flow);
+  progress.leaving = !isMember(core.configuration, id);
+  return progress;
 }
 
 /** This node leads, or has heard the leader within the shortest election timeout. */

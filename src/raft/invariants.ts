@@ -1,5 +1,5 @@
 import { RaftkvError } from '../base/errors.ts';
-import { isJoint, isMember, members } from './configuration.ts';
+import { isMember, members } from './configuration.ts';
 import type { Core } from './core.ts';
 import { withoutVote } from './standing.ts';
 import { type Configuration, NOBODY, type NodeId, type Role } from './types.ts';
@@ -125,7 +125,6 @@ function checkConfigurations(core: Core): void {
   for (const id of members(core.configuration)) {
     check(id === core.id || leading.progress.has(id), core, `replicates to member ${id}`);
   }
-  check(!isJoint(core.configuration) || uncommitted.length <= 1, core, 'leaves a joint configuration before the next');
 }
 
 /** @throws RaftkvError INVARIANT_BROKEN with what is wrong. */

@@ -39,6 +39,11 @@ export class Progress {
   /** The leader's tick of its last answer; far in the past where it has given none. */
   answeredTick = Number.NEGATIVE_INFINITY;
   diskFull = false;
+  /**
+   * False while the configuration that makes it a member is not committed. What is committed is not told to it before:
+   * it may have been removed once, and would take itself for removed still.
+   */
+  isAdmitted = true;
   /** No member any more, but not yet told so. */
   leaving = false;
   leavingElapsed = 0;

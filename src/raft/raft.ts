@@ -1,6 +1,8 @@
 import { RaftkvError } from '../base/errors.ts';
+import { EMPTY_CONFIGURATION } from './configuration.ts';
 import {
   becomeFollower,
+  type ConfigurationAt,
   type Core,
   type CoreOptions,
   emptyEffects,
@@ -9,6 +11,7 @@ import {
   resetElectionTimer,
   send,
 } from './core.ts';
+import { diskFullChanged, tickDiskFull, updateClusterFull } from './disk-room.ts';
 import {
   handlePreVote,
   handlePreVoteReply,
@@ -21,7 +24,15 @@ import {
 } from './election.ts';
 import { sealEntry } from './entry.ts';
 import type { RaftLog } from './log.ts';
-import { confirmReads, handleReadIndexReply, readAsLeader, readLocally, releaseHeldReads } from './reads.ts';
+import {
+  changeMembers,
+  configurationsFound,
+  continueChange,
+  handleRecovering,
+  tickMembership,
+  tickRounds,
+} from './membership.ts';
+import { confirmReads, handleReadIndex, handleReadIndexReply, readLocally, releaseHeldReads } from './reads.ts';
 import {
   advanceCommit,
   appendAsLeader,
@@ -37,8 +48,34 @@ import {
   recheckLaggards,
   sendAppends,
 } from './replication.ts';
+import {
+  compact,
+  handleInstallSnapshot,
+  type SnapshotMark,
+  snapshotReceived,
+  snapshotStored,
+  transferStalled,
+} from './snapshot.ts';
+import { noteRecovered, setStanding, withoutVote } from './standing.ts';
 import { continueTransfer, handleTimeoutNow, startTransfer, tickStalledDisk, tickTransfer } from './transfer.ts';
-import { type Configuration, type Effects, type HardState, type Input, type Message, NOBODY } from './types.ts';
+import { type Effects, type HardState, type Input, type Message, NOBODY, type Standing } from './types.ts';
+
+/** What a node begins with: what it remembers, or nothing. */
+export interface RaftStart extends CoreOptions {
+  readonly id: number;
+  readonly log: RaftLog;
+  /**
+   * By index, ascending, at least one: that of the newest snapshot, under its index, or without one that of a new
+   * cluster, or the empty one of a newcomer, under 0; then those that the log holds behind it.
+   */
+  readonly configurations: readonly ConfigurationAt[];
+  /** The newest durable one. */
+  readonly snapshot: SnapshotMark | null;
+  readonly hardState: HardState;
+  readonly standing: Standing;
+  /** See `MemberDetail.copy`. */
+  readonly copy: number;
+}
 
 /**
  * The Raft algorithm, pure: this folder promises that the same start, inputs and random numbers give the same effects,
@@ -52,19 +89,32 @@ import { type Configuration, type Effects, type HardState, type Input, type Mess
  * election.ts    who leads            replication.ts  entries and commitment
  * reads.ts       linearizable reads   transfer.ts     handing over
  * log.ts         one node's log       progress.ts     what the leader knows of one follower
- * quorum.ts      majorities           invariants.ts   what must always be true
+ * snapshot.ts    what the log leaves  quorum.ts       majorities
+ * membership.ts  changing the voters  configuration.ts  who they are
+ * standing.ts    whose word counts    disk-room.ts    full disks
+ * invariants.ts  what must always be true
  */
 export class Raft {
   /** For invariants, status and tests: to be looked at, never changed. */
   readonly core: Core;
 
-  constructor(options: CoreOptions & { id: number; configuration: Configuration; log: RaftLog; hardState: HardState }) {
-    const { id, configuration, log, hardState } = options;
+  constructor(options: RaftStart) {
+    const { id, log, hardState, standing, copy } = options;
     this.core = {
       id,
       options,
       log,
-      configuration,
+      snapshot: options.snapshot,
+      configurations: [...options.configurations],
+      configuration: EMPTY_CONFIGURATION,
+      committedConfigurationIndex: 0,
+      standing,
+      copy,
+      isDisowned: false,
+      recoveringElapsed: 0,
+      removalReported: false,
+      diskFull: false,
+      clusterFull: false,
       role: 'follower',
       term: hardState.term,
       vote: hardState.vote,
@@ -81,6 +131,7 @@ export class Raft {
       effects: emptyEffects(),
     };
     log.commitIndex = Math.max(log.commitIndex, Math.min(hardState.commitIndex, log.lastIndex));
+    configurationsFound(this.core);
     resetElectionTimer(this.core);
   }
 
@@ -94,7 +145,11 @@ export class Raft {
     const { core } = this;
     core.effects = emptyEffects();
     const committedBefore = core.log.commitIndex;
+    const configurationBefore = core.configuration;
     dispatch(core, input, this.acceptsProposals);
+    if (core.leading !== null) continueChange(core, core.leading);
+    if (core.standing === 'recovering') noteRecovered(core);
+    if (core.configuration !== configurationBefore) configurationChanged(core);
     if (core.term !== core.emitted.term || core.vote !== core.emitted.vote) {
       // Written ahead of this step's entries and of the cut that makes room for them, the hint may rest on neither.
       core.emitted = { term: core.term, vote: core.vote, commitIndex: committedBefore };
@@ -102,6 +157,15 @@ export class Raft {
     }
     return core.effects;
   }
+}
+
+/** A smaller quorum may have been waiting with its answers already given: nobody may be left to answer again. */
+function configurationChanged(core: Core): void {
+  core.effects.configuration = core.configuration;
+  if (core.leading === null) return;
+  advanceCommit(core);
+  releaseHeldReads(core);
+  confirmReads(core);
 }
 
 function dispatch(core: Core, input: Input, acceptsProposals: boolean): void {
@@ -124,13 +188,14 @@ function dispatch(core: Core, input: Input, acceptsProposals: boolean): void {
       persisted(core, input.term, input.index, input.hardState);
       return;
     case 'applied':
-      core.log.appliedIndex = input.index;
+      // A snapshot may have been put in place of what was being applied.
+      core.log.appliedIndex = Math.max(core.log.appliedIndex, input.index);
       return;
     case 'fetched':
       handleFetched(core, input.peer, input.entries);
       return;
     case 'linkLost':
-      if (core.leading !== null) core.leading.progress.get(input.peer)?.linkLost();
+      if (core.leading !== null) core.leading.progress.get(input.peer)?.linkLost(core.log.snapshotIndex);
       else if (core.leader === input.peer) leaderLinkLost(core);
       return;
     case 'linkUp':
@@ -138,6 +203,27 @@ function dispatch(core: Core, input: Input, acceptsProposals: boolean): void {
       return;
     case 'transferLeadership':
       startTransfer(core, input.to);
+      return;
+    case 'snapshotStored':
+      snapshotStored(core, input.index, input.term);
+      return;
+    case 'compact':
+      compact(core, input.index);
+      return;
+    case 'snapshotReceived':
+      snapshotReceived(core, input.index, input.term, input.configuration);
+      return;
+    case 'transferStalled':
+      transferStalled(core, input.peer);
+      return;
+    case 'changeMembers':
+      changeMembers(core, input.id, input.change);
+      return;
+    case 'standing':
+      setStanding(core, input.standing, input.copy);
+      return;
+    case 'diskFull':
+      diskFullChanged(core, input.full);
       return;
   }
 }
@@ -168,16 +254,17 @@ function persisted(core: Core, term: number, index: number, hardState: HardState
 function linkUp(core: Core, peer: number): void {
   const progress = core.leading?.progress.get(peer);
   if (progress === undefined) return;
-  progress.linkUp();
+  progress.linkUp(core.log.snapshotIndex);
   sendAppends(core, peer, progress);
 }
 
 function tickLeader(core: Core, leading: Leadership): void {
+  leading.ticks++;
   leading.quorumCheckElapsed++;
   if (leading.quorumCheckElapsed >= core.options.electionTimeoutTicks) {
     leading.quorumCheckElapsed = 0;
     // CheckQuorum (§6.2): a leader that a quorum no longer answers makes room, and its clients look elsewhere.
-    if (!isQuorum(core, (id) => id === core.id || leading.progress.get(id)?.recentActive === true)) {
+    if (!isQuorum(core, (id) => id === core.id || isActive(leading, id))) {
       becomeFollower(core, core.term, NOBODY);
       return;
     }
@@ -185,13 +272,22 @@ function tickLeader(core: Core, leading: Leadership): void {
   }
   tickTransfer(core, leading);
   tickStalledDisk(core, leading);
+  tickDiskFull(core, leading);
+  tickMembership(core, leading);
   leading.heartbeatElapsed++;
   if (leading.heartbeatElapsed < core.options.heartbeatIntervalTicks) return;
   // Rounds begun by reads do not put this off: however many there are, what was lost must be found.
   leading.heartbeatElapsed = 0;
+  updateClusterFull(core, leading);
   broadcastHeartbeat(core);
   recheckLaggards(core, leading);
   continueTransfer(core);
+  tickRounds(core, leading);
+}
+
+function isActive(leading: Leadership, id: number): boolean {
+  const progress = leading.progress.get(id);
+  return progress?.counts === true && progress.recentActive;
 }
 
 function receive(core: Core, message: Message): void {
@@ -219,6 +315,7 @@ function meetHigherTerm(core: Core, message: Message): boolean {
     case 'append':
     case 'heartbeat':
     case 'commit':
+    case 'installSnapshot':
       becomeFollower(core, message.term, message.from);
       return true;
     case 'voteReply':
@@ -227,6 +324,7 @@ function meetHigherTerm(core: Core, message: Message): boolean {
     case 'timeoutNow':
     case 'readIndex':
     case 'readIndexReply':
+    case 'recovering':
       becomeFollower(core, message.term, NOBODY);
       return true;
   }
@@ -243,8 +341,9 @@ function answerOlderTerm(core: Core, message: Message): void {
       return;
     case 'append':
     case 'heartbeat':
+    case 'installSnapshot':
       // A leader cut off in an old term, whose peers all know a newer one, must learn of it (etcd 8243).
-      send(core, { kind: 'appendReply', from, to, term, success: false, index: 0, hintIndex: 0, hintTerm: 0 });
+      refuseAppend(core, to);
       return;
     case 'readIndex':
       send(core, { kind: 'readIndexReply', from, to, term, id: message.id, index: -1 });
@@ -259,8 +358,15 @@ function answerOlderTerm(core: Core, message: Message): void {
     case 'heartbeatReply':
     case 'commit':
     case 'timeoutNow':
+    case 'recovering':
       return;
   }
+}
+
+function refuseAppend(core: Core, to: number): void {
+  const { id: from, term, diskFull } = core;
+  const nothing = { success: false, index: 0, hintIndex: 0, hintTerm: 0 };
+  send(core, { kind: 'appendReply', from, to, term, ...nothing, withoutVote: withoutVote(core), diskFull });
 }
 
 function handle(core: Core, message: Message): void {
@@ -280,6 +386,7 @@ function handle(core: Core, message: Message): void {
     case 'append':
     case 'heartbeat':
     case 'commit':
+    case 'installSnapshot':
       handleFromLeader(core, message);
       return;
     case 'appendReply':
@@ -295,15 +402,20 @@ function handle(core: Core, message: Message): void {
       handleTimeoutNow(core, message);
       return;
     case 'readIndex':
-      readAsLeader(core, message.from, message.id);
+      handleReadIndex(core, message);
       return;
     case 'readIndexReply':
       handleReadIndexReply(core, message);
       return;
+    case 'recovering':
+      handleRecovering(core, message);
+      return;
   }
 }
 
-function handleFromLeader(core: Core, message: Extract<Message, { kind: 'append' | 'heartbeat' | 'commit' }>): void {
+type FromLeader = Extract<Message, { kind: 'append' | 'heartbeat' | 'commit' | 'installSnapshot' }>;
+
+function handleFromLeader(core: Core, message: FromLeader): void {
   if (core.leading !== null) {
     throw new RaftkvError('INVARIANT_BROKEN', `nodes ${core.id} and ${message.from} both lead in term ${core.term}`);
   }
@@ -317,6 +429,9 @@ function handleFromLeader(core: Core, message: Extract<Message, { kind: 'append'
       return;
     case 'commit':
       handleCommit(core, message);
+      return;
+    case 'installSnapshot':
+      handleInstallSnapshot(core, message);
       return;
   }
 }

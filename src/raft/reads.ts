@@ -1,6 +1,7 @@
 import { answerRead, type Core, isQuorum, type Leadership, type PendingRead, send } from './core.ts';
 import { broadcastHeartbeat } from './replication.ts';
-import { NOBODY, type NodeId, type ReadIndexReply } from './types.ts';
+import { withoutVote } from './standing.ts';
+import { NOBODY, type ReadIndex, type ReadIndexReply } from './types.ts';
 
 /**
  * Linearizable reads from any node without writing to the log (ReadIndex, §6.4).
@@ -13,19 +14,24 @@ import { NOBODY, type NodeId, type ReadIndexReply } from './types.ts';
 /** A read asked for on this node. */
 export function readLocally(core: Core, id: number): void {
   if (core.role === 'leader') {
-    readAsLeader(core, core.id, id);
+    readAsLeader(core, { id, from: core.id, acknowledges: true, round: 0, index: 0 });
     return;
   }
   if (core.leader === NOBODY) {
     core.effects.readsRejected.push(id);
     return;
   }
-  send(core, { kind: 'readIndex', from: core.id, to: core.leader, term: core.term, id });
+  const { id: from, leader: to, term } = core;
+  send(core, { kind: 'readIndex', from, to, term, id, withoutVote: withoutVote(core) });
 }
 
-/** A read asked for on `from`, in this term. */
-export function readAsLeader(core: Core, from: NodeId, id: number): void {
-  const read: PendingRead = { id, from, round: 0, index: 0 };
+/** A read asked for on another node, in this term. */
+export function handleReadIndex(core: Core, message: ReadIndex): void {
+  const { id, from } = message;
+  readAsLeader(core, { id, from, acknowledges: !message.withoutVote, round: 0, index: 0 });
+}
+
+function readAsLeader(core: Core, read: PendingRead): void {
   if (core.leading === null) {
     answerRead(core, read, -1);
     return;
@@ -52,7 +58,7 @@ export function releaseHeldReads(core: Core): void {
 function enter(core: Core, leading: Leadership, read: PendingRead, round: number): void {
   read.index = core.log.commitIndex;
   read.round = round;
-  if (requestConfirms(core, read.from)) answerRead(core, read, read.index);
+  if (requestConfirms(core, read)) answerRead(core, read, read.index);
   else leading.reads.push(read);
 }
 
@@ -68,10 +74,11 @@ function admit(core: Core, leading: Leadership, read: PendingRead): void {
  * The reader's own request is an acknowledgement. It was sent in this term after the read arrived, so at that moment
  * the reader had voted in no later term; nor has this node now. Where the two of them are a quorum, no later leader
  * had been elected when the read arrived, nothing newer than this commit index had been acknowledged, and no round is
- * needed. With five voters two are no quorum, and the round is.
+ * needed. With five voters two are no quorum, and the round is. A reader that may have forgotten its votes proves
+ * nothing by asking.
  */
-function requestConfirms(core: Core, from: NodeId): boolean {
-  return isQuorum(core, (id) => id === core.id || id === from);
+function requestConfirms(core: Core, { from, acknowledges }: PendingRead): boolean {
+  return isQuorum(core, (id) => id === core.id || (acknowledges && id === from));
 }
 
 /** An answer to a round came in: serve what a quorum has confirmed, and begin the next round where reads wait. */
@@ -91,9 +98,13 @@ export function confirmReads(core: Core): void {
   if (next !== undefined && next.round > core.round) broadcastHeartbeat(core);
 }
 
-function roundIsConfirmed(core: Core, leading: Leadership, { round, from }: PendingRead): boolean {
-  // Here, too, the reader's request is its acknowledgement.
-  return isQuorum(core, (id) => id === core.id || id === from || (leading.progress.get(id)?.ackedRound ?? 0) >= round);
+function roundIsConfirmed(core: Core, leading: Leadership, { round, from, acknowledges }: PendingRead): boolean {
+  return isQuorum(core, (id) => {
+    // Here, too, the reader's request is its acknowledgement.
+    if (id === core.id || (acknowledges && id === from)) return true;
+    const progress = leading.progress.get(id);
+    return progress?.counts === true && progress.ackedRound >= round;
+  });
 }
 
 export function handleReadIndexReply(core: Core, message: ReadIndexReply): void {

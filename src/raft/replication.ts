@@ -66,7 +66,8 @@ function sendEntries(core: Core, to: NodeId, progress: Progress, entries: readon
   let bytes = 0;
   for (const entry of entries) bytes += entry.bytes.length;
   const prevTerm = log.termAt(prevIndex);
-  send(core, { kind: 'append', from: core.id, to, term, prevIndex, prevTerm, commitIndex: log.commitIndex, entries });
+  const commitIndex = progress.isAdmitted ? log.commitIndex : 0;
+  send(core, { kind: 'append', from: core.id, to, term, prevIndex, prevTerm, commitIndex, entries });
   progress.sent(prevIndex + entries.length, bytes);
 }
 
@@ -191,7 +192,7 @@ export function advanceCommit(core: Core): void {
 /** Tells a follower what is committed, unless an append that is about to go will. */
 export function sendCommit(core: Core, to: NodeId, progress: Progress): void {
   const { log, term } = core;
-  if (progress.state !== 'replicate') return;
+  if (progress.state !== 'replicate' || !progress.isAdmitted) return;
   const index = progress.nextIndex - 1;
   // Where compaction has overtaken a slow follower, it cannot be told of a place in the log that it could compare.
   if (index < log.snapshotIndex) return;
@@ -250,7 +251,8 @@ export function handleHeartbeatReply(core: Core, message: HeartbeatReply): void 
  */
 export function recheckLaggards(core: Core, leading: Leadership): void {
   for (const [peer, progress] of leading.progress) {
-    if (progress.fetching || progress.matchIndex === core.log.lastIndex) continue;
+    // One whose acknowledgements don't count learns of commitment from appends alone (see `handleHeartbeat`).
+    if (progress.fetching || (progress.matchIndex === core.log.lastIndex && progress.counts)) continue;
     const needsSnapshot = progress.state === 'snapshot' || progress.nextIndex <= core.log.snapshotIndex;
     if (needsSnapshot) offerSnapshot(core, peer, progress);
     else if (progress.state === 'replicate') sendEntries(core, peer, progress, []);

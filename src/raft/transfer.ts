@@ -1,7 +1,7 @@
-import type { Core, Leadership } from './core.ts';
-import { isVoter, send } from './core.ts';
+import { type Core, type Leadership, send } from './core.ts';
 import { startElection } from './election.ts';
 import { mostAdvancedVoter, sendAppends } from './replication.ts';
+import { mayCampaign } from './standing.ts';
 import { NOBODY, type NodeId, type TimeoutNow } from './types.ts';
 
 /**
@@ -13,7 +13,7 @@ export function startTransfer(core: Core, to: NodeId): void {
   if (leading === null || leading.transfer !== null) return;
   const target = to === NOBODY ? mostAdvancedVoter(core, leading) : to;
   const progress = leading.progress.get(target);
-  if (progress === undefined || !isVoter(core.configuration, target)) return;
+  if (progress === undefined || !progress.counts || !core.configuration.voters.includes(target)) return;
   leading.transfer = { to: target, elapsed: 0 };
   sendAppends(core, target, progress);
   continueTransfer(core);
@@ -49,6 +49,6 @@ export function tickStalledDisk(core: Core, leading: Leadership): void {
 }
 
 export function handleTimeoutNow(core: Core, message: TimeoutNow): void {
-  if (core.role !== 'follower' || core.leader !== message.from || !isVoter(core.configuration, core.id)) return;
+  if (core.role !== 'follower' || core.leader !== message.from || !mayCampaign(core)) return;
   startElection(core, true);
 }

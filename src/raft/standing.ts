@@ -1,0 +1,114 @@
+import { detailOf, isVoter } from './configuration.ts';
+import { type Core, type Leadership, send } from './core.ts';
+import { Progress } from './progress.ts';
+import { sendAppends } from './replication.ts';
+import { NOBODY, type NodeId } from './types.ts';
+
+/**
+ * Which copies of the log have a say. A disk that was wiped or damaged may have forgotten votes and acknowledgements,
+ * so rights belong to a copy, not to an id. What a copy without rights says counts towards nothing: not for an election,
+ * a commitment or a read, nor for the check of the quorum.
+ *
+ *   blank ──▶ recovering ── asks the leader ──▶ a committed configuration names its copy, as a learner ──▶ member
+ *
+ * Once that configuration is committed, what the old copy had promised binds nobody any more: a majority of the voters
+ * without it holds that configuration, and so none that still counts the old copy can elect or commit without them. The
+ * new copy then votes when asked (only who holds that configuration is up to date for it) and earns its vote by another.
+ */
+
+/** This node's votes, acknowledgements and reads must not count. */
+export function withoutVote(core: Core): boolean {
+  return core.standing !== 'member' || core.isDisowned;
+}
+
+/** To be called when configurations, the commit index or the copy changed. */
+export function updateRights(core: Core): void {
+  const { configurations, committedConfigurationIndex, id, copy } = core;
+  let isDisowned = false;
+  for (let i = configurations.length - 1; i >= 0; i--) {
+    const at = configurations[i];
+    const detail = at === undefined ? undefined : detailOf(at.configuration, id);
+    // After a restart the commit index may be far behind: a later entry that names this copy once was committed.
+    if (detail?.copy === copy) break;
+    if (at !== undefined && at.index > committedConfigurationIndex) continue;
+    isDisowned = detail !== undefined;
+    break;
+  }
+  core.isDisowned = isDisowned;
+}
+
+/**
+ * A committed configuration that names this copy makes it a member; only once that is on this node's own disk too, or
+ * a crash could take it back.
+ */
+export function noteRecovered(core: Core): void {
+  const { configurations, committedConfigurationIndex, id, copy, log } = core;
+  if (core.standing !== 'recovering' || committedConfigurationIndex > log.persistedIndex) return;
+  const committed = configurations.findLast(({ index }) => index === committedConfigurationIndex)?.configuration;
+  if (committed === undefined || detailOf(committed, id)?.copy !== copy) return;
+  core.standing = 'member';
+  core.effects.recovered = true;
+}
+
+/** A blank node has learned what it is. */
+export function setStanding(core: Core, standing: 'recovering' | 'member', copy: number): void {
+  core.standing = standing;
+  core.copy = copy;
+  updateRights(core);
+  askToRecover(core);
+}
+
+/**
+ * Asks the leader, where there is one, to make this copy a learner. Said when the leader is first heard, and then once
+ * in an election timeout until it has happened.
+ */
+export function askToRecover(core: Core): void {
+  if (core.standing === 'blank' || !withoutVote(core)) return;
+  if (core.leader === NOBODY || core.leader === core.id) return;
+  core.recoveringElapsed = 0;
+  send(core, { kind: 'recovering', from: core.id, to: core.leader, term: core.term, copy: core.copy });
+}
+
+/**
+ * Whether this node may try to lead: as a voter of a configuration that may be in force. Also one that only an
+ * uncommitted entry of its own log has removed, since that log may be the most complete one left (§4.2.2).
+ */
+export function mayCampaign(core: Core): boolean {
+  if (withoutVote(core)) return false;
+  return core.configurations.some(
+    ({ index, configuration }) => index >= core.committedConfigurationIndex && isVoter(configuration, core.id),
+  );
+}
+
+/**
+ * A follower answered. Where it says for the first time that its acknowledgements do not count, or that they do, another
+ * copy may be speaking: nothing that is known of the old one's log holds for the new one.
+ */
+export function noteReply(
+  core: Core,
+  leading: Leadership,
+  from: NodeId,
+  reply: { readonly withoutVote: boolean; readonly diskFull: boolean },
+): Progress | undefined {
+  let progress = leading.progress.get(from);
+  if (progress === undefined) return undefined;
+  if (progress.counts === reply.withoutVote) {
+    const { isAdmitted, leaving } = progress;
+    progress = Object.assign(beginAnew(core, leading, from, !reply.withoutVote), { isAdmitted, leaving });
+    sendAppends(core, from, progress);
+  }
+  progress.recentActive = true;
+  progress.answeredTick = leading.ticks;
+  progress.diskFull = reply.diskFull;
+  return progress;
+}
+
+/** Forgets what is known of the log of `peer`; the next appends look for where it is. */
+export function beginAnew(core: Core, leading: Leadership, peer: NodeId, counts: boolean): Progress {
+  const old = leading.progress.get(peer);
+  const progress = new Progress(core.log.lastIndex + 1, core.options.flow);
+  progress.counts = counts;
+  progress.linked = old?.linked ?? true;
+  leading.progress.set(peer, progress);
+  return progress;
+}
