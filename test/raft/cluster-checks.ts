@@ -46,7 +46,7 @@ export class ClusterChecks {
   afterStart(node: CheckedNode, core: Core): void {
     checkCore(core);
     this.checkMatching(node, core, node.disk.entries);
-    this.checkCommitted(node, core, 0, core.configuration);
+    this.checkCommitted(node, core, 0, [core.configuration]);
   }
 
   afterStep(node: CheckedNode, core: Core, before: CoreSummary, effects: Effects): void {
@@ -55,10 +55,9 @@ export class ClusterChecks {
     this.checkHardState(node, core, before, effects);
     this.checkAppended(node, core, effects);
     if (core.role === 'leader') this.checkLeader(core, before.role !== 'leader' || before.term !== core.term);
-    // What this step appended may be another configuration already: the one before it decided.
-    if (core.log.commitIndex > before.commitIndex) {
-      this.checkCommitted(node, core, before.commitIndex, before.configuration);
-    }
+    // A step may leave a joint configuration, and either side of that may have decided.
+    const inForce = [before.configuration, core.configuration];
+    if (core.log.commitIndex > before.commitIndex) this.checkCommitted(node, core, before.commitIndex, inForce);
     for (const { id, index } of effects.reads) this.checkRead(node, id, index);
   }
 
@@ -182,7 +181,7 @@ export class ClusterChecks {
     }
   }
 
-  private checkCommitted(node: CheckedNode, core: Core, from: number, inForce: Configuration): void {
+  private checkCommitted(node: CheckedNode, core: Core, from: number, inForce: readonly Configuration[]): void {
     const knownBefore = this.committed.length;
     const { snapshotIndex } = core.log;
     if (snapshotIndex > knownBefore)
@@ -206,14 +205,17 @@ export class ClusterChecks {
     }
   }
 
-  private checkOnDisks(node: CheckedNode, core: Core, inForce: Configuration): void {
+  private checkOnDisks(node: CheckedNode, core: Core, inForce: readonly Configuration[]): void {
     const index = core.log.commitIndex;
     const term = core.log.termAt(index);
     // A copy that was lost after it had acknowledged the entry counts; one that took its place does not.
-    const counts = ({ id, disk }: CheckedNode) =>
-      disk.ofCopy(detailOf(inForce, id)?.copy ?? -1)?.holds(index, term) === true;
-    const holders = this.nodes.filter(counts).map(({ id }) => id);
-    if (isQuorumOf(inForce, (id) => holders.includes(id))) return;
+    const holds = (configuration: Configuration, id: NodeId) => {
+      const copy = detailOf(configuration, id)?.copy;
+      const disk = this.nodes.find((each) => each.id === id)?.disk;
+      return copy !== undefined && disk?.ofCopy(copy)?.holds(index, term) === true;
+    };
+    if (inForce.some((configuration) => isQuorumOf(configuration, (id) => holds(configuration, id)))) return;
+    const holders = this.nodes.filter(({ disk }) => disk.holds(index, term)).map(({ id }) => id);
     fail(`node ${node.id} commits ${index}@${term}, which is on the disks of ${holders.join(', ') || 'nobody'} only`);
   }
 

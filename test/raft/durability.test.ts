@@ -10,7 +10,10 @@ import { votersOf } from './small-cluster.ts';
 function startOn(disk: SimulatedDisk): Raft {
   return new Raft({
     id: 3,
-    configuration: votersOf(3),
+    configurations: [{ index: 0, configuration: votersOf(3) }],
+    snapshot: null,
+    standing: 'member',
+    copy: 0,
     log: disk.recover(1_000_000),
     hardState: disk.hardState,
     electionTimeoutTicks: 10,
@@ -60,7 +63,7 @@ describe('what a crash leaves', () => {
     const disk = new SimulatedDisk();
     const raft = startOn(disk);
     receive(raft, disk, append(1, 1, entriesOf(1, 'a', 'b'), 1));
-    receive(raft, disk, { kind: 'heartbeat', from: 2, to: 3, term: 2, commitIndex: 0, round: 1 });
+    receive(raft, disk, { kind: 'heartbeat', from: 2, to: 3, term: 2, commitIndex: 0, round: 1, clusterFull: false });
     persistAll(raft, disk);
     disk.crash(0);
     expect(startOn(disk).core.log.commitIndex).toBe(1);
@@ -93,12 +96,20 @@ describe('completions from the disk', () => {
     const disk = new SimulatedDisk();
     const raft = startOn(disk);
     receive(raft, disk, append(1, 1, entriesOf(1, 'a', 'b', 'c'), 0));
-    receive(raft, disk, { kind: 'heartbeat', from: 2, to: 3, term: 2, commitIndex: 0, round: 1 });
+    receive(raft, disk, { kind: 'heartbeat', from: 2, to: 3, term: 2, commitIndex: 0, round: 1, clusterFull: false });
     raft.step({ kind: 'persisted', term: 1, index: 3, hardState: { term: 2, vote: 0, commitIndex: 0 } });
     raft.step({ kind: 'persisted', term: 1, index: 1, hardState: { term: 1, vote: 0, commitIndex: 0 } });
     expect(raft.core.log.persistedIndex).toBe(3);
     // A hard state thought to be pending would make every answer wait for the disk.
-    const heartbeat: Message = { kind: 'heartbeat', from: 2, to: 3, term: 2, commitIndex: 0, round: 2 };
+    const heartbeat: Message = {
+      kind: 'heartbeat',
+      from: 2,
+      to: 3,
+      term: 2,
+      commitIndex: 0,
+      round: 2,
+      clusterFull: false,
+    };
     expect(raft.step({ kind: 'receive', message: heartbeat }).sendNow).toHaveLength(1);
   });
 

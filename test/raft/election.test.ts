@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { configurationWith } from './configurations.ts';
 import { ELECTION_TIMEOUT_TICKS, elect, settle, smallCluster, tick, votersOf } from './small-cluster.ts';
 
 describe('election', () => {
@@ -26,7 +27,7 @@ describe('election', () => {
   });
 
   it('has a learner forget a leader that is silent, so that it neither vouches for it nor asks it for reads', () => {
-    const cluster = smallCluster({ voters: [1, 2, 3], votersOutgoing: [], learners: [4] });
+    const cluster = smallCluster(configurationWith({ voters: [1, 2, 3], learners: [4] }));
     elect(cluster, 1);
     expect(cluster.node(4).core?.leader).toBe(1);
     tick(cluster, 4, ELECTION_TIMEOUT_TICKS);
@@ -42,7 +43,7 @@ describe('election', () => {
     while (cluster.wire.length > 0) cluster.deliver(0);
     // Node 2 knows term 1 but has not voted in it, and asks for votes itself when node 1's request comes.
     const vote = { kind: 'vote', from: 1, to: 2, term: 1, lastIndex: 0, lastTerm: 0, transfer: false } as const;
-    const refusal = { kind: 'preVoteReply', from: 3, to: 2, term: 1, granted: false } as const;
+    const refusal = { kind: 'preVoteReply', from: 3, to: 2, term: 1, granted: false, withoutVote: false } as const;
     cluster.step(2, { kind: 'receive', message: refusal });
     settle(cluster);
     tick(cluster, 2, ELECTION_TIMEOUT_TICKS);

@@ -1,7 +1,8 @@
-import { members } from '../../src/raft/core.ts';
+import { isMember, members } from '../../src/raft/configuration.ts';
 import type { Configuration, Message, NodeId } from '../../src/raft/types.ts';
 import { configurationWith } from './configurations.ts';
 import { type ClusterNode, type ClusterOptions, CoreCluster } from './core-cluster.ts';
+import { configurationsInForce, decide, drawChange, mayRemove } from './member-faults.ts';
 import { type Random, randomFrom } from './random.ts';
 
 /**
@@ -12,6 +13,7 @@ import { type Random, randomFrom } from './random.ts';
  *   links     break (what is on them is lost) and come back, which each end notices in its own time
  *   processes crash at any point, restart, stand still while their messages pile up
  *   disks     finish late or not at all; a crash tears the write that is on its way
+ *   members   come, go and change places; disks are lost, and new copies begin; disks are full for a while
  *   snapshots are taken, and the log compacted, at any moment; transfers are lost, or overtaken, at any moment, and
  *             crashes come between what is durable and what the core has heard of
  */
@@ -26,9 +28,11 @@ const CONFIGURATIONS: readonly Configuration[] = [
   configurationWith({ voters: [1, 2, 3, 4, 5] }),
   configurationWith({ voters: [1, 2, 3, 4, 5] }),
   configurationWith({ voters: [1, 2, 3], votersOutgoing: [2, 3, 4] }),
-  configurationWith({ voters: [1, 2, 3], votersOutgoing: [3, 4, 5], learners: [6] }),
+  configurationWith({ voters: [1, 2, 3], votersOutgoing: [3, 4, 5], learners: [6], autoLeave: true }),
 ];
 
+/** Nodes that may become members, beside those that a life begins with. */
+const NEWCOMERS_MAX = 3;
 /** What lies on the wire beyond this is lost, as links do when their buffers are full. */
 const WIRE_MESSAGES_MAX = 300;
 /** Delivered messages that may come again long after. */
@@ -44,7 +48,19 @@ export class FaultyWorld {
   readonly stalledDisks = new Set<NodeId>();
   /** Standing still, as after SIGSTOP: no ticks, and messages wait. */
   readonly paused = new Set<NodeId>();
-  readonly counts = { steps: 0, reads: 0, proposals: 0, fetches: 0, compactions: 0, installs: 0, resets: 0 };
+  readonly counts = {
+    steps: 0,
+    reads: 0,
+    proposals: 0,
+    fetches: 0,
+    compactions: 0,
+    installs: 0,
+    resets: 0,
+    changes: 0,
+    wipes: 0,
+    recovered: 0,
+    removed: 0,
+  };
   /** Reads that a leader was asked for on its own node, and has to answer unless it crashes. */
   readonly owed: { readonly id: NodeId; readonly node: ClusterNode; readonly raft: unknown; readonly read: number }[] =
     [];
@@ -55,6 +71,8 @@ export class FaultyWorld {
   private readonly past: Message[] = [];
   /** Links that deliver in order, as TCP does; else messages may overtake each other and come twice. */
   private readonly inOrder: boolean;
+  /** Members may change, and disks be lost. */
+  private readonly changesMembers: boolean;
   private readonly duplicateChance: number;
   private readonly tickRates: ReadonlyMap<NodeId, number>;
   private readonly actions: readonly Action[];
@@ -65,16 +83,27 @@ export class FaultyWorld {
     this.random = random;
     this.trace = trace ?? (() => {});
     this.configuration = random.pick(CONFIGURATIONS);
-    this.ids = members(this.configuration);
+    const first = members(this.configuration);
+    this.changesMembers =
+      random.chance(0.7) && (this.configuration.autoLeave || this.configuration.votersOutgoing.length === 0);
+    const newcomers = Array.from(
+      { length: this.changesMembers ? 1 + random.below(NEWCOMERS_MAX) : 0 },
+      (_, i) => i + 1,
+    );
+    const highest = Math.max(...first);
+    this.ids = [...first, ...newcomers.map((i) => highest + i)];
     const options: ClusterOptions = {
       configuration: this.configuration,
+      newcomers: this.ids.slice(first.length),
       electionTimeoutTicks: ELECTION_TIMEOUT_TICKS,
       heartbeatIntervalTicks: 1 + random.below(3),
       appendBytesMax: random.pick([30, 80, 200, 4000]),
       flow: { inflightMessagesMax: 1 + random.below(5), inflightBytesMax: random.pick([60, 300, 100_000]) },
       cacheBytesMax: random.pick([0, 400, 1500, 1_000_000]),
       randomOf: (id) => randomFrom(seed * 16 + id).next,
-      observe: (_core, _before, { install }) => {
+      observe: (_core, _before, { install, recovered, removed }) => {
+        if (recovered) this.counts.recovered++;
+        if (removed) this.counts.removed++;
         if (install === null) return;
         this.counts.installs++;
         if (install.resetLog) this.counts.resets++;
@@ -97,8 +126,14 @@ export class FaultyWorld {
       at -= weight;
       if (at >= 0) continue;
       act();
+      this.endRemoved();
       return;
     }
+  }
+
+  /** The process of a node that was removed ends by itself. */
+  endRemoved(): void {
+    for (const id of this.ids) if (this.cluster.node(id).isRemoved) this.crash(id);
   }
 
   /** Ends all faults, but for the nodes that stay down for ever. */
@@ -107,10 +142,15 @@ export class FaultyWorld {
     this.cluster.cuts.clear();
     this.stalledDisks.clear();
     this.paused.clear();
+    const inForce = configurationsInForce(this.cluster);
     for (const id of this.ids) {
       const runs = this.cluster.node(id).raft !== null;
       if (staysDown.has(id) && runs) this.crash(id);
-      if (!staysDown.has(id) && !runs) this.cluster.start(id);
+      if (staysDown.has(id)) continue;
+      const isWanted = inForce.some((configuration) => isMember(configuration, id)) || this.random.chance(0.5);
+      if (!runs && isWanted) this.cluster.start(id);
+      this.endBlank(id);
+      if (this.cluster.node(id).core?.diskFull === true) this.cluster.step(id, { kind: 'diskFull', full: false });
     }
     for (const link of [...this.linksDown]) {
       const [a = 0, b = 0] = endsOf(link);
@@ -131,6 +171,43 @@ export class FaultyWorld {
     if (this.past.length > PAST_MESSAGES_MAX) this.past.splice(random.below(PAST_MESSAGES_MAX), 1);
     cluster.deliver(place);
     if (cluster.wire.length > WIRE_MESSAGES_MAX) cluster.wire.splice(0, WIRE_MESSAGES_MAX / 2);
+  }
+
+  /** A blank node learns that there is a cluster. */
+  private endBlank(id: NodeId): void {
+    const { core, disk } = this.cluster.node(id);
+    if (core?.standing !== 'blank') return;
+    this.cluster.step(id, { kind: 'standing', standing: 'recovering', copy: disk.copy });
+  }
+
+  private changeMembers(): void {
+    const leader = this.someLeader();
+    if (leader === undefined || this.paused.has(leader)) return;
+    const { cluster, random } = this;
+    const change = drawChange(cluster, leader, random);
+    if (change.op === 'remove' && !mayRemove(cluster, leader, change.id)) return;
+    if (change.op === 'add' && cluster.node(change.id).raft === null) {
+      if (random.chance(0.3)) this.loseDisk(change.id);
+      this.start(change.id);
+    }
+    if (cluster.change(leader, change)?.refusal === null) this.counts.changes++;
+  }
+
+  /** Never of so many that no majority of intact copies is left. */
+  private loseDisk(id: NodeId): void {
+    const { cluster, random } = this;
+    if (!decide(cluster, (other) => other !== id)) return;
+    this.crash(id);
+    cluster.wipe(id, random.chance(0.5) ? 'blank' : 'recovering');
+    const kept = this.past.filter(({ from, to }) => from !== id && to !== id);
+    this.past.splice(0, this.past.length, ...kept);
+    this.counts.wipes++;
+    if (random.chance(0.7)) this.start(id);
+  }
+
+  private fillDisk(id: NodeId): void {
+    const { core } = this.cluster.node(id);
+    if (core !== null) this.cluster.step(id, { kind: 'diskFull', full: !core.diskFull });
   }
 
   serveFetch(id: NodeId): boolean {
@@ -180,6 +257,10 @@ export class FaultyWorld {
       [sometimes(0.3, 0.4), () => this.loseAllMessages()],
       [sometimes(0.5, 0.6), () => this.race()],
       [sometimes(0.35, 4), () => this.reign()],
+      [this.changesMembers ? sometimes(0.8, 6) : 0, () => this.changeMembers()],
+      [this.changesMembers ? sometimes(0.6, 1) : 0, () => this.loseDisk(this.anyone())],
+      [this.changesMembers ? 1 : 0, () => this.endBlank(this.anyone())],
+      [sometimes(0.2, 0.5), () => this.fillDisk(this.anyone())],
       [sometimes(0.75, 4), () => this.snapshotWork(this.anyone())],
       [sometimes(0.75, 4), () => this.compact(this.anyone())],
       [sometimes(0.6, 3), () => this.overtake()],
@@ -355,7 +436,7 @@ export class FaultyWorld {
     if (this.random.chance(0.7)) this.read(id);
   }
 
-  private crash(id: NodeId): void {
+  crash(id: NodeId): void {
     if (this.cluster.node(id).raft === null) return;
     this.cluster.crash(id, this.random.below(4));
     for (const { transfer } of this.cluster.nodes.values()) {
@@ -370,7 +451,10 @@ export class FaultyWorld {
   private restart(): void {
     const down = this.ids.filter((id) => this.cluster.node(id).raft === null);
     if (down.length === 0) return;
-    const id = this.random.pick(down);
+    this.start(this.random.pick(down));
+  }
+
+  private start(id: NodeId): void {
     this.cluster.start(id);
     for (const peer of this.ids) {
       if (peer !== id && this.cluster.node(peer).raft !== null) this.linkUp(id, peer);

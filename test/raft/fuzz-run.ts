@@ -1,7 +1,8 @@
 import type { Core } from '../../src/raft/core.ts';
-import { jointVoteResult } from '../../src/raft/quorum.ts';
 import type { NodeId } from '../../src/raft/types.ts';
+import { describeConfiguration } from './describe.ts';
 import { ELECTION_TIMEOUT_TICKS, FaultyWorld } from './faulty-world.ts';
+import { activeOf, decide, unrest } from './member-faults.ts';
 
 /**
  * One random life of a cluster, wholly decided by its seed: first everything that can go wrong does; then the faults
@@ -21,10 +22,15 @@ export interface FuzzReport {
   readonly installs: number;
   /** Of the installs, those that dropped the log. */
   readonly resets: number;
+  /** Changes of members that were taken, disks that were lost, copies that earned their rights, nodes that left. */
+  readonly changes: number;
+  readonly wipes: number;
+  readonly recovered: number;
+  readonly removed: number;
 }
 
-/** Generous: campaigns may fail, and a long log may have to be sent one small append at a time. */
-const RECOVERY_TICKS_MAX = 60 * ELECTION_TIMEOUT_TICKS;
+/** Generous: campaigns may fail, members may have to change one after the other, and a long log may have to be sent one small append at a time. */
+const RECOVERY_TICKS_MAX = 120 * ELECTION_TIMEOUT_TICKS;
 /** The quorum check runs once in an election timeout, and counts what was still on the wire for a while. */
 const STEP_DOWN_TICKS_MAX = 3 * ELECTION_TIMEOUT_TICKS;
 const TRIAL_TICKS = 5 * ELECTION_TIMEOUT_TICKS;
@@ -69,6 +75,7 @@ class Calm {
       this.isolateLeader,
       this.stallLeadersDisk,
       this.handOver,
+      this.leaveBehind,
     ];
     const trial = random.pick(trials);
     trace(`--- trial: ${trial.name}`);
@@ -138,6 +145,25 @@ class Calm {
     this.until('leadership is handed over', () => leader.role !== 'leader');
   }
 
+  /** A follower comes back after the others have let go of all it lacks, while writes and newer snapshots go on. */
+  private leaveBehind(): void {
+    const { world } = this;
+    const { cluster, random } = world;
+    const follower = random.pick(this.alive);
+    if (follower === this.leader().id || !this.isQuorum((id) => id !== follower && !this.dead.has(id))) return;
+    const crashes = random.chance(0.5);
+    if (crashes) world.crash(follower);
+    else this.isolate(follower);
+    const writeAndCompact = () => {
+      cluster.propose(this.leader().id, `w${++world.counts.proposals}`);
+      for (let i = 0; i < 5; i++) this.tick();
+      for (const id of this.alive) if (random.chance(0.8)) cluster.snapshot(id, random.below(1000));
+    };
+    for (let i = 0; i < 4; i++) writeAndCompact();
+    world.endFaults(this.dead);
+    for (let i = 0; i < 4; i++) writeAndCompact();
+  }
+
   private staysInOffice(leader: Core): void {
     const { term } = leader;
     for (let i = 0; i < TRIAL_TICKS; i++) {
@@ -161,14 +187,11 @@ class Calm {
   }
 
   private isVoter(id: NodeId): boolean {
-    const { voters, votersOutgoing } = this.world.configuration;
-    return voters.includes(id) || votersOutgoing.includes(id);
+    return this.leader().configuration.voters.includes(id);
   }
 
   private isQuorum(agrees: (id: NodeId) => boolean): boolean {
-    const { voters, votersOutgoing } = this.world.configuration;
-    const votes = new Map(this.world.ids.filter(agrees).map((id) => [id, true] as const));
-    return jointVoteResult(voters, votersOutgoing, votes) === 'won';
+    return decide(this.world.cluster, agrees);
   }
 
   private chooseDead(): ReadonlySet<NodeId> {
@@ -192,9 +215,10 @@ class Calm {
   private untilSettled(what: string, also: () => boolean = () => true): number {
     const asked = new Map(this.alive.map((id) => [id, [] as number[]]));
     const isServed = (id: NodeId, read: number) => (this.world.cluster.node(id).answers.get(read) ?? -1) >= 0;
-    const allServed = () => this.alive.every((id) => asked.get(id)?.some((read) => isServed(id, read)));
+    const active = () => activeOf(this.world.cluster, this.alive);
+    const allServed = () => active().every((id) => asked.get(id)?.some((read) => isServed(id, read)));
     const readEverywhere = () => {
-      for (const id of this.alive) asked.get(id)?.push(this.world.read(id));
+      for (const id of active()) asked.get(id)?.push(this.world.read(id));
     };
     return this.until(what, () => also() && this.isSettled() && allServed(), readEverywhere);
   }
@@ -213,6 +237,7 @@ class Calm {
     const { world } = this;
     const { cluster, random } = world;
     for (const id of this.alive) cluster.step(id, { kind: 'tick' });
+    world.endRemoved();
     for (let turn = 0; turn < 3; turn++) {
       for (let left = cluster.wire.length; left > 0; left--) world.deliverOne();
       for (const id of this.alive) {
@@ -227,8 +252,9 @@ class Calm {
   private isSettled(): boolean {
     const leader = this.world.cluster.leader();
     if (leader === undefined) return false;
+    if (unrest(this.world.cluster, (id) => this.alive.includes(id)) !== null) return false;
     const { lastIndex, lastTerm } = leader.log;
-    return this.alive.every((id) => {
+    return activeOf(this.world.cluster, this.alive).every((id) => {
       const core = this.world.cluster.node(id).core;
       if (core?.leader !== leader.id || core.term !== leader.term || core.log.lastTerm !== lastTerm) return false;
       const { log } = core;
@@ -242,10 +268,12 @@ class Calm {
       if (core === null) return `${id} is down`;
       const { log } = core;
       return (
-        `${id} ${core.role} of term ${core.term}, leader ${core.leader}, committed ${log.commitIndex}, ` +
+        `${id} ${core.standing} ${core.role} of term ${core.term}, leader ${core.leader}, ` +
+        `${describeConfiguration(core.configuration)}, committed ${log.commitIndex}, ` +
         `persisted ${log.persistedIndex}, log ends at ${log.lastIndex}@${log.lastTerm}`
       );
     };
-    return this.world.ids.map(line).join('\n');
+    const what = unrest(this.world.cluster, (id) => this.alive.includes(id)) ?? 'members are in order';
+    return [what, ...this.world.ids.map(line)].join('\n');
   }
 }

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { configurationWith } from './configurations.ts';
 import type { CoreCluster } from './core-cluster.ts';
 import { elect, settle, smallCluster, tick, votersOf } from './small-cluster.ts';
 
@@ -44,7 +45,7 @@ describe('reads', () => {
   });
 
   it('of a learner need a round in a cluster of three: a learner has no vote to withhold', () => {
-    const cluster = smallCluster({ voters: [1, 2, 3], votersOutgoing: [], learners: [4] });
+    const cluster = smallCluster(configurationWith({ voters: [1, 2, 3], learners: [4] }));
     elect(cluster, 1);
     const read = cluster.read(4);
     deliverOnce(cluster);
@@ -103,7 +104,15 @@ describe('reads', () => {
     elect(cluster, 1);
     const read = cluster.read(2);
     deliverOnce(cluster);
-    const heartbeat = { kind: 'heartbeat', from: 3, to: 2, term: 2, commitIndex: 0, round: 1 } as const;
+    const heartbeat = {
+      kind: 'heartbeat',
+      from: 3,
+      to: 2,
+      term: 2,
+      commitIndex: 0,
+      round: 1,
+      clusterFull: false,
+    } as const;
     cluster.step(2, { kind: 'receive', message: heartbeat });
     deliverOnce(cluster);
     expect(answerOf(cluster, 2, read)).toBe(1);

@@ -2,6 +2,7 @@ import type { Core } from '../../src/raft/core.ts';
 import { sealEntry } from '../../src/raft/entry.ts';
 import type { CoreSummary } from '../../src/raft/invariants.ts';
 import { type Effects, type Message, NOBODY, type NodeId } from '../../src/raft/types.ts';
+import { configurationWith } from './configurations.ts';
 import { batchOf, type ClusterNode, type CoreCluster } from './core-cluster.ts';
 import { describeEntries, describeEntry, describeMessage } from './describe.ts';
 import { ELECTION_TIMEOUT_TICKS, settle, smallCluster, tick, votersOf } from './small-cluster.ts';
@@ -119,7 +120,10 @@ export class Transcript {
   };
 
   private build(voters: number, learner: NodeId, appendBytesMax: number): CoreCluster {
-    const configuration = { ...votersOf(voters), learners: learner === 0 ? [] : [learner] };
+    const configuration = configurationWith({
+      voters: votersOf(voters).voters,
+      learners: learner === 0 ? [] : [learner],
+    });
     this.stalled.clear();
     this.copies = [];
     const tellsNothingYet = this.tellsAll;

@@ -1,0 +1,89 @@
+import { detailOf, isMember, isVoter, members } from '../../src/raft/configuration.ts';
+import { isQuorumOf } from '../../src/raft/core.ts';
+import { withoutVote } from '../../src/raft/standing.ts';
+import type { Configuration, MemberChange, NodeId } from '../../src/raft/types.ts';
+import type { CoreCluster } from './core-cluster.ts';
+import type { Random } from './random.ts';
+
+/** What an operator and a bad day do to who is a member: changes asked for at any moment, disks lost. */
+
+const NO_ADDRESS = { host: 'nowhere', clientPort: 1, peerPort: 2, adminPort: 3 };
+
+/** The configurations that may decide something yet: the newest that is known to be committed, and all later ones. */
+export function configurationsInForce(cluster: CoreCluster): Configuration[] {
+  const nodes = [...cluster.nodes.values()];
+  const newest = Math.max(0, ...nodes.map(({ core }) => core?.committedConfigurationIndex ?? 0));
+  return nodes.flatMap(({ core, disk, initial }) =>
+    (core?.configurations ?? disk.configurations(initial))
+      .filter(({ index, configuration }) => index >= newest && configuration.voters.length > 0)
+      .map(({ configuration }) => configuration),
+  );
+}
+
+/** Whether the nodes that `agrees` names, as far as their copies have a say, decide in all that may be in force. */
+export function decide(cluster: CoreCluster, agrees: (id: NodeId) => boolean): boolean {
+  return configurationsInForce(cluster).every((configuration) =>
+    isQuorumOf(configuration, (id) => agrees(id) && hasSay(cluster, id)),
+  );
+}
+
+/**
+ * Whether the leader may remove `id`: what a voter has just lost its leader can't know yet, and an operator who removes
+ * one intact copy while another is being lost has no quorum left.
+ */
+export function mayRemove(cluster: CoreCluster, leader: NodeId, id: NodeId): boolean {
+  const configuration = cluster.node(leader).core?.configuration;
+  if (configuration === undefined) return false;
+  const voters = configuration.voters.filter((voter) => voter !== id);
+  return isQuorumOf({ ...configuration, voters }, (voter) => hasSay(cluster, voter));
+}
+
+function hasSay(cluster: CoreCluster, id: NodeId): boolean {
+  const node = cluster.nodes.get(id);
+  if (node === undefined) return false;
+  return node.core === null ? node.disk.standing === 'member' : !withoutVote(node.core);
+}
+
+/** A change that somebody might ask of `leader`, sensible or not. */
+export function drawChange(cluster: CoreCluster, leader: NodeId, random: Random): MemberChange {
+  const configuration = cluster.node(leader).core?.configuration;
+  const ids = [...cluster.nodes.keys()];
+  const present = configuration === undefined ? [] : members(configuration);
+  const absent = ids.filter((id) => !present.includes(id));
+  const what = random.below(10);
+  if (what < 5 && absent.length > 0) {
+    const replaces = random.chance(0.4) ? random.pick(ids) : 0;
+    return { op: 'add', id: random.pick(absent), address: NO_ADDRESS, joins: random.chance(0.8), replaces };
+  }
+  if (what < 9) return { op: 'remove', id: random.pick(random.chance(0.2) ? ids : present) };
+  return { op: 'promote', id: random.pick(random.chance(0.2) ? ids : present) };
+}
+
+/**
+ * Why the members of a cluster without faults are not yet what they should be, or null: every copy that runs has earned
+ * its rights, changes are finished, and learners that are to be voters are, unless that would cost the quorum.
+ */
+export function unrest(cluster: CoreCluster, isAlive: (id: NodeId) => boolean): string | null {
+  const leader = cluster.leader();
+  if (leader === undefined) return 'nobody leads';
+  const { configuration } = leader;
+  if (leader.committedConfigurationIndex !== leader.configurations.at(-1)?.index) return 'a change is not committed';
+  if (configuration.autoLeave) return 'a joint configuration is not left';
+  for (const id of members(configuration)) {
+    const { core } = cluster.node(id);
+    if (!isAlive(id) || core === null) continue;
+    if (withoutVote(core)) return `node ${id} is ${core.standing} and has no vote`;
+    const detail = detailOf(configuration, id);
+    if (detail?.joins !== true || isVoter(configuration, id)) continue;
+    const voters = [...configuration.voters, id].filter((voter) => voter !== detail.replaces);
+    const next = { ...configuration, voters, votersOutgoing: configuration.voters };
+    if (isQuorumOf(next, isAlive)) return `learner ${id} is not promoted`;
+  }
+  return null;
+}
+
+/** The alive nodes that the newest leader counts among the members. */
+export function activeOf(cluster: CoreCluster, alive: readonly NodeId[]): NodeId[] {
+  const configuration = cluster.leader()?.configuration;
+  return alive.filter((id) => configuration === undefined || isMember(configuration, id));
+}
