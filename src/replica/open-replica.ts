@@ -12,7 +12,8 @@ import { openSnapshots } from '../storage/snapshot-files.ts';
 import type { Snapshots } from '../storage/snapshot-types.ts';
 import { openWal, type WalLimits } from '../storage/wal.ts';
 import type { Transport } from '../transport/types.ts';
-import { NodeReplica, newCopy, type ReplicaTiming } from './node-replica.ts';
+import { newCopy, type ReplicaTiming } from './node-options.ts';
+import { NodeReplica } from './node-replica.ts';
 import type { OriginLimits } from './origin.ts';
 import { LogRecovery, type RecoveryBase } from './recovery.ts';
 import { TRANSFER_LIMITS, type TransferLimits } from './snapshot-exchange.ts';
@@ -89,7 +90,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
     onDamage: keeper?.folder ?? null,
   });
   const base = await loadBase(options, meta, snapshots);
-  const recovery = new LogRecovery(base, options.logCacheBytesMax);
+  const recovery = new LogRecovery(base, options.logCacheBytesMax, () => meta.standing === 'recovering');
   let replica: NodeReplica | null = null;
   const { wal } = await openWal({
     ...{ disk, clock, clusterId, random, logger, sink: recovery },
@@ -224,7 +225,8 @@ function damageKeeper({ directory, clock, random, logger, initial }: OpenReplica
     },
     folder,
     async markLoss(error) {
-      if (meta !== null && meta.standing !== 'recovering') await meta.noteStanding('recovering', newCopy(random));
+      // Also one that was recovering: the cluster may have given its copy rights already, for what it held then.
+      if (meta !== null) await meta.noteStanding('recovering', newCopy(random));
       return folder(error);
     },
   };

@@ -37,13 +37,16 @@ export class LogRecovery {
   /** Of the entries read behind the base, those that later ones replaced included. */
   bytesBehindBase = 0;
   private readonly base: RecoveryBase;
+  private readonly lostSome: () => boolean;
   private readonly cacheBytesMax: number;
   private commitHint = 0;
   /** An entry, or where the log begins, has been read. */
   private begun = false;
 
-  constructor(base: RecoveryBase, cacheBytesMax: number = LOG_CACHE_BYTES_MAX) {
+  /** `lostSome`: damage has been moved aside, so the log may end before what it says is committed. */
+  constructor(base: RecoveryBase, cacheBytesMax: number = LOG_CACHE_BYTES_MAX, lostSome: () => boolean = () => false) {
     this.base = base;
+    this.lostSome = lostSome;
     this.cacheBytesMax = cacheBytesMax;
     this.stateMachine = base.stateMachine;
     this.configurations = [{ index: base.index, configuration: base.configuration }];
@@ -107,7 +110,7 @@ export class LogRecovery {
   onHardState(bytes: Buffer): void {
     this.hardState = decodeHardState(bytes);
     const { commitIndex } = this.hardState;
-    if (commitIndex > Math.max(this.log.lastIndex, this.base.index)) {
+    if (commitIndex > Math.max(this.log.lastIndex, this.base.index) && !this.lostSome()) {
       throw new RaftkvError(
         'WAL_DAMAGED',
         `the log ends at entry ${this.log.lastIndex} where ${commitIndex} were already committed`,
@@ -141,6 +144,14 @@ export class LogRecovery {
    * died between storing a snapshot it had received and beginning its log behind it: then it has to begin there now.
    */
   finish(): LogStart | null {
+    const start = this.finishLog();
+    // Where the term was lost with a damaged log, a snapshot may still know that there was one.
+    const { lastTerm } = this.log;
+    if (this.hardState.term < lastTerm) this.hardState = { ...this.hardState, term: lastTerm, vote: NOBODY };
+    return start;
+  }
+
+  private finishLog(): LogStart | null {
     if (this.reachesBase()) {
       this.settle();
       return null;
