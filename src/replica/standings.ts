@@ -63,6 +63,11 @@ export class Standings {
 
   begin(): void {
     this.formation.begin();
+    const { core } = this.context;
+    if (this.mayPropose || core.standing !== 'member') return;
+    // What is on its disk says already that its copy has been named.
+    this.recovered();
+    this.applied(core.log.appliedIndex);
   }
 
   linkUp(peer: NodeId): void {
