@@ -31,19 +31,28 @@ interface Reader {
 export class SnapshotServer {
   private readonly context: SnapshotServerContext;
   private readonly readers = new Map<NodeId, Reader>();
+  private work: Promise<void> = Promise.resolve();
 
   constructor(context: SnapshotServerContext) {
     this.context = context;
   }
 
   receive(from: NodeId, request: SnapshotRead): void {
-    const { snapshots, clock, pieceBytesMax, send, onFatal } = this.context;
+    const { snapshots, clock, pieceBytesMax, send, onStalled, onFatal } = this.context;
     const { index, term, offset } = request;
     this.hold(from, index, term, clock.monotonicMs());
-    snapshots.read(index, term, offset, Math.min(request.length, pieceBytesMax)).then((piece) => {
-      if (piece === null) send(from, { kind: 'gone', index, term });
-      else send(from, { kind: 'piece', index, term, offset, byteLength: piece.byteLength, bytes: piece.bytes });
-    }, onFatal);
+    // One after the other: a piece that overtakes another would have to be asked for again.
+    this.work = this.work.then(async () => {
+      const piece = await snapshots.read(index, term, offset, Math.min(request.length, pieceBytesMax));
+      if (piece !== null) {
+        send(from, { kind: 'piece', index, term, offset, byteLength: piece.byteLength, bytes: piece.bytes });
+        return;
+      }
+      send(from, { kind: 'gone', index, term });
+      // It would be offered again for as long as the follower asks.
+      onStalled(from);
+    });
+    this.work.catch(onFatal);
   }
 
   private hold(from: NodeId, index: number, term: number, nowMs: number): void {
