@@ -137,7 +137,10 @@ export class Snapshotter {
     const { stateMachine, applier, core, snapshots, clock, logger } = this.context;
     const index = applier.appliedIndex;
     const term = core.log.termAt(index);
-    const configuration = encodeConfiguration(configurationAt(core, index), 0);
+    const members = configurationAt(core, index);
+    // A newcomer that has not come to the entry yet that says who is a member.
+    if (members.voters.length === 0) return null;
+    const configuration = encodeConfiguration(members, 0);
     const bytesAtCut = applier.bytesApplied;
     const startedMs = clock.monotonicMs();
     const { replacements } = this;
