@@ -5,8 +5,8 @@ import { readEntry } from '../raft/entry.ts';
 import type { Entry, HardState } from '../raft/types.ts';
 import type { Disk } from '../storage/disk.ts';
 import { recoverLog } from '../storage/recover-log.ts';
+import type { RecoveryReport } from '../storage/recovered-log.ts';
 import { closeSegment } from '../storage/segment-files.ts';
-import type { RecoveryReport } from '../storage/wal-recovery.ts';
 import type { LogStart } from '../storage/wal-types.ts';
 import { decodeHardState } from './persister.ts';
 
