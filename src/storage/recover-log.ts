@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import type { RecoveredLog } from './recovered-log.ts';
 import { closeSegment, isTemporary, repairName, repairNumber, segmentNumbers, walDamaged } from './segment-files.ts';
-import { LogScan, type RecoveredLog } from './wal-recovery.ts';
+import { LogScan } from './wal-recovery.ts';
 import { type RecoverySink, replayLog } from './wal-replay.ts';
 import { completeRepair, prepareRepair, type RepairPlace } from './wal-salvage.ts';
 import type { LogStart } from './wal-types.ts';

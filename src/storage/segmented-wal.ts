@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import { RaftkvError } from '../base/errors.ts';
 import type { EntryLocations } from './entry-locations.ts';
+import type { RecoveredLog } from './recovered-log.ts';
 import { closeSegment, isDiskFull, type Segment } from './segment-files.ts';
 import { type FillOptions, SegmentFiller } from './segment-filler.ts';
 import { SegmentRetention } from './segment-retention.ts';
@@ -16,11 +17,10 @@ import {
   RECORD_HEADER_BYTES,
   RECORD_START,
   SECTOR_BYTES,
-  START_BODY_BYTES,
 } from './wal-format.ts';
 import { readEntries } from './wal-reader.ts';
-import type { RecoveredLog } from './wal-recovery.ts';
 import type { Wal, WalWrite } from './wal-types.ts';
+import { bytesOfNext, bytesOfStep, checkWrite, keptBy } from './wal-write.ts';
 
 /**
  * The write path. At any moment one write at most is on its way to the disk; what is appended meanwhile waits, and
@@ -38,8 +38,6 @@ export interface SegmentedWalOptions {
 
 /** The staging buffer starts at this size and doubles as batches need it. */
 const STAGING_BYTES = 64 * 1024;
-/** Twenty bytes today; the bound keeps the repeated hard state within the one sector that is reserved for it. */
-const HARD_STATE_BYTES_MAX = 256;
 
 type State = 'open' | 'closing' | 'closed' | 'failed';
 
@@ -249,28 +247,7 @@ export class SegmentedWal implements Wal {
 
   #checkAppend(write: WalWrite): void {
     this.#checkOpen();
-    const { start, hardState, firstIndex, entries } = write;
-    if (start === null && hardState === null && entries.length === 0) {
-      throw new RaftkvError('INVARIANT_BROKEN', 'an empty log write');
-    }
-    if (hardState !== null && hardState.length > HARD_STATE_BYTES_MAX) {
-      throw new RaftkvError('INVARIANT_BROKEN', `a hard state of ${hardState.length} bytes`);
-    }
-    if (start !== null && !(Number.isSafeInteger(start.index) && start.index >= 0)) {
-      throw new RaftkvError('INVARIANT_BROKEN', `a log that begins behind ${start.index}`);
-    }
-    const lowest = start === null ? this.firstIndex : start.index + 1;
-    const highest = start === null ? this.#lastIndex + 1 : lowest;
-    if (entries.length > 0 && !(firstIndex >= lowest && firstIndex <= highest)) {
-      const what = `entry ${firstIndex} was appended to a log that holds ${lowest} to ${highest - 1}`;
-      throw new RaftkvError('INVARIANT_BROKEN', what);
-    }
-    for (let i = 0; i < entries.length; i++) {
-      const bytes = entries[i]?.length ?? 0;
-      if (bytes <= this.#entryBytesMax) continue;
-      const what = `entry ${firstIndex + i} has ${bytes} bytes; the log takes ${this.#entryBytesMax}`;
-      throw new RaftkvError('INVARIANT_BROKEN', what);
-    }
+    checkWrite(write, this.firstIndex, this.#lastIndex, this.#entryBytesMax);
   }
 
   /**
@@ -474,26 +451,4 @@ export class SegmentedWal implements Wal {
     }
     return error;
   }
-}
-
-/** How far the log goes that a write leaves in place. */
-function keptBy({ start, firstIndex, entries }: WalWrite): number {
-  if (start !== null) return start.index;
-  return entries.length === 0 ? Number.POSITIVE_INFINITY : firstIndex - 1;
-}
-
-/**
- * Step 0 of a write is its start and its hard state, which must not be torn apart: without the hard state, the start
- * would stand for more than was recorded as committed. Step n is its n-th entry. 0 where the step has nothing.
- */
-function bytesOfStep(write: WalWrite, step: number): number {
-  const { start, hardState, entries } = write;
-  if (step > 0) return RECORD_HEADER_BYTES + (entries[step - 1]?.length ?? 0);
-  const startBytes = start === null ? 0 : RECORD_HEADER_BYTES + START_BODY_BYTES;
-  return startBytes + (hardState === null ? 0 : RECORD_HEADER_BYTES + hardState.length);
-}
-
-/** Of the first step that is not yet in a batch and has anything. */
-function bytesOfNext(write: WalWrite, stepsTaken: number): number {
-  return bytesOfStep(write, stepsTaken) || bytesOfStep(write, stepsTaken + 1);
 }

@@ -1,5 +1,6 @@
 import { readUint64 } from '../base/uint64.ts';
 import type { Disk } from './disk.ts';
+import type { RecoveredLog, StartPlace } from './recovered-log.ts';
 import { type Segment, segmentName, walDamaged } from './segment-files.ts';
 import { SegmentReader } from './segment-reader.ts';
 import {
@@ -14,7 +15,6 @@ import {
   SECTOR_BYTES,
   verifyRecord,
 } from './wal-format.ts';
-import type { RecoveredLog, StartPlace } from './wal-recovery.ts';
 
 /**
  * Hands over what a start has found good. It comes from the files as they are after all repair, so that what the sink

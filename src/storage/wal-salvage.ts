@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { type Disk, type DiskFile, writeFully } from './disk.ts';
+import type { GoodPart } from './recovered-log.ts';
 import { createSegmentFile, repairName, segmentName, segmentNumbers, walDamaged } from './segment-files.ts';
 import {
   BATCH_HEADER_BYTES,
@@ -15,7 +16,6 @@ import {
   readSegmentHeader,
   SECTOR_BYTES,
 } from './wal-format.ts';
-import type { GoodPart } from './wal-recovery.ts';
 import type { LogStart } from './wal-types.ts';
 
 /**

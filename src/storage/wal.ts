@@ -4,11 +4,11 @@ import type { Logger } from '../base/logger.ts';
 import type { Disk } from './disk.ts';
 import { EntryLocations } from './entry-locations.ts';
 import { recoverLog } from './recover-log.ts';
+import type { RecoveredLog, RecoveryReport } from './recovered-log.ts';
 import { createSegment } from './segment-files.ts';
 import type { FillOptions } from './segment-filler.ts';
 import { SegmentedWal } from './segmented-wal.ts';
 import { BATCH_HEADER_BYTES, CLUSTER_ID_BYTES_MAX, RECORD_HEADER_BYTES, SECTOR_BYTES } from './wal-format.ts';
-import type { RecoveredLog, RecoveryReport } from './wal-recovery.ts';
 import type { RecoverySink } from './wal-replay.ts';
 import type { LogStart, Wal } from './wal-types.ts';
 

@@ -135,6 +135,30 @@ describe('giving back the front of a log', () => {
     await again.wal.close();
   });
 
+  it('never rests on a start in flight either', async () => {
+    let holding = false;
+    const disk = new MemoryDisk({
+      schedule(operation, complete) {
+        if (!(holding && operation.dataSync && operation.position === 512)) queueMicrotask(complete);
+      },
+    });
+    const { wal } = await open(disk);
+    // Batches of one sector each, until only the seal fits.
+    for (let n = 1; n <= 30; n++) await append(wal, [Buffer.from([n])]);
+    await settle();
+    holding = true;
+    const begin = { index: 200, term: 3 };
+    wal.append({ start: begin, hardState: null, firstIndex: 0, entries: [], done() {} });
+    await settle();
+    expect(numbersOf(disk)).toEqual([1, 2]);
+    await wal.compact(200);
+    disk.crash(() => 0.99);
+    holding = false;
+    const again = await open(disk, { begin });
+    expect(again.wal).toMatchObject({ firstIndex: 1, lastIndex: 30 });
+    await again.wal.close();
+  });
+
   it('is final where it fails', async () => {
     const { disk, opened } = await longLog();
     disk.failOnce('EIO', ({ kind }) => kind === 'remove');

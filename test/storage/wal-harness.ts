@@ -3,8 +3,8 @@ import type { RaftkvError } from '../../src/base/errors.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { systemClock } from '../../src/base/system-clock.ts';
 import type { Disk } from '../../src/storage/disk.ts';
+import type { RecoveryReport } from '../../src/storage/recovered-log.ts';
 import { openWal, type WalLimits } from '../../src/storage/wal.ts';
-import type { RecoveryReport } from '../../src/storage/wal-recovery.ts';
 import type { LogStart, Wal } from '../../src/storage/wal-types.ts';
 import { seededRandom } from '../support/random.ts';
 
