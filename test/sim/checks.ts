@@ -4,11 +4,15 @@ import type { StateMachine } from '../../src/kv/state-machine.ts';
 import type { Core, PendingRead } from '../../src/raft/core.ts';
 import { ENTRY_HEADER_BYTES, readEntry } from '../../src/raft/entry.ts';
 import { type CoreSummary, checkCore, checkStep, summarize } from '../../src/raft/invariants.ts';
+import type { Progress } from '../../src/raft/progress.ts';
 import type { Raft } from '../../src/raft/raft.ts';
 import type { Effects, Input, NodeId } from '../../src/raft/types.ts';
 import type { NodeReplica } from '../../src/replica/node-replica.ts';
 import { Durability } from './durability.ts';
 import { describe, type Life } from './life.ts';
+import { isWithoutVote, MemberChecks } from './member-checks.ts';
+import { ReadChecks } from './read-checks.ts';
+import { SnapshotChecks } from './snapshot-checks.ts';
 import type { World } from './world.ts';
 
 /**
@@ -19,6 +23,8 @@ import type { World } from './world.ts';
  * - Election safety: one leader a term.                          - Log matching: index and term name one entry.
  * - Leader completeness: a leader holds all that is committed.   - Commitment is for ever, and the same everywhere.
  * - State-machine safety: after the same entry, the same state. - A read sees all that was committed when it came.
+ *
+ * What concerns members is in member-checks.ts, snapshots in snapshot-checks.ts, disks in durability.ts.
  */
 
 /** Told of every step of a core that is alive, for ambushes and the trace. */
@@ -34,9 +40,12 @@ export class ClusterChecks {
   entriesCommitted = 0;
   truncations = 0;
   onStep: StepListener = () => {};
+  readonly members: MemberChecks;
+  readonly snapshots: SnapshotChecks;
   readonly #world: World;
   readonly #hashInterval: number;
   readonly #durability: Durability;
+  readonly #reads: ReadChecks;
   readonly #leaders = new Map<number, NodeId>();
   /** By index, then term. */
   readonly #entries: Map<number, SeenEntry>[] = [];
@@ -47,9 +56,12 @@ export class ClusterChecks {
   /** The state after each entry, by index. */
   readonly #states: (string | undefined)[] = [];
 
-  constructor(world: World, nodes: number, hashInterval: number) {
+  constructor(world: World, founders: readonly NodeId[], hashInterval: number) {
     this.#world = world;
-    this.#durability = new Durability(world, nodes);
+    this.members = new MemberChecks(world, founders, (index) => this.#committed[index]);
+    this.snapshots = new SnapshotChecks(world, (index) => this.#committed[index]);
+    this.#durability = new Durability(world);
+    this.#reads = new ReadChecks(world);
     this.#hashInterval = hashInterval;
   }
 
@@ -63,7 +75,9 @@ export class ClusterChecks {
     this.#watchReads(life, replica);
     this.#watchCore(life, raft);
     this.#watchStateMachine(life, stateMachine);
+    this.snapshots.watch(life, replica);
     this.#durability.started(raft.core);
+    this.members.checkInForce(raft.core);
     this.#checkRecovered(life, raft.core, stateMachine);
   }
 
@@ -78,6 +92,8 @@ export class ClusterChecks {
       const before = summarize(core);
       const matched = matchesOf(core);
       const rounds = roundsOf(core);
+      const voteless = isWithoutVote(core);
+      this.#reads.hear(core, input);
       const effects = step(input);
       this.#guard('invariants of a core', () => {
         checkCore(core);
@@ -85,14 +101,16 @@ export class ClusterChecks {
       });
       if (before.role === 'leader' && core.role === 'leader') {
         this.#checkLeading(core, before.commitIndex, matched);
-        this.#checkRounds(core, before.round, rounds);
+        this.#reads.check(core, input, effects, before.round, rounds);
       }
       if (effects.truncateFrom > 0) this.truncations++;
       for (const entry of effects.append) this.#checkEntry(core, entry.index, entry.term, entry.bytes);
+      this.members.stepped(core, effects, voteless);
       if (core.role === 'leader' && before.role !== 'leader') this.#checkElected(core);
       this.#checkVote(core, before, input, effects);
       this.#checkCommitted(core, before.commitIndex);
-      this.#durability.stepped(core, effects, before.commitIndex);
+      this.#durability.stepped(core, input, effects, before.commitIndex);
+      this.snapshots.stepped(life, core, input, effects);
       this.onStep(life, core, input, effects);
       return effects;
     };
@@ -127,12 +145,13 @@ export class ClusterChecks {
   }
 
   /** What the paper and the fields of the core promise of a leader from one step to the next. */
-  #checkLeading(core: Core, committedBefore: number, matchedBefore: readonly number[]): void {
+  #checkLeading(core: Core, committedBefore: number, matchedBefore: ReadonlyMap<Progress, number>): void {
     const { log, leading, id } = core;
     if (log.commitIndex > committedBefore && log.termAt(log.commitIndex) !== core.term) {
       this.#world.fail('commits its own term only', `leader ${id} commits entry ${log.commitIndex} by counting copies`);
     }
-    if (matchesOf(core).some((match, i) => match < (matchedBefore[i] ?? 0))) {
+    // A copy that is known anew has progress of its own.
+    if ([...matchedBefore].some(([progress, match]) => progress.matchIndex < match)) {
       this.#world.fail('progress does not go back', `leader ${id} forgets what a follower has acknowledged`);
     }
     if ((leading?.transfer?.elapsed ?? 0) > core.options.electionTimeoutTicks) {
@@ -154,28 +173,6 @@ export class ClusterChecks {
     );
   }
 
-  /** A read is confirmed by a quorum's answers to a round that began after it came. */
-  #checkRounds(core: Core, roundBefore: number, before: ReadonlyMap<PendingRead, number>): void {
-    const { leading, id } = core;
-    if (leading === null) return;
-    for (const read of leading.reads) {
-      if (read.round !== 0 && read.round <= roundBefore && !before.has(read)) {
-        this.#world.fail(
-          'reads wait for their round',
-          `leader ${id} lets a read go by round ${read.round}, begun before`,
-        );
-      }
-    }
-    for (const [read, round] of before) {
-      if (round === 0 || leading.reads.includes(read)) continue;
-      // The leader, the reader, whose request is an acknowledgement too, and all that answered the round or a later one.
-      const agree = new Set([id, read.from]);
-      for (const [peer, { ackedRound }] of leading.progress) if (ackedRound >= round) agree.add(peer);
-      if (agree.size > core.configuration.voters.length / 2) continue;
-      this.#world.fail('reads wait for their round', `leader ${id} confirms round ${round} with ${agree.size} nodes`);
-    }
-  }
-
   #checkElected(core: Core): void {
     const { id } = core;
     this.elections++;
@@ -189,6 +186,8 @@ export class ClusterChecks {
     let last = this.lastCommitted;
     while (last > 0 && (this.#committedIn[last] ?? 0) >= core.term) last--;
     const term = core.log.termAt(last);
+    // What a snapshot stands for was committed, and is as it was (snapshot-checks.ts).
+    if (last < core.log.snapshotIndex) return;
     if (last > 0 && term !== this.#committed[last]) {
       const has = term === -1 ? `ends at ${core.log.lastIndex}` : `has term ${term} there`;
       this.#world.fail(
@@ -216,10 +215,13 @@ export class ClusterChecks {
 
   #checkCommitted(core: Core, from: number): void {
     const { commitIndex } = core.log;
-    for (let index = from + 1; index <= commitIndex; index++) {
+    for (let index = Math.max(from + 1, core.log.snapshotIndex); index <= commitIndex; index++) {
+      if (index === 0) continue;
       const term = core.log.termAt(index);
       const known = this.#committed[index];
-      if (known === undefined) {
+      if (known === undefined && index > this.lastCommitted + 1) {
+        this.#world.fail('committed for ever', `node ${core.id} holds a snapshot up to ${index}, never committed`);
+      } else if (known === undefined) {
         this.#committed[index] = term;
         this.#committedIn[index] = core.term;
         this.entriesCommitted++;
@@ -280,15 +282,15 @@ export class ClusterChecks {
   }
 }
 
-/** What the leader knows of its followers, in the order of the configuration. */
-function matchesOf(core: Core): readonly number[] {
+/** What the leader knows of its followers. */
+function matchesOf(core: Core): ReadonlyMap<Progress, number> {
   if (core.leading === null) return NONE;
-  const matches: number[] = [];
-  for (const progress of core.leading.progress.values()) matches.push(progress.matchIndex);
+  const matches = new Map<Progress, number>();
+  for (const progress of core.leading.progress.values()) matches.set(progress, progress.matchIndex);
   return matches;
 }
 
-const NONE: readonly number[] = [];
+const NONE: ReadonlyMap<Progress, number> = new Map();
 
 /** The reads that wait at a leader, and the round of each as of now. */
 function roundsOf(core: Core): ReadonlyMap<PendingRead, number> {

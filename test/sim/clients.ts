@@ -3,7 +3,7 @@ import { type Input, keyModel, type Output } from './model.ts';
 import type { Plan } from './plan.ts';
 import type { SimNode } from './processes.ts';
 import type { Random } from './random.ts';
-import { isWithoutOutcome, type Reply, ReplyReader } from './replies.ts';
+import { isRefused, isWithoutOutcome, type Reply, ReplyReader } from './replies.ts';
 import { bytesOf, drawFor, drawRequest, type Habits, type Request } from './requests.ts';
 import type { NodeSocket } from './socket.ts';
 import type { World } from './world.ts';
@@ -152,7 +152,11 @@ export class Client {
   }
 
   #elsewhere(): void {
-    this.#nodeAt = (this.#nodeAt + 1) % this.#nodes.length;
+    for (let i = 0; i < this.#nodes.length; i++) {
+      this.#nodeAt = (this.#nodeAt + 1) % this.#nodes.length;
+      const node = this.#nodes[this.#nodeAt];
+      if (node?.begun === true && !node.ended) break;
+    }
     this.#soon();
   }
 
@@ -178,6 +182,10 @@ export class Client {
     this.#world.say(() => `c${this.id}: ${show(textOf(reply))} ← ${input.kind} ${input.key}`);
     if (isWithoutOutcome(reply)) {
       this.#notAnswered({ input, call });
+      return;
+    }
+    if (isRefused(reply)) {
+      this.#history.refused++;
       return;
     }
     this.served++;

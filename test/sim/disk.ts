@@ -85,19 +85,47 @@ export class SimDisk {
     this.memory.kill(() => this.#random.next());
   }
 
-  /** Turns over one bit of what was written; false where there is nothing yet. */
-  rot(): boolean {
-    const paths = this.memory.paths().filter((path) => !path.includes('.tmp'));
+  /** Damages what is durable: turns bits over, or loses a file. False where there is nothing that could be damaged. */
+  rot(say: (what: string) => void): boolean {
+    const paths = this.memory.paths().filter((path) => !path.includes('.tmp') && !path.includes('/damaged/'));
     if (paths.length === 0) return false;
     const path = this.#random.pick(paths);
+    if (this.#random.chance(0.15)) {
+      say(`loses ${path}`);
+      this.memory.wipe(path);
+      return true;
+    }
+    let turned = false;
+    for (let bits = this.#random.pick([1, 1, 3]); bits > 0; bits--) {
+      turned = this.#turnBit(this.#random.pick(paths), say) || turned;
+    }
+    return turned;
+  }
+
+  /** False where the file is empty. */
+  #turnBit(path: string, say: (what: string) => void): boolean {
     const content = this.memory.contentOf(path);
     let end = content.length;
     while (end > 0 && content[end - 1] === 0) end--;
     if (end === 0) return false;
     // As often as not near the end, where damage is easily taken for a torn write.
     const from = this.#random.chance(0.5) ? Math.max(0, end - 600) : 0;
-    this.memory.flipBit(path, from * 8 + this.#random.below((end - from) * 8));
+    const bit = from * 8 + this.#random.below((end - from) * 8);
+    say(`bit ${bit % 8} of byte ${bit >>> 3} of ${path} turns over`);
+    this.memory.flipBit(path, bit);
     return true;
+  }
+
+  /** The data directory is gone, as after `rm -rf`, or with a new disk. */
+  wipe(): void {
+    for (const path of this.memory.paths()) this.memory.wipe(path);
+  }
+
+  /** Bytes of all files whose path `counts`. */
+  bytesOf(counts: (path: string) => boolean): number {
+    let bytes = 0;
+    for (const path of this.memory.paths()) if (counts(path)) bytes += this.memory.contentOf(path).length;
+    return bytes;
   }
 
   #schedule(operation: DiskOperation, complete: () => void): void {

@@ -1,11 +1,15 @@
 import type { Core } from '../../src/raft/core.ts';
-import { type Effects, type Input, NOBODY, type NodeId } from '../../src/raft/types.ts';
+import { jointVoteResult } from '../../src/raft/quorum.ts';
+import { type Configuration, type Effects, type Input, NOBODY, type NodeId } from '../../src/raft/types.ts';
 import type { World } from './world.ts';
 
 /**
  * Promises rest on disks: a vote is said, and an acknowledgement given, only once it is written; a leader leads by votes
  * that are written, its own included; and what is committed is written on a quorum. Judged by the completions that the
  * log files reported, whatever the core itself believes.
+ *
+ * Rights belong to a copy of the log. What a copy had written is remembered under its number also when its disk is
+ * wiped: what it said before may still be on its way. It counts where a configuration names that copy, and nowhere else.
  */
 interface Written {
   core: Core;
@@ -17,22 +21,39 @@ interface Written {
 
 export class Durability {
   readonly #world: World;
-  readonly #quorum: number;
+  /** Of the copy that each node has now. */
   readonly #nodes = new Map<NodeId, Written>();
-  /** Who has written a vote, by term and candidate. */
-  readonly #votes = new Map<string, Set<NodeId>>();
+  /** Of every copy that has or had rights, by `id copy`. */
+  readonly #copies = new Map<string, Written>();
+  /** Which copies have written a vote, by term and candidate. */
+  readonly #votes = new Map<string, Set<string>>();
 
-  constructor(world: World, nodes: number) {
+  constructor(world: World) {
     this.#world = world;
-    this.#quorum = Math.floor(nodes / 2) + 1;
   }
 
-  /** What was written is there again after a start; and what a start has read back, it has also made durable. */
+  /**
+   * What was written is there again after a start; and what a start has read back, it has also made durable. A node
+   * whose disk was damaged may have lost some of it, but must then be another copy.
+   */
   started(core: Core): void {
-    const before = this.#nodes.get(core.id);
-    if (before !== undefined) this.#compare(before, core);
-    this.#voted(core.id, core.term, core.vote);
-    this.#nodes.set(core.id, { core, term: core.term, vote: core.vote, index: core.log.lastIndex });
+    const written = { core, term: core.term, vote: core.vote, index: core.log.lastIndex };
+    this.#nodes.set(core.id, written);
+    this.#adopt(written);
+  }
+
+  /** From now on the copy may have rights. A blank one has none, and must not have promised anything. */
+  #adopt(written: Written): void {
+    const { core } = written;
+    if (core.standing === 'blank') {
+      if (written.term > 0 && core.vote !== NOBODY) this.#fail(`node ${core.id} is blank and has voted`);
+      return;
+    }
+    const key = keyOf(core.id, core.copy);
+    const before = this.#copies.get(key);
+    if (before !== undefined) this.#compare(before, written);
+    this.#copies.set(key, written);
+    this.#voted(core, written.term, written.vote);
   }
 
   /** Also of a process that has just died: what was reported to it as written is. */
@@ -42,29 +63,38 @@ export class Durability {
     const { term, index, hardState } = input;
     if (hardState !== null) {
       Object.assign(written, { term: hardState.term, vote: hardState.vote });
-      this.#voted(core.id, hardState.term, hardState.vote);
+      this.#voted(core, hardState.term, hardState.vote);
     }
     if (index > written.index && core.log.termAt(index) === term) written.index = index;
   }
 
   elected(core: Core): void {
     const voters = this.#votes.get(`${core.term} ${core.id}`) ?? new Set();
-    if (voters.size >= this.#quorum) return;
-    this.#fail(`node ${core.id} leads in term ${core.term} by the written votes of ${[...voters].join(', ')} only`);
+    if (isQuorum(core.configuration, (key) => voters.has(key))) return;
+    const by = [...voters].join(', ');
+    const { voters: of, votersOutgoing } = core.configuration;
+    this.#fail(
+      `node ${core.id} leads in term ${core.term} by the written votes of ${by} only, of ${of} and ${votersOutgoing}`,
+    );
   }
 
-  #voted(id: NodeId, term: number, vote: NodeId): void {
-    if (vote === NOBODY) return;
+  #voted(core: Core, term: number, vote: NodeId): void {
+    if (vote === NOBODY || core.standing === 'blank') return;
     const key = `${term} ${vote}`;
     const voters = this.#votes.get(key);
-    if (voters === undefined) this.#votes.set(key, new Set([id]));
-    else voters.add(id);
+    const voter = keyOf(core.id, core.copy);
+    if (voters === undefined) this.#votes.set(key, new Set([voter]));
+    else voters.add(voter);
   }
 
-  stepped(core: Core, effects: Effects, committedBefore: number): void {
+  stepped(core: Core, input: Input, effects: Effects, committedBefore: number): void {
     const written = this.#nodes.get(core.id);
     if (written === undefined) return;
+    if (input.kind === 'standing') this.#adopt(written);
     if (effects.truncateFrom > 0) written.index = Math.min(written.index, effects.truncateFrom - 1);
+    // The snapshot is durable, and so is what it stands for.
+    const { install } = effects;
+    if (install !== null) written.index = install.resetLog ? install.index : Math.max(written.index, install.index);
     if (core.log.persistedIndex > written.index) {
       this.#fail(`node ${core.id} takes entry ${core.log.persistedIndex} for written; its disk has ${written.index}`);
     }
@@ -82,30 +112,49 @@ export class Durability {
     if (core.role === 'leader' && commitIndex > committedBefore) this.#checkCommitted(core, commitIndex);
   }
 
-  #compare({ core: before, term, vote, index }: Written, core: Core): void {
-    if (core.log.termAt(index) !== before.log.termAt(index)) {
-      const now = `its log has term ${core.log.termAt(index)} there and ends at ${core.log.lastIndex}`;
-      this.#fail(
-        `node ${core.id} had written entry ${index} of term ${before.log.termAt(index)}; after its start ${now}`,
-      );
+  #compare({ core: before, term, vote, index }: Written, now: Written): void {
+    const { core } = now;
+    // Up to where its log begins, a snapshot stands for it.
+    const termBefore = before.log.termAt(index);
+    if (index > core.log.snapshotIndex && termBefore !== -1 && core.log.termAt(index) !== termBefore) {
+      const has = `its log has term ${core.log.termAt(index)} there and ends at ${core.log.lastIndex}`;
+      this.#fail(`node ${core.id} had written entry ${index} of term ${termBefore}; after its start ${has}`);
     }
     if (core.term < term || (core.term === term && vote !== NOBODY && core.vote !== vote)) {
-      const now = `it starts with term ${core.term}, vote ${core.vote}`;
-      this.#fail(`node ${core.id} had written term ${term}, vote ${vote}; ${now}`);
+      const has = `it starts with term ${core.term}, vote ${core.vote}`;
+      this.#fail(`node ${core.id} had written term ${term}, vote ${vote}; ${has}`);
     }
   }
 
   #checkCommitted(leader: Core, index: number): void {
     const term = leader.log.termAt(index);
-    const holders = [...this.#nodes.values()].filter(
-      (written) => written.index >= index && written.core.log.termAt(index) === term,
+    const holds = (key: string) => {
+      const written = this.#copies.get(key);
+      if (written === undefined || written.index < index) return false;
+      const { log } = written.core;
+      return log.termAt(index) === term || index < log.snapshotIndex;
+    };
+    const { configuration } = leader;
+    if (isQuorum(configuration, holds)) return;
+    const where = [...this.#copies.keys()].filter(holds).join(', ');
+    this.#fail(
+      `leader ${leader.id} commits entry ${index} for ${configuration.voters} and ${configuration.votersOutgoing}; ` +
+        `it is on the disks of ${where} only`,
     );
-    if (holders.length >= this.#quorum) return;
-    const where = holders.map(({ core }) => core.id).join(', ');
-    this.#fail(`leader ${leader.id} commits entry ${index}, which is on the disks of ${where} only`);
   }
 
   #fail(message: string): void {
     this.#world.fail('promises rest on disks', message);
   }
+}
+
+export function keyOf(id: NodeId, copy: number): string {
+  return `${id} ${copy}`;
+}
+
+/** Whether the copies that `agrees` names, by `id copy`, form a quorum of a configuration. */
+export function isQuorum(configuration: Configuration, agrees: (key: string) => boolean): boolean {
+  const { voters, votersOutgoing, details } = configuration;
+  const votes = new Map(details.map(({ id, copy }) => [id, agrees(keyOf(id, copy))]));
+  return jointVoteResult(voters, votersOutgoing, votes) === 'won';
 }

@@ -1,8 +1,10 @@
 import type { Core } from '../../src/raft/core.ts';
 import type { Effects, Input } from '../../src/raft/types.ts';
 import type { ClusterChecks } from './checks.ts';
+import type { Copies } from './copies.ts';
 import type { Life } from './life.ts';
 import type { Network } from './network.ts';
+import type { Operator } from './operator.ts';
 import type { FaultKind, Plan } from './plan.ts';
 import type { SimNode } from './processes.ts';
 import type { Random } from './random.ts';
@@ -13,7 +15,22 @@ import type { World } from './world.ts';
  * leader has just appended, a vote was just given, a leader was just elected) and strikes there. Whatever is done has
  * its undoing planned with it; `end` undoes all that is left.
  */
-const MOMENTS = ['appended', 'voted', 'elected', 'committed', 'campaigned', 'truncated', 'followed'] as const;
+const MOMENTS = [
+  'appended',
+  'voted',
+  'elected',
+  'committed',
+  'campaigned',
+  'truncated',
+  'followed',
+  'stored',
+  'compacted',
+  'offered',
+  'wanted',
+  'installed',
+  'reconfigured',
+  'recovered',
+] as const;
 type Moment = (typeof MOMENTS)[number];
 const STRIKES = [
   'kill',
@@ -26,6 +43,7 @@ const STRIKES = [
   'diskStall',
   'dieSoon',
   'cutOne',
+  'wipe',
 ] as const;
 
 /** Lying in wait at one time. */
@@ -45,6 +63,8 @@ export class Faults {
   readonly #random: Random;
   readonly #nodes: readonly SimNode[];
   readonly #network: Network;
+  readonly #operator: Operator;
+  readonly #copies: Copies;
   #ambushes: Ambush[] = [];
   #over = false;
 
@@ -54,6 +74,8 @@ export class Faults {
     random: Random,
     nodes: readonly SimNode[],
     network: Network,
+    operator: Operator,
+    copies: Copies,
     checks: ClusterChecks,
   ) {
     this.#world = world;
@@ -61,13 +83,14 @@ export class Faults {
     this.#random = random;
     this.#nodes = nodes;
     this.#network = network;
+    this.#operator = operator;
+    this.#copies = copies;
     checks.onStep = (life, core, input, effects) => this.#stepped(life, core, input, effects);
   }
 
   begin(): void {
     if (this.#plan.siege !== null) return;
     this.#planNext();
-    if (this.#plan.bitRot) this.#later(this.#plan.troubleMs * this.#random.next(), () => this.#rot());
   }
 
   /** Everything heals: links, disks, clocks' owners, processes. */
@@ -83,7 +106,7 @@ export class Faults {
       node.disk.memory.fault = () => null;
       if (node.life !== null) node.life.deathWish = null;
       node.goOn();
-      node.start();
+      if (!node.ended) node.start();
     }
   }
 
@@ -126,7 +149,8 @@ export class Faults {
   /** Leans towards the leader: it is where most can go wrong. */
   #victim(): SimNode {
     const leader = this.leader();
-    return leader !== null && this.#random.chance(0.5) ? leader : this.#random.pick(this.#nodes);
+    if (leader !== null && this.#random.chance(0.5)) return leader;
+    return this.#random.pick(this.#nodes.filter(({ begun, ended }) => begun && !ended));
   }
 
   leader(): SimNode | null {
@@ -179,7 +203,10 @@ export class Faults {
         this.#partition();
         return;
       case 'reset':
-        this.#network.reset(victim.id, this.#random.pick(this.#nodes).id);
+        this.#network.reset('main', victim.id, this.#random.pick(this.#nodes).id);
+        return;
+      case 'resetBulk':
+        this.#network.reset('bulk', victim.id, this.#random.pick(this.#nodes).id);
         return;
       case 'slowNetwork':
         this.#network.delayFactor = this.#random.pick([3, 10, 50]);
@@ -203,6 +230,30 @@ export class Faults {
       case 'transfer':
         this.#transfer();
         return;
+      case 'backup':
+        this.#operator.backup();
+        return;
+      case 'wipe':
+        this.#wipe(victim);
+        return;
+      case 'rot':
+        this.#rot(victim);
+        return;
+      case 'addMember':
+        this.#operator.add();
+        return;
+      case 'removeMember':
+        this.#operator.remove();
+        return;
+      case 'replaceMember':
+        this.#operator.replace();
+        return;
+      case 'promoteMember':
+        this.#operator.promote();
+        return;
+      case 'startRemoved':
+        this.#operator.startRemoved();
+        return;
       case 'ambush':
         this.#ambushes.push({
           moment: this.#random.pick(MOMENTS),
@@ -221,7 +272,9 @@ export class Faults {
   }
 
   #startAgain(node: SimNode, delayMs: number): void {
-    this.#later(delayMs, () => node.start());
+    this.#later(delayMs, () => {
+      if (!node.ended) node.start();
+    });
   }
 
   /** All at once; sometimes one after the other, and they come back as they please. */
@@ -296,12 +349,19 @@ export class Faults {
     life.call(() => void running.replica.handOver());
   }
 
-  #rot(): void {
-    const node = this.#random.pick(this.#nodes);
-    this.#count('bitRot');
-    node.kill();
-    if (node.disk.rot()) node.rotten = true;
-    this.#world.say(() => `${node.id}: a bit of its disk turns over`);
+  #rot(node: SimNode): void {
+    // A cluster of one has nobody to heal it: its node refuses to start.
+    if (this.#plan.nodeIds.length === 1 || !this.#copies.mayHarm(node)) return;
+    this.#count('rotten');
+    node.rot();
+    this.#startAgain(node, this.#spellMs());
+  }
+
+  #wipe(node: SimNode): void {
+    if (!this.#copies.mayHarm(node)) return;
+    this.#count('wiped');
+    const others = node.core?.configuration.details.map(({ id }) => id) ?? [];
+    node.wipe(others);
     this.#startAgain(node, this.#spellMs());
   }
 
@@ -352,6 +412,9 @@ export class Faults {
       case 'cutOne':
         this.#cutOne(node);
         return;
+      case 'wipe':
+        if (this.#plan.faults.includes('wipe')) this.#later(0, () => this.#wipe(node));
+        return;
     }
   }
 }
@@ -373,5 +436,19 @@ function isMoment(moment: Moment, core: Core, input: Input, effects: Effects): b
       return effects.hardState !== null && effects.append.length > 0;
     case 'truncated':
       return effects.truncateFrom > 0;
+    case 'stored':
+      return input.kind === 'snapshotStored';
+    case 'compacted':
+      return input.kind === 'compact';
+    case 'offered':
+      return effects.sendNow.some((message) => message.kind === 'installSnapshot');
+    case 'wanted':
+      return effects.wantSnapshot !== null;
+    case 'installed':
+      return effects.install !== null;
+    case 'reconfigured':
+      return effects.configuration !== null;
+    case 'recovered':
+      return effects.recovered;
   }
 }

@@ -28,6 +28,8 @@ interface KeyUse {
 export class History {
   replies = 0;
   unknown = 0;
+  /** Writes that were refused because no disk had room. */
+  refused = 0;
   /** The store was emptied: what was counted is gone. */
   flushed = false;
   readonly #world: World;

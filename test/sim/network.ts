@@ -1,6 +1,7 @@
 import { RaftkvError } from '../../src/base/errors.ts';
-import type { Transport, TransportEvents } from '../../src/transport/types.ts';
+import type { PeerAddress, Transport, TransportEvents } from '../../src/transport/types.ts';
 import type { Life } from './life.ts';
+import { CHANNELS, type ChannelName, type Chunk, Link, Port, type Side } from './links.ts';
 import type { Random } from './random.ts';
 import type { World } from './world.ts';
 
@@ -10,70 +11,33 @@ import type { World } from './world.ts';
  * keeps less than that promise: it drops, repeats and reorders frames on links that stand.
  *
  *   send ─▶ chunk (what one callback sends) ─ delay ─▶ cut? held : onFrame … of the other side, in one callback
+ *
+ * Each pair has two links, the main one and one for bulk, which is dialed once the main one stands and comes and goes by
+ * itself. Two nodes are linked while each takes the other for its peer; whoever takes another for removed tells it so.
  */
 
-export interface NetworkHabits {
+/** Of each chunk. All 0 for a network that keeps the promise of `Transport`. */
+export interface Losses {
+  readonly dropped: number;
+  readonly repeated: number;
+  readonly reordered: number;
+}
+
+export interface NetworkHabits extends Losses {
   readonly delayMs: { readonly min: number; readonly max: number };
   readonly redialMs: number;
   /** Silence after which a side takes the link for lost. */
   readonly silenceMs: number;
   /** With more than this under way in one direction, frames are refused. */
   readonly bufferBytesMax: number;
-  /** Of each chunk. All 0 for a network that keeps the promise of `Transport`. */
-  readonly dropped: number;
-  readonly repeated: number;
-  readonly reordered: number;
+  readonly bulk: BulkHabits;
 }
 
-interface Frame {
-  readonly bytes: Buffer;
-  /** What the sender gave, which it must leave alone. */
-  readonly parts: readonly Buffer[];
-}
-
-interface Chunk {
-  readonly frames: Frame[];
-  readonly bytes: number;
-}
-
-/** One side of a link: what arrives here. */
-interface Side {
-  readonly port: Port;
-  up: boolean;
-  /** When the last of what is under way to here arrives; later sends come later. */
-  lastArrivalMs: number;
-  bytesUnderWay: number;
-  readonly held: Chunk[];
-}
-
-class Link {
-  readonly sides: readonly [Side, Side];
-  broken = false;
-
-  constructor(sides: readonly [Side, Side]) {
-    this.sides = sides;
-  }
-
-  sideOf(port: Port): Side {
-    return this.sides[0].port === port ? this.sides[0] : this.sides[1];
-  }
-
-  otherThan(port: Port): Side {
-    return this.sides[0].port === port ? this.sides[1] : this.sides[0];
-  }
-}
-
-/** The network as one life of one node sees it. */
-class Port {
-  readonly life: Life;
-  events: TransportEvents | null = null;
-  readonly links = new Map<number, Link>();
-  /** What the callback that runs now has sent so far, by peer. */
-  readonly open = new Map<number, { readonly event: number; readonly chunk: { frames: Frame[]; bytes: number } }>();
-
-  constructor(life: Life) {
-    this.life = life;
-  }
+export interface BulkHabits extends Losses {
+  /** How much slower than the main link. */
+  readonly slowness: number;
+  /** Chance, with each chunk that is sent, that the link breaks there. */
+  readonly breaks: number;
 }
 
 export class Network {
@@ -85,8 +49,11 @@ export class Network {
   readonly #ports = new Map<number, Port>();
   /** Directions in which nothing gets through, as `from>to`. */
   readonly #cuts = new Set<string>();
+  /** Bulk frames delivered, and bulk links broken on purpose with something under way. */
+  bulkFrames = 0;
+  bulkBreaks = 0;
   /** Told of each frame that is delivered, for the trace. */
-  onDelivery: (from: number, to: number, frame: Buffer) => void = () => {};
+  onDelivery: (from: number, to: number, frame: Buffer, channel: ChannelName) => void = () => {};
 
   constructor(world: World, random: Random, habits: NetworkHabits) {
     this.#world = world;
@@ -95,16 +62,18 @@ export class Network {
   }
 
   /** The transport of one life of a node. */
-  transportOf(life: Life): Transport {
-    const port = new Port(life);
+  transportOf(life: Life, peers: readonly number[]): Transport {
+    const port = new Port(life, peers);
     return {
-      start: async (events) => {
+      start: async (events: TransportEvents) => {
         port.events = events;
         this.#ports.set(life.nodeId, port);
         this.#dialAll(port);
       },
-      send: (peer, parts) => this.#send(port, peer, parts),
-      isUp: (peer) => port.links.get(peer)?.sideOf(port).up === true,
+      send: (peer, parts) => this.#send(port, 'main', peer, parts),
+      isUp: (peer) => port.isUp('main', peer),
+      sendBulk: (peer, parts) => this.#send(port, 'bulk', peer, parts),
+      setPeers: (now, removedIds) => this.#setPeers(port, now, removedIds),
       stop: async () => this.#leave(port, true),
     };
   }
@@ -117,14 +86,38 @@ export class Network {
 
   #leave(port: Port, tell: boolean): void {
     port.events = null;
-    if (this.#ports.get(port.life.nodeId) === port) this.#ports.delete(port.life.nodeId);
-    for (const link of port.links.values()) {
-      const other = link.otherThan(port);
-      // What it had sent is on its way already, and so is the news that nothing follows.
-      if (tell) this.#loseAfter(link, other, Math.max(0, other.lastArrivalMs - this.#world.nowMs) + this.#delay());
-      else this.#loseAfter(link, other, this.#silence());
+    if (this.#ports.get(port.id) === port) this.#ports.delete(port.id);
+    for (const name of CHANNELS) {
+      const { links } = port[name];
+      for (const link of links.values()) {
+        if (tell) this.#part(link, port);
+        else this.#loseAfter(link, link.otherThan(port), this.#silence());
+      }
+      links.clear();
     }
-    port.links.clear();
+  }
+
+  /** What was sent is on its way already, and so is the news that nothing follows. */
+  #part(link: Link, port: Port): void {
+    const other = link.otherThan(port);
+    this.#loseAfter(link, other, Math.max(0, other.lastArrivalMs - this.#world.nowMs) + this.#delay());
+  }
+
+  #setPeers(port: Port, peers: readonly PeerAddress[], removedIds: readonly number[]): void {
+    port.peers = new Set(peers.map(({ id }) => id).filter((id) => id !== port.id));
+    port.removed = new Set(removedIds);
+    if (port.events === null) return;
+    this.#world.say(() => `${port.id}: peers ${[...port.peers].join(' ')}, removed ${removedIds.join(' ')}`);
+    for (const name of CHANNELS) {
+      for (const [peer, link] of [...port[name].links]) {
+        if (port.peers.has(peer)) continue;
+        this.#part(link, port);
+        if (name === 'main' && port.removed.has(peer)) this.#tellRemoved(link.otherThan(port).port, port.id, link);
+        // Not from inside the call that asked for it.
+        this.#loseAfter(link, link.sideOf(port), 0);
+      }
+    }
+    this.#dialAll(port);
   }
 
   get hasCuts(): boolean {
@@ -140,22 +133,27 @@ export class Network {
     if (this.isCut(from, to)) return;
     this.#cuts.add(`${from}>${to}`);
     const port = this.#ports.get(to);
-    const link = port?.links.get(from);
-    if (port === undefined || link === undefined) return;
-    this.#world.after(this.#silence(), () => {
-      if (this.isCut(from, to) && port.links.get(from) === link) this.#break(link, link.sideOf(port));
-    });
+    if (port === undefined) return;
+    for (const name of CHANNELS) {
+      const link = port[name].links.get(from);
+      if (link === undefined) continue;
+      this.#world.after(this.#silence(), () => {
+        if (this.isCut(from, to) && port[name].links.get(from) === link) this.#break(link, link.sideOf(port));
+      });
+    }
   }
 
   heal(from: number, to: number): void {
     if (!this.#cuts.delete(`${from}>${to}`)) return;
     const receiver = this.#ports.get(to);
-    const link = receiver?.links.get(from);
-    if (receiver !== undefined && link !== undefined) {
-      const side = link.sideOf(receiver);
-      for (const chunk of side.held.splice(0)) this.#arrive(link, side, chunk, this.#world.nowMs);
+    for (const name of CHANNELS) {
+      const link = receiver?.[name].links.get(from);
+      if (receiver !== undefined && link !== undefined) {
+        const side = link.sideOf(receiver);
+        for (const chunk of side.held.splice(0)) this.#arrive(link, side, chunk, this.#world.nowMs);
+      }
+      this.#dial(name, from, to);
     }
-    this.#dial(from, to);
   }
 
   healAll(): void {
@@ -165,51 +163,61 @@ export class Network {
     }
   }
 
-  /** Breaks the link between two nodes; both notice, each in its own time, and dial again. */
-  reset(a: number, b: number): void {
+  /** Breaks a link between two nodes; both notice, each in its own time, and dial again. */
+  reset(channel: ChannelName, a: number, b: number): void {
     const port = this.#ports.get(a);
-    const link = port?.links.get(b);
+    const link = port?.[channel].links.get(b);
     if (port !== undefined && link !== undefined) this.#break(link, link.sideOf(port));
   }
 
   /** A process that hears nothing, or says nothing, for so long that its links are given up. */
   wasSilent(nodeId: number): void {
     const port = this.#ports.get(nodeId);
-    for (const link of [...(port?.links.values() ?? [])]) this.#break(link, link.otherThan(port as Port));
+    if (port === undefined) return;
+    for (const name of CHANNELS) {
+      for (const link of [...port[name].links.values()]) this.#break(link, link.otherThan(port));
+    }
   }
 
-  #delay(): number {
-    const { min, max } = this.#habits.delayMs;
-    return this.#random.skewed(min, max) * this.delayFactor;
+  #delay(channel: ChannelName = 'main'): number {
+    const { delayMs, bulk } = this.#habits;
+    const factor = channel === 'bulk' && this.lossy ? bulk.slowness : 1;
+    return this.#random.skewed(delayMs.min, delayMs.max) * this.delayFactor * factor;
   }
 
   #silence(): number {
     return this.#habits.silenceMs * this.#random.between(1, 1.3);
   }
 
-  #send(from: Port, peer: number, parts: readonly Buffer[]): boolean {
-    const link = from.links.get(peer);
+  #send(from: Port, channel: ChannelName, peer: number, parts: readonly Buffer[]): boolean {
+    const { links, open } = from[channel];
+    const link = links.get(peer);
     if (link === undefined || !link.sideOf(from).up || !from.life.effect()) return false;
     const bytes = Buffer.concat(parts);
     const side = link.otherThan(from);
     if (side.bytesUnderWay > this.#habits.bufferBytesMax) return false;
     side.bytesUnderWay += bytes.length;
     const frame = { bytes, parts };
-    const open = from.open.get(peer);
-    if (open !== undefined && open.event === this.#world.events) {
-      open.chunk.frames.push(frame);
-      open.chunk.bytes += bytes.length;
+    const last = open.get(peer);
+    if (last !== undefined && last.event === this.#world.events) {
+      last.chunk.frames.push(frame);
+      last.chunk.bytes += bytes.length;
       return true;
     }
     const chunk = { frames: [frame], bytes: bytes.length };
-    from.open.set(peer, { event: this.#world.events, chunk });
+    open.set(peer, { event: this.#world.events, chunk });
     this.#depart(link, side, chunk);
     return true;
   }
 
   #depart(link: Link, side: Side, chunk: Chunk): void {
-    const { dropped, repeated, reordered } = this.#habits;
-    const atMs = this.#world.nowMs + this.#delay();
+    const { channel } = link;
+    const { dropped, repeated, reordered } = channel === 'bulk' ? this.#habits.bulk : this.#habits;
+    const atMs = this.#world.nowMs + this.#delay(channel);
+    if (channel === 'bulk' && this.lossy && this.#random.chance(this.#habits.bulk.breaks)) {
+      this.bulkBreaks++;
+      this.#world.after(this.#delay(), () => this.#break(link, link.sides[this.#random.below(2)] as Side));
+    }
     if (this.lossy && dropped + repeated + reordered > 0) {
       const draw = this.#random.next();
       if (draw < dropped) {
@@ -231,27 +239,32 @@ export class Network {
   #arrive(link: Link, side: Side, chunk: Chunk, atMs: number): void {
     side.port.life.post(atMs - this.#world.nowMs, () => {
       const { port } = side;
-      const from = link.otherThan(port).port.life.nodeId;
-      if (port.links.get(from) !== link) return;
-      if (this.isCut(from, port.life.nodeId) || side.held.length > 0) side.held.push(chunk);
+      const from = link.otherThan(port).port.id;
+      if (port[link.channel].links.get(from) !== link) return;
+      if (this.isCut(from, port.id) || side.held.length > 0) side.held.push(chunk);
       else this.#deliver(link, side, chunk, from);
     });
   }
 
   #deliver(link: Link, side: Side, chunk: Chunk, from: number): void {
     const { port } = side;
-    const to = port.life.nodeId;
+    const { channel } = link;
+    const to = port.id;
     side.bytesUnderWay -= chunk.bytes;
     for (const { bytes, parts } of chunk.frames) {
       if (!isUnchanged(bytes, parts)) {
         this.#world.fail('sent bytes stay as they are', `node ${from} changed a frame to node ${to} after sending it`);
       }
-      if (port.events === null || port.links.get(from) !== link) return;
+      if (port.events === null || port[channel].links.get(from) !== link) return;
       this.#world.note(bytes.length * 64 + from * 8 + to);
-      this.onDelivery(from, to, bytes);
+      this.onDelivery(from, to, bytes, channel);
       try {
         // A copy: what the receiver keeps must not be what another receiver keeps.
-        port.events.onFrame(from, Buffer.from(bytes));
+        if (channel === 'main') port.events.onFrame(from, Buffer.from(bytes));
+        else {
+          this.bulkFrames++;
+          port.events.onBulkFrame(from, Buffer.from(bytes));
+        }
       } catch (error) {
         if (!(error instanceof RaftkvError) || error.code !== 'MESSAGE_INVALID') throw error;
         this.#world.fail('messages are understood', `node ${to} refuses a message of node ${from}: ${error.message}`);
@@ -260,33 +273,63 @@ export class Network {
   }
 
   #dialAll(port: Port): void {
-    for (const peer of this.#ports.keys()) if (peer !== port.life.nodeId) this.#dial(port.life.nodeId, peer);
+    for (const [id, { peers }] of this.#ports) {
+      if (id !== port.id && (peers.has(port.id) || port.peers.has(id))) this.#dial('main', port.id, id);
+    }
   }
 
   /** Tries to connect two nodes after a while; whatever stands in the way then will dial again itself when it goes. */
-  #dial(a: number, b: number): void {
-    this.#world.after(this.#random.next() * this.#habits.redialMs + this.#delay(), () => {
+  #dial(channel: ChannelName, a: number, b: number, inMs = this.#random.next() * this.#habits.redialMs): void {
+    this.#world.after(inMs + this.#delay(), () => {
       const [one, other] = [this.#ports.get(a), this.#ports.get(b)];
       if (one === undefined || other === undefined || this.isCut(a, b) || this.isCut(b, a)) return;
       if (one.life.paused || other.life.paused) {
-        this.#dial(a, b);
+        this.#dial(channel, a, b);
         return;
       }
+      if (!one.peers.has(b) || !other.peers.has(a)) {
+        if (channel === 'main') this.#refuse(one, other);
+        return;
+      }
+      // The main link's coming up dials the other.
+      if (channel === 'bulk' && !(one.isUp('main', b) && other.isUp('main', a))) return;
       for (const [port, peer] of [
         [one, b],
         [other, a],
       ] as const) {
-        const old = port.links.get(peer);
+        const old = port[channel].links.get(peer);
         if (old === undefined) continue;
         // Both still hold to a link that works: nothing to do. One that only this side holds to is replaced.
-        if (!old.broken && old.otherThan(port).port.links.get(port.life.nodeId) === old) return;
+        if (!old.broken && old.otherThan(port).port[channel].links.get(port.id) === old) return;
         port.life.call(() => this.#lose(old, old.sideOf(port)));
       }
-      this.#connect(one, other);
+      this.#connect(channel, one, other);
     });
   }
 
-  #connect(one: Port, other: Port): void {
+  /** One of the two does not know the other, who hears why, and tries again after a while. */
+  #refuse(one: Port, other: Port): void {
+    for (const [port, refuser] of [
+      [one, other],
+      [other, one],
+    ] as const) {
+      if (!port.peers.has(refuser.id) || !refuser.removed.has(port.id)) continue;
+      this.#tellRemoved(port, refuser.id);
+      this.#dial('main', port.id, refuser.id, this.#habits.silenceMs);
+    }
+  }
+
+  /** In a refused handshake, or as the last that comes over a link that is closed because of it. */
+  #tellRemoved(port: Port, by: number, link?: Link): void {
+    const arrivalMs = link === undefined ? 0 : Math.max(0, link.sideOf(port).lastArrivalMs - this.#world.nowMs);
+    port.life.post(arrivalMs, () => {
+      if (port.events === null || this.isCut(by, port.id)) return;
+      this.#world.say(() => `${port.id}: is told by ${by} that it was removed`);
+      port.events.onRemoved(by);
+    });
+  }
+
+  #connect(channel: ChannelName, one: Port, other: Port): void {
     const sideOf = (port: Port): Side => ({
       port,
       up: false,
@@ -294,16 +337,21 @@ export class Network {
       bytesUnderWay: 0,
       held: [],
     });
-    const link = new Link([sideOf(one), sideOf(other)]);
-    one.links.set(other.life.nodeId, link);
-    other.links.set(one.life.nodeId, link);
+    const link = new Link(channel, [sideOf(one), sideOf(other)]);
+    one[channel].links.set(other.id, link);
+    other[channel].links.set(one.id, link);
     for (const side of link.sides) {
       const { port } = side;
-      const peer = link.otherThan(port).port.life.nodeId;
+      const peer = link.otherThan(port).port.id;
       port.life.post(side.lastArrivalMs - this.#world.nowMs, () => {
-        if (port.links.get(peer) !== link || port.events === null) return;
+        if (port[channel].links.get(peer) !== link || port.events === null) return;
         side.up = true;
-        this.#world.say(() => `${port.life.nodeId}: link to ${peer} up`);
+        this.#world.say(() => `${port.id}: ${channel} link to ${peer} up`);
+        if (channel === 'bulk') {
+          port.events.onBulkUp(peer);
+          return;
+        }
+        this.#dial('bulk', port.id, peer);
         port.events.onLinkUp(peer);
       });
     }
@@ -313,7 +361,7 @@ export class Network {
   #break(link: Link, first: Side): void {
     link.broken = true;
     const other = link.otherThan(first.port);
-    const told = !this.isCut(first.port.life.nodeId, other.port.life.nodeId);
+    const told = !this.isCut(first.port.id, other.port.id);
     this.#loseAfter(link, first, 0);
     this.#loseAfter(link, other, told ? this.#delay() : this.#silence());
   }
@@ -323,13 +371,22 @@ export class Network {
   }
 
   #lose(link: Link, { port }: Side): void {
-    const peer = link.otherThan(port).port.life.nodeId;
-    if (port.links.get(peer) !== link) return;
-    port.links.delete(peer);
-    this.#dial(port.life.nodeId, peer);
+    const { channel } = link;
+    const peer = link.otherThan(port).port.id;
+    const { links } = port[channel];
+    if (links.get(peer) !== link) return;
+    links.delete(peer);
+    this.#dial(channel, port.id, peer);
+    // The bulk link stands only while the main one does.
+    const bulk = channel === 'main' ? port.bulk.links.get(peer) : undefined;
+    if (bulk !== undefined) {
+      bulk.broken = true;
+      this.#lose(bulk, bulk.sideOf(port));
+    }
     if (port.events === null || !link.sideOf(port).up) return;
-    this.#world.say(() => `${port.life.nodeId}: link to ${peer} lost`);
-    port.events.onLinkLost(peer);
+    this.#world.say(() => `${port.id}: ${channel} link to ${peer} lost`);
+    if (channel === 'main') port.events.onLinkLost(peer);
+    else port.events.onBulkLost(peer);
   }
 }
 

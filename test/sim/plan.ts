@@ -1,9 +1,11 @@
 import type { CoreOptions } from '../../src/raft/core.ts';
-import type { ReplicaTiming } from '../../src/replica/node-replica.ts';
+import type { ReplicaTiming } from '../../src/replica/node-options.ts';
 import type { OriginLimits } from '../../src/replica/origin.ts';
+import type { TransferLimits } from '../../src/replica/snapshot-exchange.ts';
+import type { SnapshotLimits } from '../../src/replica/snapshotter.ts';
 import type { WalLimits } from '../../src/storage/wal.ts';
 import type { DiskHabits } from './disk.ts';
-import type { NetworkHabits } from './network.ts';
+import type { BulkHabits, NetworkHabits } from './network.ts';
 import { Random } from './random.ts';
 import { SIEGE_KINDS, type SiegeKind } from './siege-kinds.ts';
 import type { SocketHabits } from './socket.ts';
@@ -12,6 +14,7 @@ import type { SocketHabits } from './socket.ts';
  * What the world of one seed is like. Each seed draws its own sizes, speeds and limits, and switches on only some kinds
  * of fault: a world in which everything happens at once hides what one kind alone would show.
  */
+const MEMBER_CHANGES = ['addMember', 'removeMember', 'replaceMember', 'promoteMember', 'startRemoved'] as const;
 const FAULT_KINDS = [
   'kill',
   'powerLoss',
@@ -31,9 +34,17 @@ const FAULT_KINDS = [
   'diskFull',
   'wallJump',
   'transfer',
+  'resetBulk',
+  'backup',
   'ambush',
+  'wipe',
+  'rot',
+  ...MEMBER_CHANGES,
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
+
+/** Each of these in some worlds only, whatever else happens there: they take long to heal, and wait for each other. */
+const RARE_KINDS: readonly FaultKind[] = ['wipe', 'rot', ...MEMBER_CHANGES];
 
 /** Few kinds, so that one of them is soon followed by another of its kind. */
 const PROFILES: readonly (readonly FaultKind[])[] = [
@@ -42,11 +53,24 @@ const PROFILES: readonly (readonly FaultKind[])[] = [
   ['depose', 'ambush', 'reset'],
   ['depose', 'powerLoss', 'transfer'],
   ['isolate', 'pause', 'partition'],
+  // So that others have compacted what one node lacks.
+  ['isolate', 'resetBulk', 'ambush'],
+  ['isolate', 'dieAtEffect', 'resetBulk', 'powerLoss'],
+  ['wipe', 'dieAtEffect', 'resetBulk'],
+  ['wipe', 'rot', 'depose', 'kill'],
+  ['rot', 'powerLoss', 'ambush'],
+  [...MEMBER_CHANGES, 'isolate', 'depose', 'partition'],
+  [...MEMBER_CHANGES, 'transfer', 'kill', 'ambush'],
+  [...MEMBER_CHANGES, 'wipe', 'isolate'],
+  ['diskFull', 'isolate', 'kill', 'backup'],
 ];
 
 export interface Plan {
   readonly seed: number;
+  /** Those that form the cluster. */
   readonly nodeIds: readonly number[];
+  /** Machines that may be added later. */
+  readonly spareIds: readonly number[];
   readonly timing: ReplicaTiming;
   readonly network: NetworkHabits;
   readonly disk: DiskHabits;
@@ -56,6 +80,8 @@ export interface Plan {
   readonly turnMs: number;
   readonly originLimits: OriginLimits;
   readonly walLimits: Partial<WalLimits>;
+  readonly snapshotLimits: Partial<SnapshotLimits>;
+  readonly transferLimits: Partial<TransferLimits>;
   readonly logCacheBytesMax: number;
   /** What a leader sends at once to one follower; narrow, so that windows fill and appends are cut. */
   readonly sending: Pick<CoreOptions, 'appendBytesMax' | 'flow'>;
@@ -68,8 +94,6 @@ export interface Plan {
   readonly troubleMs: number;
   /** Instead of faults at random: one that the others must ride out while it lasts. */
   readonly siege: SiegeKind | null;
-  /** One node's disk loses bits; it must refuse to start, or have lost nothing. */
-  readonly bitRot: boolean;
   readonly clients: number;
   /** Between two requests of one client, on average. */
   readonly thinkMs: number;
@@ -82,6 +106,9 @@ export interface Plan {
 }
 
 const KIB = 1024;
+
+/** The largest command, and what a batch that is nearly full may hold before it. */
+const ENTRY_BYTES_MAX = 12 * KIB;
 
 const WIDE = { appendBytesMax: 1 << 20, flow: { inflightMessagesMax: 256, inflightBytesMax: 1 << 24 } };
 const NARROW = { appendBytesMax: 300, flow: { inflightMessagesMax: 2, inflightBytesMax: 1000 } };
@@ -98,13 +125,17 @@ export function planOf(seed: number): Plan {
   const tickMs = Math.max(10, electionTimeoutMs / random.pick([10, 10, 30]));
   const heartbeatIntervalMs = Math.max(tickMs, electionTimeoutMs / random.pick([3, 6, 10]));
   const network = networkOf(random, electionTimeoutMs);
-  const walSegmentBytes = random.pick([64, 64, 128, 256, 1024]) * KIB;
+  const walSegmentBytes = random.pick([16, 16, 32, 64, 256]) * KIB;
   const clients = random.pick([1 + random.below(6), 1 + random.below(6), 12]);
   const troubleMs = electionTimeoutMs * random.pick([15, 25, 25, 60]);
-  const chosen = random.chance(0.2) ? [] : FAULT_KINDS.filter((kind) => random.chance(kind === 'ambush' ? 0.6 : 0.3));
+  const faults = faultsOf(random);
+  const changesMembers = faults.some((kind) => (MEMBER_CHANGES as readonly FaultKind[]).includes(kind));
+  const spares = changesMembers ? random.pick([1, 2, 4]) : 0;
+  const allIds = Array.from({ length: nodes + spares }, (_, i) => i + 1);
   return {
     seed,
     nodeIds,
+    spareIds: allIds.slice(nodes),
     timing: {
       heartbeatIntervalMs,
       tickMs,
@@ -120,7 +151,7 @@ export function planOf(seed: number): Plan {
       ]),
     },
     sockets: { delayMs: { min: 0.02, max: random.pick([0.1, 1, 5]) }, cutUp: random.pick([0, 0, 0.3]) },
-    drifts: nodeIds.map(() => random.pick([0, 0, random.between(-0.001, 0.001), random.between(-0.1, 0.1)])),
+    drifts: allIds.map(() => random.pick([0, 0, random.between(-0.001, 0.001), random.between(-0.1, 0.1)])),
     turnMs: random.pick([0, 0.05, 1]),
     originLimits: {
       itemBytesMax: 2 * KIB,
@@ -131,19 +162,27 @@ export function planOf(seed: number): Plan {
     walLimits: {
       walSegmentBytes,
       walBatchBytesMax: random.pick([1, 4, 64]) * KIB,
-      walEntryBytesMax: 32 * KIB,
+      walEntryBytesMax: ENTRY_BYTES_MAX,
       walFirstFillBytes: random.pick([2, 16, 64]) * KIB,
       walFillAheadBytes: random.pick([2, 16, 48]) * KIB,
       walFillStepBytes: random.pick([1, 8, 32]) * KIB,
     },
+    snapshotLimits: {
+      snapshotLogBytes: random.pick([1, 4, 4, 16, 16, 64, 1024]) * KIB,
+      logTailBytes: random.pick([0, 1, 8, 32]) * KIB,
+      snapshotChunkBytes: random.pick([300, 512, 512, 4 * KIB]),
+    },
+    transferLimits: {
+      transferPieceBytes: random.pick([200, 1024, 1024, 4 * KIB, 256 * KIB]),
+      transferPiecesMax: random.pick([1, 2, 4]),
+    },
     logCacheBytesMax: random.pick([1, 2 * KIB, 16 * KIB, 1 << 25]),
     sending: random.pick([WIDE, { ...WIDE, appendBytesMax: 1 }, NARROW]),
     hashInterval: random.pick([8, 64]),
-    faults: chosen.length > 0 ? chosen : random.pick(PROFILES),
+    faults,
     faultIntervalMs: electionTimeoutMs * random.pick([0.3, 1, 2, 4]),
     troubleMs,
     siege: nodes > 1 && random.chance(0.12) ? random.pick(SIEGE_KINDS) : null,
-    bitRot: nodes > 1 && random.chance(0.06),
     clients,
     // So that what clients may ask lasts for about as long as the trouble does.
     thinkMs: (troubleMs * clients * REQUESTS_PER_BURST) / random.pick([300, OPERATIONS_MAX, OPERATIONS_MAX]),
@@ -152,6 +191,15 @@ export function planOf(seed: number): Plan {
     keys: random.pick([1, 3, 8]),
     operationsMax: OPERATIONS_MAX,
   };
+}
+
+function faultsOf(random: Random): readonly FaultKind[] {
+  if (random.chance(0.3)) return random.pick(PROFILES);
+  const rare = RARE_KINDS.filter(() => random.chance(0.15));
+  const common = FAULT_KINDS.filter(
+    (kind) => !RARE_KINDS.includes(kind) && random.chance(kind === 'ambush' ? 0.6 : 0.3),
+  );
+  return common.length > 0 ? [...common, ...rare] : random.pick(PROFILES);
 }
 
 function networkOf(random: Random, electionTimeoutMs: number): NetworkHabits {
@@ -167,6 +215,18 @@ function networkOf(random: Random, electionTimeoutMs: number): NetworkHabits {
     redialMs: random.pick([5, 50, 250]),
     silenceMs: electionTimeoutMs * random.pick([2, 5, 16]),
     bufferBytesMax: random.pick([8 * KIB, 64 * KIB, 1 << 26]),
+    dropped: share(),
+    repeated: share(),
+    reordered: share(),
+    bulk: bulkOf(random, lossy),
+  };
+}
+
+function bulkOf(random: Random, lossy: boolean): BulkHabits {
+  const share = () => (lossy ? random.pick([0, 0.02, 0.1]) : 0);
+  return {
+    slowness: random.pick([1, 1, 5, 20]),
+    breaks: random.pick([0, 0, 0.05, 0.3]),
     dropped: share(),
     repeated: share(),
     reordered: share(),

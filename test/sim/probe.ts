@@ -2,7 +2,7 @@ import { outputOf } from './clients.ts';
 import type { History } from './history.ts';
 import type { Plan } from './plan.ts';
 import type { SimNode } from './processes.ts';
-import { isWithoutOutcome, ReplyReader } from './replies.ts';
+import { isRefused, isWithoutOutcome, ReplyReader } from './replies.ts';
 import { bytesOf, request } from './requests.ts';
 import type { NodeSocket } from './socket.ts';
 import type { World } from './world.ts';
@@ -55,7 +55,7 @@ export class Probe {
         reader.append(bytes);
         for (let reply = reader.next(); reply !== null; reply = reader.next()) {
           const asked = requests[answered++];
-          if (asked === undefined || isWithoutOutcome(reply)) {
+          if (asked === undefined || isWithoutOutcome(reply) || isRefused(reply)) {
             again();
             return;
           }

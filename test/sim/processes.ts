@@ -1,7 +1,9 @@
 import { RaftkvError } from '../../src/base/errors.ts';
 import { silentLogger } from '../../src/base/logger.ts';
+import type { Core } from '../../src/raft/core.ts';
+import type { NodeAddress, NodeId } from '../../src/raft/types.ts';
 import { NodeReplica } from '../../src/replica/node-replica.ts';
-import { openReplica } from '../../src/replica/open-replica.ts';
+import { type InitialCluster, openReplica } from '../../src/replica/open-replica.ts';
 import type { Origin } from '../../src/replica/origin.ts';
 import type { ClusterChecks } from './checks.ts';
 import { type ClientDoor, openClientDoor } from './client-door.ts';
@@ -30,18 +32,24 @@ interface Running {
 export class SimNode {
   readonly id: number;
   readonly disk: SimDisk;
+  readonly isSpare: boolean;
   life: Life | null = null;
   running: Running | null = null;
-  /** Its disk was damaged on purpose. */
+  /** Of its latest life; null where its disk was harmed since, so that nobody knows what it still holds. */
+  core: Core | null = null;
+  /** Its disk was damaged on purpose, at one time or another. */
   rotten = false;
-  /** It has found damage on its disk and stays down. */
-  refused = false;
+  /** False for a spare machine that nobody has set up yet. */
+  begun: boolean;
+  /** It was removed from the cluster, said so, and its process has ended. */
+  ended = false;
   starts = 0;
   readonly #world: World;
   readonly #plan: Plan;
   readonly #random: Random;
   readonly #network: Network;
   readonly #checks: ClusterChecks;
+  #initial: InitialCluster;
   #wallOffsetMs = WALL_START_MS;
   #sockets: NodeSocket[] = [];
   #nextPort = 1;
@@ -55,6 +63,9 @@ export class SimNode {
     this.#checks = checks;
     this.#wallOffsetMs += random.between(-2000, 2000);
     this.disk = new SimDisk(random.fork(2), plan.disk);
+    this.isSpare = plan.spareIds.includes(id);
+    this.begun = !this.isSpare;
+    this.#initial = { kind: 'bootstrap', nodes: placesOf(plan.nodeIds) };
   }
 
   /** Nothing that this node has accepted from its clients, in this life, waits to be applied. */
@@ -66,8 +77,34 @@ export class SimNode {
     return origin.unapplied === 0;
   }
 
+  /** Set up to join a cluster that has these members, and started. */
+  join(members: readonly NodeId[]): void {
+    if (this.life !== null) return;
+    this.#initial = { kind: 'join', nodes: placesOf(members) };
+    this.begun = true;
+    this.ended = false;
+    this.start();
+  }
+
+  /** `rm -rf` of its data directory. Who sets it up again names the members, where it could take itself for all. */
+  wipe(members: readonly NodeId[] = []): void {
+    this.#end('is wiped', false);
+    this.disk.processEnded();
+    this.disk.wipe();
+    this.core = null;
+    if (this.#initial.nodes.length === 1) this.#initial = { kind: 'join', nodes: placesOf(members) };
+  }
+
+  /** Damages what is on its disk, while its process is down. */
+  rot(): void {
+    this.kill();
+    if (!this.disk.rot((what) => this.#world.say(() => `${this.id}: ${what}`))) return;
+    this.rotten = true;
+    this.core = null;
+  }
+
   start(): void {
-    if (this.life !== null || this.refused) return;
+    if (this.life !== null || !this.begun) return;
     const { drifts, turnMs } = this.#plan;
     const habits = { drift: drifts[this.id - 1] ?? 0, random: this.#random.fork(3), turnMs };
     const life = new Life(this.#world, this.id, this.#wallOffsetMs, habits);
@@ -144,17 +181,24 @@ export class SimNode {
   }
 
   async #assemble(life: Life): Promise<Running> {
-    const { seed, nodeIds, timing, originLimits, walLimits, logCacheBytesMax, sending } = this.#plan;
+    const { seed, timing, originLimits, walLimits, logCacheBytesMax, sending } = this.#plan;
+    const { snapshotLimits, transferLimits } = this.#plan;
     const random = this.#random.fork(life.nodeId);
-    const network = this.#network.transportOf(life);
+    const initial = this.#initial;
+    const network = this.#network.transportOf(
+      life,
+      initial.nodes.map(({ id }) => id),
+    );
     const { replica, close } = await openReplica({
       nodeId: this.id,
       clusterId: `sim-${seed}`,
       directory: '/data/node',
-      configuration: { voters: nodeIds, votersOutgoing: [], learners: [] },
+      initial,
       timing,
       limits: originLimits,
       walLimits,
+      snapshotLimits,
+      transferLimits,
       logCacheBytesMax,
       disk: this.disk.openFor(life),
       clock: life.clock,
@@ -166,12 +210,14 @@ export class SimNode {
           // All is put together, and nothing has happened yet.
           if (events instanceof NodeReplica) {
             Object.assign(events.raft.core.options, sending);
+            this.core = events.raft.core;
             this.#checks.watch(life, events);
           }
           return network.start(events);
         },
       }),
       onFatal: (error) => this.#fatal(life, error),
+      onRemoved: () => this.#removed(life),
       onLeaderChanged: (leader, term) => this.#world.say(() => `${this.id}: sees leader ${leader} of term ${term}`),
     });
     const { itemBytesMax } = originLimits;
@@ -183,8 +229,8 @@ export class SimNode {
     if (this.life !== life) return;
     this.running = running;
     this.#world.say(() => {
-      const { term, log } = running.replica.raft.core;
-      return `${this.id}: runs, term ${term}, log to ${log.lastIndex}, committed ${log.commitIndex}`;
+      const { term, log, standing, copy } = running.replica.raft.core;
+      return `${this.id}: runs, ${standing} ${copy}, term ${term}, log to ${log.lastIndex}, committed ${log.commitIndex}`;
     });
   }
 
@@ -192,12 +238,20 @@ export class SimNode {
   #fatal(life: Life, error: unknown): void {
     if (!life.alive) return;
     this.#world.say(() => `${this.id}: gives up: ${error instanceof Error ? error.message : String(error)}`);
-    if (this.rotten && error instanceof RaftkvError && isDamage(error)) this.refused = true;
-    else if (this.disk.failuresMet === 0 || !isDiskTrouble(error)) {
+    const isExpected = this.rotten && error instanceof RaftkvError && isDamage(error);
+    if (!isExpected && !isLostCount(error) && (this.disk.failuresMet === 0 || !isDiskTrouble(error))) {
       this.#world.fail('a node fails only where its disk does', `node ${this.id}: ${describe(error)}`);
     }
     this.kill();
-    if (!this.refused) this.#world.after(this.#plan.timing.electionTimeoutMs, () => this.start());
+    this.#world.after(this.#plan.timing.electionTimeoutMs, () => this.start());
+  }
+
+  /** The node says that it was removed: its process ends, and nobody starts it again. */
+  #removed(life: Life): void {
+    if (!life.alive) return;
+    this.#checks.members.checkEnded(this.id);
+    this.kill();
+    this.ended = true;
   }
 
   #end(how: string, quietly: boolean): boolean {
@@ -215,11 +269,27 @@ export class SimNode {
   }
 }
 
-function isDamage(error: RaftkvError): boolean {
-  return error.code === 'WAL_DAMAGED' || error.code === 'META_DAMAGED';
+const DAMAGE: readonly string[] = ['WAL_DAMAGED', 'META_DAMAGED', 'SNAPSHOT_DAMAGED'];
+
+function isDamage({ code }: RaftkvError): boolean {
+  return DAMAGE.includes(code);
+}
+
+/** A wiped node has to start once more where its clock went back so far that it would use a session again. */
+function isLostCount(error: unknown): boolean {
+  return error instanceof RaftkvError && error.code === 'SESSION_BEHIND';
 }
 
 function isDiskTrouble(error: unknown): boolean {
-  const { code } = error as { code?: unknown };
-  return code === 'EIO' || code === 'ENOSPC' || code === 'WAL_WRITE_FAILED';
+  const { code, cause } = error as { code?: unknown; cause?: unknown };
+  if (code === 'EIO' || code === 'ENOSPC' || code === 'WAL_WRITE_FAILED') return true;
+  return cause !== undefined && isDiskTrouble(cause);
+}
+
+export function addressOf(id: NodeId): NodeAddress {
+  return { host: `node-${id}`, clientPort: 11211, peerPort: 12211, adminPort: 13211 };
+}
+
+function placesOf(ids: readonly NodeId[]): InitialCluster['nodes'] {
+  return ids.map((id) => ({ id, address: addressOf(id) }));
 }

@@ -8,7 +8,14 @@ export interface Reply {
 
 /** The server says that it does not know what will come of the request, or has come. */
 export function isWithoutOutcome({ line }: Reply): boolean {
-  return line.startsWith('SERVER_ERROR no quorum') || line.startsWith('SERVER_ERROR node is stopping');
+  return WITHOUT_OUTCOME.some((start) => line.startsWith(start));
+}
+
+const WITHOUT_OUTCOME = ['SERVER_ERROR no quorum', 'SERVER_ERROR node is stopping', 'SERVER_ERROR node was behind'];
+
+/** The server says that it did nothing at all, because no disk has room. */
+export function isRefused({ line }: Reply): boolean {
+  return line === 'SERVER_ERROR disk full: nothing was changed';
 }
 
 export class ReplyReader {

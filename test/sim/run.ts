@@ -1,13 +1,16 @@
 import { ClusterChecks } from './checks.ts';
 import { Client } from './clients.ts';
+import { Copies } from './copies.ts';
 import { Faults } from './faults.ts';
 import { History } from './history.ts';
 import { Network } from './network.ts';
+import { Operator } from './operator.ts';
 import { type Plan, planOf } from './plan.ts';
 import { Probe } from './probe.ts';
 import { SimNode } from './processes.ts';
 import { Random } from './random.ts';
-import { showFrame } from './show-frame.ts';
+import { checkRoom } from './room.ts';
+import { showBulkFrame, showFrame } from './show-frame.ts';
 import { besiege } from './siege.ts';
 import { World } from './world.ts';
 
@@ -41,32 +44,39 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
   const random = new Random(seed, 2);
   const world = new World(onTrace);
   world.say(() => JSON.stringify(plan));
-  const checks = new ClusterChecks(world, plan.nodeIds.length, plan.hashInterval);
+  const checks = new ClusterChecks(world, plan.nodeIds, plan.hashInterval);
   const network = new Network(world, random.fork(1), plan.network);
   if (onTrace !== null) traceFrames(world, network);
-  const nodes = plan.nodeIds.map((id) => new SimNode(id, world, plan, random.fork(10 + id), network, checks));
+  const ids = [...plan.nodeIds, ...plan.spareIds];
+  const nodes = ids.map((id) => new SimNode(id, world, plan, random.fork(10 + id), network, checks));
   const flushes = random.chance(FLUSHING_SHARE);
   const history = new History(world, plan.keys);
   const clients = Array.from(
     { length: plan.clients },
     (_, i) => new Client(i, world, plan, random.fork(100 + i), nodes, history, flushes),
   );
-  const faults = new Faults(world, plan, random.fork(3), nodes, network, checks);
+  const copies = new Copies(nodes);
+  const operator = new Operator(world, plan, random.fork(4), nodes, copies, checks);
+  const faults = new Faults(world, plan, random.fork(3), nodes, network, operator, copies, checks);
 
   for (const node of nodes) node.start();
   for (const client of clients) client.begin();
   faults.begin();
   if (plan.siege === null) world.run(plan.troubleMs, () => false);
-  else besiege(world, plan, random, nodes, network, faults, checks, history);
+  else besiege(world, plan, random, nodes.slice(0, plan.nodeIds.length), network, faults, checks, history);
 
   world.say(() => 'the trouble is over');
   faults.end();
   for (const client of clients) client.finish();
   // First without a write: what was accepted before, and what was lost on the way, must not need one to go on.
-  waitForService(world, plan, 'read', nodes, history);
-  waitForService(world, plan, 'write', nodes, history);
+  waitForService(world, plan, 'read', nodes, history, checks);
+  waitForService(world, plan, 'write', nodes, history, checks);
   for (const client of clients) client.end();
-  if (world.violation === null) judge(world, plan, history, nodes);
+  waitForHealth(world, plan, nodes, checks);
+  if (world.violation === null) {
+    judge(world, plan, history, membersOf(nodes, checks));
+    checkRoom(world, plan, membersOf(nodes, checks));
+  }
   const undecided = world.violation === null && !history.judge();
   return {
     seed,
@@ -80,8 +90,22 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
     replies: history.replies,
     unknown: history.unknown,
     undecided,
-    faults: faults.counts,
+    faults: { ...faults.counts, ...operator.counts, ...countsOf(checks, network), refused: history.refused },
     cpuMs: cpuMs() - startedMs,
+  };
+}
+
+/** What happened besides, for the tally. */
+function countsOf({ members, snapshots }: ClusterChecks, network: Network): Record<string, number> {
+  const { taken, installed, compactions } = snapshots;
+  return {
+    snapshotsTaken: taken,
+    snapshotsInstalled: installed,
+    compactions,
+    configurations: members.changes,
+    recoveries: members.recoveries,
+    bulkFrames: network.bulkFrames,
+    bulkBreaks: network.bulkBreaks,
   };
 }
 
@@ -114,17 +138,47 @@ function waitForService(
   what: 'read' | 'write',
   nodes: readonly SimNode[],
   history: History,
+  checks: ClusterChecks,
 ): void {
   if (world.violation !== null) return;
   const { electionTimeoutMs, requestTimeoutMs } = plan.timing;
   const limitMs = world.nowMs + 20 * electionTimeoutMs + requestTimeoutMs + 2 * plan.network.silenceMs + 3000;
   const probes = nodes.map((node, i) => new Probe(1000 + i, what, world, plan, node, history));
   for (const probe of probes) probe.begin();
-  const isWaiting = ({ node, done }: Probe) => !node.refused && !(done && node.hasSettled);
+  const isWaiting = ({ node, done }: Probe) => isMember(node, checks) && !(done && node.hasSettled);
   world.run(limitMs, () => !probes.some(isWaiting));
   if (world.violation !== null) return;
   const left = probes.filter(isWaiting).map(({ node, done }) => `${node.id}${done ? ' (has batches left)' : ''}`);
   if (left.length > 0) world.fail('liveness', `after all had healed, no ${what} in time at node ${left.join(', ')}`);
+}
+
+function isMember({ id, isSpare }: SimNode, { members }: ClusterChecks): boolean {
+  const { newestCommitted } = members;
+  return newestCommitted === null ? !isSpare : newestCommitted.details.some((detail) => detail.id === id);
+}
+
+function membersOf(nodes: readonly SimNode[], checks: ClusterChecks): readonly SimNode[] {
+  return nodes.filter((node) => isMember(node, checks));
+}
+
+/** What was lost heals by itself: every member that should vote does so again, by the copy that it has. */
+function waitForHealth(world: World, plan: Plan, nodes: readonly SimNode[], checks: ClusterChecks): void {
+  if (world.violation !== null) return;
+  const { electionTimeoutMs } = plan.timing;
+  const limitMs = world.nowMs + 60 * electionTimeoutMs + 2 * plan.network.silenceMs + 20_000;
+  const wrong = () => {
+    const newest = checks.members.newestCommitted;
+    if (newest === null) return [];
+    const unwell = newest.details.filter(({ id, copy, joins }) => {
+      const core = nodes.find((node) => node.id === id)?.running?.replica.raft.core;
+      return joins || core?.copy !== copy || core.standing !== 'member';
+    });
+    return newest.votersOutgoing.length > 0 ? newest.details : unwell;
+  };
+  world.run(limitMs, () => wrong().length === 0);
+  const left = wrong();
+  if (left.length === 0 || world.violation !== null) return;
+  world.fail('healing', `these are not well again: ${JSON.stringify(left)}`);
 }
 
 function judge(world: World, plan: Plan, history: History, nodes: readonly SimNode[]): void {
@@ -147,7 +201,8 @@ function judge(world: World, plan: Plan, history: History, nodes: readonly SimNo
 }
 
 function traceFrames(world: World, network: Network): void {
-  network.onDelivery = (from, to, frame) => world.say(() => `${from}→${to}: ${showFrame(frame, from, to)}`);
+  network.onDelivery = (from, to, frame, channel) =>
+    world.say(() => `${from}→${to}: ${channel === 'main' ? showFrame(frame, from, to) : showBulkFrame(frame, from)}`);
 }
 
 function cpuMs(): number {

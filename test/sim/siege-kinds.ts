@@ -11,5 +11,11 @@ export const SIEGE_KINDS = [
   'frozen',
   /** One direction of one link is cut (Cloudflare, 2 November 2020). */
   'oneWay',
+  /** Its disk takes no more log; the others have room. */
+  'full',
+  /** No disk has room: all go on serving reads. */
+  'allFull',
+  /** Its data directory is gone; it starts again with an empty one, and heals. */
+  'wiped',
 ] as const;
 export type SiegeKind = (typeof SIEGE_KINDS)[number];

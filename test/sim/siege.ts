@@ -48,18 +48,20 @@ export function besiege(
   world.say(() => `${victim.id}: siege: ${kind}`);
   lay(kind, world, random, network, leader, victim, nodes);
   const electionsBefore = checks.elections;
-  const others = nodes.filter((node) => node !== victim);
-  const probes = others.map((node, i) => new Probe(2000 + i, 'write', world, plan, node, history));
-  for (const probe of probes) probe.begin();
-  const limitMs = world.nowMs + RECOVERY_TIMEOUTS_MAX * electionTimeoutMs;
-  world.run(limitMs, () => probes.every(({ done }) => done));
+  const others = kind === 'allFull' ? nodes : nodes.filter((node) => node !== victim);
+  const mustServe = (what: 'read' | 'write', firstId: number) => {
+    const probes = others.map((node, i) => new Probe(firstId + i, what, world, plan, node, history));
+    for (const probe of probes) probe.begin();
+    const limitMs = world.nowMs + RECOVERY_TIMEOUTS_MAX * electionTimeoutMs;
+    world.run(limitMs, () => probes.every(({ done }) => done));
+    const left = probes.filter(({ done }) => !done).map(({ node }) => node.id);
+    if (left.length === 0 || world.violation !== null) return;
+    world.fail('availability', `no ${what} at node ${left.join(', ')} while node ${victim.id} is ${kind}`);
+  };
+  mustServe(kind === 'allFull' ? 'read' : 'write', 2000);
   if (world.violation !== null) return;
-  const left = probes.filter(({ done }) => !done).map(({ node }) => node.id);
-  if (left.length > 0) {
-    world.fail('availability', `no service at node ${left.join(', ')} while node ${victim.id} is ${kind}`);
-    return;
-  }
   world.run(world.nowMs + 30 * electionTimeoutMs, () => false);
+  mustServe(kind === 'allFull' ? 'read' : 'write', 3000);
   if (kind === 'diskHangs' && faults.leader() === victim) {
     world.fail('availability', `node ${victim.id} leads on though its disk hangs`);
   }
@@ -92,6 +94,16 @@ function lay(
       return;
     case 'withoutPower':
       victim.powerLoss();
+      return;
+    case 'full':
+      victim.disk.fillUp();
+      return;
+    case 'allFull':
+      for (const { disk } of nodes) disk.fillUp();
+      return;
+    case 'wiped':
+      victim.wipe();
+      world.after(random.next() * FOR_EVER_MS * 1e-6, () => victim.start());
       return;
     case 'frozen':
       victim.pause();

@@ -48,10 +48,19 @@ describe('the simulator', () => {
     expect((await run(seed)).violation).toBeNull();
   });
 
-  it('sees a node refuse, or lose nothing, whose disk has turned a bit over', async () => {
-    const seed = firstSeed('bit rot', (each) => planOf(each).bitRot && planOf(each).siege === null);
-    const { violation, faults } = await run(seed);
-    expect(violation).toBeNull();
-    expect(faults['bitRot']).toBe(1);
+  it.each(['wipe', 'rot'] as const)('sees a cluster heal from the fault %s', async (kind) => {
+    const seed = firstSeed(kind, (each) => {
+      const { faults, siege, nodeIds } = planOf(each);
+      return siege === null && nodeIds.length > 1 && faults.includes(kind);
+    });
+    expect((await run(seed)).violation).toBeNull();
+  });
+
+  it('sees members come and go', async () => {
+    const seed = firstSeed('changes of members', (each) => {
+      const { faults, siege } = planOf(each);
+      return siege === null && faults.includes('addMember') && faults.includes('removeMember');
+    });
+    expect((await run(seed)).violation).toBeNull();
   });
 });

@@ -1,0 +1,206 @@
+import { decodeConfiguration } from '../../src/raft/configuration.ts';
+import type { Core } from '../../src/raft/core.ts';
+import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
+import type { Configuration, Effects, Entry, Message, NodeId } from '../../src/raft/types.ts';
+import type { World } from './world.ts';
+
+/**
+ * What must be true of members: the configuration in force is the newest in the log, changes go through joint
+ * configurations one at a time, and a copy that no committed configuration names neither votes nor counts.
+ */
+interface SeenConfiguration {
+  readonly configuration: Configuration;
+  readonly term: number;
+}
+
+export class MemberChecks {
+  /** Configuration entries that a leader has appended. */
+  changes = 0;
+  /** Copies that earned their rights. */
+  recoveries = 0;
+  readonly #world: World;
+  readonly #founders: readonly NodeId[];
+  readonly #committedTermAt: (index: number) => number | undefined;
+  /** By index, ascending; each with those of all terms. */
+  readonly #indexes: number[] = [];
+  readonly #seen = new Map<number, SeenConfiguration[]>();
+
+  constructor(world: World, founders: readonly NodeId[], committedTermAt: (index: number) => number | undefined) {
+    this.#world = world;
+    this.#founders = founders;
+    this.#committedTermAt = committedTermAt;
+  }
+
+  /** `voteless` is what `isWithoutVote` said before the step. */
+  stepped(core: Core, effects: Effects, voteless: boolean): void {
+    for (const entry of effects.append) if (entry.kind === 'configuration') this.#appended(core, entry);
+    this.checkInForce(core);
+    if (voteless && isWithoutVote(core)) this.#checkVoteless(core, effects);
+    if (effects.recovered) this.#checkRecovered(core);
+    if (effects.removed) this.#checkRemoved(core);
+  }
+
+  checkInForce(core: Core): void {
+    const expected = this.#newestIn(core);
+    const actual = textOf(core.configuration);
+    if (expected !== null ? textOf(expected) === actual : this.#isInitial(core.configuration)) return;
+    const should = expected === null ? 'none' : textOf(expected);
+    this.#fail(`node ${core.id} goes by ${actual}; the newest configuration in its log is ${should}`);
+  }
+
+  #isInitial({ voters, votersOutgoing, learners }: Configuration): boolean {
+    const isFounding = voters.length === this.#founders.length && this.#founders.every((id) => voters.includes(id));
+    return (voters.length === 0 || isFounding) && votersOutgoing.length + learners.length === 0;
+  }
+
+  /** The newest that the log holds, or that a snapshot in its place stands for; null where that is the first. */
+  #newestIn({ log }: Core): Configuration | null {
+    for (let i = this.#indexes.length - 1; i >= 0; i--) {
+      const index = this.#indexes[i] as number;
+      if (index > log.lastIndex) continue;
+      const term = index >= log.snapshotIndex ? log.termAt(index) : this.#committedTermAt(index);
+      const found = this.#seen.get(index)?.find((seen) => seen.term === term);
+      if (found !== undefined) return found.configuration;
+    }
+    return null;
+  }
+
+  /** Entries that come with a start or from a leader have been seen before, when that leader made them. */
+  #appended(core: Core, { index, term, bytes }: Entry): void {
+    const known = this.#seen.get(index) ?? [];
+    if (known.some((seen) => seen.term === term)) return;
+    if (known.length === 0) {
+      this.#seen.set(index, known);
+      this.#indexes.push(index);
+      this.#indexes.sort((a, b) => a - b);
+    }
+    const configuration = decodeConfiguration(bytes, ENTRY_HEADER_BYTES);
+    const before = core.configurations.findLast((each) => each.index < index);
+    known.push({ configuration, term });
+    this.changes++;
+    this.#world.say(() => `${core.id}: entry ${index} makes the configuration ${textOf(configuration)}`);
+    if (core.log.termAt(core.log.commitIndex) !== core.term) {
+      this.#fail(`leader ${core.id} changes members before anything of its term ${core.term} is committed`);
+    }
+    if (before === undefined) return;
+    if (before.index > core.log.commitIndex) {
+      this.#fail(`leader ${core.id} changes members in entry ${index} while entry ${before.index} is not committed`);
+    }
+    const why = wrongStep(before.configuration, configuration);
+    if (why !== '') this.#fail(`${textOf(before.configuration)} is followed by ${textOf(configuration)}: ${why}`);
+  }
+
+  /** Whether a committed configuration, joint or not, has ever been like this. */
+  wasEver(isSuch: (configuration: Configuration) => boolean): boolean {
+    return this.#committed().some(isSuch);
+  }
+
+  /** The newest that was committed anywhere; null where that is the first. */
+  get newestCommitted(): Configuration | null {
+    return this.#committed().at(-1) ?? null;
+  }
+
+  #committed(): readonly Configuration[] {
+    return this.#indexes.flatMap((index) => {
+      const term = this.#committedTermAt(index);
+      return this.#seen.get(index)?.find((seen) => seen.term === term)?.configuration ?? [];
+    });
+  }
+
+  /** A process that ends because it was removed must have been. */
+  checkEnded(id: NodeId): void {
+    // A joint configuration that is committed will be left: who is not in its new half is out.
+    const { voters, learners, learnersNext } = this.newestCommitted ?? { voters: [id], learners: [], learnersNext: [] };
+    if (![voters, learners, learnersNext].some((group) => group.includes(id))) return;
+    this.#fail(`node ${id} ends as removed, and is a member`);
+  }
+
+  #checkVoteless(core: Core, effects: Effects): void {
+    if (core.role !== 'follower') this.#fail(`node ${core.id} has no vote (${core.standing}) and is ${core.role}`);
+    for (const message of [...effects.sendNow, ...effects.sendAfterPersist]) {
+      if (claimsRights(message)) {
+        this.#fail(`node ${core.id} has no vote (${core.standing}) and says ${JSON.stringify(message)}`);
+      }
+    }
+  }
+
+  #checkRecovered(core: Core): void {
+    this.recoveries++;
+    const detail = committedIn(core).details.find(({ id }) => id === core.id);
+    if (detail?.copy === core.copy) return;
+    this.#fail(`node ${core.id} takes its copy ${core.copy} for a member's; committed is ${detail?.copy ?? 'none'}`);
+  }
+
+  #checkRemoved(core: Core): void {
+    const { details, votersOutgoing } = committedIn(core);
+    if (votersOutgoing.length === 0 && !details.some(({ id }) => id === core.id)) return;
+    this.#fail(`node ${core.id} takes itself for removed, and is a member`);
+  }
+
+  #fail(message: string): void {
+    this.#world.fail('members change by consensus', message);
+  }
+}
+
+/** The newest configuration that a core knows to be committed. */
+export function committedIn({ configurations, configuration, log }: Core): Configuration {
+  return configurations.findLast(({ index }) => index <= log.commitIndex)?.configuration ?? configuration;
+}
+
+/** It may have forgotten what it promised, or its rights have passed to another copy. */
+export function isWithoutVote(core: Core): boolean {
+  if (core.standing !== 'member') return true;
+  // A start knows little of what is committed; but what names this copy once was.
+  const inForce = [committedIn(core), ...core.configurations.map(({ configuration }) => configuration)];
+  const own = inForce.map(({ details }) => details.find(({ id }) => id === core.id));
+  return own[0] !== undefined && !own.some((detail) => detail?.copy === core.copy);
+}
+
+function claimsRights(message: Message): boolean {
+  switch (message.kind) {
+    case 'preVote':
+    case 'vote':
+      return true;
+    case 'preVoteReply':
+    case 'voteReply':
+      return message.granted;
+    case 'appendReply':
+      return message.success && !message.withoutVote;
+    case 'heartbeatReply':
+    case 'readIndex':
+      return !message.withoutVote;
+    default:
+      return false;
+  }
+}
+
+/** What is wrong with going from one configuration to the next (§4.3); empty where nothing is. */
+function wrongStep(before: Configuration, after: Configuration): string {
+  if (before.votersOutgoing.length > 0) {
+    if (after.votersOutgoing.length > 0) return 'a joint configuration is followed by another';
+    return isSame(before.voters, after.voters) ? '' : 'leaving it changes its voters';
+  }
+  if (after.votersOutgoing.length > 0) {
+    return isSame(before.voters, after.votersOutgoing) ? '' : 'it does not ask the voters that were';
+  }
+  return isSame(before.voters, after.voters) ? '' : 'voters change without both halves being asked';
+}
+
+function isSame(a: readonly NodeId[], b: readonly NodeId[]): boolean {
+  return a.length === b.length && a.every((id) => b.includes(id));
+}
+
+const texts = new WeakMap<Configuration, string>();
+
+/** The same for configurations that mean the same. */
+export function textOf(configuration: Configuration): string {
+  const known = texts.get(configuration);
+  if (known !== undefined) return known;
+  const { voters, votersOutgoing, learners, learnersNext, autoLeave, details } = configuration;
+  const sorted = (ids: readonly NodeId[]) => [...ids].sort((a, b) => a - b).join(',');
+  const groups = [voters, votersOutgoing, learners, learnersNext].map(sorted).join('/');
+  const copies = details.map(({ id, copy, joins, replaces }) => `${id}:${copy}${joins ? '+' : ''}${replaces || ''}`);
+  const text = `[${groups}${autoLeave ? ' auto' : ''} ${copies.sort().join(' ')}]`;
+  texts.set(configuration, text);
+  return text;
+}

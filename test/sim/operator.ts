@@ -1,0 +1,183 @@
+import { RaftkvError } from '../../src/base/errors.ts';
+import type { Configuration, MemberChange, NodeId } from '../../src/raft/types.ts';
+import type { NodeReplica } from '../../src/replica/node-replica.ts';
+import type { ClusterChecks } from './checks.ts';
+import type { Copies } from './copies.ts';
+import { committedIn } from './member-checks.ts';
+import type { Plan } from './plan.ts';
+import { addressOf, type SimNode } from './processes.ts';
+import type { Random } from './random.ts';
+import type { World } from './world.ts';
+
+/**
+ * Somebody who changes the members of a running cluster: at any node, at any time, but never so that the cluster could
+ * not survive it. Most of what is asked for is refused at one time or another; what is agreed to must be committed.
+ */
+export class Operator {
+  /** What became of requests, by kind. */
+  readonly counts: Record<string, number> = {};
+  readonly #world: World;
+  readonly #plan: Plan;
+  readonly #random: Random;
+  readonly #nodes: readonly SimNode[];
+  readonly #copies: Copies;
+  readonly #checks: ClusterChecks;
+
+  constructor(
+    world: World,
+    plan: Plan,
+    random: Random,
+    nodes: readonly SimNode[],
+    copies: Copies,
+    checks: ClusterChecks,
+  ) {
+    this.#world = world;
+    this.#plan = plan;
+    this.#random = random;
+    this.#nodes = nodes;
+    this.#copies = copies;
+    this.#checks = checks;
+  }
+
+  add(): void {
+    this.#bringIn(() => 0);
+  }
+
+  replace(): void {
+    this.#bringIn(({ voters }) => {
+      const old = this.#random.pick(voters);
+      return this.#copies.mayLoseVoter(old) ? old : null;
+    });
+  }
+
+  remove(): void {
+    const known = this.#known();
+    if (known === null) return;
+    const id = this.#random.pick(known.details).id;
+    if (known.voters.includes(id) && !this.#copies.mayLoseVoter(id)) return;
+    this.#ask({ op: 'remove', id });
+  }
+
+  promote(): void {
+    const id = this.#random.pick([...(this.#known()?.learners ?? []), this.#random.pick(this.#nodes).id]);
+    this.#ask({ op: 'promote', id });
+  }
+
+  /** A node that was removed is started again, by somebody who does not know. */
+  startRemoved(): void {
+    const ended = this.#nodes.filter(({ ended }) => ended);
+    if (ended.length > 0) this.#random.pick(ended).start();
+  }
+
+  backup(): void {
+    const node = this.#random.pick(this.#nodes);
+    const { life, running } = node;
+    if (life === null || running === null || life.paused) return;
+    const committed = this.#checks.lastCommitted;
+    this.#world.say(() => `${node.id}: is asked for a backup`);
+    life.call(() => {
+      this.#readBackup(node, running.replica, committed).then(
+        () => this.#count('backup'),
+        (error: unknown) => this.#refused('backup', error),
+      );
+    });
+  }
+
+  /** A newcomer, begun before the cluster hears of it, or after. */
+  #bringIn(replacing: (known: Configuration) => NodeId | null): void {
+    const known = this.#known();
+    const absent = this.#nodes.filter((node) => node.isSpare && (!node.begun || node.ended));
+    if (known === null || absent.length === 0) return;
+    const node = this.#random.pick(absent);
+    const replaces = replacing(known);
+    if (replaces === null || known.details.some(({ id }) => id === node.id)) return;
+    const members = known.details.map(({ id }) => id);
+    const begin = () => {
+      if (node.ended) node.wipe();
+      node.join(members);
+    };
+    const { electionTimeoutMs } = this.#plan.timing;
+    this.#world.after(this.#random.pick([0, 0, electionTimeoutMs * 5]), begin);
+    const joins = replaces !== 0 || this.#random.chance(0.8);
+    this.#ask({ op: 'add', id: node.id, address: addressOf(node.id), joins, replaces });
+  }
+
+  /** The newest configuration that any node knows to be committed. */
+  #known(): Configuration | null {
+    let newest: Configuration | null = null;
+    let at = 0;
+    for (const { running } of this.#nodes) {
+      const core = running?.replica.raft.core;
+      if (core === undefined || core.log.commitIndex <= at) continue;
+      at = core.log.commitIndex;
+      newest = committedIn(core);
+    }
+    return newest === null || newest.voters.length === 0 ? null : newest;
+  }
+
+  #ask(change: MemberChange): void {
+    const node = this.#random.pick(this.#nodes);
+    const { life, running } = node;
+    if (life === null || running === null || life.paused) return;
+    this.#copies.pending.add(change);
+    // A request that nobody answers may still be on its way.
+    const { electionTimeoutMs, requestTimeoutMs } = this.#plan.timing;
+    const forgetMs = requestTimeoutMs + 2 * this.#plan.network.silenceMs + 5 * electionTimeoutMs;
+    this.#world.after(forgetMs, () => this.#copies.pending.delete(change));
+    this.#world.say(() => `${node.id}: is asked to ${JSON.stringify(change)}`);
+    life.call(() => {
+      running.replica.changeMembers(change).then(
+        () => this.#agreed(change),
+        (error: unknown) => this.#refused(change.op, error),
+      );
+    });
+  }
+
+  #agreed(change: MemberChange): void {
+    this.#count(`${change.op} agreed`);
+    this.#world.say(() => `agreed: ${JSON.stringify(change)}`);
+    if (this.#checks.members.wasEver((configuration) => isDone(configuration, change))) return;
+    this.#world.fail('members change by consensus', `not committed, though agreed to: ${JSON.stringify(change)}`);
+  }
+
+  #refused(what: string, error: unknown): void {
+    const code = error instanceof RaftkvError ? error.code : 'none';
+    const reason = /\(([A-Z_]+)\)$/.exec((error as Error).message)?.[1] ?? code;
+    this.#count(`${what} ${reason}`);
+    this.#world.say(() => `refused: ${what}: ${(error as Error).message}`);
+    if (code === 'MEMBER_CHANGE_REFUSED' || code === 'BACKUP_INVALID') return;
+    this.#world.fail('operators are answered', `${what}: ${(error as Error).stack}`);
+  }
+
+  async #readBackup({ id, disk }: SimNode, replica: NodeReplica, committed: number): Promise<void> {
+    const { info, read, release } = await replica.backup();
+    const pieces: Buffer[] = [];
+    for (let at = 0; at < info.byteLength; ) {
+      const piece = await read(at, 1000);
+      pieces.push(piece);
+      at += piece.length;
+    }
+    const isWhole = Buffer.concat(pieces).equals(disk.memory.contentOf(info.path));
+    release();
+    if (info.index < committed) {
+      this.#world.fail('backups hold all', `node ${id} gives a backup of ${info.index}; committed was ${committed}`);
+    }
+    if (!isWhole) this.#world.fail('backups hold all', `node ${id} gives a backup that is not its file ${info.path}`);
+  }
+
+  #count(what: string): void {
+    this.counts[what] = (this.counts[what] ?? 0) + 1;
+  }
+}
+
+function isDone({ voters, learners }: Configuration, change: MemberChange): boolean {
+  const { id } = change;
+  switch (change.op) {
+    case 'add':
+      return voters.includes(id) || learners.includes(id);
+    case 'remove':
+      return !voters.includes(id) && !learners.includes(id);
+    case 'promote':
+      return voters.includes(id);
+  }
+}

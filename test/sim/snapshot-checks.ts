@@ -1,0 +1,77 @@
+import type { StateMachine } from '../../src/kv/state-machine.ts';
+import type { Core } from '../../src/raft/core.ts';
+import type { Effects, Input } from '../../src/raft/types.ts';
+import type { NodeReplica } from '../../src/replica/node-replica.ts';
+import type { Life } from './life.ts';
+import type { World } from './world.ts';
+
+/**
+ * A snapshot is the state as of its index, whatever was applied while it was written; what it stands for is committed;
+ * and the log goes only behind one that is durable.
+ */
+export class SnapshotChecks {
+  /** Snapshots taken, installed from elsewhere, and logs compacted. */
+  taken = 0;
+  installed = 0;
+  compactions = 0;
+  readonly #world: World;
+  readonly #committedTermAt: (index: number) => number | undefined;
+  /** Of the whole state, sessions included, wherever one has been cut or loaded. */
+  readonly #hashes = new Map<number, string>();
+  /** Whose state is being replaced: the index that the core says, and what for. */
+  readonly #installing = new WeakMap<Life, number>();
+
+  constructor(world: World, committedTermAt: (index: number) => number | undefined) {
+    this.#world = world;
+    this.#committedTermAt = committedTermAt;
+  }
+
+  watch(life: Life, replica: NodeReplica): void {
+    const { stateMachine: machine } = replica;
+    const { core } = replica.raft;
+    this.#checkState(life, machine, core.log.appliedIndex, 'has recovered');
+    const beginCut = machine.beginCut.bind(machine);
+    machine.beginCut = () => {
+      this.taken++;
+      this.#checkState(life, machine, replica.status().appliedIndex, 'takes a snapshot of');
+      return beginCut();
+    };
+    const adopt = machine.adopt.bind(machine);
+    machine.adopt = (other) => {
+      adopt(other);
+      const index = this.#installing.get(life);
+      if (index === undefined) {
+        this.#fail(`node ${life.nodeId} replaces its state, which its core did not ask for`);
+        return;
+      }
+      this.#installing.delete(life);
+      if (life.alive) this.#checkState(life, machine, index, 'has installed');
+    };
+  }
+
+  stepped(life: Life, core: Core, input: Input, effects: Effects): void {
+    const { log, snapshot } = core;
+    if (input.kind === 'compact') this.compactions++;
+    if (log.snapshotIndex > 0 && (snapshot === null || snapshot.index < log.snapshotIndex)) {
+      this.#fail(`node ${core.id} forgot its log up to ${log.snapshotIndex}; its snapshot is ${snapshot?.index ?? 0}`);
+    }
+    if (effects.install === null) return;
+    const { index, term } = effects.install;
+    this.installed++;
+    this.#installing.set(life, index);
+    if (this.#committedTermAt(index) === term) return;
+    this.#fail(`node ${core.id} installs a snapshot up to ${index} of term ${term}, which was never committed`);
+  }
+
+  #checkState(life: Life, machine: StateMachine, index: number, how: string): void {
+    const hash = machine.hash();
+    const known = this.#hashes.get(index);
+    this.#hashes.set(index, known ?? hash);
+    if (known === undefined || known === hash) return;
+    this.#fail(`node ${life.nodeId} ${how} state ${hash} at entry ${index}, another had ${known}`);
+  }
+
+  #fail(message: string): void {
+    this.#world.fail('snapshots are the state', message);
+  }
+}
