@@ -1,39 +1,30 @@
-import type { Clock } from '../base/clock.ts';
-import type { Logger } from '../base/logger.ts';
-import { clockBatch, stampBatchTime } from '../kv/batch.ts';
 import type { ChangeObserver } from '../kv/changes.ts';
 import type { StateMachine } from '../kv/state-machine.ts';
 import type { Item, Op } from '../kv/types.ts';
-import { ENTRY_HEADER_BYTES, readEntry } from '../raft/entry.ts';
+import { readEntry } from '../raft/entry.ts';
 import type { RaftLog } from '../raft/log.ts';
-import { Raft } from '../raft/raft.ts';
-import {
-  type Effects,
-  type Fetch,
-  type Input,
-  type MemberChange,
-  type Message,
-  NOBODY,
-  type NodeId,
-  type Standing,
-} from '../raft/types.ts';
-import type { Snapshots } from '../storage/snapshot-types.ts';
-import type { LogStart, Wal } from '../storage/wal-types.ts';
-import type { PeerAddress, Transport, TransportEvents } from '../transport/types.ts';
-import { Applier } from './applier.ts';
-import { MemberRequests } from './member-requests.ts';
-import { Origin, type OriginLimits } from './origin.ts';
-import { Peers } from './peers.ts';
+import type { Raft } from '../raft/raft.ts';
+import { type Effects, type Fetch, type Input, type MemberChange, NOBODY, type NodeId } from '../raft/types.ts';
+import type { TransportEvents } from '../transport/types.ts';
+import type { Applier } from './applier.ts';
+import { LeaderDuties } from './leader-duties.ts';
+import type { MemberRequests } from './member-requests.ts';
+import type { NodeReplicaOptions } from './node-options.ts';
+import { Origin } from './origin.ts';
+import { createParts } from './parts.ts';
+import type { Peers } from './peers.ts';
 import { type Persisted, Persister } from './persister.ts';
 import { Placement } from './placement.ts';
-import { checkProposal, Proposals } from './proposals.ts';
+import { checkProposal, type Proposals } from './proposals.ts';
 import { ReadRounds } from './read-rounds.ts';
-import type { LogRecovery } from './recovery.ts';
-import { SnapshotExchange, type TransferLimits } from './snapshot-exchange.ts';
-import { noSnapshot, type SnapshotLimits } from './snapshotter.ts';
-import { Standings } from './standings.ts';
+import { Sender } from './sender.ts';
+import type { SnapshotExchange } from './snapshot-exchange.ts';
+import { noSnapshot } from './snapshotter.ts';
+import type { Standings } from './standings.ts';
+import { describeStatus } from './status.ts';
+import { Ticker } from './ticker.ts';
 import type { Backup, MembersView, ReadOwner, Replica, ReplicaStatus, WriteOwner } from './types.ts';
-import { decodeMessage, encodeMessage, type PeerMessage } from './wire.ts';
+import { decodeMessage, type PeerMessage } from './wire.ts';
 
 /**
  * One node of the cluster: the loop in which the Raft core, the log file, the links to the peers and the state machine
@@ -48,73 +39,11 @@ import { decodeMessage, encodeMessage, type PeerMessage } from './wire.ts';
  *      └──────────────────────────── results, in the order asked ◀───────────────────────────────┘
  */
 
-export interface ReplicaTiming {
-  readonly heartbeatIntervalMs: number;
-  readonly electionTimeoutMs: number;
-  readonly requestTimeoutMs: number;
-  /** The core's unit of time. Other than the default only where time is simulated. */
-  readonly tickMs?: number;
-}
-
-export interface NodeReplicaOptions {
-  readonly nodeId: NodeId;
-  /** This node's persisted boot count: its session. */
-  readonly bootCount: number;
-  /** What this node's data directory is good for, as its meta file says. */
-  readonly standing: Standing;
-  readonly copy: number;
-  /** All nodes of the cluster to be formed where there is none yet; null for a newcomer, which waits to be added. */
-  readonly founders: readonly NodeId[] | null;
-  /** Where the nodes are that the configuration file lists. */
-  readonly book: readonly PeerAddress[];
-  readonly timing: ReplicaTiming;
-  readonly limits: OriginLimits;
-  readonly snapshotLimits: SnapshotLimits;
-  readonly transfer: TransferLimits;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly logger: Logger;
-  readonly transport: Transport;
-  readonly wal: Wal;
-  readonly snapshots: Snapshots;
-  /** What snapshot and log file held, after `finish`. */
-  readonly recovered: Pick<LogRecovery, 'log' | 'hardState' | 'stateMachine' | 'configurations' | 'bytesBehindBase'>;
-  /** Where the log file has to begin anew before anything else is written to it; null where it is as it should be. */
-  readonly logStart: LogStart | null;
-  /** Remembers that the founders have met, so that this node is a member; resolves once that is durable. */
-  readonly noteFounded: () => Promise<void>;
-  /** Remembers the standing; resolves once that is durable. */
-  readonly noteStanding: (standing: 'recovering' | 'member', copy: number) => Promise<void>;
-  /** Makes the next start count on from `bootCount`; resolves once that is durable. */
-  readonly raiseBootCount: (bootCount: number) => Promise<void>;
-  /** The node can't go on: its process must end. Called once. */
-  readonly onFatal: (error: unknown) => void;
-  readonly onLeaderChanged: (leader: NodeId, term: number) => void;
-  /** The node is no longer a member: its process should say so and end. Called once. */
-  readonly onRemoved: () => void;
-}
-
-/** Copies are told apart by a random number below this, never 0. */
-const COPY_NUMBERS = 2 ** 48;
-
-/** The number of a copy that begins empty, or has lost something. */
-export function newCopy(random: () => number): number {
-  return 1 + Math.floor(random() * (COPY_NUMBERS - 1));
-}
-
 /** The core's unit of time: fine enough for an election within tens of milliseconds, coarse enough to cost nothing. */
 const DEFAULT_TICK_MS = 10;
-/** A process that was paused catches up on this many ticks at most: being away is no proof that the leader is. */
-const TICKS_AT_ONCE_MAX = 3;
-/** Appends of more than this are cut, so that a heartbeat behind one never waits long. */
-const APPEND_BYTES_MAX = 1024 * 1024;
-/** See `FlowLimits`: what may be in flight to one follower. */
-const INFLIGHT_MESSAGES_MAX = 256;
-const INFLIGHT_BYTES_MAX = 16 * 1024 * 1024;
 
 export class NodeReplica implements Replica, TransportEvents {
   private readonly options: NodeReplicaOptions;
-  private readonly tickMs: number;
   /** For status, tests and the simulator to look at. Only this class steps it. */
   readonly raft: Raft;
   private readonly log: RaftLog;
@@ -122,9 +51,10 @@ export class NodeReplica implements Replica, TransportEvents {
   readonly stateMachine: StateMachine;
   private readonly origin: Origin;
   private readonly proposals: Proposals;
-  private readonly placement: Placement;
+  private readonly duties: LeaderDuties;
   private readonly rounds: ReadRounds;
   private readonly persister: Persister;
+  private readonly sender: Sender;
   private readonly applier: Applier;
   private readonly peers: Peers;
   private readonly requests: MemberRequests;
@@ -134,107 +64,50 @@ export class NodeReplica implements Replica, TransportEvents {
   private refusedWrites: WriteOwner[] = [];
   private knownLeader: NodeId = NOBODY;
   private knownTerm = -1;
-  /** The newest for each follower, until the end of the turn. */
-  private readonly commitNews = new Map<NodeId, Message>();
-  /** The newest entry that only advances time, while it is not applied. */
-  private clockEntryIndex = 0;
   private turnScheduled = false;
-  private lastTickMs: number;
-  private cancelTick: () => void = () => {};
+  private readonly ticker: Ticker;
   private waitingForRoom: (() => void)[] = [];
   private waitingForLeaderChange: (() => void)[] = [];
   /** `failed`: the process is about to end, and nobody is told anything more. */
   private state: 'running' | 'stopped' | 'failed' = 'running';
 
   constructor(options: NodeReplicaOptions) {
-    const { timing, clock, wal, nodeId, bootCount, recovered, snapshots, transport } = options;
+    const { timing, clock, wal, nodeId, bootCount, recovered } = options;
     const { log, hardState, stateMachine } = recovered;
     this.options = options;
-    this.tickMs = timing.tickMs ?? DEFAULT_TICK_MS;
+    const tickMs = timing.tickMs ?? DEFAULT_TICK_MS;
     this.log = log;
     this.stateMachine = stateMachine;
     this.origin = new Origin(nodeId, bootCount, options.limits);
     this.rounds = new ReadRounds(bootCount);
     this.persister = new Persister(wal, (persisted) => this.guard(() => this.onPersisted(persisted)));
-    this.raft = new Raft({
-      id: nodeId,
-      configurations: recovered.configurations,
-      standing: options.standing,
-      copy: options.copy,
-      snapshot: snapshots.newest,
-      log,
-      hardState,
-      electionTimeoutTicks: Math.max(1, Math.round(timing.electionTimeoutMs / this.tickMs)),
-      heartbeatIntervalTicks: Math.max(1, Math.round(timing.heartbeatIntervalMs / this.tickMs)),
-      appendBytesMax: APPEND_BYTES_MAX,
-      flow: { inflightMessagesMax: INFLIGHT_MESSAGES_MAX, inflightBytesMax: INFLIGHT_BYTES_MAX },
-      random: options.random,
-    });
-    const { core } = this.raft;
-    this.placement = new Placement(nodeId);
-    this.proposals = new Proposals({
-      nodeId,
-      placement: this.placement,
-      core,
+    this.sender = new Sender(options.transport, () => this.scheduleTurn());
+    const placement = new Placement(nodeId);
+    const parts = createParts({
+      options,
+      tickMs,
       origin: this.origin,
-      send: (to, message) => this.tell(to, message),
-      scheduleTurn: () => this.scheduleTurn(),
-    });
-    const onFatal = (error: unknown) => this.fail(error);
-    const context = {
-      log,
-      wal,
-      stateMachine,
-      origin: this.origin,
-      scheduleMore: () => this.scheduleTurn(),
-      onApplied: () => this.guard(() => this.afterApplying()),
-      onFatal,
-    };
-    this.applier = new Applier(context, log.appliedIndex);
-    this.peers = new Peers({ core, transport, book: options.book });
-    const step = (input: Input) => this.guard(() => this.step(input));
-    const isLinked = (peer: NodeId) => transport.isUp(peer);
-    this.requests = new MemberRequests({
-      clock,
-      core,
-      timeoutMs: timing.requestTimeoutMs,
-      step,
-      send: (to, message) => this.tell(to, message),
-      isLinked,
-    });
-    this.standings = new Standings({
-      ...options,
-      core,
-      session: bootCount,
-      knownMember: options.standing === 'member',
-      announceIntervalMs: timing.electionTimeoutMs,
-      newCopy: () => newCopy(options.random),
-      isLinked,
-      send: (to, news) => this.tell(to, news),
-      step,
-      appliedSession: () => stateMachine.session(nodeId)?.session ?? 0,
+      placement,
+      step: (input) => this.guard(() => this.step(input)),
       guard: (action) => this.guard(action),
-      onMayPropose: () => this.scheduleTurn(),
-      onRemoved: () => {
-        if (this.state === 'running') options.onRemoved();
-      },
-      onFatal,
-    });
-    this.exchange = new SnapshotExchange({
-      ...options,
-      core,
-      stateMachine,
-      applier: this.applier,
-      limits: options.snapshotLimits,
-      bytesBehind: recovered.bytesBehindBase,
-      electionTimeoutMs: timing.electionTimeoutMs,
-      step,
+      tell: (to, message) => this.sender.tell(to, message),
+      scheduleTurn: () => this.scheduleTurn(),
+      onApplied: () => this.afterApplying(),
       onInstalled: () => this.installed(),
-      onFatal,
+      isRunning: () => this.state === 'running',
+      onFatal: (error) => this.fail(error),
     });
-    this.lastTickMs = clock.monotonicMs();
+    this.raft = parts.raft;
+    this.proposals = parts.proposals;
+    this.applier = parts.applier;
+    this.peers = parts.peers;
+    this.requests = parts.requests;
+    this.standings = parts.standings;
+    this.exchange = parts.exchange;
+    const step = (input: Input) => this.step(input);
+    this.duties = new LeaderDuties({ raft: this.raft, stateMachine, placement, step });
     if (options.logStart !== null) this.persister.begin(options.logStart, hardState, []);
-    this.scheduleTick();
+    this.ticker = new Ticker(clock, tickMs, (count, nowMs) => this.guard(() => this.tick(count, nowMs)));
   }
 
   /** To be called once the transport has started. */
@@ -300,32 +173,13 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   status(): ReplicaStatus {
-    const { core } = this.raft;
-    const { transport, nodeId, wal, snapshots } = this.options;
-    const { voters, learners } = core.configuration;
+    const { raft, options, stateMachine } = this;
     return {
-      nodeId,
-      role: core.role,
-      term: core.term,
-      leader: core.leader,
-      commitIndex: this.log.commitIndex,
+      ...describeStatus(raft.core, options, stateMachine),
       appliedIndex: this.applier.appliedIndex,
-      lastLogIndex: this.log.lastIndex,
-      logBytes: wal.byteLength,
-      items: this.stateMachine.items,
-      storeBytes: this.stateMachine.storeBytes,
-      totalItems: this.stateMachine.totalItems,
-      clusterTimeMs: this.stateMachine.timeMs,
       pendingWrites: this.origin.pendingCommands,
       pendingReads: this.rounds.pending,
-      peersConnected: [...voters, ...learners].filter((id) => id !== nodeId && transport.isUp(id)),
-      standing: core.standing,
-      voters,
-      learners,
-      snapshotIndex: snapshots.newest?.index ?? 0,
-      snapshotBytes: snapshots.newest?.byteLength ?? 0,
       snapshotting: this.exchange.isWriting,
-      firstLogIndex: this.log.snapshotIndex + 1,
       trouble: this.standings.trouble(),
     };
   }
@@ -369,7 +223,7 @@ export class NodeReplica implements Replica, TransportEvents {
     if (this.state !== 'running') return;
     const { core } = this.raft;
     this.state = 'stopped';
-    this.cancelTick();
+    this.ticker.stop();
     this.tellWaiting();
     this.persister.record({ term: core.term, vote: core.vote, commitIndex: this.log.commitIndex });
   }
@@ -454,7 +308,7 @@ export class NodeReplica implements Replica, TransportEvents {
     const effects = this.raft.step(input);
     const { core } = this.raft;
     this.persister.persist(effects, { term: core.term, vote: core.vote, commitIndex: this.log.commitIndex });
-    for (const message of effects.sendNow) this.send(message);
+    for (const message of effects.sendNow) this.sender.send(message);
     for (const fetch of effects.fetch) this.serveFetch(fetch);
     for (const { id, index } of effects.reads) this.rounds.confirm(id, index);
     for (const id of effects.readsRejected) this.rounds.reject(id);
@@ -503,28 +357,8 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   private onPersisted({ term, index, hardState, messages }: Persisted): void {
-    for (const message of messages) this.send(message);
+    for (const message of messages) this.sender.send(message);
     if (index > 0 || hardState !== null) this.step({ kind: 'persisted', term, index, hardState });
-  }
-
-  private send(message: Message): void {
-    if (message.kind === 'commit') {
-      this.commitNews.set(message.to, message);
-      this.scheduleTurn();
-      return;
-    }
-    if (message.kind === 'append') this.commitNews.delete(message.to);
-    this.options.transport.send(message.to, encodeMessage(message));
-  }
-
-  private tell(to: NodeId, message: PeerMessage): boolean {
-    return this.options.transport.send(to, encodeMessage(message));
-  }
-
-  /** News of commitment goes by itself only where no append of this turn has carried it. */
-  private sendCommitNews(): void {
-    for (const [peer, message] of this.commitNews) this.options.transport.send(peer, encodeMessage(message));
-    this.commitNews.clear();
   }
 
   private serveFetch({ peer, fromIndex, bytesMax }: Fetch): void {
@@ -548,9 +382,8 @@ export class NodeReplica implements Replica, TransportEvents {
     const isNews = core.leader !== this.knownLeader;
     this.knownLeader = core.leader;
     this.knownTerm = core.term;
-    this.clockEntryIndex = 0;
-    if (core.role === 'leader') this.placement.begin(this.options.clock.monotonicMs());
-    else this.proposals.forget();
+    this.duties.leaderChanged(this.options.clock.monotonicMs());
+    if (core.role !== 'leader') this.proposals.forget();
     if (core.leader !== NOBODY) {
       this.proposals.sendAllAgain();
       this.rounds.rejectAny();
@@ -583,7 +416,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.rounds.closeTurn(nowMs);
     if (this.standings.mayPropose) this.proposals.sendNew();
     this.flushProposals();
-    this.sendCommitNews();
+    this.sender.endTurn();
     if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();
     if (this.raft.core.leader === NOBODY) return;
     const id = this.rounds.begin(nowMs);
@@ -603,21 +436,9 @@ export class NodeReplica implements Replica, TransportEvents {
     this.step({ kind: 'propose', batches: this.proposals.drain(this.options.clock.wallMs()) });
   }
 
-  private scheduleTick(): void {
-    this.cancelTick = this.options.clock.after(this.tickMs, () => {
-      if (this.state !== 'running') return;
-      this.guard(() => this.tick());
-      this.scheduleTick();
-    });
-  }
-
-  private tick(): void {
-    const nowMs = this.options.clock.monotonicMs();
-    const due = Math.floor((nowMs - this.lastTickMs) / this.tickMs);
-    this.lastTickMs = due > TICKS_AT_ONCE_MAX ? nowMs : this.lastTickMs + due * this.tickMs;
-    for (let i = 0; i < Math.min(due, TICKS_AT_ONCE_MAX); i++) this.step({ kind: 'tick' });
-    this.letTimePass();
-    this.followTheWrites(nowMs);
+  private tick(count: number, nowMs: number): void {
+    for (let i = 0; i < count; i++) this.step({ kind: 'tick' });
+    this.duties.tick(nowMs, this.options.clock.wallMs());
     this.keepHouse(nowMs);
     this.retry(nowMs);
     this.origin.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
@@ -632,23 +453,6 @@ export class NodeReplica implements Replica, TransportEvents {
     this.exchange.tick();
     this.requests.progress();
     this.standings.tick(nowMs);
-  }
-
-  /** Where an item is due to expire and nobody writes, the leader appends an entry that only advances time. */
-  private letTimePass(): void {
-    if (!this.raft.acceptsProposals || this.clockEntryIndex > this.applier.appliedIndex) return;
-    const timeMs = this.options.clock.wallMs();
-    if (this.stateMachine.nextEventMs() > timeMs) return;
-    const batch = clockBatch(ENTRY_HEADER_BYTES);
-    stampBatchTime(batch, ENTRY_HEADER_BYTES, timeMs);
-    this.step({ kind: 'propose', batches: [batch] });
-    this.clockEntryIndex = this.log.lastIndex;
-  }
-
-  private followTheWrites(nowMs: number): void {
-    if (!this.raft.acceptsProposals) return;
-    const to = this.placement.successor(nowMs);
-    if (to !== NOBODY) this.step({ kind: 'transferLeadership', to });
   }
 
   /** Asks again for what a leader could not confirm, or was not able to take. */
@@ -671,7 +475,7 @@ export class NodeReplica implements Replica, TransportEvents {
   private fail(error: unknown): void {
     if (this.state !== 'running') return;
     this.state = 'failed';
-    this.cancelTick();
+    this.ticker.stop();
     this.options.onFatal(error);
   }
 }

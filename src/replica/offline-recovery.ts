@@ -8,7 +8,7 @@ import type { Entry, NodeAddress } from '../raft/types.ts';
 import type { Disk } from '../storage/disk.ts';
 import { readSnapshotFile } from '../storage/snapshot-reader.ts';
 import type { LogStart } from '../storage/wal-types.ts';
-import { newCopy } from './node-replica.ts';
+import { newCopy } from './node-options.ts';
 import { buildNode } from './offline-build.ts';
 import { readMetaFacts, snapshotPaths } from './offline-examination.ts';
 import { readOfflineLog } from './offline-log.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { BATCH_HEADER_BYTES } from '../../src/kv/batch.ts';
 import { ENTRY_HEADER_BYTES, sealEntry } from '../../src/raft/entry.ts';
-import type { NodeReplicaOptions } from '../../src/replica/node-replica.ts';
+import type { NodeReplicaOptions } from '../../src/replica/node-options.ts';
 import { encodeMessage } from '../../src/replica/wire.ts';
 import { Cluster, ELECTION_MS, FRAME_KIND, TIMING } from './cluster.ts';
 import { batchOf, type Request } from './support.ts';

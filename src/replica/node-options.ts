@@ -1,0 +1,66 @@
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
+import type { NodeId, Standing } from '../raft/types.ts';
+import type { Snapshots } from '../storage/snapshot-types.ts';
+import type { LogStart, Wal } from '../storage/wal-types.ts';
+import type { PeerAddress, Transport } from '../transport/types.ts';
+import type { OriginLimits } from './origin.ts';
+import type { LogRecovery } from './recovery.ts';
+import type { TransferLimits } from './snapshot-exchange.ts';
+import type { SnapshotLimits } from './snapshotter.ts';
+
+/** What a replica is made of: `open-replica.ts` gathers it from the data directory and the configuration. */
+
+export interface ReplicaTiming {
+  readonly heartbeatIntervalMs: number;
+  readonly electionTimeoutMs: number;
+  readonly requestTimeoutMs: number;
+  /** The core's unit of time. Other than the default only where time is simulated. */
+  readonly tickMs?: number;
+}
+
+export interface NodeReplicaOptions {
+  readonly nodeId: NodeId;
+  /** This node's persisted boot count: its session. */
+  readonly bootCount: number;
+  /** What this node's data directory is good for, as its meta file says. */
+  readonly standing: Standing;
+  readonly copy: number;
+  /** All nodes of the cluster to be formed where there is none yet; null for a newcomer, which waits to be added. */
+  readonly founders: readonly NodeId[] | null;
+  /** Where the nodes are that the configuration file lists. */
+  readonly book: readonly PeerAddress[];
+  readonly timing: ReplicaTiming;
+  readonly limits: OriginLimits;
+  readonly snapshotLimits: SnapshotLimits;
+  readonly transfer: TransferLimits;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly logger: Logger;
+  readonly transport: Transport;
+  readonly wal: Wal;
+  readonly snapshots: Snapshots;
+  /** What snapshot and log file held, after `finish`. */
+  readonly recovered: Pick<LogRecovery, 'log' | 'hardState' | 'stateMachine' | 'configurations' | 'bytesBehindBase'>;
+  /** Where the log file has to begin anew before anything else is written to it; null where it is as it should be. */
+  readonly logStart: LogStart | null;
+  /** Remembers that the founders have met, so that this node is a member; resolves once that is durable. */
+  readonly noteFounded: () => Promise<void>;
+  /** Remembers the standing; resolves once that is durable. */
+  readonly noteStanding: (standing: 'recovering' | 'member', copy: number) => Promise<void>;
+  /** Makes the next start count on from `bootCount`; resolves once that is durable. */
+  readonly raiseBootCount: (bootCount: number) => Promise<void>;
+  /** The node can't go on: its process must end. Called once. */
+  readonly onFatal: (error: unknown) => void;
+  readonly onLeaderChanged: (leader: NodeId, term: number) => void;
+  /** The node is no longer a member: its process should say so and end. Called once. */
+  readonly onRemoved: () => void;
+}
+
+/** Copies are told apart by a random number below this, never 0. */
+const COPY_NUMBERS = 2 ** 48;
+
+/** The number of a copy that begins empty, or has lost something. */
+export function newCopy(random: () => number): number {
+  return 1 + Math.floor(random() * (COPY_NUMBERS - 1));
+}
