@@ -46,7 +46,7 @@ function joining(view: ProgressView, { id, replaces }: Extract<Goal, { kind: 'vo
 function copying({ lastIndex }: ProgressView, { id, state, matchIndex }: MemberView): Phase {
   switch (state) {
     case 'unreachable':
-      return running('unreachable', `waits for node ${id}: start it there with \`raftkv node --id ${id} --join\``);
+      return running('unreachable', `waits for node ${id}, which is started with \`raftkv node --id ${id} --join\``);
     case 'snapshot':
       return running('snapshot', `node ${id} copies a snapshot`);
     default:

@@ -92,8 +92,7 @@ interface Connection {
 }
 
 async function connect(options: MemberOptions): Promise<Connection> {
-  const { config, warnings } = loadConfig({ file: options.config, environment: process.env });
-  for (const warning of warnings) process.stderr.write(`raftkv: ${warning}\n`);
+  const { config } = loadConfig({ file: options.config, environment: process.env });
   const tls = await operatorTls(config);
   const nodes = nodesToAsk(config, options.node);
   const others = config.nodes.filter((node) => !nodes.includes(node));
@@ -159,9 +158,16 @@ function isUnderWay(view: MembersBody, change: MemberChange): boolean {
 /** What the cluster would refuse as well, said with who there is. */
 function refuseStrangers({ members }: MembersBody, change: MemberChange): void {
   const wanted = change.op === 'add' ? change.replaces : change.id;
+  const isVoter = members.some(({ id, role }) => id === change.id && role === 'voter');
+  if (change.op === 'add' && wanted !== 0 && isVoter && members.some(({ id }) => id === wanted)) {
+    throw new RaftkvError(
+      'MEMBER_CHANGE_REFUSED',
+      `node ${change.id} is a voter already, beside node ${wanted}`,
+      `To have node ${wanted} leave: raftkv member remove ${wanted}.`,
+    );
+  }
   const isThere = wanted === 0 || members.some(({ id }) => id === wanted);
-  const isReplaced = change.op === 'add' && members.some(({ id, role }) => id === change.id && role === 'voter');
-  if (isThere || isReplaced) return;
+  if (isThere || (change.op === 'add' && isVoter)) return;
   throw new RaftkvError(
     'MEMBER_CHANGE_REFUSED',
     `node ${wanted} is no member of the cluster; its members are ${members.map(({ id }) => id).join(', ')}`,

@@ -147,7 +147,7 @@ describe('raftkv member add', () => {
     expect(admin?.posted).toEqual([{ op: 'add', id: 9, address: address9, joins: true, replaces: 0 }]);
     expect(output).toBe(
       [
-        'waits for node 9: start it there with `raftkv node --id 9 --join`',
+        'waits for node 9, which is started with `raftkv node --id 9 --join`',
         'node 9 copies a snapshot',
         'node 9 copies the log: entry 60 of 100',
         'node 9 has all data and becomes a voter',
@@ -266,6 +266,11 @@ describe('raftkv member replace', () => {
     await expect(memberReplaceCommand(7, 9, options())).rejects.toMatchObject({
       code: 'MEMBER_CHANGE_REFUSED',
       message: 'node 7 is no member of the cluster; its members are 1, 2, 3',
+    });
+    await expect(
+      memberReplaceCommand(3, 2, options({ host: 'h2', clientPort: 1, peerPort: 2, adminPort: 3 })),
+    ).rejects.toMatchObject({
+      remedy: 'To have node 3 leave: raftkv member remove 3.',
     });
     await expect(memberReplaceCommand(3, 3, options())).rejects.toThrow(UsageError);
     expect(admin?.posted).toEqual([]);
