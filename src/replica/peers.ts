@@ -1,4 +1,5 @@
 import { type Core, members } from '../raft/core.ts';
+import { configurationAt } from '../raft/membership.ts';
 import type { Configuration, NodeId } from '../raft/types.ts';
 import type { PeerAddress, Transport } from '../transport/types.ts';
 
@@ -16,6 +17,7 @@ export interface PeersContext {
 export class Peers {
   private readonly context: PeersContext;
   private configuration: Configuration | null = null;
+  private committed: Configuration | null = null;
   private progressCount = 0;
 
   constructor(context: PeersContext) {
@@ -26,10 +28,14 @@ export class Peers {
   update(): void {
     const { core, transport } = this.context;
     const progressCount = core.leading?.progress.size ?? 0;
-    if (core.configuration === this.configuration && progressCount === this.progressCount) return;
+    const committed = configurationAt(core, core.committedConfigurationIndex);
+    const isSame = core.configuration === this.configuration && committed === this.committed;
+    if (isSame && progressCount === this.progressCount) return;
     this.configuration = core.configuration;
+    this.committed = committed;
     this.progressCount = progressCount;
-    transport.setPeers(this.wanted(), core.configuration.removed);
+    // Who is told that it was removed ends, so that must not be taken back any more.
+    transport.setPeers(this.wanted(), committed.removed);
   }
 
   private wanted(): PeerAddress[] {
