@@ -75,6 +75,7 @@ export class SnapshotExchange {
       pieceBytesMax: transfer.transferPieceBytes,
       stalledMs: STALLED_TIMEOUTS * electionTimeoutMs,
       onStalled: (peer) => step({ kind: 'transferStalled', peer }),
+      onDamaged: () => this.snapshotter.takeAnew(),
     });
     this.fetcher = new SnapshotFetcher({
       ...context,

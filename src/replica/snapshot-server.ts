@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts';
+import { RaftkvError } from '../base/errors.ts';
 import type { Core } from '../raft/core.ts';
 import type { NodeId } from '../raft/types.ts';
 import type { Snapshots } from '../storage/snapshot-types.ts';
@@ -18,6 +19,8 @@ export interface SnapshotServerContext {
   readonly stalledMs: number;
   readonly send: (to: NodeId, message: BulkMessage) => void;
   readonly onStalled: (peer: NodeId) => void;
+  /** The file was damaged, and has been moved aside: another snapshot is needed. */
+  readonly onDamaged: () => void;
   readonly onFatal: (error: unknown) => void;
 }
 
@@ -26,6 +29,8 @@ interface Reader {
   index: number;
   term: number;
   askedAtMs: number;
+  /** It was given the file's end. */
+  hasAll: boolean;
 }
 
 export class SnapshotServer {
@@ -78,7 +83,7 @@ export class SnapshotServer {
     for (const [peer, progress] of core.leading?.progress ?? []) {
       if (progress.state !== 'snapshot') continue;
       const reader = this.readers.get(peer);
-      if (reader === undefined) this.readers.set(peer, { index: 0, term: 0, askedAtMs: nowMs });
+      if (reader === undefined) this.readers.set(peer, { index: 0, term: 0, askedAtMs: nowMs, hasAll: false });
       else if (nowMs - reader.askedAtMs >= stalledMs) {
         reader.askedAtMs = nowMs;
         onStalled(peer);
