@@ -203,6 +203,8 @@ export class CoreCluster {
     for (const message of write.messages) this.send(node, message);
     const last = write.entries.at(-1);
     const { hardState } = write;
+    // That a log has begun anew behind a snapshot is no news: its start is durable by the snapshot.
+    if (last === undefined && hardState === null) return true;
     this.step(id, { kind: 'persisted', term: last?.term ?? 0, index: last?.index ?? 0, hardState });
     return true;
   }

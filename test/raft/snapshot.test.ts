@@ -327,6 +327,20 @@ describe('a follower that needs what is no longer in the log', () => {
     }
   });
 
+  it('is offered the same again while a newer one is there, so that what it has fetched of it is of use', () => {
+    const cluster = withOneBehind(6);
+    cluster.snapshot(1, 6);
+    start(cluster, 3);
+    settleWithoutTransfers(cluster);
+    cluster.propose(1, 'x');
+    settleWithoutTransfers(cluster);
+    cluster.snapshot(1);
+    expect(coreOf(cluster, 1).snapshot).toMatchObject({ index: 7 });
+    tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
+    const offers = cluster.wire.filter(({ kind }) => kind === 'installSnapshot');
+    expect(offers).toMatchObject([{ to: 3, snapshotIndex: 6, snapshotTerm: 1 }]);
+  });
+
   it('is offered the snapshot again where the offer was lost', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);

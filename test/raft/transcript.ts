@@ -27,6 +27,9 @@ import { ELECTION_TIMEOUT_TICKS, settle, smallCluster, tick, votersOf } from './
  *   stall N       unstall N                  the disk hangs, also in `settle`
  *   crash N       restart N                  what is not durable is lost
  *   link-lost N PEER    link-up N PEER
+ *   snapshot N [UP-TO]                       the node takes a snapshot, and lets its log go up to an index
+ *   fetch N                                  the snapshot that the node wants goes one step: it begins, is here, is told
+ *   stalled N PEER                           the node hears nothing of the snapshot that the peer should fetch
  *   settle                                   everything arrives and is written until all is quiet; tells results only
  *   state         log N           wire       shows the nodes; one node's log; what is under way
  */
@@ -100,6 +103,14 @@ export class Transcript {
     restart: ([id]) => this.cluster.start(idOf(id)),
     'link-lost': ([id, peer]) => void this.cluster.step(idOf(id), { kind: 'linkLost', peer: idOf(peer) }),
     'link-up': ([id, peer]) => void this.cluster.step(idOf(id), { kind: 'linkUp', peer: idOf(peer) }),
+    snapshot: ([id, upTo]) => {
+      this.cluster.apply(idOf(id));
+      this.cluster.snapshot(idOf(id), Number(upTo ?? 0));
+    },
+    fetch: ([id]) => {
+      if (!this.cluster.moveTransfer(idOf(id))) this.say('nothing to fetch');
+    },
+    stalled: ([id, peer]) => void this.cluster.step(idOf(id), { kind: 'transferStalled', peer: idOf(peer) }),
     settle: () =>
       settle(
         this.cluster,
@@ -111,8 +122,9 @@ export class Transcript {
     },
     log: ([id]) => {
       const node = this.cluster.node(idOf(id));
-      const count = node.core?.log.lastIndex ?? 0;
-      this.say(describeEntries(Array.from({ length: count }, (_, i) => this.cluster.entryAt(node, i + 1))));
+      const { snapshotIndex = 0, lastIndex = 0 } = node.core?.log ?? {};
+      const indexes = Array.from({ length: lastIndex - snapshotIndex }, (_, i) => snapshotIndex + i + 1);
+      this.say(describeEntries(indexes.map((index) => this.cluster.entryAt(node, index))));
     },
     wire: () => {
       for (const message of this.cluster.wire) this.say(describeMessage(message));
@@ -192,6 +204,16 @@ export class Transcript {
       tell(`writes term ${hardState.term}${hardState.vote === NOBODY ? '' : `, vote for ${hardState.vote}`}`);
     }
     if (this.tellsAll) for (const entry of append) tell(`writes ${describeEntry(entry)}`);
+    const { wantSnapshot, install } = effects;
+    if (wantSnapshot !== null) tell(`wants the snapshot of ${wantSnapshot.index}@${wantSnapshot.term}`);
+    if (install !== null) {
+      tell(
+        `installs the snapshot of ${install.index}@${install.term}${install.resetLog ? ', its log begins there' : ''}`,
+      );
+    }
+    if (core.log.snapshotIndex !== before.snapshotIndex && install === null) {
+      tell(`has let go of its log up to ${core.log.snapshotIndex}`);
+    }
     if (core.log.commitIndex !== before.commitIndex) tell(`commits up to ${core.log.commitIndex}`);
     for (const { id, index } of reads) tell(`may serve read ${id} once ${index} is applied`);
     for (const id of readsRejected) tell(`must ask anew for read ${id}`);
@@ -206,10 +228,13 @@ export class Transcript {
 function stateOf({ id, core }: ClusterNode): string {
   if (core === null) return `${id} is down`;
   const { log } = core;
-  const terms = Array.from({ length: log.lastIndex }, (_, i) => log.termAt(i + 1)).join(' ');
+  const { snapshotIndex, lastIndex } = log;
+  const count = lastIndex - snapshotIndex;
+  const terms = Array.from({ length: count }, (_, i) => log.termAt(snapshotIndex + i + 1)).join(' ');
+  const begin = snapshotIndex === 0 ? '' : ` after ${snapshotIndex}@${log.snapshotTerm}`;
   const leader = core.leader === NOBODY ? 'nobody' : core.leader;
   return (
-    `${id} ${core.role} of term ${core.term}, follows ${leader}, terms [${terms}]` +
+    `${id} ${core.role} of term ${core.term}, follows ${leader}, terms${begin} [${terms}]` +
     `, on disk ${log.persistedIndex}, committed ${log.commitIndex}`
   );
 }
