@@ -172,7 +172,10 @@ export async function openSegment(disk: Disk, directory: string, number: number,
   const path = join(directory, segmentName(number));
   const plain = await disk.open(path, { create: false, dataSync: false });
   const sector = Buffer.alloc(SECTOR_BYTES);
-  const bytes = await plain.read(sector, 0, SECTOR_BYTES, 0);
+  const bytes = await readOfDisk(path, plain, sector, SECTOR_BYTES, 0).catch(async (error) => {
+    await plain.close();
+    throw error;
+  });
   const header = readSegmentHeader(sector.subarray(0, bytes));
   if (header === null) {
     await plain.close();
@@ -186,6 +189,25 @@ export async function openSegment(disk: Disk, directory: string, number: number,
   const durable = await disk.open(path, { create: false, dataSync: true });
   const filledTo = Math.min(header.segmentBytes, Math.floor((await plain.size()) / SECTOR_BYTES) * SECTOR_BYTES);
   return { number, path, segmentBytes: header.segmentBytes, saltCrc: header.saltCrc, filledTo, plain, durable };
+}
+
+/**
+ * Reads what was written before. Where the disk says that it cannot, that is damage as any other: the bytes are lost.
+ * @throws RaftkvError WAL_DAMAGED
+ */
+export async function readOfDisk(
+  path: string,
+  file: DiskFile,
+  buffer: Buffer,
+  length: number,
+  position: number,
+): Promise<number> {
+  try {
+    return await file.read(buffer, 0, length, position);
+  } catch (error) {
+    if (!(error instanceof Error) || (error as NodeJS.ErrnoException).code !== 'EIO') throw error;
+    throw walDamaged(path, position, `the disk cannot read it (${error.message})`, error);
+  }
 }
 
 function refusalOf(header: SegmentHeader, path: string, number: number, clusterId: string): RaftkvError | null {

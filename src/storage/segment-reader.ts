@@ -1,5 +1,4 @@
-import type { DiskFile } from './disk.ts';
-import type { Segment } from './segment-files.ts';
+import { readOfDisk, type Segment } from './segment-files.ts';
 import { isZero, readBatchHeader, SECTOR_BYTES } from './wal-format.ts';
 
 /** Reads a segment from front to back through a window, so that a log of any length is read with few large reads. */
@@ -7,18 +6,16 @@ import { isZero, readBatchHeader, SECTOR_BYTES } from './wal-format.ts';
 const WINDOW_BYTES = 1024 * 1024;
 
 export class SegmentReader {
-  readonly #file: DiskFile;
-  readonly #end: number;
+  readonly #segment: Pick<Segment, 'path' | 'plain' | 'filledTo'>;
   #start = 0;
   #length = 0;
   /** What was last read; valid until the next `load`. */
   window: Buffer;
 
   /** @param window that of another reader, to be used again. */
-  constructor(file: DiskFile, end: number, window: Buffer = Buffer.alloc(0)) {
-    this.#file = file;
-    this.#end = end;
-    const bytes = Math.min(WINDOW_BYTES, end);
+  constructor(segment: Pick<Segment, 'path' | 'plain' | 'filledTo'>, window: Buffer = Buffer.alloc(0)) {
+    this.#segment = segment;
+    const bytes = Math.min(WINDOW_BYTES, segment.filledTo);
     this.window = window.length >= bytes ? window : Buffer.allocUnsafeSlow(bytes);
   }
 
@@ -31,12 +28,16 @@ export class SegmentReader {
     return position >= this.#start && position + length <= this.#start + this.#length;
   }
 
-  /** Makes the window hold `length` bytes from `position`, and what follows them. The file must be that long. */
+  /**
+   * Makes the window hold `length` bytes from `position`, and what follows them. The file must be that long.
+   * @throws RaftkvError WAL_DAMAGED where the disk cannot read it.
+   */
   async load(position: number, length: number): Promise<void> {
     if (length > this.window.length) this.window = Buffer.allocUnsafeSlow(length);
-    const wanted = Math.min(this.window.length, this.#end - position);
+    const { path, plain, filledTo } = this.#segment;
+    const wanted = Math.min(this.window.length, filledTo - position);
     this.#length = 0;
-    const bytes = await this.#file.read(this.window, 0, wanted, position);
+    const bytes = await readOfDisk(path, plain, this.window, wanted, position);
     if (bytes < length) throw new Error(`the file ended at byte ${position + bytes} while it was read`);
     this.#start = position;
     this.#length = bytes;

@@ -188,7 +188,7 @@ export class LogScan {
   }
 
   #readerOf(segment: Segment): SegmentReader {
-    return new SegmentReader(segment.plain, segment.filledTo, this.#window);
+    return new SegmentReader(segment, this.#window);
   }
 
   /** Hands over every valid batch of a segment; stops behind its seal, or at the first place without a valid batch. */

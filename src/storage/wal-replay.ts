@@ -76,7 +76,7 @@ class Replay {
 
   /** @param end where its batches end; null where a seal tells. */
   async segment(segment: ReadableSegment, end: number | null): Promise<void> {
-    const reader = new SegmentReader(segment.plain, segment.filledTo);
+    const reader = new SegmentReader(segment);
     await reader.load(0, SECTOR_BYTES);
     const segmentHeader = readSegmentHeader(reader.window.subarray(0, SECTOR_BYTES));
     if (segmentHeader === null) throw changed(segment, 0);

@@ -306,17 +306,17 @@ describe('segments as short as they can be', () => {
     };
     const disk = new MemoryDisk();
     const { wal } = await open(disk, { limits });
-    let index = 0;
-    for (let n = 1; n <= 60; n++) {
-      index += 10;
+    for (let n = 1; n <= 120; n++) {
+      // In the same batch, where there is room.
+      void append(wal, [Buffer.alloc((n * 97) % 700, n)]);
+      const index = wal.lastIndex + 10;
       const hardState = Buffer.alloc(256, n);
       await append(wal, someEntries(n % 4, n, 900), { start: { index, term: n }, hardState });
-      index = wal.lastIndex;
     }
     await wal.close();
     const again = await open(disk, { limits, begin: { index: 1e6, term: 1 } });
-    expect(again.hardState).toEqual(Buffer.alloc(256, 60));
-    expect(again).toMatchObject({ start: { term: 60 } });
+    expect(again.hardState).toEqual(Buffer.alloc(256, 120));
+    expect(again).toMatchObject({ start: { term: 120 } });
     await again.wal.close();
   });
 });

@@ -104,6 +104,9 @@ const heldBy = ({ wal, entries, hardState }: Opened) => ({
 const sameLog = (a: ReturnType<typeof heldBy>, b: Omit<ReturnType<typeof expected>, 'noticed'>) =>
   a.first === b.first && a.hardState === b.hardState && a.entries.join('|') === b.entries.join('|');
 
+const sameFiles = (disk: MemoryDisk, files: ReadonlyMap<string, Buffer>) =>
+  disk.paths().length === files.size && disk.paths().every((path) => files.get(path)?.equals(disk.contentOf(path)));
+
 /** Opens a damaged copy and says what went otherwise than it must; null where nothing did. */
 async function faultOf(built: Built, segment: number, bit: number): Promise<string | null> {
   const disk = diskOf(built.files);
@@ -114,7 +117,7 @@ async function faultOf(built: Built, segment: number, bit: number): Promise<stri
   let fault: string | null = null;
   const onDamage = async () => {
     calls++;
-    for (const [path, content] of damaged) if (!disk.contentOf(path).equals(content)) fault = `${path} was changed`;
+    if (!sameFiles(disk, damaged)) fault = 'the disk was changed before anybody was told';
     return ASIDE;
   };
   const { begin } = built;
@@ -237,6 +240,20 @@ describe('a log that lacks files, where its node can heal', () => {
     expect(disk.paths()).toContain(`${ASIDE}/${pathOf(3).slice(10)}.2`);
   });
 
+  it('keeps what comes before a place that the disk cannot read', async () => {
+    const built = await build(3);
+    for (const number of [2, 3]) {
+      const disk = diskOf(built.files);
+      const isThere = () => !disk.paths().some((path) => path.startsWith(ASIDE));
+      disk.fault = ({ kind, path }) => (kind === 'read' && path === pathOf(number) && isThere() ? 'EIO' : null);
+      expect((await errorOf(open(disk, { limits: LIMITS }))).message).toContain('cannot read');
+      const opened = await heal(disk, NO_SNAPSHOT);
+      const kept = built.steps.filter(({ segment }) => segment < number).at(-1);
+      expect(kept !== undefined && sameLog(heldBy(opened), kept), `segment ${number}`).toBe(true);
+      await opened.wal.close();
+    }
+  });
+
   it('belongs to another cluster: that is no damage to repair', async () => {
     const disk = diskOf((await build(3)).files);
     const onDamage = async () => ASIDE;
@@ -289,8 +306,6 @@ describe('a repair cut off at any of its steps', () => {
       disk.flipBit(pathOf(segment), byte * 8);
       const marks: string[] = [];
       const before = new Map(disk.paths().map((path) => [path, disk.contentOf(path)]));
-      const isUntouched = () =>
-        [...before].every(([path, content]) => disk.paths().includes(path) && disk.contentOf(path).equals(content));
       const onDamage = async () => {
         marks.push('marked');
         return ASIDE;
@@ -304,7 +319,7 @@ describe('a repair cut off at any of its steps', () => {
           return null;
         })(),
       ]);
-      if (marks.length === 0 && !isUntouched()) expect.fail(`step ${stopAt}: changed before it was marked`);
+      if (marks.length === 0 && !sameFiles(disk, before)) expect.fail(`step ${stopAt}: changed before it was marked`);
       if (random() < 0.2) disk.kill(random);
       else disk.crash(random);
       left = Number.POSITIVE_INFINITY;
