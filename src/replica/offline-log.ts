@@ -36,6 +36,8 @@ export interface OfflineLog {
   /** `lastIndex + 1` where it is empty. */
   readonly firstIndex: number;
   readonly lastIndex: number;
+  /** Of the last entry, or of what the log begins behind: which of two logs has more is told by this, then by the index. */
+  readonly lastTerm: number;
   /** The newest; null where none was written. */
   readonly hardState: HardState | null;
   readonly report: RecoveryReport;
@@ -45,13 +47,20 @@ export interface OfflineLog {
 export async function readOfflineLog(options: OfflineLogOptions): Promise<OfflineLog | null> {
   const { disk, directory, clusterId, begin, mustExist, onDamage, random, segmentBytes } = options;
   let hardState: HardState | null = null;
+  let lastTerm = 0;
   const { log } = await recoverLog({
     ...{ disk, clusterId, begin, mustExist, onDamage, random, segmentBytes },
     directory: join(directory, WAL_FOLDER),
     logger: silentLogger,
     sink: {
-      onStart() {},
-      onEntry: (_index, bytes) => options.onEntry(readEntry(bytes, 0)),
+      onStart(_index, term) {
+        lastTerm = term;
+      },
+      onEntry(_index, bytes) {
+        const entry = readEntry(bytes, 0);
+        lastTerm = entry.term;
+        options.onEntry(entry);
+      },
       onHardState(bytes) {
         hardState = decodeHardState(bytes);
       },
@@ -62,5 +71,6 @@ export async function readOfflineLog(options: OfflineLogOptions): Promise<Offlin
   const { locations, report } = log;
   const isBare = locations.isEmpty && locations.lastIndex < begin.index;
   const lastIndex = isBare ? begin.index : locations.lastIndex;
-  return { firstIndex: isBare ? lastIndex + 1 : locations.firstIndex, lastIndex, hardState, report };
+  if (isBare) lastTerm = begin.term;
+  return { firstIndex: isBare ? lastIndex + 1 : locations.firstIndex, lastIndex, lastTerm, hardState, report };
 }

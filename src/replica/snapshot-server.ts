@@ -45,12 +45,15 @@ export class SnapshotServer {
   receive(from: NodeId, request: SnapshotRead): void {
     const { snapshots, clock, pieceBytesMax, send, onStalled, onFatal } = this.context;
     const { index, term, offset } = request;
-    this.hold(from, index, term, clock.monotonicMs());
+    const reader = this.hold(from, index, term, clock.monotonicMs());
+    if (offset === 0 && reader.hasAll) this.verify(reader);
     // One after the other: a piece that overtakes another would have to be asked for again.
     this.work = this.work.then(async () => {
       const piece = await snapshots.read(index, term, offset, Math.min(request.length, pieceBytesMax));
       if (piece !== null) {
-        send(from, { kind: 'piece', index, term, offset, byteLength: piece.byteLength, bytes: piece.bytes });
+        const { bytes, byteLength } = piece;
+        if (offset + bytes.length >= byteLength) reader.hasAll = true;
+        send(from, { kind: 'piece', index, term, offset, byteLength, bytes });
         return;
       }
       send(from, { kind: 'gone', index, term });
@@ -60,16 +63,32 @@ export class SnapshotServer {
     this.work.catch(onFatal);
   }
 
-  private hold(from: NodeId, index: number, term: number, nowMs: number): void {
+  private hold(from: NodeId, index: number, term: number, nowMs: number): Reader {
     const { snapshots } = this.context;
-    const reader = this.readers.get(from);
-    if (reader !== undefined) {
-      reader.askedAtMs = nowMs;
-      if (reader.index === index && reader.term === term) return;
-      this.release(reader);
+    const known = this.readers.get(from);
+    if (known !== undefined) {
+      known.askedAtMs = nowMs;
+      if (known.index === index && known.term === term) return known;
+      this.release(known);
     }
     const held = snapshots.hold(index, term);
-    this.readers.set(from, { index: held ? index : 0, term: held ? term : 0, askedAtMs: nowMs });
+    const reader = { index: held ? index : 0, term: held ? term : 0, askedAtMs: nowMs, hasAll: false };
+    this.readers.set(from, reader);
+    return reader;
+  }
+
+  /** A reader that had all of the file begins again: what it got did not verify, so perhaps the file does not. */
+  private verify(reader: Reader): void {
+    reader.hasAll = false;
+    const { snapshots, onDamaged } = this.context;
+    this.work = this.work.then(async () => {
+      try {
+        await snapshots.load(() => {});
+      } catch (error) {
+        if (!(error instanceof RaftkvError) || error.code !== 'SNAPSHOT_DAMAGED') throw error;
+        onDamaged();
+      }
+    });
   }
 
   private release({ index, term }: Reader): void {
