@@ -29,11 +29,11 @@ function describe(directory: string, examination: Examination): string {
     lines.push(`snapshot   whole: up to entry ${index} of term ${term}, ${items} items, ${byteLength} bytes`);
   }
   if (log !== null) {
-    const { firstIndex, lastIndex, hardState, report } = log;
+    const { firstIndex, lastIndex, lastTerm, report } = log;
     const range = lastIndex < firstIndex ? `empty, behind entry ${lastIndex}` : `entries ${firstIndex} to ${lastIndex}`;
     const torn =
       report.tornBytes > 0 ? `; an unfinished last write of ${report.tornBytes} bytes, which a start cuts off` : '';
-    lines.push(`log        whole: ${range}, term ${hardState?.term ?? 0}, in ${report.segments} files${torn}`);
+    lines.push(`log        whole: ${range}, the last of term ${lastTerm}, in ${report.segments} files${torn}`);
   }
   const faults = findings.flatMap(({ fault }) => (fault === null ? [] : [fault]));
   for (const { code, message } of faults) lines.push(`DAMAGED    ${message} (${code})`);

@@ -66,10 +66,10 @@ export async function recoverCommand(options: RecoverOptions): Promise<void> {
 async function describeBefore(config: Config, id: number, directory: string): Promise<string> {
   const { meta, snapshots, log, findings } = await examineNode({ disk: readOnlyDisk, directory });
   const lines = [`Node ${id} of cluster ${config.cluster}, in ${directory}:`];
-  const lastIndex = Math.max(log?.lastIndex ?? 0, snapshots.at(-1)?.index ?? 0);
-  lines.push(
-    `  its log ends with entry ${lastIndex} of term ${log?.hardState?.term ?? 0}; up to ${log?.hardState?.commitIndex ?? 0} it knew to be committed`,
-  );
+  const newest = snapshots.at(-1);
+  const { lastIndex, lastTerm } = log ?? { lastIndex: newest?.index ?? 0, lastTerm: newest?.term ?? 0 };
+  const committed = Math.max(log?.hardState?.commitIndex ?? 0, newest?.index ?? 0);
+  lines.push(`  it ends with entry ${lastIndex} of term ${lastTerm}; up to entry ${committed} it knew to be committed`);
   for (const { fault } of findings) if (fault !== null) lines.push(`  damaged: ${fault.message}`);
   if (meta !== null && meta.standing !== 'member') {
     lines.push('  it had lost data itself and was being healed: another node may well have more');
@@ -78,8 +78,8 @@ async function describeBefore(config: Config, id: number, directory: string): Pr
     '',
     'This makes a new cluster out of this one node. What may be lost: every write that others had and this node had not,',
     'acknowledged ones included. What may appear: writes that were never acknowledged. Compare the other nodes first with',
-    '`raftkv log verify` and take the one with the highest term, then the highest entry. No other old node may be started',
-    'with its old data afterwards.',
+    '`raftkv log verify`: take the one whose last entry has the highest term, and of those the one with the highest entry.',
+    'No other old node may be started with its old data afterwards.',
     '',
   );
   return `${lines.join('\n')}\n`;

@@ -160,7 +160,7 @@ describe('raftkv log verify', () => {
     expect(await logVerifyCommand(directory, { json: false })).toBe(0);
     expect(output).toMatch(/^meta {7}whole: node 1 of cluster demo, a member$/m);
     expect(output).toMatch(/^snapshot {3}whole: up to entry 10 of term 3, 2 items, \d+ bytes$/m);
-    expect(output).toMatch(/^log {8}whole: entries 11 to 13, term 4, in 1 files$/m);
+    expect(output).toMatch(/^log {8}whole: entries 11 to 13, the last of term 4, in 1 files$/m);
     expect(contentsOf(directory)).toEqual(before);
   });
 
@@ -291,7 +291,12 @@ describe('raftkv snapshot', () => {
       expect(findings.filter(({ fault }) => fault !== null)).toEqual([]);
       expect(meta).toMatchObject({ clusterId: 'other', nodeId: id, logCreated: true, standing: 'member', copy: 0 });
       expect(meta?.bootCount).toBeGreaterThan(1_700_000_000);
-      expect(log).toMatchObject({ firstIndex: 11, lastIndex: 10, hardState: { term: 3, vote: 0, commitIndex: 10 } });
+      expect(log).toMatchObject({
+        firstIndex: 11,
+        lastIndex: 10,
+        lastTerm: 3,
+        hardState: { term: 3, vote: 0, commitIndex: 10 },
+      });
       const [snapshot] = snapshots;
       expect(decodeConfiguration(snapshot?.configuration ?? Buffer.alloc(0), 0)).toMatchObject({
         voters: [1, 2, 3, 4, 5],
@@ -359,7 +364,7 @@ describe('raftkv recover --force-new-cluster', () => {
     const directory = await makeNode(1);
     const before = readFileSync(fileIn(directory, 'wal'));
     await recoverCommand(options());
-    expect(output).toContain('its log ends with entry 13 of term 4; up to 11 it knew to be committed');
+    expect(output).toContain('it ends with entry 13 of term 4; up to entry 11 it knew to be committed');
     expect(output).toContain('is a cluster of its own now, with 4 items');
     expect(output).toContain('raftkv member add 3');
     const { findings, meta, snapshots, log } = await examineNode({ disk: readOnlyDisk, directory });
