@@ -28,6 +28,23 @@ describe.concurrent('raftkv', () => {
     [[], ['spawn', 'node', 'status', 'Exit codes: 0 done, 1 failure, 2 wrong usage']],
     [['spawn'], ['--config', '--data-dir', '--log-level', '$ raftkv spawn --config examples/five-nodes.json']],
     [['node'], ['--id <number>', 'RAFTKV_ID', '$ raftkv node --id 1']],
+    [['node'], ['--join', '$ raftkv node --id 4 --join']],
+    [['member'], ['list', 'add', 'replace', 'remove', 'promote', '$ raftkv member replace 2 5 --host']],
+    [
+      ['member', 'add'],
+      ['--learner', '--no-wait', '--node <id>', '--client-port <port>', '--json'],
+    ],
+    [
+      ['log', 'dump'],
+      ['--from <index>', '$ raftkv log dump data/node-1'],
+    ],
+    [['log', 'verify'], ['Ends with exit code 0 if all of it verifies']],
+    [['snapshot'], ['save', 'restore', 'inspect']],
+    [
+      ['snapshot', 'restore'],
+      ['--id <number>', 'backup.snapshot'],
+    ],
+    [['recover'], ['--force-new-cluster', '--yes', 'raftkv recover --force-new-cluster --id 1']],
     [['status'], ['--json', 'RAFTKV_CONFIG', '$ raftkv status --json | jq .leader']],
   ])('%j explains itself, with examples', async (command, parts) => {
     const { code, stdout, stderr } = await raftkv([...command, '--help']);
@@ -46,6 +63,12 @@ describe.concurrent('raftkv', () => {
     [['spawn', 'x'], 'too many arguments'],
     [['node'], "required option '--id <number>' not specified"],
     [['node', '--id', 'one'], 'It is a whole number from 1.'],
+    [['member'], 'Usage: raftkv member'],
+    [['member', 'add'], "missing required argument 'id'"],
+    [['member', 'replace', '1'], "missing required argument 'new'"],
+    [['member', 'add', '4', '--peer-port', '70000'], 'It is a port, from 1 to 65535.'],
+    [['log', 'dump', 'x', '--from', '0'], 'It is a whole number from 1.'],
+    [['recover', '--force-new-cluster'], "required option '--id <number>' not specified"],
     [['spawn', '--log-level', 'loud'], 'Allowed choices are debug, info, warn, error.'],
   ])('refuses %j as wrong usage, with 2', async (args, message) => {
     const { code, stdout, stderr } = await raftkv(args);
@@ -54,15 +77,18 @@ describe.concurrent('raftkv', () => {
     expect(stderr).not.toMatch(/^\s+at /m);
   });
 
-  it.each(['spawn', 'status', 'node --id 1'])('%s says which file it missed, and what to do', async (command) => {
-    const { code, stderr } = await raftkv([...command.split(' '), '--config', 'none.json']);
-    expect(code).toBe(1);
-    expect(stderr).toBe(
-      `raftkv: there is no none.json (looked for ${join(folder, 'none.json')})\n` +
-        'Name the file with --config or RAFTKV_CONFIG, or start in the folder that holds cluster.json.\n' +
-        '(CONFIG_NOT_FOUND)\n',
-    );
-  });
+  it.each(['spawn', 'status', 'node --id 1', 'member list', 'snapshot save x', 'snapshot restore x', 'recover --id 1'])(
+    '%s says which file it missed, and what to do',
+    async (command) => {
+      const { code, stderr } = await raftkv([...command.split(' '), '--config', 'none.json']);
+      expect(code).toBe(1);
+      expect(stderr).toBe(
+        `raftkv: there is no none.json (looked for ${join(folder, 'none.json')})\n` +
+          'Name the file with --config or RAFTKV_CONFIG, or start in the folder that holds cluster.json.\n' +
+          '(CONFIG_NOT_FOUND)\n',
+      );
+    },
+  );
 
   it('lists what is wrong with the configuration that RAFTKV_CONFIG names', async () => {
     writeFileSync(join(folder, 'bad.json'), '{"cluster":"demo","nodes":[]}');
