@@ -1,5 +1,7 @@
-import { detailOf } from '../../src/raft/configuration.ts';
+import { isDeepStrictEqual } from 'node:util';
+import { decodeConfiguration, detailOf } from '../../src/raft/configuration.ts';
 import { type Core, isQuorumOf } from '../../src/raft/core.ts';
+import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
 import { type CoreSummary, checkCore, checkStep } from '../../src/raft/invariants.ts';
 import type { Configuration, Effects, Entry, Message, NodeId } from '../../src/raft/types.ts';
 import { describeMessage, payloadOf } from './describe.ts';
@@ -35,6 +37,8 @@ export class ClusterChecks {
   private readonly leaders = new Map<number, NodeId>();
   private readonly votes = new Map<string, NodeId>();
   private readonly entries = new Map<string, { readonly prevTerm: number; readonly payload: string }>();
+  /** Of the configuration entries among them. */
+  private readonly configurations = new Map<string, Configuration>();
   /** What each open read must see at the least. */
   private readonly readFloors = new Map<number, number>();
   private readonly nodes: readonly CheckedNode[];
@@ -53,6 +57,7 @@ export class ClusterChecks {
     checkCore(core);
     checkStep(before, core);
     this.checkHardState(node, core, before, effects);
+    if (effects.recovered) this.checkRecovered(node, core);
     this.checkAppended(node, core, effects);
     if (core.role === 'leader') this.checkLeader(core, before.role !== 'leader' || before.term !== core.term);
     // A step may leave a joint configuration, and either side of that may have decided.
@@ -98,6 +103,18 @@ export class ClusterChecks {
     const { index, term } = snapshot;
     if (this.committed[index - 1] !== term)
       fail(`node ${node.id} stores a snapshot of what is not committed: ${index}@${term}`);
+    const expected = this.configurationAt(index);
+    if (expected === undefined || isDeepStrictEqual(snapshot.configuration, expected)) return;
+    fail(`node ${node.id} stores a snapshot of ${index}@${term} with a configuration of another time`);
+  }
+
+  /** What the newest configuration entry up to `index` says; undefined where there is none, and all began otherwise. */
+  private configurationAt(index: number): Configuration | undefined {
+    for (let at = index; at > 0; at--) {
+      const configuration = this.configurations.get(`${at}@${this.committed[at - 1]}`);
+      if (configuration !== undefined) return configuration;
+    }
+    return undefined;
   }
 
   private checkRights(message: Message, disk: SimulatedDisk): void {
@@ -114,6 +131,13 @@ export class ClusterChecks {
     this.votes.set(key, candidate);
     const { term, vote } = disk.hardState;
     check(term > message.term || vote === candidate, message, 'tells of a vote that its sender may forget');
+  }
+
+  private checkRecovered(node: CheckedNode, core: Core): void {
+    const named = core.configurations.findLast(({ index }) => index <= this.committed.length);
+    const isNamed = named !== undefined && detailOf(named.configuration, node.id)?.copy === node.disk.copy;
+    if (isNamed && node.disk.holds(named.index, core.log.termAt(named.index))) return;
+    fail(`node ${node.id} takes itself for a member, which no configuration that is committed and on its disk says`);
   }
 
   private checkHardState(node: CheckedNode, core: Core, before: CoreSummary, { hardState }: Effects): void {
@@ -138,8 +162,11 @@ export class ClusterChecks {
       const key = `${entry.index}@${entry.term}`;
       const mine = { prevTerm: core.log.termAt(entry.index - 1), payload: payloadOf(entry) };
       const known = this.entries.get(key);
-      if (known === undefined) this.entries.set(key, mine);
-      else if (known.prevTerm !== mine.prevTerm || known.payload !== mine.payload) {
+      if (known === undefined) {
+        this.entries.set(key, mine);
+        if (entry.kind !== 'configuration') continue;
+        this.configurations.set(key, decodeConfiguration(entry.bytes, ENTRY_HEADER_BYTES));
+      } else if (known.prevTerm !== mine.prevTerm || known.payload !== mine.payload) {
         fail(
           `log matching: node ${node.id} holds ${key} "${mine.payload}" after term ${mine.prevTerm}, another node holds "${known.payload}" after term ${known.prevTerm}`,
         );
