@@ -33,8 +33,10 @@ export interface RecoverySink {
    */
   onEntry(index: number, bytes: Buffer): void;
   /**
-   * Every hard state, in its place among the entries; the last call counts. Where a log was damaged, then or earlier,
-   * it may speak of entries that are no longer there. `bytes` is a view that is good only until this call returns.
+   * Every hard state, in its place among the entries; the last call counts. That of a start comes late: where a repair
+   * began the log anew, it speaks of entries that were lost, and that came again behind it. Only where a log has just
+   * been repaired may one speak of entries that are not there. `bytes` is a view that is good only until this call
+   * returns.
    */
   onHardState(bytes: Buffer): void;
 }
@@ -59,6 +61,7 @@ export async function replayLog(
     }
   }
   await replay.segment(log.active, log.position);
+  replay.end();
 }
 
 type ReadableSegment = Pick<Segment, 'number' | 'path' | 'plain' | 'filledTo'>;
@@ -67,6 +70,10 @@ class Replay {
   readonly #log: RecoveredLog;
   readonly #start: StartPlace | null;
   readonly #sink: RecoverySink;
+  /** In the batch of the start. */
+  #isAtStart = false;
+  /** The hard state of the start, until another comes; segments begin with a copy of it. */
+  #heldBack: Buffer | null = null;
 
   constructor(log: RecoveredLog, start: StartPlace | null, sink: RecoverySink) {
     this.#log = log;
@@ -106,18 +113,34 @@ class Replay {
       chain = window.readUInt32LE(offset);
       offset += length;
     }
+    this.#isAtStart = false;
+  }
+
+  end(): void {
+    if (this.#heldBack !== null) this.#sink.onHardState(this.#heldBack);
   }
 
   #record(window: Buffer, offset: number, length: number, segment: number, place: number): void {
     const type = window.readUInt32LE(offset + 8);
     const index = readUint64(window, offset + 12);
     const body = window.subarray(offset + RECORD_HEADER_BYTES, offset + length);
-    if (type === RECORD_HARD_STATE) this.#sink.onHardState(body);
+    if (type === RECORD_HARD_STATE) this.#hardState(body);
     else if (type === RECORD_ENTRY) {
       if (this.#log.locations.isAt(index, segment, place)) this.#sink.onEntry(index, body);
     } else if (this.#start?.segment === segment && this.#start.offset === place) {
+      this.#isAtStart = true;
       this.#sink.onStart(index, readUint64(body, 0));
     }
+  }
+
+  #hardState(body: Buffer): void {
+    if (this.#isAtStart) {
+      this.#heldBack = Buffer.from(body);
+      return;
+    }
+    if (this.#heldBack?.equals(body)) return;
+    this.#heldBack = null;
+    this.#sink.onHardState(body);
   }
 }
 

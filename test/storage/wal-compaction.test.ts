@@ -214,9 +214,11 @@ describe('a log that is begun anew', () => {
     holding = true;
     void append(wal, someEntries(5, 2));
     await settle();
+    // A batch each, so that the start has to wait for several.
+    for (let n = 0; n < 3; n++) void append(wal, [Buffer.alloc(3500, n)]);
     void append(wal, [], { start: { index: 3, term: 2 } });
     expect(wal).toMatchObject({ firstIndex: 4, lastIndex: 3 });
-    for (let write = 0; write < 2; write++) {
+    for (let write = 0; write < 5; write++) {
       expect((await errorOf(wal.read(4, 5, 1e9))).code).toBe('INVARIANT_BROKEN');
       const now = held;
       held = [];

@@ -25,6 +25,8 @@ export interface Opened {
   /** In order, from `wal.firstIndex` as it was at the start. */
   readonly entries: Buffer[];
   readonly hardState: Buffer | null;
+  /** How many entries came before it. */
+  readonly entriesBeforeHardState: number;
   /** What the log itself says of where it begins. */
   readonly start: LogStart | null;
   readonly fatal: RaftkvError[];
@@ -53,6 +55,7 @@ export async function open(disk: Disk, choices: OpenChoices = {}): Promise<Opene
   const fatal: RaftkvError[] = [];
   const full: boolean[] = [];
   let hardState: Buffer | null = null;
+  let entriesBeforeHardState = 0;
   let start: LogStart | null = null;
   const { wal, report } = await openWal({
     disk,
@@ -79,6 +82,7 @@ export async function open(disk: Disk, choices: OpenChoices = {}): Promise<Opene
       },
       onHardState(bytes) {
         hardState = Buffer.from(bytes);
+        entriesBeforeHardState = entries.length;
       },
     },
     limits,
@@ -87,7 +91,7 @@ export async function open(disk: Disk, choices: OpenChoices = {}): Promise<Opene
   if (first !== undefined && (wal.firstIndex !== first || wal.lastIndex !== indexes.at(-1))) {
     throw new Error(`was told ${first} to ${indexes.at(-1)} of a log of ${wal.firstIndex} to ${wal.lastIndex}`);
   }
-  return { wal, report, entries, hardState, start, fatal, full };
+  return { wal, report, entries, hardState, entriesBeforeHardState, start, fatal, full };
 }
 
 /** Appends after the last entry, or from `firstIndex`, and waits until it is durable. */

@@ -217,7 +217,18 @@ describe('a log that lacks files, where its node can heal', () => {
     await opened.wal.close();
     const again = await open(disk, { limits: LIMITS, begin: { index: 3, term: 1 } });
     expect(heldBy(again)).toEqual({ first: 4, entries: [], hardState: last?.hardState });
+    // It speaks of entries that were lost: whoever reads it must see first what has come in their place.
+    for (const entry of someEntries(30, 5, 400)) await append(again.wal, [entry]);
     await again.wal.close();
+    const third = await open(disk, { limits: LIMITS, begin: { index: 3, term: 1 } });
+    expect(third.hardState?.toString()).toBe(last?.hardState);
+    expect(third.entriesBeforeHardState).toBe(30);
+    await append(third.wal, someEntries(2), { hardState: Buffer.from('newer') });
+    await append(third.wal, someEntries(2));
+    await third.wal.close();
+    const fourth = await open(disk, { limits: LIMITS, begin: { index: 3, term: 1 } });
+    expect(fourth.hardState?.toString()).toBe('newer');
+    await fourth.wal.close();
   });
 
   it('is named, and left alone, where only empty segments are left of it', async () => {
