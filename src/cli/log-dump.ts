@@ -7,6 +7,7 @@ import type { Entry } from '../raft/types.ts';
 import { examineNode } from '../replica/offline-examination.ts';
 import { withNodeStopped } from './offline-directory.ts';
 import { readOnlyDisk } from './read-only-disk.ts';
+import { EXIT_OK } from './report.ts';
 
 /** `raftkv log dump`: what a node's log holds, entry by entry, read while the node is stopped. */
 
@@ -34,11 +35,15 @@ const OP_NAMES = new Map<number, string>(Object.entries(Op).map(([name, code]) =
 export async function logDumpCommand(directory: string, options: LogDumpOptions): Promise<void> {
   const { from = 1, to = Number.POSITIVE_INFINITY, json } = options;
   const out = createOutput();
+  // Nobody reads on, as in `raftkv log dump … | head`.
+  process.stdout.once('error', () => process.exit(EXIT_OK));
   const onEntry = (entry: Entry) => {
     if (entry.index < from || entry.index > to) return;
     out.line(json ? JSON.stringify(describeEntry(entry)) : formatEntry(entry));
   };
-  const { findings } = await withNodeStopped(directory, () => examineNode({ disk: readOnlyDisk, directory, onEntry }));
+  const { findings } = await withNodeStopped(directory, () =>
+    examineNode({ disk: readOnlyDisk, directory, headsOnly: true, onEntry }),
+  );
   out.end();
   const fault = findings.find((finding) => finding.fault?.code === 'WAL_DAMAGED')?.fault;
   if (fault !== null && fault !== undefined) {

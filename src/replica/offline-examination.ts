@@ -35,12 +35,13 @@ export interface MetaFacts {
   readonly copy: number;
 }
 
-export interface StoredSnapshot extends SnapshotFileHead {
+interface StoredSnapshot extends SnapshotFileHead {
   readonly path: string;
-  readonly items: number;
+  /** Null where only its head was read. */
+  readonly items: number | null;
 }
 
-export interface Finding {
+interface Finding {
   readonly path: string;
   /** Null where it is whole. */
   readonly fault: RaftkvError | null;
@@ -60,12 +61,19 @@ export interface ExamineOptions {
   /** One that lets nothing be changed. */
   readonly disk: Disk;
   readonly directory: string;
+  /** Of snapshots, what stands in front and at the end: enough for who wants the log. */
+  readonly headsOnly?: boolean;
   /** Every entry of the log, ascending. Its bytes are good only until the call returns. */
   readonly onEntry?: (entry: Entry) => void;
 }
 
 /** @throws RaftkvError DATA_DIR_FOREIGN where the folder is no data directory; FORMAT_UNSUPPORTED; the disk's own errors. */
-export async function examineNode({ disk, directory, onEntry }: ExamineOptions): Promise<Examination> {
+export async function examineNode({
+  disk,
+  directory,
+  headsOnly = false,
+  onEntry,
+}: ExamineOptions): Promise<Examination> {
   const findings: Finding[] = [];
   const judge = async <T>(path: string, look: () => Promise<T>): Promise<T | null> => {
     try {
@@ -84,7 +92,7 @@ export async function examineNode({ disk, directory, onEntry }: ExamineOptions):
 
   const snapshots: StoredSnapshot[] = [];
   for (const path of await snapshotPaths(disk, directory)) {
-    const snapshot = await judge(path, () => readSnapshot(disk, path, clusterId));
+    const snapshot = await judge(path, () => readSnapshot(disk, path, clusterId, headsOnly));
     if (snapshot !== null) snapshots.push(snapshot);
   }
   const newest = snapshots.at(-1);
@@ -114,15 +122,17 @@ export async function snapshotPaths(disk: Disk, directory: string): Promise<stri
   return (await disk.list(folder)).filter(isSnapshotName).map((name) => join(folder, name));
 }
 
-async function readSnapshot(disk: Disk, path: string, clusterId: string): Promise<StoredSnapshot> {
-  const loader = new SnapshotLoader();
-  const head = await readSnapshotFile(disk, path, (chunk) => loader.push(chunk));
-  const { items } = loader.finish();
+async function readSnapshot(disk: Disk, path: string, clusterId: string, headsOnly: boolean): Promise<StoredSnapshot> {
+  const loader = headsOnly ? null : new SnapshotLoader();
+  const head =
+    loader === null
+      ? await readSnapshotHead(disk, path)
+      : await readSnapshotFile(disk, path, (chunk) => loader.push(chunk));
   decodeConfiguration(head.configuration, 0);
   if (head.clusterId !== clusterId) {
     throw new RaftkvError('DATA_DIR_FOREIGN', `${path} belongs to cluster "${head.clusterId}", not to "${clusterId}"`);
   }
-  return { ...head, path, items };
+  return { ...head, path, items: loader === null ? null : loader.finish().items };
 }
 
 /** What each entry must be, beside what its checksum says. */
