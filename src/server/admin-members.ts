@@ -56,8 +56,15 @@ export async function membersAnswer(
     const view = await door.members();
     return { status: 200, body: { cluster, nodeId, ...view } satisfies MembersBody };
   } catch (error) {
-    return failureOf(error instanceof RaftkvError ? 503 : 500, error);
+    return failureOf(error instanceof RaftkvError ? 503 : 500, withTrouble(error, door));
   }
+}
+
+/** That nobody leads is seldom all there is to say. */
+function withTrouble(error: unknown, door: MembersDoor): unknown {
+  const { trouble } = door.status();
+  if (!(error instanceof RaftkvError) || trouble === '') return error;
+  return new RaftkvError(error.code, `${error.message}: ${trouble}`, error.remedy, error);
 }
 
 export async function changeMembersAnswer(door: MembersDoor, request: IncomingMessage): Promise<Answer> {
@@ -74,7 +81,8 @@ export async function changeMembersAnswer(door: MembersDoor, request: IncomingMe
     await door.changeMembers(change);
     return { status: 200, body: { committed: true } };
   } catch (error) {
-    return failureOf(statusOfRefusal(error, door), error);
+    const status = statusOfRefusal(error, door);
+    return failureOf(status, status === 503 ? withTrouble(error, door) : error);
   }
 }
 

@@ -240,6 +240,26 @@ describe('/members', () => {
     expect((await post(leaderless, { op: 'remove', id: 1 })).status).toBe(503);
   });
 
+  it('says why nobody leads, where that is known', async () => {
+    const status = () => ({ ...replicaStatus, leader: 0, trouble: 'nodes 1 and 2 lost data' });
+    const port = await open({ door: () => door({ members: refused, changeMembers: refused, status }) });
+    for (const answer of [await ask(port, '/members'), await post(port, { op: 'remove', id: 1 })]) {
+      expect([answer.status, JSON.parse(answer.body).error]).toEqual([
+        503,
+        'node 4 is a member already: nodes 1 and 2 lost data',
+      ]);
+    }
+  });
+
+  it('takes what only a moment mends for no refusal', async () => {
+    const early = () =>
+      Promise.reject(
+        new RaftkvError('MEMBER_CHANGE_REFUSED', 'has just begun to lead (LEADER_NOT_READY)', 'Try again.'),
+      );
+    const port = await open({ door: () => door({ changeMembers: early }) });
+    expect((await post(port, { op: 'remove', id: 1 })).status).toBe(503);
+  });
+
   it.each<[sent: object, taken: MemberChange]>([
     [
       { op: 'add', id: 4, address },
