@@ -259,6 +259,10 @@ export class NodeReplica implements Replica, TransportEvents {
         return;
       case 'standing':
         this.standings.receive(peer, message);
+        this.peers.tellMembers(peer);
+        return;
+      case 'membersNews':
+        this.peers.receive(message);
         return;
       case 'memberRequest':
         this.requests.receiveRequest(peer, message);

@@ -2,9 +2,11 @@ import { type Core, members } from '../raft/core.ts';
 import { configurationAt } from '../raft/membership.ts';
 import type { Configuration, NodeId } from '../raft/types.ts';
 import type { PeerAddress, Transport } from '../transport/types.ts';
+import type { MembersNews } from './wire.ts';
 
 /**
- * Whom this node keeps links with: the members of the configuration in force, and who has just left it, until told so.
+ * Whom this node keeps links with: the members of the configuration in force, and who has just left it, until told so;
+ * after it was away, also those that others say are members now.
  * `cluster.json` says where the nodes are that it lists; where the others are is in the log.
  */
 export interface PeersContext {
@@ -12,6 +14,7 @@ export interface PeersContext {
   readonly transport: Pick<Transport, 'setPeers'>;
   /** The nodes that `cluster.json` lists. */
   readonly book: readonly PeerAddress[];
+  readonly send: (to: NodeId, news: MembersNews) => void;
 }
 
 export class Peers {
@@ -19,6 +22,8 @@ export class Peers {
   private configuration: Configuration | null = null;
   private committed: Configuration | null = null;
   private progressCount = 0;
+  /** What another node knew to be committed, where that is more than this one knows. */
+  private heard: MembersNews | null = null;
 
   constructor(context: PeersContext) {
     this.context = context;
@@ -26,7 +31,7 @@ export class Peers {
 
   /** To be called whenever the core may have changed its mind about members. */
   update(): void {
-    const { core, transport } = this.context;
+    const { core } = this.context;
     const progressCount = core.leading?.progress.size ?? 0;
     const committed = configurationAt(core, core.committedConfigurationIndex);
     const isSame = core.configuration === this.configuration && committed === this.committed;
@@ -34,8 +39,37 @@ export class Peers {
     this.configuration = core.configuration;
     this.committed = committed;
     this.progressCount = progressCount;
+    this.link();
+  }
+
+  /** Tells `peer`, which may have been away, who the members are. */
+  tellMembers(peer: NodeId): void {
+    const { core, send } = this.context;
+    const index = core.committedConfigurationIndex;
+    if (index > 0) send(peer, { kind: 'membersNews', index, configuration: configurationAt(core, index) });
+  }
+
+  receive(news: MembersNews): void {
+    if (news.index <= Math.max(this.context.core.committedConfigurationIndex, this.heard?.index ?? 0)) return;
+    this.heard = news;
+    this.link();
+  }
+
+  private link(): void {
+    const { core, transport } = this.context;
+    const wanted = this.wanted();
     // Who is told that it was removed ends, so that must not be taken back any more.
-    transport.setPeers(this.wanted(), committed.removed);
+    const { removed } = configurationAt(core, core.committedConfigurationIndex);
+    transport.setPeers(
+      wanted,
+      removed.filter((id) => !wanted.some((peer) => peer.id === id) || core.leading?.progress.has(id) === true),
+    );
+  }
+
+  /** The members as others know them, while this node's own log does not reach so far. */
+  private get ahead(): Configuration | null {
+    const { heard } = this;
+    return heard !== null && heard.index > this.context.core.committedConfigurationIndex ? heard.configuration : null;
   }
 
   private wanted(): PeerAddress[] {
@@ -44,6 +78,7 @@ export class Peers {
     // A newcomer knows nobody yet but those that its file names.
     if (!ids.has(core.id)) for (const { id } of book) ids.add(id);
     for (const id of core.configuration.removed) ids.delete(id);
+    if (this.ahead !== null) for (const id of members(this.ahead)) ids.add(id);
     // Who has just left is among the removed, and to be told so.
     for (const id of core.leading?.progress.keys() ?? []) ids.add(id);
     ids.delete(core.id);
@@ -53,7 +88,8 @@ export class Peers {
   private addressOf(id: NodeId): PeerAddress | null {
     const listed = this.context.book.find((node) => node.id === id);
     if (listed !== undefined) return listed;
-    for (const { configuration } of [...this.context.core.configurations].reverse()) {
+    const known = this.context.core.configurations.map(({ configuration }) => configuration).reverse();
+    for (const configuration of this.ahead === null ? known : [this.ahead, ...known]) {
       const address = configuration.details.find((detail) => detail.id === id)?.address;
       if (address) return { id, host: address.host, port: address.peerPort };
     }

@@ -168,8 +168,9 @@ export class Standings {
 
   tick(nowMs: number): void {
     const { core, announceIntervalMs } = this.context;
-    const isForming = core.standing === 'blank' || core.term === 0;
-    if (isForming && nowMs - this.announcedAtMs >= announceIntervalMs) {
+    // Where no leader is heard, the others may know of members that this node does not, and say so in answer.
+    const seeksOthers = core.standing === 'blank' || core.term === 0 || core.leader === NOBODY;
+    if (seeksOthers && nowMs - this.announcedAtMs >= announceIntervalMs) {
       this.announcedAtMs = nowMs;
       this.formation.announce();
     }

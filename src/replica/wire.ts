@@ -1,7 +1,8 @@
 import { RaftkvError } from '../base/errors.ts';
 import { readUint64, writeUint64 } from '../base/uint64.ts';
+import { decodeConfiguration, encodeConfiguration } from '../raft/configuration.ts';
 import { readEntry } from '../raft/entry.ts';
-import type { Entry, Message, NodeId, Standing } from '../raft/types.ts';
+import type { Configuration, Entry, Message, NodeId, Standing } from '../raft/types.ts';
 
 /**
  * What peers say to each other, as the payload of one frame of the transport. Little-endian; every message begins with
@@ -46,6 +47,16 @@ export interface StandingNews {
   readonly standing: Standing;
 }
 
+/**
+ * The newest configuration that the sender knows to be committed, and the entry it is from; in answer to a standing. So
+ * a node that was away while members changed learns where the leader is, which it does not know and so refuses.
+ */
+export interface MembersNews {
+  readonly kind: 'membersNews';
+  readonly index: number;
+  readonly configuration: Configuration;
+}
+
 /** Asks the leader something about the members, and the answer: JSON, since it is rare and for people. */
 export interface MemberRequest {
   readonly kind: 'memberRequest';
@@ -58,7 +69,14 @@ export interface MemberReply {
   readonly body: Buffer;
 }
 
-export type PeerMessage = Message | Proposal | ProposalRefused | StandingNews | MemberRequest | MemberReply;
+export type PeerMessage =
+  | Message
+  | Proposal
+  | ProposalRefused
+  | StandingNews
+  | MembersNews
+  | MemberRequest
+  | MemberReply;
 
 const KIND = {
   preVote: 1,
@@ -80,6 +98,7 @@ const KIND = {
   standing: 17,
   memberRequest: 18,
   memberReply: 19,
+  membersNews: 20,
 } as const satisfies Record<PeerMessage['kind'], number>;
 
 const FLAG_YES = 1;
@@ -140,6 +159,8 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
       return [head(KIND.recovering, 0, message.term, [message.copy])];
     case 'standing':
       return [head(KIND.standing, 0, 0, [STANDINGS.indexOf(message.standing)])];
+    case 'membersNews':
+      return [head(KIND.membersNews, 0, 0, [message.index]), encodeConfiguration(message.configuration, 0)];
     case 'memberRequest':
       return [head(KIND.memberRequest, 0, 0, [message.id]), message.body];
     case 'memberReply':
@@ -219,6 +240,10 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
       const standing = STANDINGS[field(0)];
       if (standing === undefined) throw invalid(from, 'tells of no known standing');
       return { kind: 'standing', standing };
+    }
+    case KIND.membersNews: {
+      const configuration = decodeConfiguration(frame, HEAD_BYTES + FIELD_BYTES);
+      return { kind: 'membersNews', index: field(0), configuration };
     }
     case KIND.memberRequest:
       return { kind: 'memberRequest', id: field(0), body: frame.subarray(HEAD_BYTES + FIELD_BYTES) };
