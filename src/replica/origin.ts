@@ -109,9 +109,13 @@ export class Origin implements ResultSink {
     this.owners = [];
   }
 
-  /** Whether the batch of these numbers is this node's own, next to be settled. */
+  /**
+   * Whether the batch of these numbers is this node's own, next to be settled. One that has not left yet is another's: a
+   * node that lost count of its starts may find the batches of an earlier life under its own session.
+   */
   expects(origin: number, session: number, sequence: number): boolean {
-    return origin === this.nodeId && session === this.session && sequence === this.batches[this.head]?.sequence;
+    const next = this.batches[this.head];
+    return origin === this.nodeId && session === this.session && sequence === next?.sequence && next.bytesInUse;
   }
 
   /** Call before the batch that `expects` recognised is applied: its results go to its owners. */

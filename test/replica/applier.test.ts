@@ -68,6 +68,8 @@ describe('the applier', () => {
     const source = Buffer.from(key);
     origin.add(Op.set, source, 0, source.length, 0, 0, 0, 0, 0, 0, request);
     origin.closeBatch(nowMs);
+    const batch = origin.batch(origin.oldestSequence + origin.unapplied - 1);
+    if (batch !== undefined) batch.bytesInUse = true;
     return request;
   }
 
@@ -128,6 +130,17 @@ describe('the applier', () => {
   it('does not take a batch of an earlier session of this node for one of its own', () => {
     const own = propose('a');
     append(batchOf('old', 'v', { origin: SELF, session: SESSION - 1 }));
+    commit();
+    applier.applyCommitted();
+    expect(own.outcomes).toEqual([]);
+    expect(stateMachine.get('old')).toBeDefined();
+  });
+
+  it('does not take a batch of an earlier life under the same session for one that has not left yet', () => {
+    const own = propose('a');
+    const batch = origin.batch(1);
+    if (batch !== undefined) batch.bytesInUse = false;
+    append(batchOf('old', 'v', { origin: SELF, session: SESSION }));
     commit();
     applier.applyCommitted();
     expect(own.outcomes).toEqual([]);

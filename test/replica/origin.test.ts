@@ -23,7 +23,13 @@ function add(origin: Origin, valueBytes = 1): Request {
 function addBatch(origin: Origin, nowMs = 0): Request {
   const request = add(origin);
   origin.closeBatch(nowMs);
+  send(origin, origin.oldestSequence + origin.unapplied - 1);
   return request;
+}
+
+function send(origin: Origin, sequence: number): void {
+  const batch = origin.batch(sequence);
+  if (batch !== undefined) batch.bytesInUse = true;
 }
 
 /** Settles the oldest batch, all of whose commands are `stored`. */
@@ -84,6 +90,15 @@ describe('an origin', () => {
     settle(origin);
     expect(later.outcomes).toEqual(['stored']);
     expect(origin.oldestSequence).toBe(3);
+  });
+
+  it('expects none that has not left', () => {
+    const origin = originOf();
+    add(origin);
+    origin.closeBatch(0);
+    expect(origin.expects(SELF, SESSION, 1)).toBe(false);
+    send(origin, 1);
+    expect(origin.expects(SELF, SESSION, 1)).toBe(true);
   });
 
   it('expects its own batches only, in their order', () => {
