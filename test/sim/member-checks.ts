@@ -109,9 +109,8 @@ export class MemberChecks {
 
   /** A process that ends because it was removed must have been. */
   checkEnded(id: NodeId): void {
-    // A joint configuration that is committed will be left: who is not in its new half is out.
-    const { voters, learners, learnersNext } = this.newestCommitted ?? { voters: [id], learners: [], learnersNext: [] };
-    if (![voters, learners, learnersNext].some((group) => group.includes(id))) return;
+    const newest = this.newestCommitted;
+    if (newest !== null && !newest.details.some((detail) => detail.id === id)) return;
     this.#fail(`node ${id} ends as removed, and is a member`);
   }
 

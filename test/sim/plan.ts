@@ -129,6 +129,7 @@ export function planOf(seed: number): Plan {
   const clients = random.pick([1 + random.below(6), 1 + random.below(6), 12]);
   const troubleMs = electionTimeoutMs * random.pick([15, 25, 25, 60]);
   const faults = faultsOf(random);
+  const siege = nodes > 1 && random.chance(0.12) ? random.pick(SIEGE_KINDS) : null;
   const changesMembers = faults.some((kind) => (MEMBER_CHANGES as readonly FaultKind[]).includes(kind));
   const spares = changesMembers ? random.pick([1, 2, 4]) : 0;
   const allIds = Array.from({ length: nodes + spares }, (_, i) => i + 1);
@@ -164,7 +165,8 @@ export function planOf(seed: number): Plan {
       walBatchBytesMax: random.pick([1, 4, 64]) * KIB,
       walEntryBytesMax: ENTRY_BYTES_MAX,
       walFirstFillBytes: random.pick([2, 16, 64]) * KIB,
-      walFillAheadBytes: random.pick([2, 16, 48]) * KIB,
+      // Full disks leave what is ahead to elections, which want a few sectors each.
+      walFillAheadBytes: siege === 'full' || siege === 'allFull' ? 48 * KIB : random.pick([2, 16, 48]) * KIB,
       walFillStepBytes: random.pick([1, 8, 32]) * KIB,
     },
     snapshotLimits: {
@@ -182,7 +184,7 @@ export function planOf(seed: number): Plan {
     faults,
     faultIntervalMs: electionTimeoutMs * random.pick([0.3, 1, 2, 4]),
     troubleMs,
-    siege: nodes > 1 && random.chance(0.12) ? random.pick(SIEGE_KINDS) : null,
+    siege,
     clients,
     // So that what clients may ask lasts for about as long as the trouble does.
     thinkMs: (troubleMs * clients * REQUESTS_PER_BURST) / random.pick([300, OPERATIONS_MAX, OPERATIONS_MAX]),
