@@ -134,7 +134,7 @@ export class ClusterChecks {
   }
 
   private checkRecovered(node: CheckedNode, core: Core): void {
-    const named = core.configurations.findLast(({ index }) => index <= this.committed.length);
+    const named = core.configurations.findLast(({ index }) => index <= core.log.commitIndex);
     const isNamed = named !== undefined && detailOf(named.configuration, node.id)?.copy === node.disk.copy;
     if (isNamed && node.disk.holds(named.index, core.log.termAt(named.index))) return;
     fail(`node ${node.id} takes itself for a member, which no configuration that is committed and on its disk says`);

@@ -205,6 +205,47 @@ export class FaultyWorld {
     if (random.chance(0.7)) this.start(id);
   }
 
+  /**
+   * A voter helps to elect a new leader and to commit under it, then loses its disk, and wakes among those who still
+   * follow the old one: whatever it says now must not count.
+   */
+  private forget(): void {
+    const { cluster, random } = this;
+    const leader = this.someLeader();
+    const voters = leader === undefined ? [] : (cluster.node(leader).core?.configuration.voters ?? []);
+    const others = voters.filter((id) => id !== leader && cluster.node(id).raft !== null && !this.paused.has(id));
+    if (leader === undefined || others.length < 2 || this.paused.has(leader)) return;
+    const forgetful = random.pick(others);
+    const candidate = random.pick(others.filter((id) => id !== forgetful));
+    this.separate([leader], others);
+    for (const id of others) {
+      const patience = id === candidate ? 2 * ELECTION_TIMEOUT_TICKS : ELECTION_TIMEOUT_TICKS;
+      for (let i = 0; i < patience; i++) cluster.step(id, { kind: 'tick' });
+    }
+    this.moveAmong(others, 60);
+    if (cluster.node(candidate).core?.role === 'leader') cluster.propose(candidate, `w${++this.counts.proposals}`);
+    this.moveAmong(others, 30);
+    this.loseDisk(forgetful);
+    if (cluster.node(forgetful).raft === null) this.start(forgetful);
+    const rest = this.ids.filter((id) => id !== leader && id !== forgetful);
+    this.separate([leader, forgetful], rest);
+    for (let i = 0; i < ELECTION_TIMEOUT_TICKS / 2; i++) {
+      cluster.step(leader, { kind: 'tick' });
+      this.moveAmong([leader, forgetful], 4);
+    }
+    if (random.chance(0.3)) cluster.propose(leader, `w${++this.counts.proposals}`);
+    this.read(forgetful);
+    this.read(leader);
+    this.moveAmong([leader, forgetful], 20);
+  }
+
+  /** From now on nothing gets from one side to the other; everything else does. */
+  private separate(some: readonly NodeId[], others: readonly NodeId[]): void {
+    const { cuts } = this.cluster;
+    cuts.clear();
+    for (const a of some) for (const b of others) cuts.add(`${a}->${b}`).add(`${b}->${a}`);
+  }
+
   private fillDisk(id: NodeId): void {
     const { core } = this.cluster.node(id);
     if (core !== null) this.cluster.step(id, { kind: 'diskFull', full: !core.diskFull });
@@ -259,6 +300,7 @@ export class FaultyWorld {
       [sometimes(0.35, 4), () => this.reign()],
       [this.changesMembers ? sometimes(0.8, 6) : 0, () => this.changeMembers()],
       [this.changesMembers ? sometimes(0.6, 1) : 0, () => this.loseDisk(this.anyone())],
+      [this.changesMembers ? sometimes(0.5, 1) : 0, () => this.forget()],
       [this.changesMembers ? 1 : 0, () => this.endBlank(this.anyone())],
       [sometimes(0.2, 0.5), () => this.fillDisk(this.anyone())],
       [sometimes(0.75, 4), () => this.snapshotWork(this.anyone())],

@@ -68,6 +68,7 @@ export function unrest(cluster: CoreCluster, isAlive: (id: NodeId) => boolean): 
   if (leader === undefined) return 'nobody leads';
   const { configuration } = leader;
   if (leader.committedConfigurationIndex !== leader.configurations.at(-1)?.index) return 'a change is not committed';
+  if (!isVoter(configuration, leader.id)) return `node ${leader.id} leads and is no voter`;
   if (configuration.autoLeave) return 'a joint configuration is not left';
   for (const id of members(configuration)) {
     const { core } = cluster.node(id);
