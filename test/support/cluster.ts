@@ -6,7 +6,7 @@ import type { ReplicaStatus } from '../../src/replica/types.ts';
 import type { StatusBody } from '../../src/server/admin-port.ts';
 import { type CuttableLink, openCuttableLink } from './cuttable-link.ts';
 import { connect, type MemcachedClient } from './memcached-client.ts';
-import { type NodeProcess, startNodeProcess } from './node-process.ts';
+import { type CommandResult, type NodeProcess, runCommand, startNodeProcess } from './node-process.ts';
 import { reservePorts } from './ports.ts';
 import { secureCluster } from './secure-cluster.ts';
 
@@ -22,15 +22,19 @@ import { secureCluster } from './secure-cluster.ts';
  */
 export interface ClusterOptions {
   readonly nodes?: number;
+  /** Nodes beyond these that do not belong to the cluster: they are started by a test, and wait to be added. */
+  readonly spares?: number;
   /** Merged into cluster.json. */
-  readonly settings?: Readonly<Record<string, unknown>>;
+  readonly settings?: Settings | ((id: number) => Settings);
   /** The links between the nodes lead through this process, so that they can be cut. */
   readonly cuttable?: boolean;
   /** TLS at every port, and a password. */
   readonly secure?: boolean;
 }
 
-interface NodeAddress {
+type Settings = Readonly<Record<string, unknown>>;
+
+export interface NodeAddress {
   readonly id: number;
   readonly host: string;
   readonly clientPort: number;
@@ -42,17 +46,26 @@ export interface Cluster {
   readonly folder: string;
   /** The configuration, as node 1 has it. */
   readonly file: string;
+  /** The configuration of an operator, who lists all nodes, spares too. */
+  readonly operatorFile: string;
+  /** Those that the cluster begins with. */
   readonly nodes: readonly NodeAddress[];
   node(id: number): NodeAddress;
+  /** Where the node keeps its data, unless the test's settings say otherwise. */
+  directory(id: number): string;
   pid(id: number): number;
   isRunning(id: number): boolean;
   running(): number[];
-  /** Starts the node's process; resolves when its ports are open. */
-  start(id: number): Promise<void>;
+  /** Starts the node's process; resolves when its ports are open. Spares start with `--join`, as others do where `join` says so. */
+  start(id: number, join?: boolean): Promise<void>;
   /** Resolves when the node has said that it serves, since its last start. */
   serving(id: number): Promise<void>;
   /** Resolves when the process is gone, with its exit code or the signal that ended it. */
   kill(id: number, signal?: NodeJS.Signals): Promise<number | string>;
+  /** Resolves when the process has ended by itself, with its exit code. */
+  ended(id: number): Promise<number | string>;
+  /** `raftkv` with these arguments and the operator's configuration. */
+  command(...args: string[]): Promise<CommandResult>;
   /** Cuts all links of the node to the others; its clients still reach it. Only where the cluster is cuttable. */
   isolate(id: number): void;
   /** Ends every isolation. */
@@ -70,6 +83,8 @@ export interface Cluster {
   heal(): Promise<void>;
   connect(id: number): Promise<MemcachedClient>;
   log(): string;
+  /** All that the nodes have logged, oldest first. */
+  lines(): readonly string[];
   stop(): Promise<void>;
 }
 
@@ -102,35 +117,41 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
   }
 }
 
-async function createCluster(options: ClusterOptions): Promise<Cluster> {
-  const { nodes: count = 3, settings = {}, cuttable = false, secure = false } = options;
+/** As `startCluster`, with no process started yet. */
+export async function createCluster(options: ClusterOptions): Promise<Cluster> {
+  const { nodes: count = 3, spares = 0, settings = {}, cuttable = false, secure = false } = options;
   const linkPorts = cuttable ? count * (count - 1) : 0;
-  const block = await reservePorts(count * PORTS_PER_NODE + linkPorts);
+  const block = await reservePorts((count + spares) * PORTS_PER_NODE + linkPorts);
   const folder = mkdtempSync(join(tmpdir(), 'raftkv-test-'));
   folders.add(folder);
-  const nodes = Array.from({ length: count }, (_, i): NodeAddress => {
+  const allNodes = Array.from({ length: count + spares }, (_, i): NodeAddress => {
     const [clientPort = 0, peerPort = 0, adminPort = 0] = block.ports.slice(i * PORTS_PER_NODE);
     return { id: i + 1, host: HOST, clientPort, peerPort, adminPort };
   });
+  const nodes = allNodes.slice(0, count);
   const security = secure ? await secureCluster(folder, CLUSTER_NAME, nodes) : null;
-  const links = cuttable ? await openLinks(nodes, block.ports.slice(count * PORTS_PER_NODE)) : [];
+  const links = cuttable ? await openLinks(nodes, block.ports.slice((count + spares) * PORTS_PER_NODE)) : [];
   /** Each node has a file of its own: a cuttable link's port stands where a peer's own port would. */
   const fileOf = (id: number) => join(folder, `cluster-${id}.json`);
-  for (const { id } of nodes) {
-    const seen = nodes.map((other) => {
+  const writeConfig = (file: string, id: number, listed: readonly NodeAddress[]) => {
+    const seen = listed.map((other) => {
       const link = links.find(({ from, to }) => from === id && to === other.id);
       return { ...other, peerPort: link?.port ?? other.peerPort };
     });
-    const config = { cluster: CLUSTER_NAME, dataDir: './data', nodes: seen, ...security?.settings, ...settings };
-    writeFileSync(fileOf(id), JSON.stringify(config));
-  }
+    const own = typeof settings === 'function' ? settings(id) : settings;
+    const config = { cluster: CLUSTER_NAME, dataDir: './data', nodes: seen, ...security?.settings, ...own };
+    writeFileSync(file, JSON.stringify(config));
+  };
+  for (const { id } of nodes) writeConfig(fileOf(id), id, nodes);
+  const operatorFile = join(folder, 'cluster.json');
+  writeConfig(operatorFile, 0, allNodes);
   const processes = new Map<number, NodeProcess>();
   const paused = new Map<number, NodeJS.Timeout>();
   const clients = new Set<MemcachedClient>();
   const lines: string[] = [];
 
   const node = (id: number): NodeAddress => {
-    const found = nodes[id - 1];
+    const found = allNodes[id - 1];
     if (found === undefined) throw new Error(`no node ${id}`);
     return found;
   };
@@ -144,7 +165,7 @@ async function createCluster(options: ClusterOptions): Promise<Cluster> {
     paused.delete(id);
   };
   const isRunning = (id: number) => processes.get(id)?.isRunning() === true;
-  const running = () => nodes.map(({ id }) => id).filter(isRunning);
+  const running = () => allNodes.map(({ id }) => id).filter(isRunning);
   const status = (id: number) => (security ? security.status(node(id)) : askStatus(node(id)));
   const statuses = async () => {
     const asked = await Promise.all(
@@ -162,9 +183,10 @@ async function createCluster(options: ClusterOptions): Promise<Cluster> {
     return found;
   };
 
-  const start = async (id: number) => {
+  const start = async (id: number, joins = id > count) => {
     if (isRunning(id)) throw new Error(`node ${id} runs already`);
-    const started = startNodeProcess(id, ['--config', fileOf(id)], (line) => lines.push(line));
+    const args = joins ? ['--config', operatorFile, '--join'] : ['--config', fileOf(id)];
+    const started = startNodeProcess(id, args, (line) => lines.push(line));
     processes.set(id, started);
     await started.event('listening');
   };
@@ -183,8 +205,12 @@ async function createCluster(options: ClusterOptions): Promise<Cluster> {
   return {
     folder,
     file: fileOf(1),
+    operatorFile,
     nodes,
     node,
+    directory: (id) => join(folder, 'data', `node-${id}`),
+    ended: (id) => processOf(id).exited(),
+    command: (...args) => runCommand([...args, '--config', operatorFile]),
     running,
     isRunning,
     status,
@@ -238,6 +264,7 @@ async function createCluster(options: ClusterOptions): Promise<Cluster> {
       return client;
     },
     log: () => lines.slice(-LOG_LINES_SHOWN).join('\n'),
+    lines: () => lines,
     async stop() {
       for (const id of paused.keys()) endPause(id);
       for (const client of clients) client.destroy();

@@ -131,6 +131,22 @@ export function startLoad(cluster: Cluster, options: LoadOptions): Load {
   };
 }
 
+/** Every write of its own key, remembered once acknowledged. */
+export function startKeyedLoad(cluster: Cluster, prefix: string, options: { clients: number; pauseMs?: number }) {
+  const stored = new Map<string, string>();
+  const load = startLoad(cluster, {
+    clients: options.clients,
+    pauseBetweenRequestsMs: options.pauseMs ?? 0,
+    async request(client, number, round) {
+      const key = `${prefix}.${number}.${round}`;
+      const reply = await client.set(key, `value of ${key}`);
+      if (reply !== 'STORED') throw new Error(`${key}: ${reply}`);
+      stored.set(key, `value of ${key}`);
+    },
+  });
+  return { load, stored };
+}
+
 /** The longest time between two acknowledgements that one of these clients saw between the moments. */
 export function longestPauseMs(
   acknowledged: readonly Acknowledgement[],

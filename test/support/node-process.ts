@@ -1,4 +1,4 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, execFile, fork } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
 import { resolve } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -89,4 +89,27 @@ export function startNodeProcess(id: number, args: readonly string[], log: (line
       return ended ?? 'unknown';
     },
   };
+}
+
+export interface CommandResult {
+  /** 0 done, 1 failure, 2 wrong usage. */
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A command that takes longer hangs. */
+const COMMAND_MS_MAX = 120_000;
+
+/** `raftkv` with these arguments, to its end, whatever that is. */
+export function runCommand(args: readonly string[]): Promise<CommandResult> {
+  return new Promise((resolve, reject) => {
+    const child = execFile(process.execPath, [BIN, ...args], { timeout: COMMAND_MS_MAX }, (error, stdout, stderr) => {
+      running.delete(child);
+      const code = error === null ? 0 : error.code;
+      if (typeof code === 'number') resolve({ code, stdout, stderr });
+      else reject(new Error(`raftkv ${args.join(' ')}: ${error?.message} ${stdout} ${stderr}`));
+    });
+    running.add(child);
+  });
 }
