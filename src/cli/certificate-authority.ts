@@ -1,4 +1,4 @@
-import type { webcrypto } from 'node:crypto';
+import { type webcrypto, X509Certificate } from 'node:crypto';
 import { isIP, SocketAddress } from 'node:net';
 import { Integer, OctetString, Utf8String } from 'asn1js';
 import {
@@ -61,14 +61,31 @@ export async function createAuthority(commonName: string, validity: Validity): P
   const constraints = extension(OID.basicConstraints, true, new BasicConstraints({ cA: true }));
   const own = { issuer: commonName, issuerKey: keys.privateKey, subject: commonName, validity };
   const cert = await sign({ ...own, publicKey: keys.publicKey, extensions: [constraints] });
+  return authorityOf({ cert, key: await keyPem(keys.privateKey) }, commonName, keys.privateKey, validity);
+}
+
+/** One that `createAuthority` has made. Rejects where the key can't be read. */
+export async function openAuthority(pair: KeyPair, validity: Validity): Promise<Authority> {
+  const { subject } = new X509Certificate(pair.cert);
+  const commonName = /^CN=(.*)$/m.exec(subject)?.[1] ?? '';
+  const der = Buffer.from(pair.key.replaceAll(/-----[A-Z ]+-----|\s/g, ''), 'base64');
+  const key = await crypto.subtle.importKey('pkcs8', der, KEY_ALGORITHM, true, ['sign']);
+  return authorityOf(pair, commonName, key, validity);
+}
+
+function authorityOf(
+  pair: KeyPair,
+  commonName: string,
+  privateKey: webcrypto.CryptoKey,
+  validity: Validity,
+): Authority {
   return {
-    cert,
-    key: await keyPem(keys.privateKey),
+    ...pair,
     async issue(request) {
       const theirs = await newKeys();
       const signed = await sign({
         issuer: commonName,
-        issuerKey: keys.privateKey,
+        issuerKey: privateKey,
         subject: request.commonName,
         validity: request.validity ?? validity,
         publicKey: theirs.publicKey,

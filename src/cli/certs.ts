@@ -1,10 +1,16 @@
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { RaftkvError } from '../base/errors.ts';
 import { nodeUri } from '../base/node-names.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/schema.ts';
-import { type CertificateRequest, createAuthority, type KeyPair, type Validity } from './certificate-authority.ts';
+import {
+  type CertificateRequest,
+  createAuthority,
+  type KeyPair,
+  openAuthority,
+  type Validity,
+} from './certificate-authority.ts';
 
 /**
  * `raftkv certs`: a development authority, a certificate for each node, and one for clients.
@@ -16,6 +22,8 @@ export interface CertsOptions {
   readonly config: string;
   readonly out: string;
   readonly days: number;
+  /** Only what is missing, by the authority that is in the folder: for nodes that have been added. */
+  readonly missing?: boolean;
 }
 
 const DAY_MS = 24 * 3600 * 1000;
@@ -32,17 +40,50 @@ export async function certsCommand(options: CertsOptions): Promise<void> {
   const { config } = loadConfig({ file: options.config, environment: process.env });
   const folder = resolve(options.out);
   const names = ['ca', ...config.nodes.map(({ id }) => `node-${id}`), 'client'];
+  if (options.missing) return makeMissing(config, folder, names, options);
   for (const file of names.flatMap((name) => [`${name}.crt`, `${name}.key`])) refuseToOverwrite(join(folder, file));
 
-  const now = Date.now();
-  const validity = { notBefore: new Date(now - CLOCK_SKEW_MS), notAfter: new Date(now + options.days * DAY_MS) };
-  const pairs = await makeCertificates(config, validity);
+  const pairs = await makeCertificates(config, validityOf(options));
   mkdirSync(folder, { recursive: true, mode: FOLDER_MODE });
-  for (const [name, { cert, key }] of pairs) {
-    writeFileSync(join(folder, `${name}.key`), key, { mode: KEY_MODE, flag: 'wx' });
-    writeFileSync(join(folder, `${name}.crt`), cert, { mode: CERT_MODE, flag: 'wx' });
-  }
+  for (const [name, pair] of pairs) writePair(folder, name, pair);
   process.stdout.write(describe(folder, names, options));
+}
+
+function validityOf({ days }: CertsOptions): Validity {
+  const now = Date.now();
+  return { notBefore: new Date(now - CLOCK_SKEW_MS), notAfter: new Date(now + days * DAY_MS) };
+}
+
+function writePair(folder: string, name: string, { cert, key }: KeyPair): void {
+  writeFileSync(join(folder, `${name}.key`), key, { mode: KEY_MODE, flag: 'wx' });
+  writeFileSync(join(folder, `${name}.crt`), cert, { mode: CERT_MODE, flag: 'wx' });
+}
+
+async function makeMissing(
+  config: Config,
+  folder: string,
+  names: readonly string[],
+  options: CertsOptions,
+): Promise<void> {
+  const [ca, caKey] = ['ca.crt', 'ca.key'].map((name) => join(folder, name));
+  if (ca === undefined || caKey === undefined || !existsSync(ca) || !existsSync(caKey)) {
+    throw new RaftkvError(
+      'TLS_INVALID',
+      `there is no authority in ${folder}: ca.crt and ca.key`,
+      'Name its folder with --out; it is the one that `raftkv certs` made first.',
+    );
+  }
+  const pair = { cert: readFileSync(ca, 'utf8'), key: readFileSync(caKey, 'utf8') };
+  const authority = await openAuthority(pair, validityOf(options));
+  const requests = requestsFor(config);
+  const made = names.filter((name) => requests.has(name) && !existsSync(join(folder, `${name}.crt`)));
+  for (const name of made) refuseToOverwrite(join(folder, `${name}.key`));
+  for (const name of made) {
+    const request = requests.get(name);
+    if (request !== undefined) writePair(folder, name, await authority.issue(request));
+  }
+  const what = made.length === 0 ? 'Nothing was missing' : `Made ${made.join(', ')}`;
+  process.stdout.write(`${what} in ${folder}, by the authority that is there.\n`);
 }
 
 /** By the name of their files; the authority's own first. */
@@ -52,16 +93,20 @@ export async function makeCertificates(
 ): Promise<Map<string, KeyPair>> {
   const authority = await createAuthority(`raftkv ${config.cluster} development CA`, validity);
   const pairs = new Map<string, KeyPair>([['ca', authority]]);
-  for (const { id, host } of config.nodes) {
-    const request: CertificateRequest = {
-      commonName: `node ${id} of ${config.cluster}`,
-      uris: [nodeUri(config.cluster, id)],
-      hosts: [...new Set([host, ...LOCAL_HOSTS])],
-    };
-    pairs.set(`node-${id}`, await authority.issue(request));
-  }
-  pairs.set('client', await authority.issue({ commonName: `client of ${config.cluster}` }));
+  for (const [name, request] of requestsFor(config)) pairs.set(name, await authority.issue(request));
   return pairs;
+}
+
+function requestsFor({ cluster, nodes }: Pick<Config, 'cluster' | 'nodes'>): Map<string, CertificateRequest> {
+  const requests = new Map<string, CertificateRequest>();
+  for (const { id, host } of nodes) {
+    requests.set(`node-${id}`, {
+      commonName: `node ${id} of ${cluster}`,
+      uris: [nodeUri(cluster, id)],
+      hosts: [...new Set([host, ...LOCAL_HOSTS])],
+    });
+  }
+  return requests.set('client', { commonName: `client of ${cluster}` });
 }
 
 function refuseToOverwrite(file: string): void {
@@ -69,7 +114,8 @@ function refuseToOverwrite(file: string): void {
   throw new RaftkvError(
     'CERTIFICATES_EXIST',
     `${file} is there already; nothing was written`,
-    'Name another folder with --out, or move the old files away: the nodes that use them would not know each other.',
+    'For nodes that were added: --missing. Else name another folder with --out, or move the old files away: the nodes that ' +
+      'use them would not know each other.',
   );
 }
 

@@ -106,6 +106,7 @@ withConfigOption(program.command('certs'))
   .summary('make certificates for development')
   .description('Makes a certificate authority, a certificate for each node of the configuration, and one for clients.')
   .option('-o, --out <folder>', 'where to; nothing in it is overwritten', 'certs')
+  .option('--missing', 'only what is missing there, by the authority that is there: for nodes that were added', false)
   .addOption(new Option('--days <number>', 'how long they are good').argParser(parseDays).default(DAYS_DEFAULT))
   .addHelpText(
     'after',
@@ -113,6 +114,7 @@ withConfigOption(program.command('certs'))
 Examples:
   $ raftkv certs
   $ raftkv certs --config examples/secure.json --out examples/certs
+  $ raftkv certs --missing                         after another node was listed in cluster.json
 
 The output says what to put into the configuration. docs/security.md tells what certificates of your own must hold.`,
   )

@@ -77,6 +77,32 @@ describe('raftkv certs', () => {
     expect(certificate('node-1').ca).toBe(false);
   });
 
+  it('--missing makes those of nodes that were added, by the authority that is there, and touches no other', async () => {
+    const more = join(folder, 'more.json');
+    const content = JSON.parse(readFileSync(file, 'utf8'));
+    const added = { id: 4, host: 'four.example.org', clientPort: 1, peerPort: 2, adminPort: 3 };
+    writeFileSync(more, JSON.stringify({ ...content, nodes: [...content.nodes, added] }));
+    const before = ['ca.crt', 'node-1.crt', 'client.key'].map(read);
+    const write = vi.spyOn(process.stdout, 'write').mockImplementation(() => true);
+    await certsCommand({ config: more, out, days: 30, missing: true });
+    await certsCommand({ config: more, out, days: 30, missing: true });
+    const elsewhere = certsCommand({ config: more, out: join(folder, 'none'), days: 30, missing: true });
+    await expect(elsewhere).rejects.toMatchObject({ code: 'TLS_INVALID' });
+    rmSync(join(out, 'node-4.crt'));
+    const halved = certsCommand({ config: more, out, days: 30, missing: true });
+    await expect(halved).rejects.toMatchObject({ code: 'CERTIFICATES_EXIST' });
+    rmSync(join(out, 'node-4.key'));
+    await certsCommand({ config: more, out, days: 30, missing: true });
+    write.mockRestore();
+    expect(certificate('node-4').verify(certificate('ca').publicKey)).toBe(true);
+    expect(certificate('node-4').checkIssued(certificate('ca'))).toBe(true);
+    expect(certificate('node-4').checkPrivateKey(createPrivateKey(read('node-4.key')))).toBe(true);
+    expect(isNodeCertificate(certificate('node-4').subjectAltName, 'demo', 4)).toBe(true);
+    expect(statSync(join(out, 'node-4.key')).mode & 0o777).toBe(0o600);
+    expect(['ca.crt', 'node-1.crt', 'client.key'].map(read)).toEqual(before);
+    for (const kind of ['crt', 'key']) rmSync(join(out, `node-4.${kind}`));
+  });
+
   it('overwrites nothing, and then writes nothing', async () => {
     rmSync(join(out, 'node-3.crt'));
     const before = read('ca.crt');
