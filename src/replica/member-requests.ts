@@ -36,11 +36,11 @@ interface Waiting {
   readonly resolve: (answer: Answer) => void;
   readonly cancelTimer: () => void;
 }
-/** A change that is in this leader's log and not yet committed. */
+/** A change that is in this leader's log and not yet committed, and the question that it answers. */
 interface Begun {
+  readonly id: number;
   readonly index: number;
   readonly term: number;
-  readonly waiting: Waiting;
 }
 
 /** Questions that wait for their answers; an operator or two, not a service. */
@@ -106,20 +106,18 @@ export class MemberRequests {
     const waiting = this.waiting.get(id);
     if (waiting === undefined) return;
     this.waiting.delete(id);
-    finish(waiting, answer);
+    waiting.cancelTimer();
+    waiting.resolve(answer);
   }
 
   /** What the core made of a change. */
   outcome({ id, refusal: code, text }: MemberChangeOutcome): void {
-    const waiting = this.waiting.get(id);
-    if (waiting === undefined) return;
     if (code !== null) {
       this.settle(id, refusal(code, text));
       return;
     }
-    this.waiting.delete(id);
     const { core } = this.context;
-    this.begun.push({ index: core.configurations.at(-1)?.index ?? 0, term: core.term, waiting });
+    this.begun.push({ id, index: core.configurations.at(-1)?.index ?? 0, term: core.term });
   }
 
   /** To be called when the commit index or the leader may have changed. */
@@ -129,14 +127,20 @@ export class MemberRequests {
     const open: Begun[] = [];
     for (const each of this.begun) {
       if (core.log.commitIndex >= each.index && core.log.termAt(each.index) === each.term) {
-        finish(each.waiting, { ok: null });
+        this.settle(each.id, { ok: null });
       } else if (core.leading === null || core.term !== each.term) {
-        finish(each.waiting, refusal('NOT_LEADER', 'leadership moved; whether the change takes place is unknown'));
+        this.settle(each.id, refusal('NOT_LEADER', 'leadership moved; whether the change takes place is unknown'));
       } else {
         open.push(each);
       }
     }
     this.begun = open;
+  }
+
+  /** Nobody waits for a node that stops. */
+  stop(): void {
+    const late = refusal('STOPPING', 'this node is stopping; whether a change took place is unknown');
+    for (const id of [...this.waiting.keys()]) this.settle(id, late);
   }
 
   receiveRequest(from: NodeId, { id, body }: MemberRequest): void {
@@ -191,12 +195,7 @@ export class MemberRequests {
   }
 }
 
-function finish({ resolve, cancelTimer }: Waiting, answer: Answer): void {
-  cancelTimer();
-  resolve(answer);
-}
-
-function refusal(code: MemberRefusal | 'TIMEOUT' | 'BUSY', text: string): Answer {
+function refusal(code: MemberRefusal | 'TIMEOUT' | 'BUSY' | 'STOPPING', text: string): Answer {
   return { code, text };
 }
 
@@ -222,6 +221,7 @@ const REMEDIES: Record<string, string> = {
   MEMBER_EXISTS: 'Choose an id that no member has, or remove that member first.',
   WOULD_LOSE_QUORUM: 'Bring the members that are away back first, or remove those.',
   NOT_CAUGHT_UP: 'Wait until it has caught up; `raftkv member list` shows how far it is.',
+  STOPPING: 'Ask another node; `raftkv member list` shows whether a change took place.',
   TIMEOUT: '`raftkv member list` shows whether the change took place.',
 };
 

@@ -19,7 +19,7 @@ import { checkProposal, type Proposals } from './proposals.ts';
 import { ReadRounds } from './read-rounds.ts';
 import { Sender } from './sender.ts';
 import type { SnapshotExchange } from './snapshot-exchange.ts';
-import { noSnapshot } from './snapshotter.ts';
+import { nobodyConfirms } from './snapshotter.ts';
 import type { Standings } from './standings.ts';
 import { describeStatus } from './status.ts';
 import { Ticker } from './ticker.ts';
@@ -194,7 +194,7 @@ export class NodeReplica implements Replica, TransportEvents {
 
   async backup(): Promise<Backup> {
     await new Promise<void>((resolve, reject) => {
-      this.read({ readable: resolve, readFailed: () => reject(noSnapshot()) });
+      this.read({ readable: resolve, readFailed: () => reject(nobodyConfirms()) });
     });
     return this.exchange.backup();
   }
@@ -225,6 +225,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.state = 'stopped';
     this.ticker.stop();
     this.tellWaiting();
+    this.requests.stop();
     this.persister.record({ term: core.term, vote: core.vote, commitIndex: this.log.commitIndex });
   }
 
@@ -296,8 +297,8 @@ export class NodeReplica implements Replica, TransportEvents {
     this.guard(() => this.exchange.receive(peer, message));
   }
 
-  onBulkUp(): void {
-    this.guard(() => this.exchange.linkUp());
+  onBulkUp(peer: NodeId): void {
+    this.guard(() => this.exchange.linkUp(peer));
   }
 
   onBulkLost(): void {

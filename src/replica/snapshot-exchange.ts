@@ -75,7 +75,6 @@ export class SnapshotExchange {
       pieceBytesMax: transfer.transferPieceBytes,
       stalledMs: STALLED_TIMEOUTS * electionTimeoutMs,
       onStalled: (peer) => step({ kind: 'transferStalled', peer }),
-      onDamaged: () => this.snapshotter.takeAnew(),
     });
     this.fetcher = new SnapshotFetcher({
       ...context,
@@ -110,8 +109,8 @@ export class SnapshotExchange {
     }
   }
 
-  linkUp(): void {
-    this.fetcher.askAgain();
+  linkUp(peer: NodeId): void {
+    this.fetcher.linkUp(peer);
   }
 
   want(wanted: WantSnapshot): void {
@@ -153,6 +152,7 @@ export class SnapshotExchange {
     const info = await this.snapshotter.take();
     if (info === null || !snapshots.hold(info.index, info.term)) throw noSnapshot();
     const { index, term } = info;
+    let released = false;
     return {
       info,
       async read(offset, length) {
@@ -160,12 +160,15 @@ export class SnapshotExchange {
         if (piece === null) throw noSnapshot();
         return piece.bytes;
       },
-      release: () => snapshots.release(index, term),
+      release() {
+        if (!released) snapshots.release(index, term);
+        released = true;
+      },
     };
   }
 
   /** Resolves once nothing of this touches files any more. */
   async stop(): Promise<void> {
-    await Promise.all([this.snapshotter.stop(), this.fetcher.stop()]);
+    await Promise.all([this.snapshotter.stop(), this.fetcher.stop(), this.server.stop()]);
   }
 }

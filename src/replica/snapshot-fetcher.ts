@@ -37,6 +37,9 @@ interface Transfer {
   handedTo: number;
   /** Of the whole file; 0 while it is not known. */
   byteLength: number;
+  /** Handed to the receiver and not written yet. */
+  piecesUnwritten: number;
+  /** When something of it last came, or was written. */
   movedAtMs: number;
   /** All is here and being verified; nothing stops it any more. */
   finishing: boolean;
@@ -79,7 +82,7 @@ export class SnapshotFetcher {
       const { byteLength } = receiver;
       const movedAtMs = this.context.clock.monotonicMs();
       const begun = { wanted, receiver, askedTo: byteLength, handedTo: byteLength, byteLength: 0, movedAtMs };
-      this.transfer = { ...begun, finishing: false };
+      this.transfer = { ...begun, piecesUnwritten: 0, finishing: false };
       this.context.logger.info({ ...wanted, resumedAtByte: byteLength }, 'fetches a snapshot from the leader');
       this.ask(this.transfer);
     });
@@ -114,17 +117,21 @@ export class SnapshotFetcher {
     const { transfer } = this;
     if (transfer === null || transfer.finishing || from !== transfer.wanted.from) return;
     if (piece.index !== transfer.wanted.index || piece.term !== transfer.wanted.term) return;
+    // Also what is of no use shows that answers are on their way: to ask again would only bring more of them.
+    transfer.movedAtMs = this.context.clock.monotonicMs();
     // Links keep the order; what does not fit is an answer to a question asked before a link was lost.
     if (piece.offset !== transfer.handedTo || piece.bytes.length === 0) return;
     transfer.byteLength = piece.byteLength;
     transfer.handedTo += piece.bytes.length;
+    transfer.piecesUnwritten++;
     transfer.askedTo = Math.max(transfer.askedTo, transfer.handedTo);
-    transfer.movedAtMs = this.context.clock.monotonicMs();
     const isLast = transfer.handedTo >= transfer.byteLength;
     if (isLast) transfer.finishing = true;
     this.enqueue(async () => {
       if (this.transfer !== transfer) return;
       await transfer.receiver.append(piece.bytes);
+      transfer.piecesUnwritten--;
+      transfer.movedAtMs = this.context.clock.monotonicMs();
       if (isLast) await this.finish(transfer);
       else this.ask(transfer);
     });
@@ -151,25 +158,30 @@ export class SnapshotFetcher {
     this.transfer = null;
   }
 
-  /** What was under way is lost, or may be: ask again for all that is not here. */
-  askAgain(): void {
+  /** The bulk link to `peer` stands anew: what was under way on it is lost. */
+  linkUp(peer: NodeId): void {
     const { transfer } = this;
-    if (transfer === null || transfer.finishing) return;
-    this.enqueue(async () => {
-      if (this.transfer !== transfer || transfer.finishing) return;
-      transfer.askedTo = transfer.receiver.byteLength;
-      transfer.handedTo = transfer.receiver.byteLength;
-      transfer.movedAtMs = this.context.clock.monotonicMs();
-      this.ask(transfer);
-    });
+    if (transfer !== null && !transfer.finishing && transfer.wanted.from === peer) this.askAgain(transfer);
+  }
+
+  /** Asks for all that has not come; what came and waits to be written stays in line. */
+  private askAgain(transfer: Transfer): void {
+    transfer.askedTo = transfer.handedTo;
+    transfer.movedAtMs = this.context.clock.monotonicMs();
+    this.ask(transfer);
   }
 
   /** `leader` is whom this node follows: a transfer from anybody else is over, though what has come of it is kept. */
   tick(leader: NodeId): void {
     const { transfer } = this;
     if (transfer === null || transfer.finishing) return;
-    if (transfer.wanted.from !== leader) this.transfer = null;
-    else if (this.context.clock.monotonicMs() - transfer.movedAtMs >= this.context.retryMs) this.askAgain();
+    if (transfer.wanted.from !== leader) {
+      this.transfer = null;
+      return;
+    }
+    // Until then it is this node's own disk that everything waits for.
+    if (transfer.piecesUnwritten > 0) return;
+    if (this.context.clock.monotonicMs() - transfer.movedAtMs >= this.context.retryMs) this.askAgain(transfer);
   }
 
   async stop(): Promise<void> {

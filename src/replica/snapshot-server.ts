@@ -19,8 +19,6 @@ export interface SnapshotServerContext {
   readonly stalledMs: number;
   readonly send: (to: NodeId, message: BulkMessage) => void;
   readonly onStalled: (peer: NodeId) => void;
-  /** The file was damaged, and has been moved aside: another snapshot is needed. */
-  readonly onDamaged: () => void;
   readonly onFatal: (error: unknown) => void;
 }
 
@@ -63,6 +61,11 @@ export class SnapshotServer {
     this.work.catch(onFatal);
   }
 
+  /** Resolves once nothing is being read for anybody any more. */
+  async stop(): Promise<void> {
+    await this.work.catch(() => {});
+  }
+
   private hold(from: NodeId, index: number, term: number, nowMs: number): Reader {
     const { snapshots } = this.context;
     const known = this.readers.get(from);
@@ -80,13 +83,13 @@ export class SnapshotServer {
   /** A reader that had all of the file begins again: what it got did not verify, so perhaps the file does not. */
   private verify(reader: Reader): void {
     reader.hasAll = false;
-    const { snapshots, onDamaged } = this.context;
+    const { snapshots } = this.context;
     this.work = this.work.then(async () => {
       try {
         await snapshots.load(() => {});
       } catch (error) {
+        // It has been moved aside then, and the snapshotter sees that another is needed.
         if (!(error instanceof RaftkvError) || error.code !== 'SNAPSHOT_DAMAGED') throw error;
-        onDamaged();
       }
     });
   }

@@ -89,10 +89,15 @@ export class Snapshotter {
   /** To be called now and then: begins a snapshot, or compacts further, where it is time. */
   consider(): void {
     const { applier, clock } = this.context;
-    if (this.running === null && applier.bytesApplied - this.bytesAtSnapshot >= this.thresholdBytes()) {
-      if (clock.monotonicMs() >= this.notBeforeMs) void this.begin();
-    }
+    const isDue = this.newestIsMissing() || applier.bytesApplied - this.bytesAtSnapshot >= this.thresholdBytes();
+    if (isDue && this.running === null && clock.monotonicMs() >= this.notBeforeMs) void this.begin();
     this.compact();
+  }
+
+  /** It was found damaged: the log begins behind it, so there has to be another, however little has come since. */
+  private newestIsMissing(): boolean {
+    const { snapshots, core } = this.context;
+    return (snapshots.newest?.index ?? 0) < (core.snapshot?.index ?? 0);
   }
 
   private thresholdBytes(): number {
@@ -117,13 +122,8 @@ export class Snapshotter {
     return this.begin();
   }
 
-  /** The newest is gone: the log begins behind it, so there has to be another, however little has come since. */
-  takeAnew(): void {
-    if (this.running === null && !this.stopping) void this.begin();
-  }
-
   private begin(): Promise<SnapshotInfo | null> {
-    const work = this.write();
+    const work = this.write().catch((error: unknown) => this.failed(error));
     this.running = work;
     const over = () => {
       this.running = null;
@@ -221,6 +221,15 @@ export class Snapshotter {
 async function abandoned(writer: SnapshotWriter): Promise<null> {
   await writer.abandon();
   return null;
+}
+
+/** What a backup says where nobody tells what has been acknowledged. */
+export function nobodyConfirms(): RaftkvError {
+  return new RaftkvError(
+    'BACKUP_INVALID',
+    'no majority of the nodes answered, so it is unknown what a backup has to hold',
+    'Try again in a moment; `raftkv status` shows what is missing.',
+  );
 }
 
 /** What a backup says where it could get none. */
