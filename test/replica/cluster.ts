@@ -5,6 +5,7 @@ import type { NodeReplica } from '../../src/replica/node-replica.ts';
 import { openReplica } from '../../src/replica/open-replica.ts';
 import type { OriginLimits } from '../../src/replica/origin.ts';
 import { LOG_CACHE_BYTES_MAX } from '../../src/replica/recovery.ts';
+import type { TransferLimits } from '../../src/replica/snapshot-exchange.ts';
 import type { SnapshotLimits } from '../../src/replica/snapshotter.ts';
 import type { Replica } from '../../src/replica/types.ts';
 import type { WalLimits } from '../../src/storage/wal.ts';
@@ -274,6 +275,7 @@ export interface ClusterOptions {
   readonly cacheBytesMax?: number;
   readonly limits?: Partial<OriginLimits>;
   readonly snapshotLimits?: Partial<SnapshotLimits>;
+  readonly transferLimits?: Partial<TransferLimits>;
 }
 
 /** A disk that can be made to finish nothing for a while. */
@@ -329,7 +331,14 @@ export class Cluster {
   private readonly options: Required<ClusterOptions>;
 
   private constructor(options: ClusterOptions) {
-    this.options = { nodes: 3, cacheBytesMax: LOG_CACHE_BYTES_MAX, limits: {}, snapshotLimits: {}, ...options };
+    const defaults = {
+      nodes: 3,
+      cacheBytesMax: LOG_CACHE_BYTES_MAX,
+      limits: {},
+      snapshotLimits: {},
+      transferLimits: {},
+    };
+    this.options = { ...defaults, ...options };
   }
 
   /** No node is started yet. */
@@ -476,6 +485,7 @@ export class Cluster {
       limits: { ...LIMITS, ...this.options.limits },
       walLimits: SMALL_WAL,
       snapshotLimits: this.options.snapshotLimits,
+      transferLimits: this.options.transferLimits,
       logCacheBytesMax: this.options.cacheBytesMax,
       disk,
       clock,
