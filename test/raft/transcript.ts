@@ -1,17 +1,19 @@
 import type { Core } from '../../src/raft/core.ts';
 import { sealEntry } from '../../src/raft/entry.ts';
 import type { CoreSummary } from '../../src/raft/invariants.ts';
-import { type Effects, type Message, NOBODY, type NodeId } from '../../src/raft/types.ts';
+import { type Effects, type MemberChange, type Message, NOBODY, type NodeId } from '../../src/raft/types.ts';
 import { configurationWith } from './configurations.ts';
 import { batchOf, type ClusterNode, type CoreCluster } from './core-cluster.ts';
-import { describeEntries, describeEntry, describeMessage } from './describe.ts';
+import { describeConfiguration, describeEntries, describeEntry, describeMessage } from './describe.ts';
 import { ELECTION_TIMEOUT_TICKS, settle, smallCluster, tick, votersOf } from './small-cluster.ts';
+
+const ADDRESS = { host: 'new.example', clientPort: 1, peerPort: 2, adminPort: 3 };
 
 /**
  * Scenarios as text. A block is a comment that says why, one or more commands, `----`, and what came of them up to the
  * next blank line. Nothing happens by itself: messages lie on the wire until delivered, writes on their way to the disk.
  *
- *   cluster N [learner=N] [append-bytes=N]   N voters, everything empty; one entry an append where bytes are few
+ *   cluster N [learner=N] [newcomer=N] [append-bytes=N]   N voters, everything empty; one entry an append where bytes are few
  *   start N terms 1 1 2 [term=T]             the node starts with a log of entries of these terms
  *   campaign N                               the node loses patience
  *   tick N TIMES
@@ -25,7 +27,10 @@ import { ELECTION_TIMEOUT_TICKS, settle, smallCluster, tick, votersOf } from './
  *   cut A B | C D       cut A->B      heal   from now on messages are lost between the sides, or in one direction
  *   persist N     complete N      disk N     writes become durable; the core hears of it; both
  *   stall N       unstall N                  the disk hangs, also in `settle`
- *   crash N       restart N                  what is not durable is lost
+ *   crash N       restart N                  what is not durable is lost; also starts a newcomer
+ *   wipe N                                   the disk of a node that is down is lost, and a new copy begins
+ *   add N NEW [joins] [replaces=N]    remove N OLD    promote N ID    the leader N is asked to change the members
+ *   members                                  what each node takes the members to be, and its own standing
  *   link-lost N PEER    link-up N PEER
  *   snapshot N [UP-TO]                       the node takes a snapshot, and lets its log go up to an index
  *   fetch N                                  the snapshot that the node wants goes one step: it begins, is here, is told
@@ -59,7 +64,8 @@ export class Transcript {
   private readonly commands: Record<string, (args: readonly string[]) => void> = {
     cluster: (args) => {
       const option = (name: string) => args.find((arg) => arg.startsWith(`${name}=`))?.split('=')[1];
-      this.cluster = this.build(idOf(args[0]), Number(option('learner') ?? 0), Number(option('append-bytes') ?? 1000));
+      const [learner, newcomer] = ['learner', 'newcomer'].map((name) => Number(option(name) ?? 0));
+      this.cluster = this.build(idOf(args[0]), learner ?? 0, Number(option('append-bytes') ?? 1000), newcomer);
     },
     start: (args) => this.start(args),
     campaign: ([id]) => this.campaign(idOf(id)),
@@ -101,6 +107,22 @@ export class Transcript {
     unstall: ([id]) => void this.stalled.delete(idOf(id)),
     crash: ([id]) => this.cluster.crash(idOf(id)),
     restart: ([id]) => this.cluster.start(idOf(id)),
+    wipe: ([id]) => this.cluster.wipe(idOf(id)),
+    add: ([leader, id, ...rest]) => {
+      const replaces = Number(rest.find((word) => word.startsWith('replaces='))?.split('=')[1] ?? 0);
+      this.change(leader, { op: 'add', id: idOf(id), address: ADDRESS, joins: rest.includes('joins'), replaces });
+    },
+    remove: ([leader, id]) => this.change(leader, { op: 'remove', id: idOf(id) }),
+    promote: ([leader, id]) => this.change(leader, { op: 'promote', id: idOf(id) }),
+    members: () => {
+      for (const { id, core } of this.cluster.nodes.values()) {
+        if (core === null) this.say(`${id} is down`);
+        else
+          this.say(
+            `${id} ${core.standing}${core.isDisowned ? ' without vote' : ''}: ${describeConfiguration(core.configuration)}`,
+          );
+      }
+    },
     'link-lost': ([id, peer]) => void this.cluster.step(idOf(id), { kind: 'linkLost', peer: idOf(peer) }),
     'link-up': ([id, peer]) => void this.cluster.step(idOf(id), { kind: 'linkUp', peer: idOf(peer) }),
     snapshot: ([id, upTo]) => {
@@ -131,7 +153,7 @@ export class Transcript {
     },
   };
 
-  private build(voters: number, learner: NodeId, appendBytesMax: number): CoreCluster {
+  private build(voters: number, learner: NodeId, appendBytesMax: number, newcomer: NodeId = 0): CoreCluster {
     const configuration = configurationWith({
       voters: votersOf(voters).voters,
       learners: learner === 0 ? [] : [learner],
@@ -142,6 +164,7 @@ export class Transcript {
     this.tellsAll = false;
     const cluster = smallCluster(configuration, {
       appendBytesMax,
+      newcomers: newcomer === 0 ? [] : [newcomer],
       trace: (line) => {
         if (this.tellsAll) this.say(line);
       },
@@ -163,6 +186,11 @@ export class Transcript {
     }
     disk.hardState = { term: Number(term), vote: NOBODY, commitIndex: 0 };
     this.cluster.start(idOf(id));
+  }
+
+  private change(leader: string | undefined, change: MemberChange): void {
+    const outcome = this.cluster.change(idOf(leader), change);
+    if (outcome !== undefined && outcome.refusal !== null) this.say(`  refused, ${outcome.refusal}: ${outcome.text}`);
   }
 
   private campaign(id: NodeId): void {
@@ -218,6 +246,9 @@ export class Transcript {
     for (const { id, index } of reads) tell(`may serve read ${id} once ${index} is applied`);
     for (const id of readsRejected) tell(`must ask anew for read ${id}`);
     if (effects.proposeRejected) tell('takes no writes');
+    if (effects.configuration !== null) tell(`goes by ${describeConfiguration(effects.configuration)}`);
+    if (effects.recovered) tell('is a member with this copy');
+    if (effects.removed) tell('is no member any more');
   }
 
   private say(line: string): void {
