@@ -23,6 +23,8 @@ interface Overview {
   readonly reports: readonly NodeReport[];
   /** As the newest report has them; those of the configuration where none does. */
   readonly voters: readonly number[];
+  /** Voters and learners; null where no report tells. */
+  readonly members: readonly number[] | null;
   /** Members that the configuration does not list. */
   readonly unlisted: readonly number[];
   /** The node that a majority of the voters names as leader of one term; 0 where there is none. */
@@ -46,13 +48,14 @@ async function lookAround(config: Config, tls: TlsIdentity | null): Promise<Over
   const listed = await askAll(config.nodes);
   const newest = newestOf(listed);
   const isListed = (id: number) => config.nodes.some((node) => node.id === id);
-  const unlisted = [...(newest?.voters ?? []), ...(newest?.learners ?? [])].filter((id) => !isListed(id));
+  const members = newest?.voters.length ? [...newest.voters, ...newest.learners] : null;
+  const unlisted = (members ?? []).filter((id) => !isListed(id));
   const reports =
     unlisted.length === 0 ? listed : [...listed, ...(await askAll(await findNodes(config, tls, unlisted)))];
   const voters = newest?.voters.length ? newest.voters : config.nodes.map(({ id }) => id);
   const troubles = reports.map(({ answer }) => answer?.replica?.trouble ?? '').filter((trouble) => trouble !== '');
   const leader = agreedLeader(reports, voters);
-  return { cluster: config.cluster, reports, voters, unlisted, leader, troubles: [...new Set(troubles)] };
+  return { cluster: config.cluster, reports, voters, members, unlisted, leader, troubles: [...new Set(troubles)] };
 }
 
 function newestOf(reports: readonly NodeReport[]): ReplicaStatus | null {
@@ -103,10 +106,13 @@ function describeAsJson({ cluster, reports, leader, voters, troubles }: Overview
 const HEAD = ['node', 'clients', 'role', 'term', 'leader', 'committed', 'applied', 'log', 'snapshot', 'state'];
 const UNKNOWN = ['-', '-', '-', '-', '-', '-', '-'];
 
-function describeAsTable({ cluster, reports, leader, voters, unlisted, troubles }: Overview): string {
+function describeAsTable({ cluster, reports, leader, voters, members, unlisted, troubles }: Overview): string {
   const rows = reports.map(({ node, answer, failure }) => {
     const own = [String(node.id), `${node.host}:${node.clientPort}`];
-    if (answer === null) return [...own, ...UNKNOWN, `unreachable: ${failure}`];
+    if (answer === null) {
+      const stranger = members !== null && !members.includes(node.id);
+      return [...own, ...UNKNOWN, `${stranger ? 'not a member, and ' : ''}unreachable: ${failure}`];
+    }
     const state = answer.ready ? 'ready' : `not ready: ${answer.reason}`;
     const replica = answer.replica;
     if (replica === null) return [...own, ...UNKNOWN, state];
