@@ -67,7 +67,6 @@ export class Standings {
     if (this.mayPropose || core.standing !== 'member') return;
     // What is on its disk says already that its copy has been named.
     this.recovered();
-    this.applied(core.log.appliedIndex);
   }
 
   linkUp(peer: NodeId): void {
@@ -127,6 +126,7 @@ export class Standings {
     logger.info({ copy: core.copy }, 'the cluster knows this copy of its data');
     this.earlierLivesEndAt = core.log.commitIndex;
     this.formation.announce();
+    this.applied(core.log.appliedIndex);
   }
 
   /** To be called when entries have been applied. */
