@@ -207,10 +207,14 @@ export class Snapshotter {
   private compact(): void {
     const { wal, core, compactCore, onFatal } = this.context;
     if (this.compacting || this.stopping) return;
+    // The core's step may apply entries, and so lead here again.
+    this.compacting = true;
     if (this.compactTo > core.log.snapshotIndex) compactCore(this.compactTo);
     const { snapshotIndex } = core.log;
-    if (snapshotIndex <= this.compactedTo || this.compactTo === 0) return;
-    this.compacting = true;
+    if (snapshotIndex <= this.compactedTo || this.compactTo === 0) {
+      this.compacting = false;
+      return;
+    }
     wal.compact(snapshotIndex).then(() => {
       this.compacting = false;
       this.compactedTo = snapshotIndex;
