@@ -79,7 +79,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.log = log;
     this.stateMachine = stateMachine;
     this.origin = new Origin(nodeId, bootCount, options.limits);
-    this.rounds = new ReadRounds(bootCount);
+    this.rounds = new ReadRounds(options.random());
     this.persister = new Persister(wal, (persisted) => this.guard(() => this.onPersisted(persisted)));
     this.sender = new Sender(options.transport, () => this.scheduleTurn());
     const placement = new Placement(nodeId);

@@ -17,8 +17,8 @@ interface Confirmed {
   readonly index: number;
 }
 
-/** As many as leave room for 2^32 rounds in each life. No answer is under way for a million starts. */
-const BOOT_COUNTS = 2 ** 20;
+/** As many as leave room for 2^32 rounds in each life. */
+const LIVES = 2 ** 20;
 
 export class ReadRounds {
   /** Of the turn that is not over yet. */
@@ -31,9 +31,12 @@ export class ReadRounds {
   private readonly confirmed: Confirmed[] = [];
   private nextId: number;
 
-  /** Ids are unique through the life of the node: the end of the boot count is their upper part. */
-  constructor(bootCount: number) {
-    this.nextId = (bootCount % BOOT_COUNTS) * 2 ** 32 + 1;
+  /**
+   * `random`, in [0, 1), is the upper part of the ids of this life: an answer to what an earlier one asked must fit no
+   * read of this one, also where the boot count was lost with the disk.
+   */
+  constructor(random: number) {
+    this.nextId = Math.floor(random * LIVES) * 2 ** 32 + 1;
   }
 
   get pending(): number {

@@ -5,7 +5,7 @@ import { Request } from './support.ts';
 describe('read rounds', () => {
   let rounds: ReadRounds;
   beforeEach(() => {
-    rounds = new ReadRounds(1);
+    rounds = new ReadRounds(0.5);
   });
 
   /** One read, in a turn of its own. */
@@ -91,8 +91,8 @@ describe('read rounds', () => {
 
   it('use no id twice, not even after a restart', () => {
     const ids = new Set<number>();
-    for (const bootCount of [1, 2, 65_536]) {
-      rounds = new ReadRounds(bootCount);
+    for (const random of [0, 0.5, 0.999_999_999]) {
+      rounds = new ReadRounds(random);
       for (let i = 0; i < 3; i++) {
         add();
         ids.add(rounds.begin(0)).add(rounds.beginAgain(0));
