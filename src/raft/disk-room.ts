@@ -30,8 +30,11 @@ export function tickDiskFull(core: Core, leading: Leadership): void {
   if (!core.diskFull) return;
   leading.diskFullElapsed++;
   if (leading.diskFullElapsed < core.options.electionTimeoutTicks || leading.transfer !== null) return;
-  leading.diskFullElapsed = 0;
   const target = mostAdvancedVoter(core, leading);
   const progress = leading.progress.get(target);
-  if (progress?.linked === true && !progress.diskFull) startTransfer(core, target);
+  // Only to one that has said so to this leader: else leaders whose disks are all full pass it around.
+  const saysThatItHasRoom = progress !== undefined && progress.answeredTick >= 0 && !progress.diskFull;
+  if (!saysThatItHasRoom || !progress.linked) return;
+  leading.diskFullElapsed = 0;
+  startTransfer(core, target);
 }
