@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { RaftkvError } from '../../src/base/errors.ts';
+import { configurationOf } from '../../src/raft/configuration.ts';
 import { ENTRY_HEADER_BYTES, sealEntry } from '../../src/raft/entry.ts';
 import type { Entry, EntryKind, Message } from '../../src/raft/types.ts';
 import { decodeMessage, encodeMessage, type PeerMessage } from '../../src/replica/wire.ts';
@@ -122,6 +123,13 @@ const MESSAGES: Arbitraries = {
   recovering: fc.record({ kind: fc.constant('recovering'), ...envelope, copy: number }),
   standing: fc.record({ kind: fc.constant('standing'), standing: fc.constantFrom('blank', 'recovering', 'member') }),
   memberRequest: fc.record({ kind: fc.constant('memberRequest'), id: number, body: bytes }),
+  membersNews: fc.record({
+    kind: fc.constant('membersNews'),
+    index: number,
+    configuration: fc
+      .uniqueArray(fc.integer({ min: 1, max: 64 }), { minLength: 1, maxLength: 7 })
+      .map((voters) => configurationOf(voters)),
+  }),
   memberReply: fc.record({ kind: fc.constant('memberReply'), id: number, body: bytes }),
 };
 
