@@ -30,8 +30,11 @@ export class ReadChecks {
     if (message.kind === 'heartbeatReply' && !message.withoutVote) {
       const { rounds } = this.#of(leading);
       rounds.set(message.from, Math.max(rounds.get(message.from) ?? 0, message.round));
-    } else if (message.kind === 'readIndex' && message.withoutVote) {
-      this.#of(leading).voteless.add(nameOf(message.from, message.id));
+    } else if (message.kind === 'readIndex') {
+      const { voteless } = this.#of(leading);
+      const name = nameOf(message.from, message.id);
+      if (message.withoutVote) voteless.add(name);
+      else voteless.delete(name);
     }
   }
 
