@@ -472,9 +472,12 @@ export class Cluster {
     const { id, disk, fatal } = machine;
     const life = ++machine.lives;
     const clock = this.clock.forProcess(() => machine.alive && machine.lives === life);
+    const { nodes } = this.options;
+    const isFounder = id <= nodes;
+    // Newcomers wait longest.
+    const place = isFounder ? (id - 1) / nodes : 1 - 0.5 / nodes + (id - nodes) / 100;
     // Copies are told apart by what they draw.
-    const share = (id - 1) / this.options.nodes + ++this.boots / 1e6;
-    const isFounder = id <= this.options.nodes;
+    const share = place + ++this.boots / 1e6;
     machine.alive = true;
     const { replica, close } = await openReplica({
       nodeId: id,
