@@ -18,6 +18,7 @@ export type ErrorCode =
   | 'SNAPSHOT_DAMAGED'
   | 'WAL_WRITE_FAILED'
   | 'WAL_CLOSED'
+  | 'DISK_FULL'
   | 'MEMBER_CHANGE_REFUSED'
   | 'NODE_REMOVED'
   | 'SESSION_BEHIND'

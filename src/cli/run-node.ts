@@ -37,9 +37,23 @@ export const runNode: RunNode = async (config, nodeId, context) => {
     return await assemble(config, node, context, open, close);
   } catch (error) {
     await close();
-    throw error;
+    throw isDiskFull(error) ? noRoomToStart(config, nodeId, error) : error;
   }
 };
+
+function isDiskFull(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOSPC';
+}
+
+/** A start is counted, durably: that much room it needs (ADR 0011). */
+function noRoomToStart({ dataDir }: Config, nodeId: number, cause: unknown): RaftkvError {
+  return new RaftkvError(
+    'DISK_FULL',
+    `node ${nodeId} cannot start: there is no room on the disk of ${dataDir}`,
+    'Make room there, and start it again.',
+    cause,
+  );
+}
 
 async function assemble(
   config: Config,
