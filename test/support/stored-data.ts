@@ -11,6 +11,8 @@ const STORED = 'STORED\r\n';
 const FILL_CLIENTS = 4;
 const FILL_WINDOW = 250;
 const KEYS_PER_GET = 500;
+/** The client joins what it receives again and again, so replies are kept short. */
+const REPLY_BYTES_MAX = 512 * 1024;
 /** What `stat` counts a file's blocks in. */
 const BLOCK_BYTES = 512;
 
@@ -144,8 +146,10 @@ export async function differencesAt(cluster: Cluster, id: number, wanted: Readon
   const client = await cluster.connect(id);
   const keys = [...wanted.keys()];
   const different: string[] = [];
-  for (let at = 0; at < keys.length; at += KEYS_PER_GET) {
-    const asked = keys.slice(at, at + KEYS_PER_GET);
+  const valueBytesMax = [...wanted.values()].reduce((most, { length }) => Math.max(most, length), 1);
+  const keysPerGet = Math.max(1, Math.min(KEYS_PER_GET, Math.floor(REPLY_BYTES_MAX / valueBytesMax)));
+  for (let at = 0; at < keys.length; at += keysPerGet) {
+    const asked = keys.slice(at, at + keysPerGet);
     const found = new Map((await client.gets(...asked)).map(({ key, value }) => [key, value]));
     different.push(...asked.filter((key) => found.get(key) !== wanted.get(key)));
   }
