@@ -37,6 +37,8 @@ export interface Core {
   isDisowned: boolean;
   /** Ticks since the leader was last asked to make this copy a learner. */
   recoveringElapsed: number;
+  /** The highest commit index that any leader has spoken of: this node may still be behind it. */
+  heardCommitIndex: number;
   /** The removal of this node was reported. */
   removalReported: boolean;
   diskFull: boolean;
@@ -115,7 +117,7 @@ export interface CoreOptions {
   readonly random: () => number;
 }
 
-export { isVoter, members } from './configuration.ts';
+export { members } from './configuration.ts';
 
 export function emptyEffects(): Effects {
   return {

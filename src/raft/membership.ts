@@ -361,7 +361,7 @@ function hasBeenTold(core: Core, id: NodeId, progress: Progress): boolean {
 export function noteLeaderCommit(core: Core, commitIndex: number): void {
   const { log } = core;
   if (isMember(core.configuration, core.id)) return;
-  if (log.commitIndex < commitIndex || log.termAt(commitIndex) !== core.term) return;
+  if (log.commitIndex < core.heardCommitIndex || log.termAt(commitIndex) !== core.term) return;
   const isSettled = core.committedConfigurationIndex === core.configurations.at(-1)?.index;
   if (isSettled && !isJoint(core.configuration) && core.configuration.removed.includes(core.id)) reportRemoval(core);
 }

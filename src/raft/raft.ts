@@ -112,6 +112,7 @@ export class Raft {
       copy,
       isDisowned: false,
       recoveringElapsed: 0,
+      heardCommitIndex: 0,
       removalReported: false,
       diskFull: false,
       clusterFull: false,
@@ -420,6 +421,7 @@ function handleFromLeader(core: Core, message: FromLeader): void {
     throw new RaftkvError('INVARIANT_BROKEN', `nodes ${core.id} and ${message.from} both lead in term ${core.term}`);
   }
   hearLeader(core, message.from);
+  if ('commitIndex' in message) core.heardCommitIndex = Math.max(core.heardCommitIndex, message.commitIndex);
   switch (message.kind) {
     case 'append':
       handleAppend(core, message);

@@ -322,7 +322,7 @@ export interface WantSnapshot {
   readonly index: number;
   readonly term: number;
 }
-export interface Install {
+interface Install {
   readonly index: number;
   readonly term: number;
   readonly resetLog: boolean;

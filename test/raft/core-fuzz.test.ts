@@ -11,7 +11,7 @@ const oneSeed = process.env['RAFT_FUZZ_SEED'];
 const from = Number(process.env['RAFT_FUZZ_FROM'] ?? 1);
 const seedsByHand = process.env['RAFT_FUZZ_SEEDS'];
 const SEEDS_PER_TEST = 250;
-const seeds = Number(seedsByHand ?? 5 * SEEDS_PER_TEST);
+const seeds = Number(seedsByHand ?? 4 * SEEDS_PER_TEST);
 
 function runSeeds(first: number, count: number): void {
   for (let seed = first; seed < first + count; seed++) {
