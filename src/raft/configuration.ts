@@ -17,6 +17,8 @@ const CONFIGURATION_BYTES_MAX = 256 * 1024;
 const HOST_LENGTH_MAX = 255;
 /** A copy is a random number of 48 bits. */
 const COPY_MAX = 2 ** 48 - 1;
+/** Of a member that was just added: it has not said yet which copy it has. */
+export const COPY_UNNAMED = COPY_MAX;
 const PORT_MAX = 65_535;
 
 /** What one step of a change does with one member. Steps take effect in order; id 0 is ignored. */

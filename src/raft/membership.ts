@@ -1,5 +1,6 @@
 import { RaftkvError } from '../base/errors.ts';
 import {
+  COPY_UNNAMED,
   type ConfigurationStep,
   decodeConfiguration,
   detailOf,
@@ -190,8 +191,8 @@ function add(core: Core, change: Extract<MemberChange, { op: 'add' }>): Refusal 
     return { code: 'TOO_MANY_MEMBERS', text: `there are ${MEMBERS_MAX} members, and there can be no more` };
   }
   const next = simple(configuration, [{ op: 'learner', id }]);
-  // The newcomer tells itself which copy it is; 0 is the copy of a former member that has kept its data.
-  appendConfiguration(core, withDetail(next, { id, address, copy: 0, joins, replaces }));
+  // The node itself tells which copy it has, be it new or a former member that has kept its data.
+  appendConfiguration(core, withDetail(next, { id, address, copy: COPY_UNNAMED, joins, replaces }));
   return null;
 }
 
@@ -214,7 +215,7 @@ function promoteByHand(core: Core, id: NodeId): Refusal | null {
   if (!isMember(configuration, id)) return unknown(core, id);
   if (isVoter(configuration, id)) return { code: 'MEMBER_EXISTS', text: `node ${id} is a voter already` };
   const progress = core.leading?.progress.get(id);
-  if (progress === undefined || !progress.caughtUp) {
+  if (progress === undefined || !progress.caughtUp || !hasNamedCopy(core, id)) {
     return { code: 'NOT_CAUGHT_UP', text: `node ${id} ${whatItLacks(core, progress)}` };
   }
   return promote(core, id);
@@ -225,6 +226,10 @@ function whatItLacks(core: Core, progress: Progress | undefined): string {
   if (!progress.counts) return 'has not been recognized as a learner yet';
   if (progress.state === 'snapshot') return `is fetching the snapshot up to entry ${progress.pendingSnapshot}`;
   return `holds the log up to entry ${progress.matchIndex} of ${core.log.lastIndex}, and has to keep up for a moment`;
+}
+
+function hasNamedCopy(core: Core, id: NodeId): boolean {
+  return detailOf(core.configuration, id)?.copy !== COPY_UNNAMED;
 }
 
 /** The learner becomes a voter, and the member that it replaces leaves in the same change. */
@@ -295,7 +300,13 @@ export function tickRounds(core: Core, leading: Leadership): void {
     const progress = leading.progress.get(id);
     if (progress === undefined) continue;
     progress.tickRound(leading.ticks, core.log.lastIndex, core.options.electionTimeoutTicks);
-    if (!progress.caughtUp || detailOf(core.configuration, id)?.joins !== true || obstacle(core) !== null) continue;
+    if (
+      !progress.caughtUp ||
+      !hasNamedCopy(core, id) ||
+      detailOf(core.configuration, id)?.joins !== true ||
+      obstacle(core) !== null
+    )
+      continue;
     if (promote(core, id) === null) return;
   }
 }

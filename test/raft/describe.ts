@@ -1,4 +1,4 @@
-import { decodeConfiguration, isJoint } from '../../src/raft/configuration.ts';
+import { COPY_UNNAMED, decodeConfiguration, isJoint } from '../../src/raft/configuration.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
 import type { Configuration, Entry, Input, MemberChange, Message } from '../../src/raft/types.ts';
 
@@ -53,7 +53,7 @@ export function describeConfiguration(configuration: Configuration): string {
   const parts = [`voters ${voters.join(' ')}${isJoint(configuration) ? ` and ${votersOutgoing.join(' ')}` : ''}`];
   if (learners.length > 0) parts.push(`learners ${learners.join(' ')}`);
   if (learnersNext.length > 0) parts.push(`to be learners ${learnersNext.join(' ')}`);
-  for (const { id, copy } of details) if (copy !== 0) parts.push(`${id} is copy ${copy}`);
+  for (const { id, copy } of details) if (copy !== 0 && copy !== COPY_UNNAMED) parts.push(`${id} is copy ${copy}`);
   return parts.join(', ');
 }
 

@@ -183,6 +183,28 @@ describe('a copy that may have forgotten something', () => {
     expect(configurationOf(cluster, 3)).toMatchObject({ voters: [1, 2, 3], votersOutgoing: [] });
   });
 
+  it('becomes a voter only under its own name, also where it was removed and came back as it was', () => {
+    const cluster = led();
+    cluster.crash(3);
+    cluster.wipe(3);
+    cluster.start(3);
+    beat(cluster, 1, 8);
+    const { copy } = cluster.node(3).disk;
+    expect(configurationOf(cluster, 1)).toMatchObject({ voters: [1, 2, 3] });
+    cluster.change(1, { op: 'remove', id: 3 });
+    settle(cluster);
+    cluster.crash(3);
+    cluster.start(3);
+    cluster.change(1, added(3, true));
+    for (let i = 0; i < 8; i++) {
+      beat(cluster, 1);
+      const detail = configurationOf(cluster, 1)?.details.find(({ id }) => id === 3);
+      if (configurationOf(cluster, 1)?.voters.includes(3)) expect(detail?.copy).toBe(copy);
+    }
+    expect(configurationOf(cluster, 3)).toMatchObject({ voters: [1, 2, 3], votersOutgoing: [] });
+    expect(cluster.node(3).core).toMatchObject({ standing: 'member', isDisowned: false });
+  });
+
   it('has no vote where the cluster has given its rights to another, until it has earned them anew', () => {
     const named = configurationWith({
       voters: [1, 2, 3],
