@@ -132,6 +132,7 @@ export class SnapshotFetcher {
       await transfer.receiver.append(piece.bytes);
       transfer.piecesUnwritten--;
       transfer.movedAtMs = this.context.clock.monotonicMs();
+      if (this.stopped) return;
       if (isLast) await this.finish(transfer);
       else this.ask(transfer);
     });
@@ -141,6 +142,7 @@ export class SnapshotFetcher {
     const { snapshots, clock, logger, onLoaded } = this.context;
     const startedMs = clock.monotonicMs();
     const info = await transfer.receiver.finish();
+    if (this.stopped) return;
     const loader = new SnapshotLoader();
     await snapshots.load((chunk) => loader.push(chunk));
     const stateMachine = loader.finish();
