@@ -138,6 +138,18 @@ describe('a newcomer', () => {
   });
 });
 
+describe('a member that is removed', () => {
+  it('learns of it from its own log, before its links are closed', async () => {
+    const cluster = await Cluster.start();
+    cluster.replica(3).onRemoved = () => {};
+    expect(await change(cluster, 3, remove(3))).toBe('done');
+    await cluster.run(ELECTION_MS);
+    expect(cluster.node(3).removed).toBe(true);
+    expect(cluster.network.isUp(1, 3)).toBe(false);
+    expect(voters(cluster)).toEqual([1, 2]);
+  });
+});
+
 describe('the leader', () => {
   it('that is removed hands over first, so that no write fails, and is told', async () => {
     const cluster = await Cluster.start();

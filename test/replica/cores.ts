@@ -1,0 +1,33 @@
+import { configurationOf } from '../../src/raft/configuration.ts';
+import type { Core } from '../../src/raft/core.ts';
+import { RaftLog } from '../../src/raft/log.ts';
+import { Raft } from '../../src/raft/raft.ts';
+import { type Configuration, NOBODY, type Standing } from '../../src/raft/types.ts';
+
+/** The core of a node that has just started, for a test to put by hand where it wants it. */
+export function coreOf(
+  id: number,
+  { configuration = configurationOf([1, 2, 3]), standing = 'member', term = 4 }: Partial<CoreStart> = {},
+): Core {
+  const log = new RaftLog({ snapshotIndex: 0, snapshotTerm: 0, cacheBytesMax: 1000 });
+  return new Raft({
+    id,
+    configurations: [{ index: 0, configuration }],
+    snapshot: null,
+    standing,
+    copy: 0,
+    log,
+    hardState: { term, vote: NOBODY, commitIndex: 0 },
+    electionTimeoutTicks: 10,
+    heartbeatIntervalTicks: 3,
+    appendBytesMax: 1000,
+    flow: { inflightMessagesMax: 10, inflightBytesMax: 1000 },
+    random: () => 0,
+  }).core;
+}
+
+interface CoreStart {
+  readonly configuration: Configuration;
+  readonly standing: Standing;
+  readonly term: number;
+}
