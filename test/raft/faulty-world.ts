@@ -173,6 +173,15 @@ export class FaultyWorld {
     if (cluster.wire.length > WIRE_MESSAGES_MAX) cluster.wire.splice(0, WIRE_MESSAGES_MAX / 2);
   }
 
+  /** Who was told of its removal, and added again meanwhile, is started again by whoever added it. */
+  startAddedAgain(): void {
+    const configuration = this.cluster.leader()?.configuration;
+    for (const id of this.ids) {
+      const { isRemoved, raft } = this.cluster.node(id);
+      if (isRemoved && raft === null && configuration !== undefined && isMember(configuration, id)) this.start(id);
+    }
+  }
+
   /** A blank node learns that there is a cluster. */
   private endBlank(id: NodeId): void {
     const { core, disk } = this.cluster.node(id);

@@ -238,6 +238,7 @@ class Calm {
     const { cluster, random } = world;
     for (const id of this.alive) cluster.step(id, { kind: 'tick' });
     world.endRemoved();
+    world.startAddedAgain();
     for (let turn = 0; turn < 3; turn++) {
       for (let left = cluster.wire.length; left > 0; left--) world.deliverOne();
       for (const id of this.alive) {
