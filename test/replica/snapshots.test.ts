@@ -258,6 +258,34 @@ describe('a follower that was away for too long', () => {
     expectSame(cluster);
   });
 
+  it('applies nothing that it was still reading from its log when the snapshot overtook it', async () => {
+    const cluster = await start({ cacheBytesMax: 300 });
+    await write(cluster, 1, 40);
+    cluster.kill(3);
+    await write(cluster, 1, 3);
+    await cluster.restart(3);
+    const { disk } = cluster.node(3);
+    const { schedule } = disk;
+    const reads: (() => void)[] = [];
+    disk.schedule = (operation, complete) => {
+      if (operation.kind === 'read' && operation.path.startsWith('/data/node/wal')) reads.push(complete);
+      else schedule(operation, complete);
+    };
+    await cluster.run(200);
+    expect(reads).toHaveLength(1);
+    await leaveBehind(cluster);
+    const { snapshotIndex } = cluster.replica(1).status();
+    cluster.rejoin(3);
+    await cluster.run(ELECTION_MS);
+    expect(cluster.replica(3).status().appliedIndex).toBeGreaterThanOrEqual(snapshotIndex);
+    disk.schedule = schedule;
+    for (const complete of reads) complete();
+    await cluster.run(ELECTION_MS);
+    expectSame(cluster);
+    await write(cluster, 3, 3);
+    expectSame(cluster);
+  });
+
   it('that dies at any moment of taking over a snapshot takes it over in its next life', async () => {
     const cluster = await start();
     let installs = 0;
@@ -556,13 +584,25 @@ describe('a backup', () => {
     const reading = bytesOf(backup);
     await cluster.settle();
     await loaded(await reading);
-    const other = cluster.replica(2).backup();
-    await cluster.settle();
-    const { info } = await other;
-    backup.release();
     backup.release();
     await cluster.settle();
-    expect(filesOf(cluster, 2)).toEqual([info.path]);
+    expect(filesOf(cluster, 2)).not.toContain(backup.info.path);
+  });
+
+  it('that is released twice takes nothing from another of the same snapshot', async () => {
+    const cluster = await start();
+    await write(cluster, 1, 30);
+    const taking = [cluster.replica(2).backup(), cluster.replica(2).backup()];
+    await cluster.settle();
+    const [first, second] = await Promise.all(taking);
+    expect(second?.info).toEqual(first?.info);
+    first?.release();
+    first?.release();
+    await write(cluster, 1, 80);
+    expect(filesOf(cluster, 2)).toContain(second?.info.path);
+    second?.release();
+    await cluster.settle();
+    expect(filesOf(cluster, 2)).toHaveLength(1);
   });
 
   it('is refused where nobody can tell what has been acknowledged', async () => {
