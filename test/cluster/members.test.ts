@@ -37,9 +37,8 @@ async function list(): Promise<MemberList> {
   return JSON.parse(result.stdout) as MemberList;
 }
 
-async function voters(): Promise<number[]> {
-  const { members } = await list();
-  return members.filter(({ role }) => role === 'voter').map(({ id }) => id);
+async function voters(): Promise<readonly number[]> {
+  return (await cluster.status(await cluster.leader()))?.voters ?? [];
 }
 
 async function done(...args: string[]): Promise<CommandResult> {
@@ -138,10 +137,6 @@ describe('a node that was removed', () => {
     expect(load.unknown()).toBeLessThanOrEqual(8);
     expect(await voters()).toHaveLength(3);
     for (const id of cluster.running()) expect(await differencesAt(cluster, id, stored)).toEqual([]);
-    const restarted = cluster.lines().length;
-    await cluster.start(leader, true);
-    expect(await cluster.ended(leader)).toBe(0);
-    expect(cluster.lines().slice(restarted).join('\n')).toContain(`node ${leader} was removed from cluster`);
   });
 });
 
@@ -155,12 +150,12 @@ describe('a change that cannot be', () => {
       [`node ${members[0]} is a voter already`, 'add', `${members[0]}`, '--learner'],
       ['node 99 is no member', 'replace', '99', `${outsider}`],
     ];
-    for (const id of members) {
-      const replies = await Promise.all(
-        reasons.map(([, ...command]) => refused('member', ...command, '--node', `${id}`)),
-      );
-      for (const [i, [reason]] of reasons.entries()) expect(replies[i]).toContain(reason);
-    }
+    const asked = reasons.flatMap(([reason, ...command], i) =>
+      // Each node gets every question in the long run, else two of the four.
+      members.filter((_, at) => LONG || (at + i) % 2 === 0).map((id) => ({ id, reason, command })),
+    );
+    const replies = await Promise.all(asked.map(({ id, command }) => refused('member', ...command, '--node', `${id}`)));
+    for (const [i, { id, reason }] of asked.entries()) expect(replies[i], `node ${id}`).toContain(reason);
     expect(await voters()).toEqual(members);
   });
 });
@@ -169,13 +164,15 @@ describe('with one of three voters down', () => {
   it('removing another would lose the quorum and is refused; the dead one learns at its next start that it was removed', async () => {
     const members = cluster.running();
     const leader = await cluster.leader();
-    const [dead = 0, alive = 0] = members.filter((id) => id !== leader);
+    const followers = members.filter((id) => id !== leader);
+    // The higher id of two dials; one that only lower ids could tell waits some seconds before it asks.
+    const [dead = 0, alive = 0] = LONG ? followers : followers.toReversed();
     await cluster.kill(dead);
     const reason = await refused('member', 'remove', `${alive}`);
     expect(reason).toContain('cannot be counted on');
     expect(reason).toMatch(new RegExp(`\\b${dead}\\b`));
     await done('member', 'remove', `${dead}`);
-    expect(await voters()).toEqual([leader, alive].sort());
+    expect(await voters()).toEqual([leader, alive].sort((a, b) => a - b));
     await cluster.start(dead);
     expect(await cluster.ended(dead)).toBe(0);
     expect(
