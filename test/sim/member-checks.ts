@@ -1,5 +1,5 @@
 import { decodeConfiguration } from '../../src/raft/configuration.ts';
-import type { Core } from '../../src/raft/core.ts';
+import type { Core, Leadership } from '../../src/raft/core.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
 import type { Configuration, Effects, Entry, Message, NodeId } from '../../src/raft/types.ts';
 import type { World } from './world.ts';
@@ -13,6 +13,9 @@ interface SeenConfiguration {
   readonly term: number;
 }
 
+/** A round of catching up takes less than one; the rounds are looked at with heartbeats, and answers take their time. */
+const CAUGHT_UP_TIMEOUTS = 3;
+
 export class MemberChecks {
   /** Configuration entries that a leader has appended. */
   changes = 0;
@@ -24,6 +27,8 @@ export class MemberChecks {
   /** By index, ascending; each with those of all terms. */
   readonly #indexes: number[] = [];
   readonly #seen = new Map<number, SeenConfiguration[]>();
+  /** How the log of each leadership grew. */
+  readonly #lengths = new WeakMap<Leadership, { readonly tick: number; readonly lastIndex: number }[]>();
 
   constructor(world: World, founders: readonly NodeId[], committedTermAt: (index: number) => number | undefined) {
     this.#world = world;
@@ -34,6 +39,7 @@ export class MemberChecks {
   /** `voteless` is what `isWithoutVote` said before the step. */
   stepped(core: Core, effects: Effects, voteless: boolean): void {
     for (const entry of effects.append) if (entry.kind === 'configuration') this.#appended(core, entry);
+    this.#noteLength(core);
     this.checkInForce(core);
     if (voteless && isWithoutVote(core)) this.#checkVoteless(core, effects);
     if (effects.recovered) this.#checkRecovered(core);
@@ -76,6 +82,7 @@ export class MemberChecks {
     }
     const configuration = decodeConfiguration(bytes, ENTRY_HEADER_BYTES);
     const before = core.configurations.findLast((each) => each.index < index);
+    if (before !== undefined) this.#checkPromoted(core, before.configuration, configuration);
     known.push({ configuration, term });
     this.changes++;
     this.#world.say(() => `${core.id}: entry ${index} makes the configuration ${textOf(configuration)}`);
@@ -88,6 +95,33 @@ export class MemberChecks {
     }
     const why = wrongStep(before.configuration, configuration);
     if (why !== '') this.#fail(`${textOf(before.configuration)} is followed by ${textOf(configuration)}: ${why}`);
+  }
+
+  /** Who becomes a voter had caught up: what it lacks was written within the last few election timeouts (§4.2.1). */
+  #checkPromoted(core: Core, before: Configuration, after: Configuration): void {
+    const { leading, id } = core;
+    for (const voter of after.voters) {
+      if (leading === null || voter === id || !before.learners.includes(voter)) continue;
+      const progress = leading.progress.get(voter);
+      const wanted = this.#lastIndexOf(core, CAUGHT_UP_TIMEOUTS * core.options.electionTimeoutTicks);
+      if (progress?.counts === true && progress.matchIndex >= wanted) continue;
+      const has = `it has ${progress?.matchIndex}, where the log had ${wanted} for long; counts: ${progress?.counts}`;
+      this.#fail(`leader ${id} promotes node ${voter}, which has not caught up: ${has}`);
+    }
+  }
+
+  /** How far the log of a leader reached so many ticks ago; 0 where it did not lead. */
+  #lastIndexOf({ leading }: Core, ticksAgo: number): number {
+    if (leading === null) return 0;
+    const at = (this.#lengths.get(leading) ?? []).findLast(({ tick }) => tick <= leading.ticks - ticksAgo);
+    return at?.lastIndex ?? 0;
+  }
+
+  #noteLength({ leading, log }: Core): void {
+    if (leading === null) return;
+    const lengths = this.#lengths.get(leading) ?? [];
+    this.#lengths.set(leading, lengths);
+    if (lengths.at(-1)?.lastIndex !== log.lastIndex) lengths.push({ tick: leading.ticks, lastIndex: log.lastIndex });
   }
 
   /** Whether a committed configuration, joint or not, has ever been like this. */

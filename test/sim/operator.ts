@@ -59,7 +59,8 @@ export class Operator {
   }
 
   promote(): void {
-    const id = this.#random.pick([...(this.#known()?.learners ?? []), this.#random.pick(this.#nodes).id]);
+    const learners = this.#known()?.learners ?? [];
+    const id = this.#random.pick([...learners, ...learners, this.#random.pick(this.#nodes).id]);
     this.#ask({ op: 'promote', id });
   }
 
@@ -98,7 +99,7 @@ export class Operator {
     };
     const { electionTimeoutMs } = this.#plan.timing;
     this.#world.after(this.#random.pick([0, 0, electionTimeoutMs * 5]), begin);
-    const joins = replaces !== 0 || this.#random.chance(0.8);
+    const joins = replaces !== 0 || this.#random.chance(0.6);
     this.#ask({ op: 'add', id: node.id, address: addressOf(node.id), joins, replaces });
   }
 

@@ -242,6 +242,9 @@ export class SimNode {
     if (!isExpected && !isLostCount(error) && (this.disk.failuresMet === 0 || !isDiskTrouble(error))) {
       this.#world.fail('a node fails only where its disk does', `node ${this.id}: ${describe(error)}`);
     }
+    if (this.running !== null && isFull(error)) {
+      this.#world.fail('a node outlives a full disk', `node ${this.id}: ${describe(error)}`);
+    }
     this.kill();
     this.#world.after(this.#plan.timing.electionTimeoutMs, () => this.start());
   }
@@ -284,6 +287,13 @@ function isDiskTrouble(error: unknown): boolean {
   const { code, cause } = error as { code?: unknown; cause?: unknown };
   if (code === 'EIO' || code === 'ENOSPC' || code === 'WAL_WRITE_FAILED') return true;
   return cause !== undefined && isDiskTrouble(cause);
+}
+
+/** What a node is, and that it has started, must be on disk before it goes on; all else waits for room. */
+function isFull(error: unknown): boolean {
+  const { code, cause, message } = error as { code?: unknown; cause?: unknown; message?: string };
+  if (code === 'ENOSPC') return message?.includes('/meta') !== true;
+  return cause !== undefined && isFull(cause);
 }
 
 export function addressOf(id: NodeId): NodeAddress {

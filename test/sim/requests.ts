@@ -63,7 +63,9 @@ function drawForExpiring(random: Random, key: string, name: string): Request {
   const draw = random.below(10);
   const seconds = random.pick([1, 1, 2, 5, 60]);
   if (draw < 4) return { ...request({ kind: 'set', key, value: name }, seconds), expires: true };
-  if (draw < 9) return request({ kind: 'get', key });
+  if (draw < 8) return request({ kind: 'get', key });
+  // Whatever time it gets, all that is stored here may vanish at any time.
+  if (draw < 9) return request({ kind: random.pick(['touch', 'gat', 'gats']), key }, random.pick([0, seconds]));
   return request({ kind: 'delete', key });
 }
 
@@ -110,11 +112,11 @@ function textOf(input: Input, exptime: number): string {
       return `${input.kind} ${input.key}\r\n`;
     case 'gat':
     case 'gats':
-      return `${input.kind} 0 ${input.key}\r\n`;
+      return `${input.kind} ${exptime} ${input.key}\r\n`;
     case 'delete':
       return `delete ${input.key}\r\n`;
     case 'touch':
-      return `touch ${input.key} 0\r\n`;
+      return `touch ${input.key} ${exptime}\r\n`;
     case 'flush':
       return 'flush_all\r\n';
     case 'set':

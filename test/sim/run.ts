@@ -173,7 +173,10 @@ function waitForHealth(world: World, plan: Plan, nodes: readonly SimNode[], chec
       const core = nodes.find((node) => node.id === id)?.running?.replica.raft.core;
       return joins || core?.copy !== copy || core.standing !== 'member';
     });
-    return newest.votersOutgoing.length > 0 ? newest.details : unwell;
+    const leads = nodes.some(({ id, running }) => {
+      return running?.replica.raft.core.role === 'leader' && newest.voters.includes(id);
+    });
+    return newest.votersOutgoing.length > 0 || !leads ? newest.details : unwell;
   };
   world.run(limitMs, () => wrong().length === 0);
   const left = wrong();

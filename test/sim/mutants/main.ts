@@ -4,9 +4,11 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { memberMutants } from './member-mutants.ts';
 import type { Mutant } from './mutant.ts';
 import { nodeMutants } from './node-mutants.ts';
 import { raftMutants } from './raft-mutants.ts';
+import { snapshotMutants } from './snapshot-mutants.ts';
 import { storageMutants } from './storage-mutants.ts';
 
 /**
@@ -33,7 +35,8 @@ interface Finding {
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 const only = options.only === '' ? null : options.only.split(',');
-const mutants = [...raftMutants, ...nodeMutants, ...storageMutants].filter(({ name }) => only?.includes(name) ?? true);
+const all = [...raftMutants, ...memberMutants, ...nodeMutants, ...snapshotMutants, ...storageMutants];
+const mutants = all.filter(({ name }) => only?.includes(name) ?? true);
 
 // Before anything runs: a mutant that no longer fits the source must be mended, not skipped.
 for (const mutant of mutants) patched(mutant);

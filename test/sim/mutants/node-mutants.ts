@@ -13,24 +13,25 @@ export const nodeMutants: readonly Mutant[] = [
     name: 'lose-tail-on-recovery',
     fault: 'drops the last entry of its log at a restart, as if it were torn',
     file: 'replica/open-replica.ts',
-    find: '    const { log, hardState, stateMachine } = recovery;',
-    replace: `    const { log, hardState, stateMachine } = recovery;
-    if (log.lastIndex > log.commitIndex) log.truncateFrom(log.lastIndex);`,
+    find: '    warnOfStrangers(options, recovery);',
+    replace: `    const { log } = recovery;
+    if (log.lastIndex > Math.max(log.commitIndex, log.snapshotIndex)) log.truncateFrom(log.lastIndex);`,
   },
   {
     name: 'entries-before-term',
     fault: 'writes entries before the term that they belong to',
     file: 'replica/persister.ts',
     find: `    this.wal.append({
-      hardState: hardState === null ? null : encodeHardState(hardState),`,
+      start,`,
     replace: `    if (hardState !== null && append.length > 0) {
       const entries = append.map((entry) => entry.bytes);
-      this.wal.append({ hardState: null, firstIndex: append[0]?.index ?? 0, entries, done: () => {} });
-      this.wal.append({ hardState: encodeHardState(hardState), firstIndex: 0, entries: [], done: () => this.complete() });
+      this.wal.append({ start, hardState: null, firstIndex: append[0]?.index ?? 0, entries, done: () => {} });
+      const alone = { start: null, firstIndex: 0, entries: [], done: () => this.complete() };
+      this.wal.append({ hardState: encodeHardState(hardState), ...alone });
       return;
     }
     this.wal.append({
-      hardState: hardState === null ? null : encodeHardState(hardState),`,
+      start,`,
   },
   {
     name: 'promise-before-disk',
@@ -43,8 +44,8 @@ export const nodeMutants: readonly Mutant[] = [
     name: 'session-reused',
     fault: 'gives the session of an earlier start to its batches',
     file: 'storage/meta.ts',
-    find: 'const bootCount = (found?.bootCount ?? 0) + 1;',
-    replace: 'const bootCount = found?.bootCount ?? 1;',
+    find: 'let content: Content = { ...before, bootCount: before.bootCount + 1 };',
+    replace: 'let content: Content = { ...before, bootCount: Math.max(1, before.bootCount) };',
   },
   {
     name: 'duplicates-applied',
@@ -142,21 +143,21 @@ export const nodeMutants: readonly Mutant[] = [
     name: 'timeout-says-stored',
     fault: 'says that a write is done which only timed out',
     file: 'server/answers.ts',
-    find: "  output.bytes(failure === 'timeout' ? WRITE_TIMED_OUT : WRITE_STOPPED);",
-    replace: "  output.bytes(failure === 'timeout' ? STORED : WRITE_STOPPED);",
+    find: '  timeout: WRITE_TIMED_OUT,',
+    replace: '  timeout: STORED,',
   },
   {
     name: 'stop-says-stored',
     fault: 'says that a write is done which the stop of the node cut off',
     file: 'server/answers.ts',
-    find: "  output.bytes(failure === 'timeout' ? WRITE_TIMED_OUT : WRITE_STOPPED);",
-    replace: "  output.bytes(failure === 'timeout' ? WRITE_TIMED_OUT : STORED);",
+    find: '  stopping: WRITE_STOPPED,',
+    replace: '  stopping: STORED,',
   },
   {
     name: 'fetched-unchecked',
     fault: 'sends entries read back from disk though the log was cut meanwhile',
     file: 'raft/replication.ts',
-    find: 'const fits = entries.length > 0 && entries[0]?.index === progress.nextIndex && agreesWithLog(core, entries);',
+    find: 'const fits = entries[0]?.index === progress.nextIndex && agreesWithLog(core, entries);',
     replace: 'const fits = entries.length > 0;',
   },
   {

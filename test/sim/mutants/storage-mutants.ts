@@ -99,8 +99,8 @@ export const storageMutants: readonly Mutant[] = [
     name: 'hard-state-lost-at-segment-end',
     fault: 'remembers in a new segment an older term and vote than in the one before',
     file: 'storage/segmented-wal.ts',
-    find: '            this.#hardState = Buffer.from(body);',
-    replace: '            this.#hardState ??= Buffer.from(body);',
+    find: '      this.#hardState = Buffer.from(hardState);',
+    replace: '      this.#hardState ??= Buffer.from(hardState);',
   },
   {
     name: 'zeros-not-durable',
