@@ -92,6 +92,30 @@ function killAt(cluster: Cluster, id: number, operation: number, matches = (_: D
   };
 }
 
+interface Hold {
+  readonly waiting: (() => void)[];
+  readonly release: () => void;
+}
+
+/** Operations of a node's disk that match do not complete before they are released. */
+function holdBack(cluster: Cluster, id: number, matches: (operation: DiskOperation) => boolean): Hold {
+  const { disk } = cluster.node(id);
+  const waiting: (() => void)[] = [];
+  let held = true;
+  const { schedule } = disk;
+  disk.schedule = (operation, complete) => {
+    if (held && matches(operation)) waiting.push(complete);
+    else schedule(operation, complete);
+  };
+  return {
+    waiting,
+    release() {
+      held = false;
+      for (const complete of waiting.splice(0)) complete();
+    },
+  };
+}
+
 describe('a follower that was away for too long', () => {
   it('gets a snapshot, goes on with the log behind it, and holds what the leader holds', async () => {
     const cluster = await start();
@@ -264,26 +288,60 @@ describe('a follower that was away for too long', () => {
     cluster.kill(3);
     await write(cluster, 1, 3);
     await cluster.restart(3);
-    const { disk } = cluster.node(3);
-    const { schedule } = disk;
-    const reads: (() => void)[] = [];
-    disk.schedule = (operation, complete) => {
-      if (operation.kind === 'read' && operation.path.startsWith('/data/node/wal')) reads.push(complete);
-      else schedule(operation, complete);
-    };
+    const reads = holdBack(cluster, 3, ({ kind, path }) => kind === 'read' && path.startsWith('/data/node/wal'));
     await cluster.run(200);
-    expect(reads).toHaveLength(1);
+    expect(reads.waiting).toHaveLength(1);
     await leaveBehind(cluster);
     const { snapshotIndex } = cluster.replica(1).status();
     cluster.rejoin(3);
     await cluster.run(ELECTION_MS);
     expect(cluster.replica(3).status().appliedIndex).toBeGreaterThanOrEqual(snapshotIndex);
-    disk.schedule = schedule;
-    for (const complete of reads) complete();
+    reads.release();
     await cluster.run(ELECTION_MS);
     expectSame(cluster);
     await write(cluster, 3, 3);
     expectSame(cluster);
+  });
+
+  it('gives up a snapshot of its own that it was writing meanwhile', async () => {
+    const cluster = await start();
+    const own = holdBack(cluster, 3, ({ kind, path }) => kind === 'open' && isSnapshotBegun(path));
+    while (own.waiting.length === 0) await write(cluster, 1, 1);
+    await leaveBehind(cluster);
+    expect(own.waiting).toHaveLength(1);
+    cluster.rejoin(3);
+    await cluster.run(ELECTION_MS);
+    expectSame(cluster);
+    own.release();
+    await cluster.run(ELECTION_MS);
+    expect(cluster.replica(3).status().snapshotting).toBe(false);
+    expect(filesOf(cluster, 3)).toHaveLength(1);
+    await write(cluster, 3, 80);
+    expectSame(cluster);
+    cluster.kill(3);
+    await cluster.restart(3);
+    await cluster.run(ELECTION_MS);
+    expectSame(cluster);
+  });
+
+  it('does not take the snapshot that it is still loading for one of its own', async () => {
+    const cluster = await start();
+    const own = holdBack(cluster, 3, ({ kind, path }) => kind === 'write' && isSnapshotBegun(path));
+    while (own.waiting.length === 0) await write(cluster, 1, 1);
+    await leaveBehind(cluster);
+    // All of the file is read once to verify it, and then again to load it.
+    const loads = holdBack(cluster, 3, ({ kind, path }) => kind === 'read' && path.endsWith('.snapshot'));
+    cluster.rejoin(3);
+    await cluster.run(200);
+    expect([own.waiting.length, loads.waiting.length]).toEqual([1, 1]);
+    own.release();
+    await cluster.run(200);
+    const { core } = cluster.replica(3).raft;
+    expect(core.snapshot?.index ?? 0).toBeLessThanOrEqual(core.log.commitIndex);
+    loads.release();
+    await cluster.run(ELECTION_MS);
+    expectSame(cluster);
+    expect(firstIndexOf(cluster, 3)).toBeGreaterThan(1);
   });
 
   it('that dies at any moment of taking over a snapshot takes it over in its next life', async () => {
