@@ -24,15 +24,19 @@ const REFUSAL = 'SERVER_ERROR disk full: nothing was changed';
 const mounted = new Set<string>();
 process.on('exit', unmountAll);
 
+function runQuietly(command: string, ...args: string[]): void {
+  execFileSync(command, args, { stdio: 'ignore' });
+}
+
 function mount(folder: string): void {
   mkdirSync(folder, { recursive: true });
-  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'raftkv-test', folder], { stdio: 'ignore' });
+  runQuietly('mount', '-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'raftkv-test', folder);
   mounted.add(folder);
 }
 
 function unmountAll(): void {
   for (const folder of mounted) {
-    execFileSync('umount', ['--lazy', folder]);
+    runQuietly('umount', '--lazy', folder);
     mounted.delete(folder);
   }
 }

@@ -34,7 +34,7 @@ export interface ClusterOptions {
 
 type Settings = Readonly<Record<string, unknown>>;
 
-export interface NodeAddress {
+interface NodeAddress {
   readonly id: number;
   readonly host: string;
   readonly clientPort: number;
