@@ -43,10 +43,10 @@ async function write(cluster: Cluster, id: number, count: number, bytes = 100): 
 }
 
 /** Node 3 is away until it can only be helped by a snapshot. */
-async function leaveBehind(cluster: Cluster, id = 3): Promise<void> {
-  const { lastLogIndex } = cluster.replica(id).status();
-  cluster.isolate(id);
-  do await write(cluster, cluster.leader(), 10);
+async function leaveBehind(cluster: Cluster, bytes = 100): Promise<void> {
+  const { lastLogIndex } = cluster.replica(3).status();
+  cluster.isolate(3);
+  do await write(cluster, cluster.leader(), 10, bytes);
   while (firstIndexOf(cluster, cluster.leader()) <= lastLogIndex + 1);
 }
 
@@ -304,10 +304,12 @@ describe('a follower that was away for too long', () => {
   });
 
   it('gives up a snapshot of its own that it was writing meanwhile', async () => {
-    const cluster = await start();
-    const own = holdBack(cluster, 3, ({ kind, path }) => kind === 'open' && isSnapshotBegun(path));
-    while (own.waiting.length === 0) await write(cluster, 1, 1);
-    await leaveBehind(cluster);
+    const cluster = await start({ transferLimits: {} });
+    // So much that it takes more than one write to the file.
+    await write(cluster, 1, 30, 15_000);
+    const own = holdBack(cluster, 3, ({ kind, path }) => kind === 'write' && isSnapshotBegun(path));
+    while (own.waiting.length === 0) await write(cluster, 1, 1, 15_000);
+    await leaveBehind(cluster, 15_000);
     expect(own.waiting).toHaveLength(1);
     cluster.rejoin(3);
     await cluster.run(ELECTION_MS);
@@ -316,7 +318,7 @@ describe('a follower that was away for too long', () => {
     await cluster.run(ELECTION_MS);
     expect(cluster.replica(3).status().snapshotting).toBe(false);
     expect(filesOf(cluster, 3)).toHaveLength(1);
-    await write(cluster, 3, 80);
+    await write(cluster, 3, 3);
     expectSame(cluster);
     cluster.kill(3);
     await cluster.restart(3);
