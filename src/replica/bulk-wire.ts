@@ -30,7 +30,7 @@ export interface SnapshotPieceMessage {
   readonly bytes: Buffer;
 }
 /** The sender no longer has that snapshot. */
-export interface SnapshotGone {
+interface SnapshotGone {
   readonly kind: 'gone';
   readonly index: number;
   readonly term: number;
