@@ -176,7 +176,11 @@ export class SnapshotFetcher {
   /** `leader` is whom this node follows: a transfer from anybody else is over, though what has come of it is kept. */
   tick(leader: NodeId): void {
     const { transfer } = this;
-    if (transfer === null || transfer.finishing) return;
+    if (transfer === null) return;
+    if (transfer.finishing) {
+      this.stayInTouch(transfer);
+      return;
+    }
     if (transfer.wanted.from !== leader) {
       this.transfer = null;
       return;
@@ -184,6 +188,19 @@ export class SnapshotFetcher {
     // Until then it is this node's own disk that everything waits for.
     if (transfer.piecesUnwritten > 0) return;
     if (this.context.clock.monotonicMs() - transfer.movedAtMs >= this.context.retryMs) this.askAgain(transfer);
+  }
+
+  /**
+   * To verify and to load a large file takes longer than a leader waits for a follower that is silent; it would offer a
+   * newer one then, and so on. So the follower goes on asking: for nothing, at the end.
+   */
+  private stayInTouch(transfer: Transfer): void {
+    const { clock, retryMs, send } = this.context;
+    const nowMs = clock.monotonicMs();
+    if (nowMs - transfer.movedAtMs < retryMs) return;
+    transfer.movedAtMs = nowMs;
+    const { from, index, term } = transfer.wanted;
+    send(from, { kind: 'read', index, term, offset: transfer.byteLength, length: 0 });
   }
 
   async stop(): Promise<void> {

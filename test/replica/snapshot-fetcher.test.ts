@@ -270,6 +270,25 @@ describe('fetching a snapshot', () => {
     },
   );
 
+  it('asks for nothing, now and then, while it verifies and loads, lest the leader take it for gone', async () => {
+    await want();
+    const pieces = Math.ceil(file.length / PIECE_BYTES);
+    for (let piece = 0; piece < pieces - 1; piece++) answer(piece * PIECE_BYTES);
+    await microtasks();
+    offsets();
+    heldWrites = [];
+    answer((pieces - 1) * PIECE_BYTES);
+    await passMs(2.5 * RETRY_MS);
+    const nothing = expect.objectContaining({ to: LEADER, offset: file.length, length: 0 });
+    expect(asked.splice(0)).toEqual([nothing, nothing]);
+    const end = { kind: 'piece', index: 9, term: 3, offset: file.length, byteLength: file.length } as const;
+    fetcher.receivePiece(LEADER, { ...end, bytes: Buffer.alloc(0) });
+    heldWrites[0]?.();
+    await microtasks();
+    await passMs(2 * RETRY_MS);
+    expect([asked, loaded, fatal]).toEqual([[], [`9@3 ${hash}`], []]);
+  });
+
   it('tells nobody anything once it is stopped', async () => {
     await want();
     heldWrites = [];

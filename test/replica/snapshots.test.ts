@@ -326,6 +326,28 @@ describe('a follower that was away for too long', () => {
     expectSame(cluster);
   });
 
+  it('takes its time to load the snapshot: the leader waits with a newer one, and with its log', async () => {
+    const cluster = await start();
+    await leaveBehind(cluster);
+    const { snapshotIndex } = cluster.replica(1).status();
+    const loads = holdBack(cluster, 3, ({ kind, path }) => kind === 'read' && path.endsWith('.snapshot'));
+    cluster.rejoin(3);
+    await cluster.run(200);
+    expect(loads.waiting).toHaveLength(1);
+    const offsets = piecesSent(cluster);
+    for (let i = 0; i < 8; i++) {
+      await cluster.run(1000);
+      await write(cluster, 1, 10);
+    }
+    expect(cluster.replica(1).status().snapshotIndex).toBeGreaterThan(snapshotIndex);
+    expect(firstIndexOf(cluster, 1)).toBeLessThanOrEqual(snapshotIndex + 1);
+    loads.release();
+    await cluster.run(ELECTION_MS);
+    expectSame(cluster);
+    // Only the one snapshot was ever sent.
+    expect(offsets).not.toContain(0);
+  });
+
   it('does not take the snapshot that it is still loading for one of its own', async () => {
     const cluster = await start();
     const own = holdBack(cluster, 3, ({ kind, path }) => kind === 'write' && isSnapshotBegun(path));
