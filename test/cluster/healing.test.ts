@@ -132,7 +132,10 @@ interface Place {
 /** The parts of a node's log and snapshot files that say something: up to the last byte that is not zero. */
 function writtenParts(id: number): { path: string; length: number }[] {
   const files = ['wal', 'snapshots'].flatMap((folder) => filesBelow(join(cluster.directory(id), folder)));
-  return files.map((path) => ({ path, length: readFileSync(path).findLastIndex((byte) => byte !== 0) + 1 }));
+  // What a node had not finished when it was killed is thrown away unread.
+  return files
+    .filter((path) => /\.(wal|snapshot)$/.test(path))
+    .map((path) => ({ path, length: readFileSync(path).findLastIndex((byte) => byte !== 0) + 1 }));
 }
 
 /** The place at this share of a kind of files: the WAL's and the snapshots' turn. */
