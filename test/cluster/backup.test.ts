@@ -46,13 +46,15 @@ async function itemsAt(of: Cluster, id: number): Promise<{ items: unknown[]; exp
 describe('a backup', () => {
   it('is saved under load and holds everything acknowledged before', async () => {
     const client = await cluster.connect(1);
+    const replies: Promise<string>[] = [];
     for (let i = 0; i < ITEMS; i++) {
       const options = { flags: i * 1000, exptime: i % 3 === 0 ? 3600 + i : 0 };
-      expect(await client.set(keyOf(i), 'é'.repeat(i % 50) + i, options)).toBe('STORED');
+      replies.push(client.set(keyOf(i), 'é'.repeat(i % 50) + i, options));
       // So that uniques are not simply ascending.
-      if (i % 7 === 0) await client.request(`touch ${keyOf(i >> 1)} ${5000 + i}\r\n`);
-      if (i % 5 === 0) await client.store('append', keyOf(i >> 1), '+');
+      if (i % 7 === 0) replies.push(client.request(`touch ${keyOf(i >> 1)} ${5000 + i}\r\n`));
+      if (i % 5 === 0) replies.push(client.store('append', keyOf(i >> 1), '+'));
     }
+    expect(new Set(await Promise.all(replies))).toEqual(new Set(['STORED', 'TOUCHED']));
     const { load, stored } = startKeyedLoad(cluster, 'load', { clients: 8 });
     await load.progress(500);
     before = new Map(stored);

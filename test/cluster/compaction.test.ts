@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Cluster, showLogOfFailure, startCluster, until } from '../support/cluster.ts';
@@ -83,10 +84,11 @@ describe('a log of many times the size of the store', () => {
     // Nobody lost leadership on account of it.
     expect(statuses.map((status) => status?.term)).toEqual(NODES.map(() => term));
     for (const [i, id] of NODES.entries()) {
-      expect(snapshots[i]).toBeGreaterThan(5);
-      expect(statuses[i]?.firstLogIndex).toBeGreaterThan(1);
-      const segments = filesBelow(join(cluster.directory(id), 'wal'));
-      expect(segments.length, `segments of node ${id}: ${segments}`).toBeLessThanOrEqual(SEGMENTS_MAX);
+      expect(snapshots[i]).toBeGreaterThan(1);
+      const segments = () => filesBelow(join(cluster.directory(id), 'wal')).length;
+      // The last snapshot may still be under way.
+      await until(`node ${id} to have let its log go`, async () => segments() <= SEGMENTS_MAX || undefined);
+      expect((await cluster.status(id))?.firstLogIndex).toBeGreaterThan(1);
     }
     const held = await itemsHeldBy(cluster, 1);
     expect(held).toHaveLength(KEYS);
@@ -120,6 +122,22 @@ describe('a log of many times the size of the store', () => {
     expect(await itemsHeldBy(cluster, away)).toEqual(await itemsHeldBy(cluster, leader));
     expect(logged(cluster, 'fetches a snapshot from the leader', before).map(({ node }) => node)).toContain(away);
     expect((await cluster.status(away))?.firstLogIndex).toBeGreaterThan(appliedBefore);
+  });
+
+  it('heals a node whose disk was wiped, by a snapshot, too', async () => {
+    const [wiped = 0, other = 0] = await cluster.followers();
+    const before = cluster.lines().length;
+    await cluster.kill(wiped);
+    rmSync(cluster.directory(wiped), { recursive: true });
+    await cluster.start(wiped);
+    await cluster.serving(wiped);
+    await until('the wiped node to vote again', async () => {
+      const status = await cluster.status(wiped);
+      return (status?.standing === 'member' && status.voters.includes(wiped)) || undefined;
+    });
+    await cluster.caughtUp();
+    expect(logged(cluster, 'fetches a snapshot from the leader', before).map(({ node }) => node)).toContain(wiped);
+    expect(await itemsHeldBy(cluster, wiped)).toEqual(await itemsHeldBy(cluster, other));
   });
 });
 

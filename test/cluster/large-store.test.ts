@@ -99,8 +99,7 @@ describe(`a store of ${ITEMS} items`, () => {
     const fromMs = performance.now();
     await load.progress(1_000);
     const startMs = performance.now();
-    await cluster.start(NEWCOMER);
-    const added = await cluster.command('member', 'add', `${NEWCOMER}`);
+    const [added] = await Promise.all([cluster.command('member', 'add', `${NEWCOMER}`), cluster.start(NEWCOMER)]);
     const endMs = performance.now();
     expect(added).toMatchObject({ code: 0 });
     expect(added.stdout).toContain(`ode ${NEWCOMER} is a voter`);

@@ -77,10 +77,9 @@ describe('each node replaced in turn by one command under load', () => {
       const newcomer = old + 3;
       // As an operator does it: who is about to leave gets no clients any more, who comes gets them once it has come.
       await load.avoid(...outsiders, old);
-      await cluster.start(newcomer);
       await load.progress(BETWEEN);
       const startMs = performance.now();
-      await done('member', 'replace', `${old}`, `${newcomer}`);
+      await Promise.all([done('member', 'replace', `${old}`, `${newcomer}`), cluster.start(newcomer)]);
       tookMs.push(Math.round(performance.now() - startMs));
       expect(await cluster.ended(old)).toBe(0);
       outsiders.delete(newcomer);
@@ -105,8 +104,7 @@ describe('a node that was removed', () => {
     await load.avoid(1);
     await load.progress(50);
     rmSync(cluster.directory(1), { recursive: true });
-    await cluster.start(1, true);
-    await done('member', 'add', '1', '--learner');
+    await Promise.all([done('member', 'add', '1', '--learner'), cluster.start(1, true)]);
     await cluster.serving(1);
     const before = await list();
     expect(before.members.find(({ id }) => id === 1)).toMatchObject({ role: 'learner', counts: true });
