@@ -18,7 +18,7 @@ import { differencesAt, filesBelow, fill, itemsHeldBy, logged } from '../support
  * `RAFTKV_LONG=1` flips 200 bytes instead of 12.
  */
 const LONG = process.env['RAFTKV_LONG'] !== undefined;
-const FLIPS = LONG ? 200 : 12;
+const FLIPS = LONG ? 200 : 6;
 /** Flips that one history is recorded over. */
 const FLIPS_PER_HISTORY = LONG ? 10 : 12;
 const FLIP_MS_MAX = 10_000;
