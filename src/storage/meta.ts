@@ -2,9 +2,10 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { RaftkvError } from '../base/errors.ts';
 import type { Standing } from '../raft/types.ts';
-import { type Disk, writeFully } from './disk.ts';
+import type { Disk } from './disk.ts';
 import { segmentNumbers } from './segment-files.ts';
 import { isSnapshotName } from './snapshot-files.ts';
+import { readFile, replaceFile } from './whole-file.ts';
 
 /**
  * The file `meta` says whose data directory this is, how often its node has started, and what this copy of the log is
@@ -23,7 +24,6 @@ import { isSnapshotName } from './snapshot-files.ts';
  */
 const META_FORMAT_VERSION = 1;
 const META_NAME = 'meta';
-const TEMPORARY_NAME = 'meta.tmp';
 const WAL_FOLDER = 'wal';
 const SNAPSHOT_FOLDER = 'snapshots';
 /** Far above any real one; stops a foreign file from being read whole. */
@@ -175,9 +175,9 @@ async function moveAllAside(disk: Disk, directory: string, folder: string): Prom
   const path = join(directory, META_NAME);
   if ((await disk.list(directory)).includes(META_NAME)) {
     await disk.makeDirectory(folder);
-    await writeWhole(disk, folder, await readBytes(disk, path));
+    await replaceFile(disk, folder, META_NAME, await readFile(disk, path, META_BYTES_MAX));
   } else {
-    await writeWhole(disk, directory, Buffer.alloc(0));
+    await replaceFile(disk, directory, META_NAME, Buffer.alloc(0));
   }
   for (const part of [SNAPSHOT_FOLDER, WAL_FOLDER]) {
     await moveAside(disk, join(directory, part), await disk.list(join(directory, part)), join(folder, part));
@@ -202,15 +202,7 @@ function refuseForeign(found: FoundContent, path: string, clusterId: string, nod
 }
 
 async function readContent(disk: Disk, path: string): Promise<FoundContent> {
-  return parse((await readBytes(disk, path)).toString('utf8'), path);
-}
-
-async function readBytes(disk: Disk, path: string): Promise<Buffer> {
-  const file = await disk.open(path, { create: false, dataSync: false });
-  const buffer = Buffer.alloc(Math.min(await file.size(), META_BYTES_MAX));
-  const bytes = await file.read(buffer, 0, buffer.length, 0);
-  await file.close();
-  return buffer.subarray(0, bytes);
+  return parse((await readFile(disk, path, META_BYTES_MAX)).toString('utf8'), path);
 }
 
 function parse(text: string, path: string): FoundContent {
@@ -233,20 +225,7 @@ function parse(text: string, path: string): FoundContent {
 async function writeContent(disk: Disk, directory: string, content: Content): Promise<void> {
   const head = `raftkv meta ${META_FORMAT_VERSION}`;
   const body = JSON.stringify(content);
-  await writeWhole(disk, directory, Buffer.from(`${head}\n${body}\n${checksumOf(head, body)}\n`));
-}
-
-/** Replaces the meta of a folder, durably: what was there before, or this. */
-async function writeWhole(disk: Disk, directory: string, bytes: Buffer): Promise<void> {
-  const temporary = join(directory, TEMPORARY_NAME);
-  // Left where this was interrupted; the file under the right name is the one that counts.
-  if ((await disk.list(directory)).includes(TEMPORARY_NAME)) await disk.remove(temporary);
-  const file = await disk.open(temporary, { create: true, dataSync: false });
-  await writeFully(file, bytes, bytes.length, 0);
-  await file.sync();
-  await file.close();
-  await disk.rename(temporary, join(directory, META_NAME));
-  await disk.syncDirectory(directory);
+  await replaceFile(disk, directory, META_NAME, Buffer.from(`${head}\n${body}\n${checksumOf(head, body)}\n`));
 }
 
 function checksumOf(head: string, body: string): string {
@@ -259,6 +238,7 @@ function damaged(path: string, what: string): RaftkvError {
   return new RaftkvError(
     'META_DAMAGED',
     `${path} ${what}`,
-    'Put back a copy of the data directory that was taken while the node was stopped.',
+    'Check the disk and keep a copy of the folder. `raftkv recover` makes a cluster of what is good, `raftkv snapshot ' +
+      'restore` one of a backup. An older copy of the folder must not come back.',
   );
 }

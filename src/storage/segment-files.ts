@@ -81,8 +81,9 @@ export function walDamaged(path: string, offset: number, what: string, cause?: u
   return new RaftkvError(
     'WAL_DAMAGED',
     `the log file ${path} is damaged at byte ${offset}: ${what}`,
-    'Nothing was changed on the disk. Check the disk, keep a copy of the folder, and put back a copy that was taken ' +
-      'while the node was stopped. Do not just delete it: a node that forgets what it acknowledged must not vote.',
+    'Nothing was changed on the disk. Check the disk and keep a copy of the folder. `raftkv recover` makes a cluster of ' +
+      'what is good, `raftkv snapshot restore` one of a backup. An older copy of the folder must not come back: it has ' +
+      'forgotten what the node acknowledged since.',
     cause,
   );
 }
