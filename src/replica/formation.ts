@@ -1,5 +1,6 @@
 import type { Core } from '../raft/core.ts';
-import type { NodeId, Standing } from '../raft/types.ts';
+import { NOBODY, type NodeId, type Standing } from '../raft/types.ts';
+import { listed } from './trouble.ts';
 import type { StandingNews } from './wire.ts';
 
 /**
@@ -10,37 +11,68 @@ import type { StandingNews } from './wire.ts';
  *
  *   link up ─▶ tell each other the standing ─▶ blank, all others linked and blank ─▶ member, durable, may vote
  *                                          └─▶ blank, another is no longer blank ─▶ recovering, durable, asks the leader
+ *
+ * The configuration file of a wiped node may be older than its cluster, and name too few. Two things keep it from founding
+ * a second one: it listens for a while, since members that it does not know go on asking it for a link; and founders
+ * tell each other which nodes they know of. Where a stranger has asked, or what they know differs, nobody founds.
  */
 export interface FormationContext {
   readonly core: Core;
   /** All nodes that the cluster begins with. Null for a newcomer, which waits to be added. */
   readonly founders: readonly NodeId[] | null;
+  readonly electionTimeoutMs: number;
   readonly send: (to: NodeId, news: StandingNews) => void;
   /** Makes it durable, then tells the core. Called once. */
   readonly become: (standing: 'recovering' | 'member') => void;
 }
 
+/**
+ * For how long a blank node listens before it founds a cluster. Members that know it dial it at least every 250 ms while
+ * it is down; those that wait to be dialed by it, or that it has refused, ask within 800 ms.
+ */
+const LISTEN_ELECTION_TIMEOUTS = 1;
+/** The same where its file names nobody else: no other founder could have heard what it misses. */
+const ALONE_ELECTION_TIMEOUTS = 3;
+
+export const NODES_DIFFER_REMEDY =
+  'List all nodes of the cluster in the configuration file, on each node the same, and start this node again.';
+
 export class Formation {
   private readonly context: FormationContext;
+  private readonly listenMs: number;
   /** What those whose links stand have said. */
-  private readonly heard = new Map<NodeId, Standing>();
+  private readonly heard = new Map<NodeId, StandingNews>();
   private readonly linked = new Set<NodeId>();
+  /** Nodes of this cluster that this node does not know. Only another start, with another file, forgets them. */
+  private readonly strangers = new Set<NodeId>();
+  private listensSinceMs: number | null = null;
+  private hasListened = false;
   private decided = false;
 
   constructor(context: FormationContext) {
     this.context = context;
+    const isAlone = context.founders?.length === 1;
+    this.listenMs = context.electionTimeoutMs * (isAlone ? ALONE_ELECTION_TIMEOUTS : LISTEN_ELECTION_TIMEOUTS);
   }
 
   /** To be called when the replica starts. */
   begin(): void {
-    if (this.context.core.standing !== 'blank') return;
-    if (this.context.founders === null) this.decide('recovering');
-    else this.consider();
+    if (this.context.core.standing === 'blank' && this.context.founders === null) this.decide('recovering');
+  }
+
+  /** To be called again and again from then on. */
+  tick(nowMs: number): void {
+    if (this.hasListened) return;
+    this.listensSinceMs ??= nowMs;
+    if (nowMs - this.listensSinceMs < this.listenMs) return;
+    this.hasListened = true;
+    this.announce();
+    this.consider();
   }
 
   linkUp(peer: NodeId): void {
     this.linked.add(peer);
-    this.context.send(peer, { kind: 'standing', standing: this.announced() });
+    this.tell([peer]);
   }
 
   linkLost(peer: NodeId): void {
@@ -48,15 +80,32 @@ export class Formation {
     this.heard.delete(peer);
   }
 
-  receive(peer: NodeId, { standing }: StandingNews): void {
-    this.heard.set(peer, standing);
+  receive(peer: NodeId, news: StandingNews): void {
+    this.heard.set(peer, news);
     this.consider();
+  }
+
+  /** A node of this cluster that is no peer asked for a link. Once this node belongs to a cluster, that is no news. */
+  stranger(id: NodeId): void {
+    if (this.context.core.standing === 'member' || this.strangers.has(id)) return;
+    this.strangers.add(id);
+    this.announce();
   }
 
   /** The standing, or what a node has done that shows it, has changed. */
   announce(): void {
-    const standing = this.announced();
-    for (const peer of this.linked) this.context.send(peer, { kind: 'standing', standing });
+    this.tell(this.linked);
+  }
+
+  /** Who still listens says nothing, so that the others don't found without it what it would then have to join. */
+  private tell(peers: Iterable<NodeId>): void {
+    if (this.context.core.standing === 'blank' && !this.hasListened) return;
+    const news: StandingNews = { kind: 'standing', standing: this.announced(), nodes: this.known() };
+    for (const peer of peers) this.context.send(peer, news);
+  }
+
+  private known(): NodeId[] {
+    return [...new Set([...(this.context.founders ?? []), ...this.strangers])].sort((a, b) => a - b);
   }
 
   /**
@@ -72,8 +121,12 @@ export class Formation {
   private consider(): void {
     const { core, founders } = this.context;
     if (core.standing !== 'blank' || this.decided || founders === null) return;
-    if ([...this.heard.values()].some((standing) => standing !== 'blank')) this.decide('recovering');
-    else if (founders.every((id) => id === core.id || this.heard.get(id) === 'blank')) this.decide('member');
+    if ([...this.heard.values()].some(({ standing }) => standing !== 'blank')) this.decide('recovering');
+    else if (this.hasListened && this.difference() === '' && this.allMet(founders)) this.decide('member');
+  }
+
+  private allMet(founders: readonly NodeId[]): boolean {
+    return founders.every((id) => id === this.context.core.id || this.heard.has(id));
   }
 
   private decide(standing: 'recovering' | 'member'): void {
@@ -81,4 +134,26 @@ export class Formation {
     this.decided = true;
     this.context.become(standing);
   }
+
+  /** Why what this node's file lists can't be the whole cluster; empty while nothing speaks against it. */
+  difference(): string {
+    const { core, founders } = this.context;
+    if (core.standing === 'member' || core.leader !== NOBODY) return '';
+    if (this.strangers.size > 0) {
+      const strangers = listed([...this.strangers].sort((a, b) => a - b));
+      return `${strangers} of this cluster ${this.strangers.size > 1 ? 'are' : 'is'} not in the configuration file`;
+    }
+    if (core.standing !== 'blank' || founders === null) return '';
+    const own = this.known();
+    for (const [peer, { standing, nodes }] of this.heard) {
+      if (standing !== 'blank' || isSame(nodes, own)) continue;
+      const theirs = nodes.length === 0 ? 'no nodes' : listed(nodes);
+      return `the configuration files differ: node ${peer} knows of ${theirs}, this node of ${listed(own)}`;
+    }
+    return '';
+  }
+}
+
+function isSame(a: readonly NodeId[], b: readonly NodeId[]): boolean {
+  return a.length === b.length && a.every((id, i) => id === b[i]);
 }

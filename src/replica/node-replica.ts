@@ -309,6 +309,10 @@ export class NodeReplica implements Replica, TransportEvents {
     this.guard(() => this.standings.removedSays(peer));
   }
 
+  onStranger(peer: NodeId): void {
+    this.guard(() => this.standings.stranger(peer));
+  }
+
   private step(input: Input): void {
     const effects = this.raft.step(input);
     const { core } = this.raft;
@@ -325,7 +329,10 @@ export class NodeReplica implements Replica, TransportEvents {
 
   private carryOutRare(effects: Effects): void {
     if (effects.install !== null) this.exchange.install(effects.install.index);
-    if (effects.configuration !== null) this.peers.update();
+    if (effects.configuration !== null) {
+      this.peers.update();
+      this.standings.configured();
+    }
     for (const outcome of effects.memberChanges) this.requests.outcome(outcome);
     if (effects.wantSnapshot !== null) this.exchange.want(effects.wantSnapshot);
     if (effects.recovered) this.standings.recovered();
@@ -485,13 +492,8 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 }
 
-function isRare({ install, configuration, memberChanges, wantSnapshot, recovered, removed }: Effects): boolean {
-  return (
-    install !== null ||
-    configuration !== null ||
-    memberChanges.length > 0 ||
-    wantSnapshot !== null ||
-    recovered ||
-    removed
-  );
+function isRare(effects: Effects): boolean {
+  const { install, configuration, wantSnapshot, memberChanges, recovered, removed } = effects;
+  if (install !== null || configuration !== null || wantSnapshot !== null) return true;
+  return memberChanges.length > 0 || recovered || removed;
 }

@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import { silentLogger } from '../base/logger.ts';
 import { encodeConfiguration } from '../raft/configuration.ts';
 import { type Configuration, NOBODY } from '../raft/types.ts';
+import { writeAlone } from '../storage/alone-file.ts';
 import type { Disk } from '../storage/disk.ts';
 import { openMeta } from '../storage/meta.ts';
 import { snapshotName } from '../storage/snapshot-files.ts';
@@ -50,6 +51,7 @@ export async function buildNode(options: BuildNodeOptions): Promise<void> {
   const head = { index, term, clusterId, configuration: encodeConfiguration(configuration, 0) };
   await writeSnapshotFile(disk, join(snapshots, snapshotName(index, term)), head, options.produce);
   await beginLog(options);
+  await writeAlone(disk, directory, configuration.voters.length === 1);
   await meta.noteLogCreated();
   await meta.noteStanding('member', copy);
 }

@@ -6,6 +6,7 @@ import { SnapshotLoader } from '../kv/snapshot.ts';
 import { StateMachine } from '../kv/state-machine.ts';
 import { configurationOf, decodeConfiguration, isMember } from '../raft/configuration.ts';
 import type { NodeAddress, NodeId } from '../raft/types.ts';
+import { readAlone, writeAlone } from '../storage/alone-file.ts';
 import type { Disk } from '../storage/disk.ts';
 import { type Meta, openMeta } from '../storage/meta.ts';
 import { openSnapshots } from '../storage/snapshot-files.ts';
@@ -72,7 +73,7 @@ export interface OpenedReplica {
 /** @throws RaftkvError as `openMeta`, `openSnapshots`, `openWal` and `Transport.start` do; what was opened is closed again. */
 export async function openReplica(options: OpenReplicaOptions): Promise<OpenedReplica> {
   const { disk, clock, random, logger, directory, clusterId, nodeId, onFatal } = options;
-  const keeper = damageKeeper(options);
+  const keeper = (await isAlone(options)) ? null : damageKeeper(options);
   const firstBootCount = Math.max(1, Math.floor(clock.wallMs() / 1000));
   const meta = await openMeta({
     disk,
@@ -92,6 +93,8 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
   const base = await loadBase(options, meta, snapshots);
   const recovery = new LogRecovery(base, options.logCacheBytesMax, () => meta.standing === 'recovering');
   let replica: NodeReplica | null = null;
+  /** One note after the other. */
+  let notedAlone = Promise.resolve();
   const { wal } = await openWal({
     ...{ disk, clock, clusterId, random, logger, sink: recovery },
     directory: join(directory, 'wal'),
@@ -113,7 +116,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       bootCount: meta.bootCount,
       standing: meta.standing,
       copy: meta.copy,
-      founders: initial.kind === 'join' ? null : initial.nodes.map(({ id }) => id),
+      founders: meta.founders ?? (initial.kind === 'join' ? null : initial.nodes.map(({ id }) => id)),
       book: initial.nodes.map(({ id, address }) => ({ id, host: address.host, port: address.peerPort })),
       snapshotLimits: { ...SNAPSHOT_LIMITS, ...options.snapshotLimits },
       transfer: { ...TRANSFER_LIMITS, ...options.transferLimits },
@@ -125,6 +128,10 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       noteFounded: () => meta.noteFounded(initial.nodes.map(({ id }) => id)),
       noteStanding: (standing, copy) => meta.noteStanding(standing, copy),
       raiseBootCount: (bootCount) => meta.raiseBootCount(bootCount),
+      noteAlone(alone) {
+        notedAlone = notedAlone.then(() => writeAlone(disk, directory, alone));
+        return notedAlone;
+      },
     });
     replica = opened;
     if (wal.full) opened.diskFull(true);
@@ -132,6 +139,8 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       opened.stop();
       await transport.stop();
       await opened.settled();
+      // A failure has been reported.
+      await notedAlone.catch(() => {});
       await wal.close();
       await snapshots.close();
     };
@@ -210,9 +219,15 @@ interface DamageKeeper {
   markLoss(error: RaftkvError): Promise<string>;
 }
 
-/** Null for a node without others: nobody could give back what it lost, so it refuses to start and changes nothing. */
-function damageKeeper({ directory, clock, random, logger, initial }: OpenReplicaOptions): DamageKeeper | null {
-  if (initial.kind === 'bootstrap' && initial.nodes.length === 1) return null;
+/**
+ * Nobody could give back what a node without others lost, so it refuses to start on damage and changes nothing. Who its
+ * others are the configuration file tells only where the node itself has not noted it.
+ */
+async function isAlone({ disk, directory, initial }: OpenReplicaOptions): Promise<boolean> {
+  return (await readAlone(disk, directory)) ?? (initial.kind === 'bootstrap' && initial.nodes.length === 1);
+}
+
+function damageKeeper({ directory, clock, random, logger }: OpenReplicaOptions): DamageKeeper {
   let meta: Meta | null = null;
   const folder = async (error: RaftkvError) => {
     const aside = join(directory, 'damaged', new Date(clock.wallMs()).toISOString().replaceAll(':', '-'));

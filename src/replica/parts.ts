@@ -68,10 +68,9 @@ export function createParts(host: PartsHost): Parts {
     requests: new MemberRequests({ clock, core, timeoutMs: requestTimeoutMs, step, send: tell, isLinked }),
     standings: new Standings({
       ...options,
-      ...{ core, isLinked, step, guard, onFatal },
+      ...{ core, electionTimeoutMs, isLinked, step, guard, onFatal },
       session: options.bootCount,
       knownMember: options.standing === 'member',
-      announceIntervalMs: electionTimeoutMs,
       newCopy: () => newCopy(options.random),
       send: tell,
       appliedSession: () => stateMachine.session(nodeId)?.session ?? 0,

@@ -2,7 +2,7 @@ import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Core } from '../raft/core.ts';
 import { type Input, type Message, NOBODY, type NodeId } from '../raft/types.ts';
-import { Formation } from './formation.ts';
+import { Formation, NODES_DIFFER_REMEDY } from './formation.ts';
 import { lostQuorum, troubleOf } from './trouble.ts';
 import type { StandingNews } from './wire.ts';
 
@@ -18,7 +18,7 @@ export interface StandingsContext {
   /** This life's boot count, under which it proposes. */
   readonly session: number;
   readonly knownMember: boolean;
-  readonly announceIntervalMs: number;
+  readonly electionTimeoutMs: number;
   readonly newCopy: () => number;
   readonly isLinked: (peer: NodeId) => boolean;
   readonly send: (to: NodeId, news: StandingNews) => void;
@@ -29,6 +29,8 @@ export interface StandingsContext {
   readonly noteFounded: () => Promise<void>;
   readonly noteStanding: (standing: 'recovering' | 'member', copy: number) => Promise<void>;
   readonly raiseBootCount: (bootCount: number) => Promise<void>;
+  /** Whether no other node could give back what this one loses. */
+  readonly noteAlone: (alone: boolean) => Promise<void>;
   /** Runs what follows a promise within the loop's own guard. */
   readonly guard: (action: () => void) => void;
   readonly onMayPropose: () => void;
@@ -53,16 +55,18 @@ export class Standings {
   private announcedAtMs = 0;
   private removalTold = false;
   private quorumLossTold = false;
+  private differenceTold = '';
+  private alone: boolean | null = null;
 
   constructor(context: StandingsContext) {
     this.context = context;
     this.mayPropose = context.knownMember;
-    const { core, founders, send } = context;
-    this.formation = new Formation({ core, founders, send, become: (standing) => this.become(standing) });
+    this.formation = new Formation({ ...context, become: (standing) => this.become(standing) });
   }
 
   begin(): void {
     this.formation.begin();
+    this.configured();
     const { core } = this.context;
     if (this.mayPropose || core.standing !== 'member') return;
     // What is on its disk says already that its copy has been named.
@@ -89,7 +93,7 @@ export class Standings {
       this.noteVote(message.from, message.withoutVote);
     } else if (message.kind === 'append' && this.context.core.standing === 'blank') {
       // Whoever hears a leader has found a cluster, whatever was lost on the way.
-      this.formation.receive(message.from, { kind: 'standing', standing: 'member' });
+      this.formation.receive(message.from, { kind: 'standing', standing: 'member', nodes: [] });
     }
   }
 
@@ -110,6 +114,7 @@ export class Standings {
         guard(() => {
           if (standing === 'member') this.mayPropose = true;
           step({ kind: 'standing', standing, copy });
+          this.configured();
           this.formation.announce();
           if (standing === 'member') onMayPropose();
         }),
@@ -125,6 +130,7 @@ export class Standings {
     const { core, logger } = this.context;
     logger.info({ copy: core.copy }, 'the cluster knows this copy of its data');
     this.earlierLivesEndAt = core.log.commitIndex;
+    this.configured();
     this.formation.announce();
     this.applied(core.log.appliedIndex);
   }
@@ -149,6 +155,26 @@ export class Standings {
     );
   }
 
+  /** A node of this cluster that is no peer asked for a link. */
+  stranger(peer: NodeId): void {
+    this.formation.stranger(peer);
+  }
+
+  /**
+   * To be called when another configuration is in force. A member remembers whether it is the only voter, be it on one
+   * side of a joint configuration only: what it loses then nobody can give back.
+   */
+  configured(): void {
+    const { core, noteAlone, onFatal } = this.context;
+    // What a node that has lost its part of the cluster takes for the members may be long out of date.
+    if (core.standing !== 'member') return;
+    const { voters, votersOutgoing } = core.configuration;
+    const alone = [voters, votersOutgoing].some((group) => group.length === 1 && group[0] === core.id);
+    if (alone === this.alone) return;
+    this.alone = alone;
+    noteAlone(alone).catch(onFatal);
+  }
+
   /** Its peers know better than a node that was away; but one of them alone may be the one that is behind. */
   removedSays(peer: NodeId): void {
     const { core } = this.context;
@@ -167,14 +193,16 @@ export class Standings {
   }
 
   tick(nowMs: number): void {
-    const { core, announceIntervalMs } = this.context;
+    const { core, electionTimeoutMs } = this.context;
+    this.formation.tick(nowMs);
     // Where no leader is heard, the others may know of members that this node does not, and say so in answer.
     const seeksOthers = core.standing === 'blank' || core.term === 0 || core.leader === NOBODY;
-    if (seeksOthers && nowMs - this.announcedAtMs >= announceIntervalMs) {
+    if (seeksOthers && nowMs - this.announcedAtMs >= electionTimeoutMs) {
       this.announcedAtMs = nowMs;
       this.formation.announce();
     }
     this.reportQuorumLoss();
+    this.reportDifference();
   }
 
   private reportQuorumLoss(): void {
@@ -184,13 +212,23 @@ export class Standings {
     this.quorumLossTold = lost !== '';
   }
 
+  private reportDifference(): void {
+    const difference = this.formation.difference();
+    const isNews = difference !== '' && difference !== this.differenceTold;
+    if (isNews) this.context.logger.error({ code: 'CONFIG_INVALID', remedy: NODES_DIFFER_REMEDY }, difference);
+    this.differenceTold = difference;
+  }
+
   trouble(): string {
-    return troubleOf(this.context.core, this.withoutVote, this.context.isLinked);
+    const difference = this.formation.difference();
+    const nodesDiffer = difference === '' ? '' : `${difference}. ${NODES_DIFFER_REMEDY}`;
+    return troubleOf(this.context.core, this.withoutVote, this.context.isLinked, nodesDiffer);
   }
 }
 
 const QUORUM_LOST_REMEDY =
-  'Bring back the disks or copies of these nodes; `raftkv recover --force-new-cluster` goes on with what is left.';
+  'Bring back the disks of these nodes, as they were when they last stopped; an older copy of one must not come back. ' +
+  '`raftkv recover --force-new-cluster` goes on with what is left, `raftkv snapshot restore` with a backup.';
 
 function sessionBehind(id: NodeId, session: number, known: number): RaftkvError {
   return new RaftkvError(

@@ -3,11 +3,18 @@ import { NOBODY, type NodeId } from '../raft/types.ts';
 
 /**
  * Why the cluster, as this node sees it, can't serve or can't take writes; empty where it can. `lost` are the nodes
- * that say of themselves that they have lost data and have no vote.
+ * that say of themselves that they have lost data and have no vote; `nodesDiffer` says what is wrong with this node's
+ * list of nodes, if anything.
  */
-export function troubleOf(core: Core, lost: ReadonlySet<NodeId>, linked: (id: NodeId) => boolean): string {
+export function troubleOf(
+  core: Core,
+  lost: ReadonlySet<NodeId>,
+  linked: (id: NodeId) => boolean,
+  nodesDiffer = '',
+): string {
   if (core.diskFull) return 'the disk of this node is full: it takes no more log until there is room';
   if (core.clusterFull) return 'no majority of the nodes has room on its disk: writes are refused, reads go on';
+  if (nodesDiffer !== '') return nodesDiffer;
   if (core.standing === 'blank') return waitingToMeet(core, linked);
   return core.leader === NOBODY ? lostQuorum(core, lost) : '';
 }
@@ -32,7 +39,7 @@ export function lostQuorum(core: Core, lost: ReadonlySet<NodeId>): string {
   return '';
 }
 
-function listed(ids: readonly NodeId[]): string {
+export function listed(ids: readonly NodeId[]): string {
   const last = ids.at(-1);
   if (ids.length === 1) return `node ${last}`;
   return `nodes ${ids.slice(0, -1).join(', ')} and ${last}`;

@@ -45,6 +45,8 @@ export interface ProposalRefused {
 export interface StandingNews {
   readonly kind: 'standing';
   readonly standing: Standing;
+  /** All nodes of the cluster that the sender knows of or would begin, ascending; see `Formation`. */
+  readonly nodes: readonly NodeId[];
 }
 
 /**
@@ -158,7 +160,7 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
     case 'recovering':
       return [head(KIND.recovering, 0, message.term, [message.copy])];
     case 'standing':
-      return [head(KIND.standing, 0, 0, [STANDINGS.indexOf(message.standing)])];
+      return [head(KIND.standing, 0, 0, [STANDINGS.indexOf(message.standing), message.nodes.length, ...message.nodes])];
     case 'membersNews':
       return [head(KIND.membersNews, 0, 0, [message.index]), encodeConfiguration(message.configuration, 0)];
     case 'memberRequest':
@@ -239,7 +241,7 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
     case KIND.standing: {
       const standing = STANDINGS[field(0)];
       if (standing === undefined) throw invalid(from, 'tells of no known standing');
-      return { kind: 'standing', standing };
+      return { kind: 'standing', standing, nodes: readList(frame, 1, from) };
     }
     case KIND.membersNews: {
       const configuration = decodeConfiguration(frame, HEAD_BYTES + FIELD_BYTES);
@@ -277,6 +279,14 @@ function readField(frame: Buffer, position: number, from: NodeId): number {
   const value = readUint64(frame, at);
   if (!Number.isSafeInteger(value)) throw invalid(from, 'has a number out of range');
   return value;
+}
+
+/** The field at `position` says how many of those behind it belong to the list. */
+function readList(frame: Buffer, position: number, from: NodeId): number[] {
+  const list: number[] = [];
+  const length = readField(frame, position, from);
+  while (list.length < length) list.push(readField(frame, position + 1 + list.length, from));
+  return list;
 }
 
 function invalid(from: NodeId, what: string): RaftkvError {

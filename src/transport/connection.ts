@@ -19,6 +19,7 @@ import {
 import type { TransportLimits } from './limits.ts';
 import { createOutbox } from './outbox.ts';
 import type { Sockets } from './sockets.ts';
+import type { TransportEvents } from './types.ts';
 
 /**
  * Where a connection stands. `greeting`: waits for the other's hello. `confirming`: has accepted the dialer's hello and
@@ -66,6 +67,7 @@ export interface ConnectionContext {
   readonly clock: Clock;
   readonly limits: TransportLimits;
   readonly sockets: Sockets;
+  readonly events: Pick<TransportEvents, 'onStranger'>;
 }
 
 /**
@@ -78,7 +80,7 @@ export function createConnection(
   initialOwner: ConnectionOwner,
   context: ConnectionContext,
 ): Connection {
-  const { local, clock, limits, sockets } = context;
+  const { local, clock, limits, sockets, events } = context;
   let owner = initialOwner;
   let state: State = dialed === null ? 'greeting' : 'opening';
   let peerId = dialed?.id ?? 0;
@@ -149,6 +151,8 @@ export function createConnection(
     if (refusal !== null) {
       outbox.send('refuse', [encodeRefusal(refusal)]);
       partFor(refusalError(refusal, 'us'));
+      const isStranger = refusal.code === 'unknownPeer' && checkProof(hello.fromId) === null;
+      if (isStranger) events.onStranger(hello.fromId);
       return;
     }
     peerId = hello.fromId;

@@ -36,11 +36,15 @@ export interface TransportLimits {
   readonly redialMsMin: number;
   /** The longest wait between dials: small beside an election, yet a dead peer costs only four dials a second. */
   readonly redialMsMax: number;
-  /** The wait after a refusal, which only a change of configuration or a restart will heal. */
+  /**
+   * The wait after a refusal, which only a change of configuration or a restart will heal. Below three election timeouts
+   * (900 ms): for so long a node that begins a cluster alone listens for others.
+   */
   readonly refusedRedialMs: number;
   /**
    * A node that waits to be dialed asks by itself after so long: where it was removed while it was away, nobody dials
-   * it any more, and this is how it hears why. Long beside any wait of a peer that does dial.
+   * it any more, and this is how it hears why. Long beside any wait of a peer that does dial; short as `refusedRedialMs`
+   * is, and for the same reason.
    */
   readonly knockMs: number;
   /** A link must have stood this long to count as sound; until then its loss makes the waits longer. */
@@ -63,8 +67,8 @@ export const DEFAULT_LIMITS: TransportLimits = {
   silentKeepAlivesMax: 5,
   redialMsMin: 10,
   redialMsMax: 250,
-  refusedRedialMs: 1000,
-  knockMs: 5000,
+  refusedRedialMs: 800,
+  knockMs: 800,
   soundLinkMs: 5000,
   stopMsMax: 1000,
   complaintIntervalMs: 10_000,

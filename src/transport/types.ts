@@ -21,6 +21,11 @@ export interface TransportEvents {
   onBulkLost(peer: number): void;
   /** The peer does not take this node for a member of the cluster: it was removed. */
   onRemoved(peer: number): void;
+  /**
+   * A node of this very cluster, by all that it can show, asked for a link and was refused: it is no peer of this one,
+   * nor one that was removed. Called each time it asks.
+   */
+  onStranger(peer: number): void;
 }
 
 /** A node to keep a link with. */

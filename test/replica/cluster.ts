@@ -74,9 +74,9 @@ class MemoryNetwork {
   /** Links that stay down until they are healed. */
   private readonly cuts = new Set<string>();
   private readonly bulkCuts = new Set<string>();
-  /** By node. One that is not in here has all others for peers. */
+  /** By node that runs. */
   private readonly wanted = new Map<number, Wanted>();
-  /** Who has told whom that it was removed, as "teller>told". */
+  /** Who has told whom that it was removed, or that it is not known, as "teller>told". */
   private readonly told = new Set<string>();
   private peersChanged = false;
 
@@ -89,8 +89,9 @@ class MemoryNetwork {
   }
 
   /** The node runs, on this transport. */
-  attach(id: number, handler: TransportEvents): void {
+  attach(id: number, handler: TransportEvents, peers: readonly { readonly id: number }[]): void {
     this.handlers.set(id, handler);
+    this.wanted.set(id, { ids: new Set(peers.map((peer) => peer.id)), removed: new Set() });
     this.joinAll();
   }
 
@@ -187,7 +188,7 @@ class MemoryNetwork {
     for (const a of [...this.handlers.keys()]) for (const b of [...this.handlers.keys()]) this.join(a, b);
   }
 
-  /** Links two nodes, unless something is in the way; `b` hears where that is that it was removed. */
+  /** Links two nodes, unless something is in the way: where `b` was removed, it hears so; where `a` never knew it, `a` hears of it. */
   private join(a: number, b: number): void {
     const handlerA = this.handlers.get(a);
     const handlerB = this.handlers.get(b);
@@ -195,9 +196,10 @@ class MemoryNetwork {
     if (this.isUp(a, b) || this.cuts.has(linkName(a, b)) || !this.wants(b, a)) return;
     if (!this.wants(a, b)) {
       const told = `${a}>${b}`;
-      if (this.wanted.get(a)?.removed.has(b) !== true || this.told.has(told)) return;
+      if (this.told.has(told)) return;
       this.told.add(told);
-      handlerB.onRemoved(a);
+      if (this.wanted.get(a)?.removed.has(b) === true) handlerB.onRemoved(a);
+      else handlerA.onStranger(b);
       return;
     }
     this.links.add(linkName(a, b));
@@ -327,6 +329,8 @@ export class Cluster {
   readonly network = new MemoryNetwork();
   private readonly nodes = new Map<number, ClusterNode>();
   private readonly newcomers: number[] = [];
+  /** What the configuration file of a node lists, where that is not the founders. */
+  private readonly files = new Map<number, readonly number[]>();
   private boots = 0;
   private readonly options: Required<ClusterOptions>;
 
@@ -349,7 +353,11 @@ export class Cluster {
   /** Starts the nodes and lets them elect node 1. */
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
     const cluster = new Cluster(options);
-    for (const id of cluster.ids) await cluster.startEmpty(id);
+    for (const id of cluster.ids) {
+      // The last listens longest: when it has, the next election timeout to pass is that of node 1.
+      if (id > 1 && id === cluster.ids.length) await cluster.run(200);
+      await cluster.startEmpty(id);
+    }
     await cluster.run(ELECTION_MS);
     if (cluster.leader() !== 1) throw new Error(`node ${cluster.leader()} was elected at the start`);
     return cluster;
@@ -468,6 +476,11 @@ export class Cluster {
     await this.boot({ id, disk: new StallingDisk(), lives: 0, alive: false, fatal: [], removed: false });
   }
 
+  /** From its next start on, the configuration file of node `id` lists these nodes. */
+  list(id: number, ids: readonly number[]): void {
+    this.files.set(id, ids);
+  }
+
   private async boot(machine: Machine): Promise<void> {
     const { id, disk, fatal } = machine;
     const life = ++machine.lives;
@@ -483,7 +496,7 @@ export class Cluster {
       nodeId: id,
       clusterId: 'test',
       directory: DIRECTORY,
-      initial: { kind: isFounder ? 'bootstrap' : 'join', nodes: this.founders() },
+      initial: { kind: isFounder ? 'bootstrap' : 'join', nodes: this.listedBy(id) },
       timing: TIMING,
       limits: { ...LIMITS, ...this.options.limits },
       walLimits: SMALL_WAL,
@@ -504,14 +517,14 @@ export class Cluster {
     this.nodes.set(id, Object.assign(machine, { replica, close }));
   }
 
-  private founders(): { id: number; address: NodeAddress }[] {
-    const ids = Array.from({ length: this.options.nodes }, (_, i) => i + 1);
+  private listedBy(node: number): { id: number; address: NodeAddress }[] {
+    const ids = this.files.get(node) ?? Array.from({ length: this.options.nodes }, (_, i) => i + 1);
     return ids.map((id) => ({ id, address: addressOf(id) }));
   }
 
   private transportOf(id: number): Transport {
     return {
-      start: async (events) => this.network.attach(id, events as NodeReplica),
+      start: async (events) => this.network.attach(id, events, this.listedBy(id)),
       send: (to, parts) => this.network.send(id, to, parts),
       isUp: (to) => this.network.isUp(id, to),
       sendBulk: (to, parts) => this.network.sendBulk(id, to, parts),

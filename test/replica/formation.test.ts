@@ -1,7 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { Cluster, ELECTION_MS } from './cluster.ts';
+import { addressOf, Cluster, ELECTION_MS, TIMING } from './cluster.ts';
 
 /** Nodes with empty directories: which of them begin a cluster, and which find that there is one. */
+
+/** For how long a blank node hears others out before it founds a cluster with them. */
+const LISTEN_MS = TIMING.electionTimeoutMs;
 
 const voteless = (cluster: Cluster) =>
   cluster.ids.filter((id) => cluster.node(id).alive && cluster.replica(id).status().standing !== 'member');
@@ -37,7 +40,9 @@ describe('a new cluster', () => {
     const cluster = Cluster.empty();
     for (const id of [1, 2, 3]) await cluster.startEmpty(id);
     cluster.node(3).disk.stall();
-    await cluster.settle();
+    for (let ms = 0; ms <= LISTEN_MS + 20; ms += 10) await cluster.run(10);
+    expect(cluster.replica(1).status()).toMatchObject({ standing: 'member', term: 0 });
+    expect(cluster.replica(3).status().standing).toBe('blank');
     cluster.kill(3);
     await cluster.run(ELECTION_MS);
     cluster.node(3).disk.resume();
@@ -128,5 +133,122 @@ describe('a node whose disk was wiped', () => {
     expect(cluster.leader()).toBe(0);
     expect(cluster.replica(1).status().trouble).toMatch(/^nodes 2 and 3 lost data/);
     expect(cluster.replica(1).status().lastLogIndex).toBeGreaterThan(1);
+  });
+});
+
+/** A cluster that `founders` nodes began, and that has grown. */
+async function grown(founders: number, newcomers: readonly number[]): Promise<Cluster> {
+  const cluster = await Cluster.start({ nodes: founders });
+  for (const id of newcomers) {
+    await cluster.startEmpty(id);
+    await cluster.run(ELECTION_MS);
+    const change = { op: 'add', id, address: addressOf(id), joins: true, replaces: 0 } as const;
+    const added = cluster.replica(1).changeMembers(change);
+    await cluster.run(4 * ELECTION_MS);
+    await added;
+  }
+  await succeeds(cluster, newcomers[0] ?? 1, 'a');
+  return cluster;
+}
+
+describe('a founder of a cluster that has grown, whose disk was wiped and whose file was never brought up to date', () => {
+  it('begins no second cluster alone, but says who is missing in its file; with all in it, it heals', async () => {
+    const cluster = await grown(1, [2, 3]);
+    cluster.kill(1);
+    await cluster.startEmpty(1);
+    await cluster.run(10 * ELECTION_MS);
+    expect(cluster.replica(1).status()).toMatchObject({ standing: 'blank', term: 0 });
+    expect(cluster.replica(1).status().trouble).toMatch(
+      /^nodes 2 and 3 of this cluster are not in the configuration file/,
+    );
+    expect([2, 3]).toContain(cluster.leader());
+    cluster.kill(1);
+    cluster.list(1, [1, 2, 3]);
+    await cluster.restart(1);
+    await cluster.run(2 * ELECTION_MS);
+    expect(cluster.replica(1).status()).toMatchObject({ trouble: '', voters: [1, 2, 3] });
+    expect(voteless(cluster)).toEqual([]);
+    expect(cluster.value(1, 'a')).toBe('v');
+  });
+
+  it('begins none with the other founders either', async () => {
+    const cluster = await grown(2, [3, 4, 5]);
+    for (const id of [1, 2]) cluster.kill(id);
+    for (const id of [1, 2]) await cluster.startEmpty(id);
+    await cluster.run(10 * ELECTION_MS);
+    expect(voteless(cluster)).toEqual([1, 2]);
+    for (const id of [1, 2]) expect(cluster.replica(id).status()).toMatchObject({ standing: 'blank', term: 0 });
+    await succeeds(cluster, 3, 'b');
+  });
+
+  it('begins none with another that no member can reach: one that hears of a stranger tells all', async () => {
+    const cluster = await grown(2, [3, 4, 5]);
+    for (const id of [1, 2]) cluster.kill(id);
+    for (const id of [3, 4, 5]) cluster.cut(2, id);
+    for (const id of [1, 2]) await cluster.startEmpty(id);
+    await cluster.run(10 * ELECTION_MS);
+    for (const id of [1, 2]) expect(cluster.replica(id).status()).toMatchObject({ standing: 'blank', term: 0 });
+    expect(cluster.replica(2).status().trouble).toMatch(
+      /node 1 knows of nodes 1, 2, 3, 4 and 5, this node of nodes 1 and 2/,
+    );
+  });
+
+  it('refuses no repair because its file lists nobody else', async () => {
+    const cluster = await grown(1, [2, 3]);
+    await cluster.stop(1);
+    const { disk } = cluster.node(1);
+    const segment = disk.paths().find((path) => path.startsWith('/data/node/wal/'));
+    disk.flipBit(segment ?? '', 8 * 1000);
+    await cluster.restart(1);
+    expect(cluster.replica(1).status().standing).toBe('recovering');
+    await cluster.run(2 * ELECTION_MS);
+    // Who the others are it has lost with its log.
+    expect(cluster.replica(1).status().trouble).toMatch(/^nodes 2 and 3 of this cluster are not in the configuration/);
+    cluster.kill(1);
+    cluster.list(1, [1, 2, 3]);
+    await cluster.restart(1);
+    await cluster.run(2 * ELECTION_MS);
+    expect(voteless(cluster)).toEqual([]);
+    expect(cluster.value(1, 'a')).toBe('v');
+  });
+});
+
+describe('the last voter of a cluster that has shrunk, with a file that lists more', () => {
+  it.each(['meta', 'wal'])('refuses to start on damage in %s, and changes nothing', async (damaged) => {
+    const cluster = await Cluster.start();
+    await succeeds(cluster, 1, 'a');
+    for (const id of [3, 2]) {
+      const removed = cluster.replica(1).changeMembers({ op: 'remove', id });
+      await cluster.run(2 * ELECTION_MS);
+      await removed;
+    }
+    await cluster.stop(1);
+    const { disk } = cluster.node(1);
+    const paths = disk.paths();
+    const path = paths.find((each) => each.startsWith(`/data/node/${damaged}`)) ?? '';
+    disk.flipBit(path, 8 * (damaged === 'meta' ? 30 : 1000));
+    await expect(cluster.restart(1)).rejects.toMatchObject({
+      code: damaged === 'meta' ? 'META_DAMAGED' : 'WAL_DAMAGED',
+    });
+    expect(disk.paths()).toEqual(paths);
+  });
+});
+
+describe('founders with different files', () => {
+  it('found no cluster, name the difference, and go on when it is gone', async () => {
+    const cluster = Cluster.empty();
+    cluster.list(3, [1, 2, 3, 4]);
+    for (const id of [1, 2, 3]) await cluster.startEmpty(id);
+    await cluster.run(5 * ELECTION_MS);
+    expect(cluster.leader()).toBe(0);
+    expect(cluster.replica(1).status().trouble).toMatch(
+      /^the configuration files differ: node 3 knows of nodes 1, 2, 3 and 4, this node of nodes 1, 2 and 3/,
+    );
+    cluster.kill(3);
+    cluster.list(3, [1, 2, 3]);
+    await cluster.restart(3);
+    await cluster.run(2 * ELECTION_MS);
+    expect(voteless(cluster)).toEqual([]);
+    await succeeds(cluster, 3, 'a');
   });
 });

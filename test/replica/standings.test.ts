@@ -9,15 +9,17 @@ import { coreOf } from './cores.ts';
 import { microtasks } from './support.ts';
 
 const SELF = 2;
-const ANNOUNCE_MS = 300;
-const news = (standing: Standing): StandingNews => ({ kind: 'standing', standing });
+const ELECTION_MS = 300;
+const news = (standing: Standing, nodes = [1, 2, 3]): StandingNews => ({ kind: 'standing', standing, nodes });
 
 /** What node 2 makes of its own data and of what the others say. */
 describe('the standing of a node', () => {
   let core: Core;
   let sent: string[];
+  let nodesSent: (readonly number[])[];
   let stepped: Input[];
   let noted: string[];
+  let aloneNotes: boolean[];
   let fatal: unknown[];
   let removals: number;
   let turns: number;
@@ -28,8 +30,10 @@ describe('the standing of a node', () => {
 
   beforeEach(() => {
     sent = [];
+    nodesSent = [];
     stepped = [];
     noted = [];
+    aloneNotes = [];
     fatal = [];
     removals = 0;
     turns = 0;
@@ -49,10 +53,13 @@ describe('the standing of a node', () => {
       founders,
       session: 7,
       knownMember,
-      announceIntervalMs: ANNOUNCE_MS,
+      electionTimeoutMs: ELECTION_MS,
       newCopy: () => 99,
       isLinked: () => true,
-      send: (to, { standing: said }) => sent.push(`${to} ${said}`),
+      send(to, { standing: said, nodes }) {
+        sent.push(`${to} ${said}`);
+        nodesSent.push(nodes);
+      },
       step(input) {
         stepped.push(input);
         if (input.kind === 'standing') core.standing = input.standing;
@@ -61,12 +68,20 @@ describe('the standing of a node', () => {
       noteFounded: () => note('founded'),
       noteStanding: (which, copy) => note(`${which} ${copy}`),
       raiseBootCount: (count) => note(`boot count ${count}`),
+      async noteAlone(alone) {
+        aloneNotes.push(alone);
+      },
       guard: (action) => action(),
       onMayPropose: () => turns++,
       onRemoved: () => removals++,
       onFatal: (error) => fatal.push(error),
     });
     standings.begin();
+  }
+
+  /** Lets so many election timeouts pass. */
+  function listen(electionTimeouts = 1): void {
+    for (let ms = 0; ms <= electionTimeouts * ELECTION_MS; ms += 10) standings.tick(ms);
   }
 
   async function written(): Promise<void> {
@@ -77,6 +92,7 @@ describe('the standing of a node', () => {
   describe('that is blank', () => {
     it('becomes a member once all have met and are blank, and not before that is durable', async () => {
       begin('blank');
+      listen();
       standings.linkUp(1);
       standings.receive(1, news('blank'));
       standings.linkUp(3);
@@ -112,8 +128,58 @@ describe('the standing of a node', () => {
       expect(noted).toEqual(['recovering 99']);
     });
 
+    it('listens for a while before it founds a cluster, and longest where it is alone', () => {
+      begin('blank');
+      for (const id of [1, 3]) {
+        standings.linkUp(id);
+        standings.receive(id, news('blank'));
+      }
+      for (let ms = 0; ms < ELECTION_MS; ms += 10) standings.tick(ms);
+      expect([noted, sent]).toEqual([[], []]);
+      standings.tick(ELECTION_MS);
+      expect([noted.splice(0), sent]).toEqual([['founded'], expect.arrayContaining(['1 blank', '3 blank'])]);
+      begin('blank', { founders: [SELF] });
+      for (let ms = 0; ms < 3 * ELECTION_MS; ms += 10) standings.tick(ms);
+      expect(noted).toEqual([]);
+      standings.tick(3 * ELECTION_MS);
+      expect(noted).toEqual(['founded']);
+    });
+
+    it('founds no cluster once a stranger of this one has asked for a link, says why, and tells the others', () => {
+      begin('blank', { founders: [1, SELF] });
+      standings.linkUp(1);
+      standings.stranger(7);
+      standings.stranger(5);
+      listen();
+      standings.receive(1, news('blank', [1, SELF]));
+      expect(noted).toEqual([]);
+      expect(standings.trouble()).toMatch(
+        /^nodes 5 and 7 of this cluster are not in the configuration file\. List all/,
+      );
+      expect(nodesSent.at(-1)).toEqual([1, SELF, 5, 7]);
+      // Such a one is a member, after all.
+      standings.linkUp(5);
+      standings.receive(5, news('member', []));
+      expect(noted).toEqual(['recovering 99']);
+    });
+
+    it.each([[[1, 2, 3, 4]], [[1, 2]], [[1, 2, 4]], [[]]])('founds no cluster with one that knows of %j', (nodes) => {
+      begin('blank');
+      listen();
+      for (const id of [1, 3]) standings.linkUp(id);
+      standings.receive(1, news('blank'));
+      standings.receive(3, news('blank', nodes));
+      expect(noted).toEqual([]);
+      expect(standings.trouble()).toMatch(
+        /^the configuration files differ: node 3 knows of no?.*, this node of nodes 1, 2 and 3\. List all/,
+      );
+      standings.receive(3, news('blank'));
+      expect(noted).toEqual(['founded']);
+    });
+
     it('forgets what those have said who are no longer linked', () => {
       begin('blank');
+      listen();
       standings.linkUp(1);
       standings.receive(1, news('blank'));
       standings.linkLost(1);
@@ -130,17 +196,22 @@ describe('the standing of a node', () => {
     it('says what it is again and again, until it has found a leader', () => {
       begin('blank');
       standings.linkUp(1);
-      for (let ms = 0; ms <= 1000; ms += 10) standings.tick(ms);
-      expect(sent).toEqual(Array(4).fill('1 blank'));
+      for (let ms = 0; ms < ELECTION_MS; ms += 10) standings.tick(ms);
+      expect(sent).toEqual([]);
+      for (let ms = ELECTION_MS; ms <= 1000; ms += 10) standings.tick(ms);
+      expect(sent.length).toBeGreaterThanOrEqual(3);
+      expect(new Set(sent)).toEqual(new Set(['1 blank']));
+      sent.splice(0);
       core.standing = 'member';
       core.term = 1;
       core.leader = 1;
       for (let ms = 1000; ms <= 2000; ms += 10) standings.tick(ms);
-      expect(sent).toHaveLength(4);
+      expect(sent).toEqual([]);
     });
 
     it('ends with its process where that cannot be noted', async () => {
       begin('blank', { founders: [SELF] });
+      listen(3);
       disk[0]?.reject(new Error('EIO'));
       await microtasks();
       expect([fatal, stepped]).toEqual([[new Error('EIO')], []]);
@@ -191,6 +262,40 @@ describe('the standing of a node', () => {
       standings.removed();
       expect(removals).toBe(1);
     });
+  });
+
+  it('tells where a stranger of the cluster has asked in vain, until it has found a leader or is a member', () => {
+    begin('recovering', { founders: [SELF] });
+    standings.stranger(1);
+    expect(standings.trouble()).toMatch(/^node 1 of this cluster is not in the configuration file/);
+    core.leader = 3;
+    expect(standings.trouble()).toBe('');
+    begin('member', { knownMember: true, term: 3 });
+    standings.stranger(9);
+    expect(standings.trouble()).toBe('');
+  });
+
+  it('remembers whether it is the only voter, on either side of a joint configuration, once that changes', () => {
+    begin('member', { knownMember: true, term: 3 });
+    const become = (voters: number[], votersOutgoing: number[] = []) => {
+      core.configuration = { ...configurationOf(voters), votersOutgoing };
+      standings.configured();
+    };
+    become([1, 2], [1, 2, 3]);
+    expect(aloneNotes.splice(0)).toEqual([false]);
+    become([2], [1, 2]);
+    become([2]);
+    become([1, 2], [2]);
+    expect(aloneNotes.splice(0)).toEqual([true]);
+    become([1, 2]);
+    become([1]);
+    expect(aloneNotes.splice(0)).toEqual([false]);
+  });
+
+  it('remembers nothing of the kind while it recovers: what it takes for the members may be out of date', () => {
+    begin('recovering', { founders: [SELF] });
+    standings.configured();
+    expect(aloneNotes).toEqual([]);
   });
 
   it('does not end as removed while it waits to be added again', () => {

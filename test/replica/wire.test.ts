@@ -121,7 +121,11 @@ const MESSAGES: Arbitraries = {
     snapshotTerm: number,
   }),
   recovering: fc.record({ kind: fc.constant('recovering'), ...envelope, copy: number }),
-  standing: fc.record({ kind: fc.constant('standing'), standing: fc.constantFrom('blank', 'recovering', 'member') }),
+  standing: fc.record({
+    kind: fc.constant('standing'),
+    standing: fc.constantFrom('blank', 'recovering', 'member'),
+    nodes: fc.array(fc.integer({ min: 1, max: 2 ** 32 - 1 }), { maxLength: 9 }),
+  }),
   memberRequest: fc.record({ kind: fc.constant('memberRequest'), id: number, body: bytes }),
   membersNews: fc.record({
     kind: fc.constant('membersNews'),

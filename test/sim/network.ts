@@ -313,7 +313,14 @@ export class Network {
       [one, other],
       [other, one],
     ] as const) {
-      if (!port.peers.has(refuser.id) || !refuser.removed.has(port.id)) continue;
+      if (!port.peers.has(refuser.id)) continue;
+      if (!refuser.removed.has(port.id)) {
+        refuser.life.post(0, () => {
+          this.#world.say(() => `${refuser.id}: is asked for a link by ${port.id}, which it does not know`);
+          refuser.events?.onStranger(port.id);
+        });
+        continue;
+      }
       this.#tellRemoved(port, refuser.id);
       this.#dial('main', port.id, refuser.id, this.#habits.silenceMs);
     }

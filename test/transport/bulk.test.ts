@@ -175,7 +175,7 @@ describe('strangers on the bulk channel', () => {
       await stranger.until(() => stranger.closed);
       expect(stranger.received.map(({ type }) => type)).toEqual(['refuse']);
     }
-    expect(node.allEvents).toEqual(UP(2));
+    expect(node.allEvents).toEqual([...UP(2), 'stranger 3']);
   });
 
   it('that send garbage of any kind never touch a link', async () => {

@@ -187,6 +187,7 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
     onBulkUp: (peer) => note(`bulk up ${peer}`),
     onBulkLost: (peer) => note(`bulk lost ${peer}`),
     onRemoved: (peer) => note(`removed ${peer}`),
+    onStranger: (peer) => note(`stranger ${peer}`),
   });
   return node;
 }

@@ -84,6 +84,20 @@ describe('links with TLS', () => {
     expect(one.events).toEqual([]);
   });
 
+  it('are refused to a node that is no peer; it is heard of only where its certificate names it', async () => {
+    const one = await startNode({ id: 1, peers: {}, tls: node1 });
+    for (const [identity, heard] of [
+      [await authority.node(3), []],
+      [node2, ['stranger 2']],
+    ] as const) {
+      const stranger = dialTls(one.transport.port(), identity);
+      await greet(stranger);
+      expect(stranger.received.map(({ type }) => type)).toEqual(['refuse']);
+      await stranger.until(() => stranger.closed);
+      expect(one.events).toEqual(heard);
+    }
+  });
+
   it('are granted to the certificate of the node itself', async () => {
     const one = await listening();
     const peer = dialTls(one.transport.port(), node2);

@@ -57,7 +57,8 @@ describe('a listening node', () => {
       const record = warnings(node).find(({ fields }) => fields['code'] === 'PEER_REFUSED');
       expect(record?.message).toContain(code);
       expect(record?.fields['remedy']).toMatch(/\w/);
-      expect([node.events, node.frames]).toEqual([[], []]);
+      // Of this very cluster, and yet no peer: that is worth hearing of, and nothing else is.
+      expect([node.events, node.frames]).toEqual([code === 'unknownPeer' ? ['stranger 9'] : [], []]);
     });
   }
 
@@ -309,6 +310,7 @@ describe('a bad message', () => {
         clock: systemClock,
         limits: DEFAULT_LIMITS,
         sockets: plainSockets,
+        events: { onStranger() {} },
       });
       socket.emit('data', Buffer.concat([helloFrom(2, 1), frameOf('ping')]));
       expect(() => socket.emit('data', frameOf('data', Buffer.from('x')))).toThrow('a defect');
