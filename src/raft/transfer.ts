@@ -13,7 +13,10 @@ export function startTransfer(core: Core, to: NodeId): void {
   if (leading === null || leading.transfer !== null) return;
   const target = to === NOBODY ? mostAdvancedVoter(core, leading) : to;
   const progress = leading.progress.get(target);
-  if (progress === undefined || !progress.counts || !core.configuration.voters.includes(target)) return;
+  if (progress === undefined || !progress.counts || !progress.linked) return;
+  if (!core.configuration.voters.includes(target)) return;
+  // Writes would stop where they can go on.
+  if (to !== NOBODY && progress.diskFull && !core.diskFull) return;
   leading.transfer = { to: target, elapsed: 0 };
   sendAppends(core, target, progress);
   continueTransfer(core);
@@ -23,7 +26,8 @@ export function startTransfer(core: Core, to: NodeId): void {
 export function continueTransfer(core: Core): void {
   const transfer = core.leading?.transfer;
   if (transfer === null || transfer === undefined) return;
-  if (core.leading?.progress.get(transfer.to)?.matchIndex !== core.log.lastIndex) return;
+  const progress = core.leading?.progress.get(transfer.to);
+  if (progress?.counts !== true || progress.matchIndex !== core.log.lastIndex) return;
   send(core, { kind: 'timeoutNow', from: core.id, to: transfer.to, term: core.term });
 }
 

@@ -1,6 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import type { Message } from '../../src/raft/types.ts';
-import { ELECTION_TIMEOUT_TICKS, elect, settle, smallCluster, tick, votersOf } from './small-cluster.ts';
+import {
+  ELECTION_TIMEOUT_TICKS,
+  elect,
+  HEARTBEAT_INTERVAL_TICKS,
+  settle,
+  smallCluster,
+  tick,
+  votersOf,
+} from './small-cluster.ts';
 
 describe('leadership transfer', () => {
   it('finds a successor at any time, also just after a check of the quorum', () => {
@@ -26,6 +34,51 @@ describe('leadership transfer', () => {
     cluster.step(1, { kind: 'transferLeadership', to: 0 });
     settle(cluster);
     expect(cluster.leader()?.id).toBe(3);
+  });
+
+  it('is refused at once, so that writes go on, where the node that is named cannot take over', () => {
+    const cluster = smallCluster(votersOf(3));
+    elect(cluster, 1);
+    const isTried = (to: number) => {
+      cluster.step(1, { kind: 'transferLeadership', to });
+      return cluster.node(1).core?.leading?.transfer !== null;
+    };
+    cluster.step(2, { kind: 'diskFull', full: true });
+    tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
+    settle(cluster);
+    expect(isTried(2)).toBe(false);
+    cluster.step(1, { kind: 'linkLost', peer: 3 });
+    expect(isTried(3)).toBe(false);
+    cluster.crash(3);
+    cluster.wipe(3, 'blank');
+    cluster.start(3);
+    cluster.step(1, { kind: 'linkUp', peer: 3 });
+    settle(cluster);
+    expect(isTried(3)).toBe(false);
+    expect(cluster.propose(1, 'x')).toBe(true);
+    cluster.step(1, { kind: 'diskFull', full: true });
+    expect(isTried(2)).toBe(true);
+  });
+
+  it('is not completed to a node that turns out not to count', () => {
+    const cluster = smallCluster(votersOf(3));
+    elect(cluster, 1);
+    cluster.crash(2);
+    cluster.wipe(2, 'blank');
+    cluster.step(1, { kind: 'transferLeadership', to: 2 });
+    cluster.wire = [];
+    cluster.start(2);
+    tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
+    settle(cluster);
+    const sent = new Set<string>();
+    tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
+    settle(cluster, ({ kind, to }) => {
+      if (to === 2) sent.add(kind);
+      return false;
+    });
+    expect(cluster.node(1).core?.leading?.transfer?.to).toBe(2);
+    expect(cluster.node(1).core?.leading?.progress.get(2)?.matchIndex).toBe(cluster.node(1).core?.log.lastIndex);
+    expect([...sent]).not.toContain('timeoutNow');
   });
 
   it('is over, and writes are taken again, after an election timeout at the most', () => {
