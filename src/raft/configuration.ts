@@ -19,6 +19,8 @@ const HOST_LENGTH_MAX = 255;
 const COPY_MAX = 2 ** 48 - 1;
 /** Of a member that was just added: it has not said yet which copy it has. */
 export const COPY_UNNAMED = COPY_MAX;
+/** No copy at all, and equal to none that anybody has. */
+export const NO_COPY = -1;
 const PORT_MAX = 65_535;
 
 /** What one step of a change does with one member. Steps take effect in order; id 0 is ignored. */

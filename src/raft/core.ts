@@ -41,6 +41,8 @@ export interface Core {
   heardCommitIndex: number;
   /** The removal of this node was reported. */
   removalReported: boolean;
+  /** That a committed configuration names this copy was reported. */
+  recoveryReported: boolean;
   diskFull: boolean;
   /** No quorum has room on its disk, by what this leader knows, or the last one said. */
   clusterFull: boolean;
@@ -62,7 +64,8 @@ export interface Core {
   electionDeadline: number;
   /** Quick pre-votes still allowed since the link to the leader broke. */
   quickCampaignsLeft: number;
-  votes: Map<NodeId, boolean>;
+  /** Who has answered this campaign: with which copy it grants its vote, or `NO_COPY` where it does not. */
+  votes: Map<NodeId, number>;
   /** The newest heartbeat round begun. Rises through the node's life, so that an old answer never fits a new read. */
   round: number;
   leading: Leadership | null;
@@ -99,8 +102,8 @@ export interface Leadership {
 export interface PendingRead {
   readonly id: number;
   readonly from: NodeId;
-  /** The request came from a node that has its vote, and so is an acknowledgement. */
-  readonly acknowledges: boolean;
+  /** The copy whose acknowledgement the request is; `NO_COPY` where it is none. */
+  readonly copy: number;
   /** The round that confirms it: one that began after it arrived; 0 while it waits for the no-op. */
   round: number;
   index: number;

@@ -1,5 +1,5 @@
 import { RaftkvError } from '../base/errors.ts';
-import { isMember, members } from './configuration.ts';
+import { detailOf, isMember, members } from './configuration.ts';
 import type { Core } from './core.ts';
 import { withoutVote } from './standing.ts';
 import { type Configuration, NOBODY, type NodeId, type Role } from './types.ts';
@@ -114,6 +114,12 @@ function checkConfigurations(core: Core): void {
     check(!removed.some((id) => isMember(configuration, id)), core, 'takes nobody who was removed for a member');
   }
   if (leading === null) return;
+  const own = detailOf(core.configuration, core.id);
+  check(own === undefined || own.copy === core.copy, core, 'leads with the copy that has its rights');
+  for (const [id, progress] of leading.progress) {
+    const named = detailOf(core.configuration, id)?.copy ?? progress.namedCopy;
+    check(progress.namedCopy === named, core, `knows which copy of node ${id} has its rights`);
+  }
   const uncommitted = configurations.filter(({ index }) => index > log.commitIndex);
   if (log.commitIndex >= leading.firstIndex) check(uncommitted.length <= 1, core, 'makes one change at a time');
   else

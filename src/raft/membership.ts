@@ -19,7 +19,7 @@ import { becomeFollower, type Core, isQuorumOf, type Leadership, send } from './
 import { ENTRY_HEADER_BYTES, sealEntry } from './entry.ts';
 import type { Progress } from './progress.ts';
 import { appendAsLeader, broadcastAppends, mostAdvancedVoter, sendCommit } from './replication.ts';
-import { beginAnew, updateRights } from './standing.ts';
+import { beginAnew, namedCopyOf, updateRights } from './standing.ts';
 import { startTransfer } from './transfer.ts';
 import {
   type Configuration,
@@ -120,11 +120,9 @@ export function peersOf(core: Core): NodeId[] {
 function updateProgress(core: Core, leading: Leadership, before: Configuration): void {
   for (const id of members(core.configuration)) {
     if (id === core.id) continue;
-    const wasMember = isMember(before, id);
-    const isSameCopy = detailOf(before, id)?.copy === detailOf(core.configuration, id)?.copy;
-    // Whoever speaks for another copy says itself when that copy has a say.
-    if (!wasMember) beginAnew(core, leading, id, true).isAdmitted = false;
-    else if (!isSameCopy) beginAnew(core, leading, id, false);
+    const progress = leading.progress.get(id);
+    if (progress === undefined || !isMember(before, id)) beginAnew(core, leading, id).isAdmitted = false;
+    else progress.namedCopy = namedCopyOf(core, id);
   }
   for (const [id, progress] of leading.progress) progress.leaving = !isMember(core.configuration, id);
 }

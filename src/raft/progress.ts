@@ -34,8 +34,12 @@ export class Progress {
   linked = true;
   /** The newest heartbeat round that the follower has answered. */
   ackedRound = 0;
-  /** False where its last answer said that its acknowledgements do not count (see `standing.ts`). */
-  counts = true;
+  /** The copy that is known of here: the one that spoke last, and until it has spoken the one that should. */
+  copy: number;
+  /** It says that it has no vote. */
+  withoutVote = false;
+  /** The copy that the leader's configuration names. */
+  namedCopy: number;
   /** The leader's tick of its last answer; far in the past where it has given none. */
   answeredTick = Number.NEGATIVE_INFINITY;
   diskFull = false;
@@ -64,9 +68,16 @@ export class Progress {
   private readonly inflightSizes: number[] = [];
   private inflightBytes = 0;
 
-  constructor(nextIndex: number, limits: FlowLimits) {
+  constructor(nextIndex: number, limits: FlowLimits, namedCopy: number) {
     this.nextIndex = nextIndex;
     this.limits = limits;
+    this.copy = namedCopy;
+    this.namedCopy = namedCopy;
+  }
+
+  /** Whether what is known here counts towards a quorum (see `standing.ts`). */
+  get counts(): boolean {
+    return !this.withoutVote && this.copy === this.namedCopy;
   }
 
   /** Whether an append may be sent now. */

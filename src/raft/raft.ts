@@ -114,6 +114,7 @@ export class Raft {
       recoveringElapsed: 0,
       heardCommitIndex: 0,
       removalReported: false,
+      recoveryReported: false,
       diskFull: false,
       clusterFull: false,
       role: 'follower',
@@ -145,6 +146,11 @@ export class Raft {
   step(input: Input): Effects {
     const { core } = this;
     core.effects = emptyEffects();
+    if (input.kind === 'applied') {
+      // Nothing comes of it. A snapshot may have been put in place of what was being applied.
+      core.log.appliedIndex = Math.max(core.log.appliedIndex, input.index);
+      return core.effects;
+    }
     const committedBefore = core.log.commitIndex;
     const configurationBefore = core.configuration;
     dispatch(core, input, this.acceptsProposals);
@@ -169,7 +175,7 @@ function configurationChanged(core: Core): void {
   confirmReads(core);
 }
 
-function dispatch(core: Core, input: Input, acceptsProposals: boolean): void {
+function dispatch(core: Core, input: Exclude<Input, { kind: 'applied' }>, acceptsProposals: boolean): void {
   switch (input.kind) {
     case 'tick':
       if (core.leading === null) tickElection(core);
@@ -187,10 +193,6 @@ function dispatch(core: Core, input: Input, acceptsProposals: boolean): void {
       return;
     case 'persisted':
       persisted(core, input.term, input.index, input.hardState);
-      return;
-    case 'applied':
-      // A snapshot may have been put in place of what was being applied.
-      core.log.appliedIndex = Math.max(core.log.appliedIndex, input.index);
       return;
     case 'fetched':
       handleFetched(core, input.peer, input.entries);
@@ -365,9 +367,9 @@ function answerOlderTerm(core: Core, message: Message): void {
 }
 
 function refuseAppend(core: Core, to: number): void {
-  const { id: from, term, diskFull } = core;
+  const { id: from, term, copy, diskFull } = core;
   const nothing = { success: false, index: 0, hintIndex: 0, hintTerm: 0 };
-  send(core, { kind: 'appendReply', from, to, term, ...nothing, withoutVote: withoutVote(core), diskFull });
+  send(core, { kind: 'appendReply', from, to, term, ...nothing, copy, withoutVote: withoutVote(core), diskFull });
 }
 
 function handle(core: Core, message: Message): void {

@@ -1,3 +1,4 @@
+import { NO_COPY } from './configuration.ts';
 import { answerRead, type Core, isQuorum, type Leadership, type PendingRead, send } from './core.ts';
 import { broadcastHeartbeat } from './replication.ts';
 import { withoutVote } from './standing.ts';
@@ -14,21 +15,21 @@ import { NOBODY, type ReadIndex, type ReadIndexReply } from './types.ts';
 /** A read asked for on this node. */
 export function readLocally(core: Core, id: number): void {
   if (core.role === 'leader') {
-    readAsLeader(core, { id, from: core.id, acknowledges: true, round: 0, index: 0 });
+    readAsLeader(core, { id, from: core.id, copy: core.copy, round: 0, index: 0 });
     return;
   }
   if (core.leader === NOBODY) {
     core.effects.readsRejected.push(id);
     return;
   }
-  const { id: from, leader: to, term } = core;
-  send(core, { kind: 'readIndex', from, to, term, id, withoutVote: withoutVote(core) });
+  const { id: from, leader: to, term, copy } = core;
+  send(core, { kind: 'readIndex', from, to, term, id, copy, withoutVote: withoutVote(core) });
 }
 
 /** A read asked for on another node, in this term. */
 export function handleReadIndex(core: Core, message: ReadIndex): void {
-  const { id, from } = message;
-  readAsLeader(core, { id, from, acknowledges: !message.withoutVote, round: 0, index: 0 });
+  const { id, from, withoutVote, copy } = message;
+  readAsLeader(core, { id, from, copy: withoutVote ? NO_COPY : copy, round: 0, index: 0 });
 }
 
 function readAsLeader(core: Core, read: PendingRead): void {
@@ -58,7 +59,7 @@ export function releaseHeldReads(core: Core): void {
 function enter(core: Core, leading: Leadership, read: PendingRead, round: number): void {
   read.index = core.log.commitIndex;
   read.round = round;
-  if (requestConfirms(core, read)) answerRead(core, read, read.index);
+  if (requestConfirms(core, leading, read)) answerRead(core, read, read.index);
   else leading.reads.push(read);
 }
 
@@ -77,8 +78,14 @@ function admit(core: Core, leading: Leadership, read: PendingRead): void {
  * needed. With five voters two are no quorum, and the round is. A reader that may have forgotten its votes proves
  * nothing by asking.
  */
-function requestConfirms(core: Core, { from, acknowledges }: PendingRead): boolean {
-  return isQuorum(core, (id) => id === core.id || (acknowledges && id === from));
+function requestConfirms(core: Core, leading: Leadership, read: PendingRead): boolean {
+  const acknowledges = isAcknowledgement(leading, read);
+  return isQuorum(core, (id) => id === core.id || (acknowledges && id === read.from));
+}
+
+/** Whether the reader's request counts, by the configuration that is in force now. */
+function isAcknowledgement(leading: Leadership, { from, copy }: PendingRead): boolean {
+  return copy !== NO_COPY && leading.progress.get(from)?.namedCopy === copy;
 }
 
 /** An answer to a round came in: serve what a quorum has confirmed, and begin the next round where reads wait. */
@@ -98,12 +105,13 @@ export function confirmReads(core: Core): void {
   if (next !== undefined && next.round > core.round) broadcastHeartbeat(core);
 }
 
-function roundIsConfirmed(core: Core, leading: Leadership, { round, from, acknowledges }: PendingRead): boolean {
+function roundIsConfirmed(core: Core, leading: Leadership, read: PendingRead): boolean {
+  const acknowledges = isAcknowledgement(leading, read);
   return isQuorum(core, (id) => {
     // Here, too, the reader's request is its acknowledgement.
-    if (id === core.id || (acknowledges && id === from)) return true;
+    if (id === core.id || (acknowledges && id === read.from)) return true;
     const progress = leading.progress.get(id);
-    return progress?.counts === true && progress.ackedRound >= round;
+    return progress?.counts === true && progress.ackedRound >= read.round;
   });
 }
 

@@ -100,12 +100,13 @@ export function handleAppend(core: Core, message: Append): void {
     const hintIndex = Math.max(possible, log.commitIndex);
     const hintTerm = log.termAt(hintIndex);
     const refusal = { success: false, index: prevIndex, hintIndex, hintTerm };
-    const { id: from, term, diskFull } = core;
+    const { id: from, term, copy, diskFull } = core;
     const reply = {
       kind: 'appendReply',
       from,
       to: message.from,
       term,
+      copy,
       withoutVote: withoutVote(core),
       diskFull,
     } as const;
@@ -131,6 +132,7 @@ export function acknowledge(core: Core, leader: NodeId, index: number): void {
     index,
     hintIndex: 0,
     hintTerm: 0,
+    copy: core.copy,
     withoutVote: withoutVote(core),
     diskFull: core.diskFull,
   });
@@ -221,20 +223,21 @@ export function broadcastHeartbeat(core: Core): void {
   if (leading === null) return;
   core.round++;
   for (const [to, progress] of leading.progress) {
-    const commitIndex = Math.min(progress.matchIndex, log.commitIndex);
+    // One that does not count learns of commitment where its own log is compared, from appends alone.
+    const commitIndex = progress.counts ? Math.min(progress.matchIndex, log.commitIndex) : 0;
     const { id: from, round, clusterFull } = core;
-    send(core, { kind: 'heartbeat', from, to, term, commitIndex, round, clusterFull });
+    send(core, { kind: 'heartbeat', from, to, term, commitIndex, copy: progress.copy, round, clusterFull });
   }
 }
 
 export function handleHeartbeat(core: Core, message: Heartbeat): void {
-  // The leader may mean what another copy held: one that has lost something learns of commitment only where it is told
-  // the place in the log that its own must agree with.
-  if (core.standing === 'member') commitTo(core, Math.min(message.commitIndex, core.log.lastIndex));
+  // The leader may mean what another copy held.
+  const isMeant = message.copy === core.copy && !withoutVote(core);
+  if (isMeant) commitTo(core, Math.min(message.commitIndex, core.log.lastIndex));
   core.clusterFull = message.clusterFull;
-  const { id: from, term, diskFull } = core;
+  const { id: from, term, copy, diskFull } = core;
   const { from: to, round } = message;
-  send(core, { kind: 'heartbeatReply', from, to, term, round, withoutVote: withoutVote(core), diskFull });
+  send(core, { kind: 'heartbeatReply', from, to, term, round, copy, withoutVote: withoutVote(core), diskFull });
 }
 
 export function handleHeartbeatReply(core: Core, message: HeartbeatReply): void {
@@ -251,7 +254,7 @@ export function handleHeartbeatReply(core: Core, message: HeartbeatReply): void 
  */
 export function recheckLaggards(core: Core, leading: Leadership): void {
   for (const [peer, progress] of leading.progress) {
-    // One whose acknowledgements don't count learns of commitment from appends alone (see `handleHeartbeat`).
+    // One whose acknowledgements don't count learns of commitment from appends alone (see `broadcastHeartbeat`).
     if (progress.fetching || (progress.matchIndex === core.log.lastIndex && progress.counts)) continue;
     const needsSnapshot = progress.state === 'snapshot' || progress.nextIndex <= core.log.snapshotIndex;
     if (needsSnapshot) offerSnapshot(core, peer, progress);

@@ -1,4 +1,4 @@
-import { detailOf, isVoter } from './configuration.ts';
+import { detailOf, isVoter, NO_COPY } from './configuration.ts';
 import { type Core, type Leadership, send } from './core.ts';
 import { Progress } from './progress.ts';
 import { sendAppends } from './replication.ts';
@@ -16,9 +16,18 @@ import { NOBODY, type NodeId } from './types.ts';
  * new copy then votes when asked (only who holds that configuration is up to date for it) and earns its vote by another.
  */
 
-/** This node's votes, acknowledgements and reads must not count. */
+/** This node knows that its votes, acknowledgements and reads must not count. */
 export function withoutVote(core: Core): boolean {
   return core.standing !== 'member' || core.isDisowned;
+}
+
+/** The copy of `id` that the newest configuration with it names. */
+export function namedCopyOf(core: Core, id: NodeId): number {
+  for (let i = core.configurations.length - 1; i >= 0; i--) {
+    const detail = detailOf(core.configurations[i]?.configuration ?? core.configuration, id);
+    if (detail !== undefined) return detail.copy;
+  }
+  return NO_COPY;
 }
 
 /** To be called when configurations, the commit index or the copy changed. */
@@ -39,18 +48,19 @@ export function updateRights(core: Core): void {
 
 /**
  * A committed configuration that names this copy makes it a member; only once that is on this node's own disk too, or
- * a crash could take it back.
+ * a crash could take it back. Reported only: until it is remembered that this copy is a member, a crash could take that
+ * back as well, and leave a cluster that counts on a voter which says that it is none.
  */
 export function noteRecovered(core: Core): void {
   const { configurations, committedConfigurationIndex, id, copy, log } = core;
-  if (core.standing !== 'recovering' || committedConfigurationIndex > log.persistedIndex) return;
+  if (core.recoveryReported || committedConfigurationIndex > log.persistedIndex) return;
   const committed = configurations.findLast(({ index }) => index === committedConfigurationIndex)?.configuration;
   if (committed === undefined || detailOf(committed, id)?.copy !== copy) return;
-  core.standing = 'member';
+  core.recoveryReported = true;
   core.effects.recovered = true;
 }
 
-/** A blank node has learned what it is. */
+/** A blank node has learned what it is, or a recovering one remembers that it is a member now. */
 export function setStanding(core: Core, standing: 'recovering' | 'member', copy: number): void {
   core.standing = standing;
   core.copy = copy;
@@ -75,26 +85,30 @@ export function askToRecover(core: Core): void {
  */
 export function mayCampaign(core: Core): boolean {
   if (withoutVote(core)) return false;
+  // A copy that does not count for itself leaves it to those that do: they are a quorum, or nobody can lead.
+  const detail = detailOf(core.configuration, core.id);
+  if (detail !== undefined && detail.copy !== core.copy) return false;
   return core.configurations.some(
     ({ index, configuration }) => index >= core.committedConfigurationIndex && isVoter(configuration, core.id),
   );
 }
 
 /**
- * A follower answered. Where it says for the first time that its acknowledgements do not count, or that they do, another
- * copy may be speaking: nothing that is known of the old one's log holds for the new one.
+ * A follower answered. Where another copy speaks than before, nothing that is known of the old one's log holds for it;
+ * nor where it says for the first time that it has no vote, or that it has: a blank copy has no number of its own yet.
  */
 export function noteReply(
   core: Core,
   leading: Leadership,
   from: NodeId,
-  reply: { readonly withoutVote: boolean; readonly diskFull: boolean },
+  reply: { readonly copy: number; readonly withoutVote: boolean; readonly diskFull: boolean },
 ): Progress | undefined {
   let progress = leading.progress.get(from);
   if (progress === undefined) return undefined;
-  if (progress.counts === reply.withoutVote) {
+  if (progress.copy !== reply.copy || progress.withoutVote !== reply.withoutVote) {
     const { isAdmitted, leaving } = progress;
-    progress = Object.assign(beginAnew(core, leading, from, !reply.withoutVote), { isAdmitted, leaving });
+    progress = beginAnew(core, leading, from);
+    Object.assign(progress, { isAdmitted, leaving, copy: reply.copy, withoutVote: reply.withoutVote });
     sendAppends(core, from, progress);
   }
   progress.recentActive = true;
@@ -104,10 +118,9 @@ export function noteReply(
 }
 
 /** Forgets what is known of the log of `peer`; the next appends look for where it is. */
-export function beginAnew(core: Core, leading: Leadership, peer: NodeId, counts: boolean): Progress {
+export function beginAnew(core: Core, leading: Leadership, peer: NodeId): Progress {
   const old = leading.progress.get(peer);
-  const progress = new Progress(core.log.lastIndex + 1, core.options.flow);
-  progress.counts = counts;
+  const progress = new Progress(core.log.lastIndex + 1, core.options.flow, namedCopyOf(core, peer));
   progress.linked = old?.linked ?? true;
   leading.progress.set(peer, progress);
   return progress;

@@ -123,16 +123,24 @@ interface Envelope {
   readonly term: number;
 }
 
+/**
+ * For whom a sender speaks. What it says counts towards a quorum only where the receiver's configuration names this very
+ * copy: a sender may not know yet that its rights were given to another.
+ */
+interface Speaker {
+  readonly copy: number;
+  /** The sender knows that it has no rights: it is blank or recovering, or they were given to another copy. */
+  readonly withoutVote: boolean;
+}
+
 export interface PreVote extends Envelope {
   readonly kind: 'preVote';
   readonly lastIndex: number;
   readonly lastTerm: number;
 }
-export interface PreVoteReply extends Envelope {
+export interface PreVoteReply extends Envelope, Speaker {
   readonly kind: 'preVoteReply';
   readonly granted: boolean;
-  /** A refusal because the sender is blank or recovering. */
-  readonly withoutVote: boolean;
 }
 export interface Vote extends Envelope {
   readonly kind: 'vote';
@@ -141,11 +149,9 @@ export interface Vote extends Envelope {
   /** The old leader asked for this election, so a voter does not protect it (§4.2.3). */
   readonly transfer: boolean;
 }
-export interface VoteReply extends Envelope {
+export interface VoteReply extends Envelope, Speaker {
   readonly kind: 'voteReply';
   readonly granted: boolean;
-  /** A refusal because the sender is blank or recovering. */
-  readonly withoutVote: boolean;
 }
 export interface Append extends Envelope {
   readonly kind: 'append';
@@ -154,7 +160,7 @@ export interface Append extends Envelope {
   readonly commitIndex: number;
   readonly entries: readonly Entry[];
 }
-export interface AppendReply extends Envelope {
+export interface AppendReply extends Envelope, Speaker {
   readonly kind: 'appendReply';
   readonly success: boolean;
   /** On success: the last index this very append verified, durable on the sender. On refusal: the `prevIndex` refused. */
@@ -162,25 +168,22 @@ export interface AppendReply extends Envelope {
   /** On refusal: the last index at which the logs may still agree, and the sender's term there (§3.5, conflict by term). */
   readonly hintIndex: number;
   readonly hintTerm: number;
-  /** The sender is blank or recovering: this counts towards no quorum. */
-  readonly withoutVote: boolean;
   /** The sender's disk is full. */
   readonly diskFull: boolean;
 }
 export interface Heartbeat extends Envelope {
   readonly kind: 'heartbeat';
-  /** Never above what the receiver is known to hold, so a stale tail is never committed. */
+  /** Never above what `copy` of the receiver's log is known to hold, so a stale tail is never committed. */
   readonly commitIndex: number;
+  readonly copy: number;
   /** Which round of the leader's this belongs to; the reply proves that the receiver followed after it began (§6.4). */
   readonly round: number;
   /** No quorum of members has room on its disk: no node should accept writes from its clients. */
   readonly clusterFull: boolean;
 }
-export interface HeartbeatReply extends Envelope {
+export interface HeartbeatReply extends Envelope, Speaker {
   readonly kind: 'heartbeatReply';
   readonly round: number;
-  /** As in `AppendReply`. */
-  readonly withoutVote: boolean;
   readonly diskFull: boolean;
 }
 /**
@@ -196,11 +199,10 @@ export interface Commit extends Envelope {
 export interface TimeoutNow extends Envelope {
   readonly kind: 'timeoutNow';
 }
-export interface ReadIndex extends Envelope {
+/** The request is an acknowledgement, too, where its sender counts. */
+export interface ReadIndex extends Envelope, Speaker {
   readonly kind: 'readIndex';
   readonly id: number;
-  /** As in `AppendReply`: then the request is no acknowledgement. */
-  readonly withoutVote: boolean;
 }
 export interface ReadIndexReply extends Envelope {
   readonly kind: 'readIndexReply';
@@ -271,7 +273,7 @@ export type Input =
     }
   /** A follower has not asked for a piece of its snapshot for too long: look anew for where it is. */
   | { readonly kind: 'transferStalled'; readonly peer: NodeId }
-  /** A blank node has learned what it is. `copy` is 0 for `member`. */
+  /** A blank node has learned what it is; or that a recovering one is a member now is durable. Of a founder, copy 0. */
   | { readonly kind: 'standing'; readonly standing: 'recovering' | 'member'; readonly copy: number }
   | { readonly kind: 'diskFull'; readonly full: boolean };
 
@@ -311,7 +313,10 @@ export interface Effects {
   wantSnapshot: WantSnapshot | null;
   /** The state is to be replaced by the snapshot received. With `resetLog`, the log now begins behind it. */
   install: Install | null;
-  /** A committed configuration names this copy: from now on it is a member, which must be remembered. */
+  /**
+   * Once in a life: a committed configuration names this copy. It is a member, with rights, from when that is durable:
+   * answer with `standing` then.
+   */
   recovered: boolean;
   /** A committed configuration no longer has this node: its process should say so and end. */
   removed: boolean;

@@ -9,7 +9,7 @@ import type { Configuration, Entry, Message, NodeId, Standing } from '../raft/ty
  *
  * ```
  *  0  u8  kind     see KIND
- *  1  u8  flags    1 granted, success or transfer; 2 the sender is without a vote; 4 disk or cluster full
+ *  1  u8  flags    1 granted, success or transfer; 2 the sender knows that it is without a vote; 4 disk or cluster full
  *  2  u16 zero
  *  4  u64 term
  * 12  u64 × n      the fields of the kind, in the order in which `FIELDS` names them
@@ -117,11 +117,11 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
     case 'preVote':
       return [head(KIND.preVote, 0, message.term, [message.lastIndex, message.lastTerm])];
     case 'preVoteReply':
-      return [head(KIND.preVoteReply, flagsOf(message.granted, message.withoutVote), message.term, [])];
+      return [head(KIND.preVoteReply, flagsOf(message.granted, message.withoutVote), message.term, [message.copy])];
     case 'vote':
       return [head(KIND.vote, flagsOf(message.transfer), message.term, [message.lastIndex, message.lastTerm])];
     case 'voteReply':
-      return [head(KIND.voteReply, flagsOf(message.granted, message.withoutVote), message.term, [])];
+      return [head(KIND.voteReply, flagsOf(message.granted, message.withoutVote), message.term, [message.copy])];
     case 'append': {
       const { term, prevIndex, prevTerm, commitIndex, entries } = message;
       const parts = [head(KIND.append, 0, term, [prevIndex, prevTerm, commitIndex])];
@@ -129,23 +129,25 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
       return parts;
     }
     case 'appendReply': {
-      const { success, withoutVote, diskFull, term, index, hintIndex, hintTerm } = message;
-      return [head(KIND.appendReply, flagsOf(success, withoutVote, diskFull), term, [index, hintIndex, hintTerm])];
+      const { success, withoutVote, diskFull, term, index, hintIndex, hintTerm, copy } = message;
+      return [
+        head(KIND.appendReply, flagsOf(success, withoutVote, diskFull), term, [index, hintIndex, hintTerm, copy]),
+      ];
     }
     case 'heartbeat': {
-      const { clusterFull, term, commitIndex, round } = message;
-      return [head(KIND.heartbeat, flagsOf(false, false, clusterFull), term, [commitIndex, round])];
+      const { clusterFull, term, commitIndex, copy, round } = message;
+      return [head(KIND.heartbeat, flagsOf(false, false, clusterFull), term, [commitIndex, copy, round])];
     }
     case 'heartbeatReply': {
-      const { withoutVote, diskFull, term, round } = message;
-      return [head(KIND.heartbeatReply, flagsOf(false, withoutVote, diskFull), term, [round])];
+      const { withoutVote, diskFull, term, round, copy } = message;
+      return [head(KIND.heartbeatReply, flagsOf(false, withoutVote, diskFull), term, [round, copy])];
     }
     case 'commit':
       return [head(KIND.commit, 0, message.term, [message.index, message.indexTerm, message.commitIndex])];
     case 'timeoutNow':
       return [head(KIND.timeoutNow, 0, message.term, [])];
     case 'readIndex':
-      return [head(KIND.readIndex, flagsOf(false, message.withoutVote), message.term, [message.id])];
+      return [head(KIND.readIndex, flagsOf(false, message.withoutVote), message.term, [message.id, message.copy])];
     case 'readIndexReply':
       // Indexes travel one higher, so that "not confirmed", -1, is 0.
       return [head(KIND.readIndexReply, 0, message.term, [message.id, message.index + 1])];
@@ -204,28 +206,30 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
     case KIND.preVote:
       return { kind: 'preVote', from, to, term, lastIndex: field(0), lastTerm: field(1) };
     case KIND.preVoteReply:
-      return { kind: 'preVoteReply', from, to, term, granted: yes, withoutVote };
+      return { kind: 'preVoteReply', from, to, term, granted: yes, copy: field(0), withoutVote };
     case KIND.vote:
       return { kind: 'vote', from, to, term, transfer: yes, lastIndex: field(0), lastTerm: field(1) };
     case KIND.voteReply:
-      return { kind: 'voteReply', from, to, term, granted: yes, withoutVote };
+      return { kind: 'voteReply', from, to, term, granted: yes, copy: field(0), withoutVote };
     case KIND.append:
       return decodeAppend(frame, from, to, term);
     case KIND.appendReply: {
       const [index, hintIndex, hintTerm] = [field(0), field(1), field(2)];
-      const reply = { withoutVote, diskFull: full, index, hintIndex, hintTerm };
+      const reply = { copy: field(3), withoutVote, diskFull: full, index, hintIndex, hintTerm };
       return { kind: 'appendReply', from, to, term, success: yes, ...reply };
     }
-    case KIND.heartbeat:
-      return { kind: 'heartbeat', from, to, term, commitIndex: field(0), round: field(1), clusterFull: full };
+    case KIND.heartbeat: {
+      const [commitIndex, copy, round] = [field(0), field(1), field(2)];
+      return { kind: 'heartbeat', from, to, term, commitIndex, copy, round, clusterFull: full };
+    }
     case KIND.heartbeatReply:
-      return { kind: 'heartbeatReply', from, to, term, round: field(0), withoutVote, diskFull: full };
+      return { kind: 'heartbeatReply', from, to, term, round: field(0), copy: field(1), withoutVote, diskFull: full };
     case KIND.commit:
       return { kind: 'commit', from, to, term, index: field(0), indexTerm: field(1), commitIndex: field(2) };
     case KIND.timeoutNow:
       return { kind: 'timeoutNow', from, to, term };
     case KIND.readIndex:
-      return { kind: 'readIndex', from, to, term, id: field(0), withoutVote };
+      return { kind: 'readIndex', from, to, term, id: field(0), copy: field(1), withoutVote };
     case KIND.readIndexReply:
       return { kind: 'readIndexReply', from, to, term, id: field(0), index: field(1) - 1 };
     case KIND.proposal: {

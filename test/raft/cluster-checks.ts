@@ -185,15 +185,11 @@ export class ClusterChecks {
   }
 
   /** Whether copies that had a say voted for this leader, in each half of the configuration that it has. */
-  private checkElected({ configuration, id: leader, term }: Core): void {
-    const hasVoted = (id: NodeId) => {
-      const copies = this.nodes.find((node) => node.id === id)?.disk;
-      return [...(copies?.ghosts ?? []), copies].some(
-        (disk) => this.votes.get(`${id}.${disk?.copy}:${term}`) === leader,
-      );
-    };
+  private checkElected({ configuration, id: leader, term, copy }: Core): void {
+    const hasVoted = (id: NodeId) => this.votes.get(`${id}.${detailOf(configuration, id)?.copy}:${term}`) === leader;
     // A candidate that votes alone tells nobody.
-    if (isQuorumOf(configuration, (id) => id === leader || hasVoted(id))) return;
+    const votesAlone = (id: NodeId) => id === leader && detailOf(configuration, id)?.copy === copy;
+    if (isQuorumOf(configuration, (id) => votesAlone(id) || hasVoted(id))) return;
     fail(`node ${leader} leads in term ${term} without the votes of a quorum`);
   }
 

@@ -51,6 +51,8 @@ export interface ClusterNode extends CheckedNode {
   /** A snapshot of its own state, which is not durable yet. */
   saving: StoredSnapshot | null;
   transfer: Transfer | null;
+  /** It is to remember that it is a member now: that is on its way to the disk, or there and the core has not heard. */
+  remembering: 'pending' | 'durable' | null;
   /** Reads that were answered, newest last: the index, or -1 for a refusal. */
   readonly answers: Map<number, number>;
 }
@@ -130,6 +132,14 @@ export class CoreCluster {
     this.options.trace?.(`${id} has lost its disk and begins copy ${this.lastCopy}, ${standing}`);
   }
 
+  /** The disk of `id`, which does not run, gives way to one that it had before. */
+  putBack(id: NodeId, ghost: SimulatedDisk): void {
+    const node = this.node(id);
+    node.disk.putBack(ghost);
+    this.wire = this.wire.filter(({ from, to }) => from !== id && to !== id);
+    this.options.trace?.(`${id} has its old disk back, of copy ${node.disk.copy}`);
+  }
+
   /** Asks `id` for a change of members. */
   change(id: NodeId, change: MemberChange): MemberChangeOutcome | undefined {
     const changeId = ++this.lastChangeId;
@@ -143,6 +153,7 @@ export class CoreCluster {
     node.fetches = [];
     node.saving = null;
     node.transfer = null;
+    node.remembering = null;
     node.disk.crash(recordsKept);
     this.options.trace?.(`${id} crashes, its disk holds ${node.disk.lastIndex} entries`);
   }
@@ -156,7 +167,7 @@ export class CoreCluster {
     this.checks.afterStep(node, node.raft.core, before, effects);
     this.options.observe?.(node.raft.core, before, effects);
     if (input.kind === 'standing') Object.assign(node.disk, { standing: input.standing, copy: input.copy });
-    if (effects.recovered) node.disk.standing = 'member';
+    if (effects.recovered) node.remembering = 'pending';
     if (effects.removed) node.isRemoved = true;
     for (const message of node.disk.submit(effects)) this.send(node, message);
     for (const message of effects.sendNow) this.send(node, message);
@@ -224,6 +235,17 @@ export class CoreCluster {
     if (fetch === undefined || log === undefined) return false;
     const entries = node.disk.read(fetch.fromIndex, log.firstCachedIndex - 1, fetch.bytesMax);
     this.step(id, { kind: 'fetched', peer: fetch.peer, entries });
+    return true;
+  }
+
+  /** That `id` is a member now gets one step on: it is durable, its core hears of it. False where nothing moves. */
+  remember(id: NodeId): boolean {
+    const node = this.node(id);
+    const { remembering, disk } = node;
+    if (remembering === null) return false;
+    node.remembering = remembering === 'pending' ? 'durable' : null;
+    if (remembering === 'pending') disk.standing = 'member';
+    else this.step(id, { kind: 'standing', standing: 'member', copy: disk.copy });
     return true;
   }
 
@@ -346,6 +368,7 @@ function makeNode(id: NodeId, initial: Configuration): ClusterNode {
     fetches: [],
     saving: null,
     transfer: null,
+    remembering: null,
     answers: new Map(),
     get core() {
       return this.raft?.core ?? null;

@@ -43,8 +43,15 @@ function details(message: Message): string {
   }
 }
 
-function withoutVote(message: { readonly withoutVote: boolean; readonly diskFull?: boolean }): string {
-  return `${message.withoutVote ? ', without vote' : ''}${message.diskFull === true ? ', disk full' : ''}`;
+interface Speaking {
+  readonly copy: number;
+  readonly withoutVote: boolean;
+  readonly diskFull?: boolean;
+}
+
+function withoutVote(message: Speaking): string {
+  const copy = message.copy === 0 ? '' : `, copy ${message.copy}`;
+  return `${copy}${message.withoutVote ? ', without vote' : ''}${message.diskFull === true ? ', disk full' : ''}`;
 }
 
 /** `1 2 3`; `2 3 and 1 2 3` while both decide; then what else there is. */

@@ -63,7 +63,16 @@ describe('what a crash leaves', () => {
     const disk = new SimulatedDisk();
     const raft = startOn(disk);
     receive(raft, disk, append(1, 1, entriesOf(1, 'a', 'b'), 1));
-    receive(raft, disk, { kind: 'heartbeat', from: 2, to: 3, term: 2, commitIndex: 0, round: 1, clusterFull: false });
+    receive(raft, disk, {
+      kind: 'heartbeat',
+      from: 2,
+      to: 3,
+      term: 2,
+      commitIndex: 0,
+      copy: 0,
+      round: 1,
+      clusterFull: false,
+    });
     persistAll(raft, disk);
     disk.crash(0);
     expect(startOn(disk).core.log.commitIndex).toBe(1);
@@ -96,7 +105,16 @@ describe('completions from the disk', () => {
     const disk = new SimulatedDisk();
     const raft = startOn(disk);
     receive(raft, disk, append(1, 1, entriesOf(1, 'a', 'b', 'c'), 0));
-    receive(raft, disk, { kind: 'heartbeat', from: 2, to: 3, term: 2, commitIndex: 0, round: 1, clusterFull: false });
+    receive(raft, disk, {
+      kind: 'heartbeat',
+      from: 2,
+      to: 3,
+      term: 2,
+      commitIndex: 0,
+      copy: 0,
+      round: 1,
+      clusterFull: false,
+    });
     raft.step({ kind: 'persisted', term: 1, index: 3, hardState: { term: 2, vote: 0, commitIndex: 0 } });
     raft.step({ kind: 'persisted', term: 1, index: 1, hardState: { term: 1, vote: 0, commitIndex: 0 } });
     expect(raft.core.log.persistedIndex).toBe(3);
@@ -107,6 +125,7 @@ describe('completions from the disk', () => {
       to: 3,
       term: 2,
       commitIndex: 0,
+      copy: 0,
       round: 2,
       clusterFull: false,
     };

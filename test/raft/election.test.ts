@@ -43,7 +43,15 @@ describe('election', () => {
     while (cluster.wire.length > 0) cluster.deliver(0);
     // Node 2 knows term 1 but has not voted in it, and asks for votes itself when node 1's request comes.
     const vote = { kind: 'vote', from: 1, to: 2, term: 1, lastIndex: 0, lastTerm: 0, transfer: false } as const;
-    const refusal = { kind: 'preVoteReply', from: 3, to: 2, term: 1, granted: false, withoutVote: false } as const;
+    const refusal = {
+      kind: 'preVoteReply',
+      from: 3,
+      to: 2,
+      term: 1,
+      granted: false,
+      copy: 0,
+      withoutVote: false,
+    } as const;
     cluster.step(2, { kind: 'receive', message: refusal });
     settle(cluster);
     tick(cluster, 2, ELECTION_TIMEOUT_TICKS);

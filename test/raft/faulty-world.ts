@@ -2,8 +2,9 @@ import { isMember, members } from '../../src/raft/configuration.ts';
 import type { Configuration, Message, NodeId } from '../../src/raft/types.ts';
 import { configurationWith } from './configurations.ts';
 import { type ClusterNode, type ClusterOptions, CoreCluster } from './core-cluster.ts';
-import { configurationsInForce, decide, drawChange, mayRemove } from './member-faults.ts';
+import { configurationsInForce, drawChange, mayRemove, survives } from './member-faults.ts';
 import { type Random, randomFrom } from './random.ts';
+import type { SimulatedDisk } from './simulated-disk.ts';
 
 /**
  * A cluster to which everything happens that can: one random action at a time, each with a weight drawn from the seed.
@@ -13,7 +14,8 @@ import { type Random, randomFrom } from './random.ts';
  *   links     break (what is on them is lost) and come back, which each end notices in its own time
  *   processes crash at any point, restart, stand still while their messages pile up
  *   disks     finish late or not at all; a crash tears the write that is on its way
- *   members   come, go and change places; disks are lost, and new copies begin; disks are full for a while
+ *   members   come, go and change places; disks are lost, new copies begin, and old ones come back, at once or after the
+ *             cluster has gone on without them; disks are full for a while
  *   snapshots are taken, and the log compacted, at any moment; transfers are lost, or overtaken, at any moment, and
  *             crashes come between what is durable and what the core has heard of
  */
@@ -58,6 +60,7 @@ export class FaultyWorld {
     resets: 0,
     changes: 0,
     wipes: 0,
+    putBack: 0,
     recovered: 0,
     removed: 0,
   };
@@ -205,13 +208,112 @@ export class FaultyWorld {
   /** Never of so many that no majority of intact copies is left. */
   private loseDisk(id: NodeId): void {
     const { cluster, random } = this;
-    if (!decide(cluster, (other) => other !== id)) return;
+    if (!survives(cluster, (other) => other !== id)) return;
     this.crash(id);
     cluster.wipe(id, random.chance(0.5) ? 'blank' : 'recovering');
-    const kept = this.past.filter(({ from, to }) => from !== id && to !== id);
-    this.past.splice(0, this.past.length, ...kept);
+    this.forgetPast(id);
     this.counts.wipes++;
     if (random.chance(0.7)) this.start(id);
+  }
+
+  /** A disk that was lost is there again, just as it was: its volume had not been mounted. The present one is lost. */
+  private putBackDisk(id: NodeId, ghost: SimulatedDisk | undefined, starts = this.random.chance(0.8)): void {
+    const { cluster } = this;
+    if (ghost === undefined || !survives(cluster, (other) => other !== id)) return;
+    this.crash(id);
+    cluster.putBack(id, ghost);
+    this.forgetPast(id);
+    this.counts.putBack++;
+    if (starts) this.start(id);
+  }
+
+  private swapDisks(id: NodeId): void {
+    const { ghosts } = this.cluster.node(id).disk;
+    if (ghosts.length > 0) this.putBackDisk(id, this.random.pick(ghosts));
+  }
+
+  /** Links carry nothing from one copy to another. */
+  private forgetPast(id: NodeId): void {
+    const kept = this.past.filter(({ from, to }) => from !== id && to !== id);
+    this.past.splice(0, this.past.length, ...kept);
+  }
+
+  /**
+   * A voter loses its disk and earns its vote with another, which helps to commit what most do not have; then it comes
+   * back with the old one. Whether the leader stays or goes, the others must not count it.
+   */
+  private swapBack(): void {
+    const { cluster, random } = this;
+    const leader = this.someLeader();
+    const voters = leader === undefined ? [] : (cluster.node(leader).core?.configuration.voters ?? []);
+    const others = voters.filter((id) => id !== leader && cluster.node(id).raft !== null && !this.paused.has(id));
+    if (leader === undefined || others.length < 2 || this.paused.has(leader)) return;
+    const swapped = random.pick(others);
+    const lost = cluster.node(swapped).disk.ghosts.length;
+    cluster.cuts.clear();
+    this.loseDisk(swapped);
+    if (cluster.node(swapped).disk.ghosts.length === lost) return;
+    if (cluster.node(swapped).raft === null) this.start(swapped);
+    this.endBlank(swapped);
+    this.runAmong(this.ids, 40);
+    // The least that decides with it, and the rest, which decides with it, too.
+    const helpers = others.filter((id) => id !== swapped).slice(0, Math.max(0, Math.ceil((voters.length - 3) / 2)));
+    const rest = this.ids.filter((id) => id !== leader && id !== swapped && !helpers.includes(id));
+    const [old, ghost] = [[leader, ...helpers], cluster.node(swapped).disk.ghosts[lost]];
+    if (random.chance(0.5)) {
+      this.decideWith(swapped, old, rest);
+      this.putBackDisk(swapped, ghost, true);
+      this.separate(old, [swapped, ...rest]);
+      this.elect([swapped, ...rest], random.pick([swapped, ...rest]));
+    } else {
+      this.separate(old, [swapped, ...rest]);
+      this.elect([swapped, ...rest], random.pick(rest));
+      this.putBackDisk(swapped, ghost, true);
+      this.decideWith(swapped, old, rest);
+    }
+    this.read(swapped);
+    this.read(leader);
+    this.moveAmong([swapped, ...old], 20);
+  }
+
+  /** The leader goes on with `id` and its old followers, out of reach of the rest. */
+  private decideWith(id: NodeId, old: readonly NodeId[], rest: readonly NodeId[]): void {
+    const { cluster } = this;
+    const [leader = 0] = old;
+    this.separate([id, ...old], rest);
+    cluster.propose(leader, `w${++this.counts.proposals}`);
+    for (let i = 0; i < ELECTION_TIMEOUT_TICKS / 2; i++) {
+      cluster.step(leader, { kind: 'tick' });
+      this.moveAmong([id, ...old], 6 * old.length);
+      if (this.random.chance(0.2)) this.read(this.random.pick([id, leader]));
+    }
+  }
+
+  /** `side` loses patience, `candidate` first, and is asked to write something. */
+  private elect(side: readonly NodeId[], candidate: NodeId): void {
+    const { cluster } = this;
+    for (const id of side) {
+      const patience = id === candidate ? 2 * ELECTION_TIMEOUT_TICKS : ELECTION_TIMEOUT_TICKS;
+      for (let i = 0; i < patience && !this.paused.has(id); i++) cluster.step(id, { kind: 'tick' });
+    }
+    this.moveAmong(side, 60);
+    if (cluster.node(candidate).core?.role === 'leader') cluster.propose(candidate, `w${++this.counts.proposals}`);
+    this.moveAmong(side, 40);
+  }
+
+  /** Time passes for `side`, and what lies on its wires and disks moves. */
+  private runAmong(side: readonly NodeId[], ticks: number): void {
+    for (let i = 0; i < ticks; i++) {
+      for (const id of side) this.tick(id);
+      this.moveAmong(side, 5 * side.length);
+      for (const id of side) {
+        if (this.paused.has(id) || this.stalledDisks.has(id)) continue;
+        this.serveFetch(id);
+        this.moveTransfer(id);
+        this.cluster.apply(id);
+        this.cluster.remember(id);
+      }
+    }
   }
 
   /**
@@ -310,7 +412,10 @@ export class FaultyWorld {
       [this.changesMembers ? sometimes(0.8, 6) : 0, () => this.changeMembers()],
       [this.changesMembers ? sometimes(0.6, 1) : 0, () => this.loseDisk(this.anyone())],
       [this.changesMembers ? sometimes(0.5, 1) : 0, () => this.forget()],
+      [this.changesMembers ? sometimes(0.5, 1) : 0, () => this.swapDisks(this.anyone())],
+      [this.changesMembers ? sometimes(0.5, 4) : 0, () => this.swapBack()],
       [this.changesMembers ? 1 : 0, () => this.endBlank(this.anyone())],
+      [2, () => this.rememberSome()],
       [sometimes(0.2, 0.5), () => this.fillDisk(this.anyone())],
       [sometimes(0.75, 4), () => this.snapshotWork(this.anyone())],
       [sometimes(0.75, 4), () => this.compact(this.anyone())],
@@ -405,6 +510,11 @@ export class FaultyWorld {
   private applySome(): void {
     const id = this.anyone();
     if (!this.paused.has(id)) this.cluster.apply(id);
+  }
+
+  private rememberSome(): void {
+    const id = this.anyone();
+    if (!this.paused.has(id) && !this.stalledDisks.has(id)) this.cluster.remember(id);
   }
 
   private propose(): void {

@@ -2,7 +2,7 @@ import type { Core } from '../../src/raft/core.ts';
 import type { NodeId } from '../../src/raft/types.ts';
 import { describeConfiguration } from './describe.ts';
 import { ELECTION_TIMEOUT_TICKS, FaultyWorld } from './faulty-world.ts';
-import { activeOf, decide, unrest } from './member-faults.ts';
+import { activeOf, decide, survives, unrest } from './member-faults.ts';
 
 /**
  * One random life of a cluster, wholly decided by its seed: first everything that can go wrong does; then the faults
@@ -25,6 +25,8 @@ export interface FuzzReport {
   /** Changes of members that were taken, disks that were lost, copies that earned their rights, nodes that left. */
   readonly changes: number;
   readonly wipes: number;
+  /** Of the lost disks, those that came back. */
+  readonly putBack: number;
   readonly recovered: number;
   readonly removed: number;
 }
@@ -197,7 +199,7 @@ class Calm {
   private chooseDead(): ReadonlySet<NodeId> {
     const { ids, random } = this.world;
     const dead = new Set(ids.filter(() => random.chance(0.3)));
-    return this.isQuorum((id) => !dead.has(id)) ? dead : new Set();
+    return survives(this.world.cluster, (id) => !dead.has(id)) ? dead : new Set();
   }
 
   private untilWritten(): number {
@@ -246,6 +248,7 @@ class Calm {
         while (world.serveFetch(id));
         while (world.moveTransfer(id));
         cluster.apply(id);
+        while (cluster.remember(id));
       }
     }
   }

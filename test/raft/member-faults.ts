@@ -23,7 +23,27 @@ export function configurationsInForce(cluster: CoreCluster): Configuration[] {
 /** Whether the nodes that `agrees` names, as far as their copies have a say, decide in all that may be in force. */
 export function decide(cluster: CoreCluster, agrees: (id: NodeId) => boolean): boolean {
   return configurationsInForce(cluster).every((configuration) =>
-    isQuorumOf(configuration, (id) => agrees(id) && hasSay(cluster, id)),
+    isQuorumOf(configuration, (id) => agrees(id) && hasSay(cluster, configuration, id)),
+  );
+}
+
+/**
+ * Whether the cluster can do without all but those that `agrees` names: also where a leader that has not noticed yet
+ * what is lost is about to make a learner a voter.
+ */
+export function survives(cluster: CoreCluster, agrees: (id: NodeId) => boolean): boolean {
+  const toCome = [...cluster.nodes.values()].flatMap(({ core }) => {
+    const { leading = null, configuration } = core ?? {};
+    if (leading === null || configuration === undefined) return [];
+    const joining = configuration.learners.filter(
+      (id) => leading.progress.get(id)?.counts === true && detailOf(configuration, id)?.joins === true,
+    );
+    return joining.map((id) => ({ ...configuration, voters: [...configuration.voters, id] }));
+  });
+  const isThere = (configuration: Configuration, id: NodeId) => agrees(id) && hasSay(cluster, configuration, id);
+  return (
+    decide(cluster, agrees) &&
+    toCome.every((configuration) => isQuorumOf(configuration, (id) => isThere(configuration, id)))
   );
 }
 
@@ -35,12 +55,12 @@ export function mayRemove(cluster: CoreCluster, leader: NodeId, id: NodeId): boo
   const configuration = cluster.node(leader).core?.configuration;
   if (configuration === undefined) return false;
   const voters = configuration.voters.filter((voter) => voter !== id);
-  return isQuorumOf({ ...configuration, voters }, (voter) => hasSay(cluster, voter));
+  return isQuorumOf({ ...configuration, voters }, (voter) => hasSay(cluster, configuration, voter));
 }
 
-function hasSay(cluster: CoreCluster, id: NodeId): boolean {
+function hasSay(cluster: CoreCluster, configuration: Configuration, id: NodeId): boolean {
   const node = cluster.nodes.get(id);
-  if (node === undefined) return false;
+  if (node === undefined || detailOf(configuration, id)?.copy !== node.disk.copy) return false;
   return node.core === null ? node.disk.standing === 'member' : !withoutVote(node.core);
 }
 
@@ -75,6 +95,7 @@ export function unrest(cluster: CoreCluster, isAlive: (id: NodeId) => boolean): 
     if (!isAlive(id) || core === null) continue;
     if (withoutVote(core)) return `node ${id} is ${core.standing} and has no vote`;
     const detail = detailOf(configuration, id);
+    if (detail?.copy !== core.copy) return `the copy of node ${id} is not the one that has its rights`;
     if (detail?.joins !== true || isVoter(configuration, id)) continue;
     const voters = [...configuration.voters, id].filter((voter) => voter !== detail.replaces);
     const next = { ...configuration, voters, votersOutgoing: configuration.voters };

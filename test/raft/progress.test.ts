@@ -5,14 +5,14 @@ const LIMITS: FlowLimits = { inflightMessagesMax: 3, inflightBytesMax: 100 };
 
 /** A follower that has acknowledged entries up to `matchIndex`. */
 function replicating(matchIndex: number): Progress {
-  const progress = new Progress(matchIndex + 1, LIMITS);
+  const progress = new Progress(matchIndex + 1, LIMITS, 0);
   progress.acknowledged(matchIndex, 0);
   return progress;
 }
 
 describe('what a leader knows of a follower', () => {
   it('begins by probing: one append, and then no other until it is answered', () => {
-    const progress = new Progress(5, LIMITS);
+    const progress = new Progress(5, LIMITS, 0);
     expect(progress.maySend).toBe(true);
     progress.sent(6, 10);
     expect(progress.maySend).toBe(false);
@@ -20,14 +20,14 @@ describe('what a leader knows of a follower', () => {
   });
 
   it('sends a probe again once a heartbeat was answered, since the probe or its answer was lost', () => {
-    const progress = new Progress(5, LIMITS);
+    const progress = new Progress(5, LIMITS, 0);
     progress.sent(4, 0);
     progress.heartbeatAnswered();
     expect(progress.maySend).toBe(true);
   });
 
   it('sends ahead once an append was acknowledged', () => {
-    const progress = new Progress(5, LIMITS);
+    const progress = new Progress(5, LIMITS, 0);
     progress.sent(6, 10);
     expect(progress.acknowledged(6, 0)).toBe(true);
     expect(progress).toMatchObject({ state: 'replicate', matchIndex: 6, nextIndex: 7 });
@@ -77,14 +77,14 @@ describe('what a leader knows of a follower', () => {
   });
 
   it('probes from where the follower may agree when an append is refused', () => {
-    const progress = new Progress(11, LIMITS);
+    const progress = new Progress(11, LIMITS, 0);
     progress.sent(10, 0);
     expect(progress.refused(10, 6)).toBe(true);
     expect(progress).toMatchObject({ state: 'probe', nextIndex: 7, maySend: true });
   });
 
   it('goes back by one at the least with every refusal, so that the search ends', () => {
-    const progress = new Progress(4, LIMITS);
+    const progress = new Progress(4, LIMITS, 0);
     for (let prevIndex = 3; prevIndex > 0; prevIndex--) {
       progress.sent(prevIndex, 0);
       expect(progress.refused(prevIndex, 99)).toBe(true);
@@ -93,7 +93,7 @@ describe('what a leader knows of a follower', () => {
   });
 
   it('heeds a refusal of its newest question only', () => {
-    const progress = new Progress(11, LIMITS);
+    const progress = new Progress(11, LIMITS, 0);
     progress.sent(10, 0);
     expect(progress.refused(10, 6)).toBe(true);
     progress.sent(6, 0);
@@ -149,7 +149,7 @@ describe('what a leader knows of a follower', () => {
   });
 
   it('goes on without the snapshot where the follower came by another way to what the log still has', () => {
-    const progress = new Progress(5, LIMITS);
+    const progress = new Progress(5, LIMITS, 0);
     progress.needsSnapshot(20);
     expect(progress.acknowledged(14, 15)).toBe(true);
     expect(progress).toMatchObject({ state: 'snapshot', matchIndex: 14, nextIndex: 21 });
@@ -158,7 +158,7 @@ describe('what a leader knows of a follower', () => {
   });
 
   it('goes on with more than the snapshot where the follower has more', () => {
-    const progress = new Progress(5, LIMITS);
+    const progress = new Progress(5, LIMITS, 0);
     progress.needsSnapshot(20);
     expect(progress.acknowledged(30, 15)).toBe(true);
     expect(progress).toMatchObject({ state: 'replicate', matchIndex: 30, nextIndex: 31 });

@@ -39,7 +39,7 @@ export class SimulatedDisk {
   /** What the metadata beside the log remembers. */
   standing: Standing = 'member';
   copy = 0;
-  /** Disks that this node had before, and lost. What they vouched for, they had. */
+  /** Disks that this node had before, and lost, as they were then. What they vouched for, they had. */
   readonly ghosts: SimulatedDisk[] = [];
   hardState: HardState = { term: 0, vote: NOBODY, commitIndex: 0 };
   /** The entry before the first of `entries`. */
@@ -84,9 +84,7 @@ export class SimulatedDisk {
 
   /** Everything is lost, and a new copy begins. */
   wipe(copy: number, standing: 'blank' | 'recovering'): void {
-    const ghost = new SimulatedDisk();
-    Object.assign(ghost, this, { entries: [...this.entries], ghosts: [] });
-    this.ghosts.push(ghost);
+    this.ghosts.push(this.asItIs());
     this.standing = standing;
     this.copy = copy;
     this.hardState = { term: 0, vote: NOBODY, commitIndex: 0 };
@@ -95,6 +93,16 @@ export class SimulatedDisk {
     this.snapshot = null;
     this.pending = [];
     this.completed = [];
+  }
+
+  private asItIs(): SimulatedDisk {
+    return Object.assign(new SimulatedDisk(), this, { entries: [...this.entries], ghosts: [] });
+  }
+
+  /** One that was lost takes the place of this one, which is lost now. */
+  putBack(ghost: SimulatedDisk): void {
+    const ghosts = [...this.ghosts.filter((each) => each !== ghost), this.asItIs()];
+    Object.assign(this, ghost, { entries: [...ghost.entries], ghosts, pending: [], completed: [] });
   }
 
   /** The disk that speaks for `copy`, with its rights: this one, or one that was lost since. */

@@ -1,0 +1,145 @@
+import { describe, expect, it } from 'vitest';
+import type { Message, NodeId } from '../../src/raft/types.ts';
+import type { CoreCluster } from './core-cluster.ts';
+import type { SimulatedDisk } from './simulated-disk.ts';
+import { ELECTION_TIMEOUT_TICKS, elect, settle, smallCluster, tick, votersOf } from './small-cluster.ts';
+
+const ADDRESS = { host: 'new.example', clientPort: 1, peerPort: 2, adminPort: 3 };
+
+function crash(cluster: CoreCluster, id: NodeId): void {
+  cluster.crash(id);
+  for (const peer of cluster.nodes.keys()) cluster.step(peer, { kind: 'linkLost', peer: id });
+}
+
+function start(cluster: CoreCluster, id: NodeId): void {
+  cluster.start(id);
+  for (const peer of cluster.nodes.keys()) {
+    if (peer === id) continue;
+    cluster.step(peer, { kind: 'linkUp', peer: id });
+    cluster.step(id, { kind: 'linkUp', peer });
+  }
+}
+
+function run(cluster: CoreCluster, ids: readonly NodeId[], ticks = 6 * ELECTION_TIMEOUT_TICKS): void {
+  for (let i = 0; i < ticks; i++) {
+    for (const id of ids) tick(cluster, id);
+    settle(cluster);
+  }
+}
+
+const copyOf = (cluster: CoreCluster, id: NodeId) =>
+  cluster.node(1).core?.configuration.details.find((detail) => detail.id === id)?.copy;
+
+/** Three voters, of which the third has earned its vote with a new disk. Gives the old one, too, as it was last. */
+function healed(): { cluster: CoreCluster; old: SimulatedDisk } {
+  const cluster = smallCluster(votersOf(3));
+  elect(cluster, 1);
+  cluster.propose(1, 'first');
+  settle(cluster);
+  crash(cluster, 3);
+  cluster.wipe(3);
+  start(cluster, 3);
+  run(cluster, [1, 2, 3]);
+  const { disk } = cluster.node(3);
+  expect(cluster.node(1).core?.configuration.voters).toEqual([1, 2, 3]);
+  expect(copyOf(cluster, 3)).toBe(disk.copy);
+  const [old] = disk.ghosts;
+  if (old === undefined) throw new Error('no disk was lost');
+  return { cluster, old };
+}
+
+describe('an old disk that is put back after a newer copy has got its rights', () => {
+  it('elects nobody who lacks what the newer copy helped to commit', () => {
+    const { cluster, old } = healed();
+    cluster.propose(1, 'second');
+    settle(cluster, ({ from, to }) => from === 2 || to === 2);
+    expect(cluster.node(1).core?.log.commitIndex).toBe(cluster.node(1).core?.log.lastIndex);
+    crash(cluster, 1);
+    crash(cluster, 3);
+    cluster.putBack(3, old);
+    start(cluster, 3);
+    run(cluster, [2, 3]);
+    expect(cluster.leader()).toBeUndefined();
+    start(cluster, 1);
+    run(cluster, [1, 2, 3]);
+    expect(cluster.leader()).toBeDefined();
+    expect(copyOf(cluster, 3)).toBe(0);
+  });
+
+  it('catches up under the same leader, which forgets what it knew of the newer copy', () => {
+    const { cluster, old } = healed();
+    crash(cluster, 3);
+    cluster.putBack(3, old);
+    start(cluster, 3);
+    run(cluster, [1, 2, 3]);
+    expect(cluster.node(3).core?.log.lastIndex).toBe(cluster.node(1).core?.log.lastIndex);
+    expect(copyOf(cluster, 3)).toBe(0);
+    expect(cluster.node(1).core?.configuration.voters).toEqual([1, 2, 3]);
+  });
+
+  it('confirms no read for a leader that was replaced with the help of the newer copy', () => {
+    const { cluster, old } = healed();
+    for (const peer of [2, 3]) cluster.cuts.add(`1->${peer}`).add(`${peer}->1`);
+    tick(cluster, 3, ELECTION_TIMEOUT_TICKS);
+    tick(cluster, 2, ELECTION_TIMEOUT_TICKS);
+    settle(cluster);
+    expect(cluster.leader()?.id).toBe(2);
+    cluster.propose(2, 'newer');
+    settle(cluster);
+    cluster.crash(3);
+    cluster.putBack(3, old);
+    cluster.cuts.clear();
+    for (const peer of [1, 3]) cluster.cuts.add(`2->${peer}`).add(`${peer}->2`);
+    cluster.start(3);
+    // The log, which would tell the old copy of the newer one, comes late.
+    const isLost = ({ kind }: Message) => kind === 'append';
+    const reads = [cluster.read(1)];
+    settle(cluster, isLost);
+    expect(cluster.node(3).core?.leader).toBe(1);
+    reads.push(cluster.read(3));
+    settle(cluster, isLost);
+    expect(reads.map((read, i) => cluster.node(2 * i + 1).answers.get(read))).toEqual([undefined, undefined]);
+  });
+});
+
+describe('a copy that a committed configuration names', () => {
+  it('counts only from when it remembers that, so that a crash leaves nobody without a leader', () => {
+    const cluster = smallCluster(votersOf(1), { newcomers: [2] });
+    elect(cluster, 1);
+    cluster.start(2);
+    cluster.change(1, { op: 'add', id: 2, address: ADDRESS, joins: true, replaces: 0 });
+    cluster.remember = () => false;
+    start(cluster, 2);
+    run(cluster, [1, 2]);
+    expect(cluster.node(2).remembering).toBe('pending');
+    expect(cluster.node(2).core?.standing).toBe('recovering');
+    expect(cluster.node(1).core?.configuration).toMatchObject({ voters: [1], learners: [2] });
+    for (const id of [1, 2]) crash(cluster, id);
+    Reflect.deleteProperty(cluster, 'remember');
+    for (const id of [1, 2]) start(cluster, id);
+    run(cluster, [1, 2]);
+    expect(cluster.leader()?.configuration).toMatchObject({ voters: [1, 2], votersOutgoing: [] });
+    expect(cluster.node(2).disk.standing).toBe('member');
+  });
+
+  it('says so once in a life, and not when entries were applied, of which nobody looks for news', () => {
+    let reports = 0;
+    const cluster = smallCluster(votersOf(3), {
+      observe: (_core, _before, { recovered }) => {
+        if (recovered) reports++;
+      },
+    });
+    elect(cluster, 1);
+    cluster.crash(3);
+    cluster.wipe(3);
+    cluster.remember = () => false;
+    start(cluster, 3);
+    run(cluster, [1, 2, 3]);
+    expect(reports).toBe(1);
+    const { raft } = cluster.node(3);
+    if (raft === null) throw new Error('node 3 does not run');
+    raft.core.recoveryReported = false;
+    expect(raft.step({ kind: 'applied', index: raft.core.log.commitIndex }).recovered).toBe(false);
+    expect(raft.step({ kind: 'tick' }).recovered).toBe(true);
+  });
+});
