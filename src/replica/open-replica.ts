@@ -129,7 +129,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       noteStanding: (standing, copy) => meta.noteStanding(standing, copy),
       raiseBootCount: (bootCount) => meta.raiseBootCount(bootCount),
       noteAlone(alone) {
-        notedAlone = notedAlone.then(() => writeAlone(disk, directory, alone));
+        notedAlone = notedAlone.catch(() => {}).then(() => writeAlone(disk, directory, alone));
         return notedAlone;
       },
     });

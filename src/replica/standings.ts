@@ -56,7 +56,9 @@ export class Standings {
   private removalTold = false;
   private quorumLossTold = false;
   private differenceTold = '';
+  /** What was noted last; null where it is still to be noted. */
   private alone: boolean | null = null;
+  private notedAtMs = 0;
 
   constructor(context: StandingsContext) {
     this.context = context;
@@ -67,6 +69,10 @@ export class Standings {
   begin(): void {
     this.formation.begin();
     this.configured();
+    const { core } = this.context;
+    if (this.mayPropose || core.standing !== 'member') return;
+    // What is on its disk says already that its copy has been named.
+    this.recovered();
   }
 
   linkUp(peer: NodeId): void {
@@ -119,13 +125,15 @@ export class Standings {
   }
 
   /**
-   * A committed configuration names this copy, so it may become a member. What earlier lives of this node had proposed
-   * comes before that entry in every log, or never will be in one.
+   * A committed configuration names this copy. What earlier lives of this node had proposed comes before that entry in
+   * every log, or never will be in one.
    */
   recovered(): void {
     const { core, logger } = this.context;
     logger.info({ copy: core.copy }, 'the cluster knows this copy of its data');
     this.earlierLivesEndAt = core.log.commitIndex;
+    this.configured();
+    this.formation.announce();
     this.applied(core.log.appliedIndex);
   }
 
@@ -133,24 +141,15 @@ export class Standings {
   applied(appliedIndex: number): void {
     if (this.mayPropose || this.earlierLivesEndAt === 0 || appliedIndex < this.earlierLivesEndAt) return;
     this.earlierLivesEndAt = 0;
-    const { core, session, appliedSession, raiseBootCount, onFatal } = this.context;
+    const { core, session, appliedSession, noteStanding, raiseBootCount, guard, onMayPropose, onFatal } = this.context;
     const known = appliedSession();
     if (known >= session) {
       raiseBootCount(known).then(() => onFatal(sessionBehind(core.id, session, known)), onFatal);
       return;
     }
-    this.becomeMember(core.copy);
-  }
-
-  /** Only what is durable may count: a crash must not leave a voter that says that it is none. */
-  private becomeMember(copy: number): void {
-    const { noteStanding, guard, step, onMayPropose, onFatal } = this.context;
-    noteStanding('member', copy).then(
+    noteStanding('member', core.copy).then(
       () =>
         guard(() => {
-          step({ kind: 'standing', standing: 'member', copy });
-          this.configured();
-          this.formation.announce();
           this.mayPropose = true;
           onMayPropose();
         }),
@@ -175,7 +174,11 @@ export class Standings {
     const alone = [voters, votersOutgoing].some((group) => group.length === 1 && group[0] === core.id);
     if (alone === this.alone) return;
     this.alone = alone;
-    noteAlone(alone).catch(onFatal);
+    noteAlone(alone).catch((error: NodeJS.ErrnoException) => {
+      // A node outlives a full disk; it tries again.
+      if (error.code === 'ENOSPC') this.alone = null;
+      else onFatal(error);
+    });
   }
 
   /** Its peers know better than a node that was away; but one of them alone may be the one that is behind. */
@@ -198,6 +201,10 @@ export class Standings {
   tick(nowMs: number): void {
     const { core, electionTimeoutMs } = this.context;
     this.formation.tick(nowMs);
+    if (this.alone === null && nowMs - this.notedAtMs >= electionTimeoutMs) {
+      this.notedAtMs = nowMs;
+      this.configured();
+    }
     // Where no leader is heard, the others may know of members that this node does not, and say so in answer.
     const seeksOthers = core.standing === 'blank' || core.term === 0 || core.leader === NOBODY;
     if (seeksOthers && nowMs - this.announcedAtMs >= electionTimeoutMs) {

@@ -20,6 +20,7 @@ describe('the standing of a node', () => {
   let stepped: Input[];
   let noted: string[];
   let aloneNotes: boolean[];
+  let noRoom: boolean;
   let fatal: unknown[];
   let removals: number;
   let turns: number;
@@ -34,6 +35,7 @@ describe('the standing of a node', () => {
     stepped = [];
     noted = [];
     aloneNotes = [];
+    noRoom = false;
     fatal = [];
     removals = 0;
     turns = 0;
@@ -70,6 +72,7 @@ describe('the standing of a node', () => {
       raiseBootCount: (count) => note(`boot count ${count}`),
       async noteAlone(alone) {
         aloneNotes.push(alone);
+        if (noRoom) throw Object.assign(new Error('no room'), { code: 'ENOSPC' });
       },
       guard: (action) => action(),
       onMayPropose: () => turns++,
@@ -219,17 +222,17 @@ describe('the standing of a node', () => {
   });
 
   describe('that recovers', () => {
-    it('is a member and may propose once all that earlier lives left is applied, and that is durable', async () => {
+    it('lets it propose once all that earlier lives left is applied, and that is durable', async () => {
       begin('recovering');
       core.log.commitIndex = 12;
+      core.standing = 'member';
       standings.recovered();
       standings.applied(11);
       expect(noted).toEqual([]);
       standings.applied(12);
       standings.applied(13);
-      expect([noted, stepped, standings.mayPropose]).toEqual([['member 0'], [], false]);
+      expect([noted, standings.mayPropose]).toEqual([['member 0'], false]);
       await written();
-      expect(stepped).toEqual([{ kind: 'standing', standing: 'member', copy: 0 }]);
       expect([standings.mayPropose, turns]).toEqual([true, 1]);
     });
 
@@ -292,6 +295,18 @@ describe('the standing of a node', () => {
     expect(aloneNotes.splice(0)).toEqual([false]);
   });
 
+  it('tries again to remember it while the disk is full', async () => {
+    noRoom = true;
+    begin('member', { knownMember: true, term: 3 });
+    await microtasks();
+    standings.tick(ELECTION_MS);
+    await microtasks();
+    expect([aloneNotes.splice(0), fatal]).toEqual([[false, false], []]);
+    noRoom = false;
+    for (let ms = ELECTION_MS; ms <= 5 * ELECTION_MS; ms += 10) standings.tick(ms);
+    expect(aloneNotes).toEqual([false]);
+  });
+
   it('remembers nothing of the kind while it recovers: what it takes for the members may be out of date', () => {
     begin('recovering', { founders: [SELF] });
     standings.configured();
@@ -308,12 +323,12 @@ describe('the standing of a node', () => {
     begin('member', { knownMember: true, term: 3 });
     standings.receive(1, news('recovering'));
     expect(standings.trouble()).toBe('');
-    standings.hear({ kind: 'voteReply', from: 3, to: SELF, term: 3, granted: false, copy: 0, withoutVote: true });
+    standings.hear({ kind: 'voteReply', from: 3, to: SELF, term: 3, granted: false, withoutVote: true });
     expect(standings.trouble()).toContain('nodes 1 and 3 lost data');
     standings.linkLost(1);
     expect(standings.trouble()).toBe('');
     standings.receive(1, news('recovering'));
-    standings.hear({ kind: 'preVoteReply', from: 3, to: SELF, term: 3, granted: false, copy: 0, withoutVote: false });
+    standings.hear({ kind: 'preVoteReply', from: 3, to: SELF, term: 3, granted: false, withoutVote: false });
     expect(standings.trouble()).toBe('');
   });
 });
