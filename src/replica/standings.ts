@@ -69,10 +69,6 @@ export class Standings {
   begin(): void {
     this.formation.begin();
     this.configured();
-    const { core } = this.context;
-    if (this.mayPropose || core.standing !== 'member') return;
-    // What is on its disk says already that its copy has been named.
-    this.recovered();
   }
 
   linkUp(peer: NodeId): void {
@@ -125,15 +121,13 @@ export class Standings {
   }
 
   /**
-   * A committed configuration names this copy. What earlier lives of this node had proposed comes before that entry in
-   * every log, or never will be in one.
+   * A committed configuration names this copy, so it may become a member. What earlier lives of this node had proposed
+   * comes before that entry in every log, or never will be in one.
    */
   recovered(): void {
     const { core, logger } = this.context;
     logger.info({ copy: core.copy }, 'the cluster knows this copy of its data');
     this.earlierLivesEndAt = core.log.commitIndex;
-    this.configured();
-    this.formation.announce();
     this.applied(core.log.appliedIndex);
   }
 
@@ -141,15 +135,24 @@ export class Standings {
   applied(appliedIndex: number): void {
     if (this.mayPropose || this.earlierLivesEndAt === 0 || appliedIndex < this.earlierLivesEndAt) return;
     this.earlierLivesEndAt = 0;
-    const { core, session, appliedSession, noteStanding, raiseBootCount, guard, onMayPropose, onFatal } = this.context;
+    const { core, session, appliedSession, raiseBootCount, onFatal } = this.context;
     const known = appliedSession();
     if (known >= session) {
       raiseBootCount(known).then(() => onFatal(sessionBehind(core.id, session, known)), onFatal);
       return;
     }
-    noteStanding('member', core.copy).then(
+    this.becomeMember(core.copy);
+  }
+
+  /** Only what is durable may count: a crash must not leave a voter that says that it is none. */
+  private becomeMember(copy: number): void {
+    const { noteStanding, guard, step, onMayPropose, onFatal } = this.context;
+    noteStanding('member', copy).then(
       () =>
         guard(() => {
+          step({ kind: 'standing', standing: 'member', copy });
+          this.configured();
+          this.formation.announce();
           this.mayPropose = true;
           onMayPropose();
         }),

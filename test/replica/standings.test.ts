@@ -222,17 +222,17 @@ describe('the standing of a node', () => {
   });
 
   describe('that recovers', () => {
-    it('lets it propose once all that earlier lives left is applied, and that is durable', async () => {
+    it('is a member and may propose once all that earlier lives left is applied, and that is durable', async () => {
       begin('recovering');
       core.log.commitIndex = 12;
-      core.standing = 'member';
       standings.recovered();
       standings.applied(11);
       expect(noted).toEqual([]);
       standings.applied(12);
       standings.applied(13);
-      expect([noted, standings.mayPropose]).toEqual([['member 0'], false]);
+      expect([noted, stepped, standings.mayPropose]).toEqual([['member 0'], [], false]);
       await written();
+      expect(stepped).toEqual([{ kind: 'standing', standing: 'member', copy: 0 }]);
       expect([standings.mayPropose, turns]).toEqual([true, 1]);
     });
 
@@ -323,12 +323,12 @@ describe('the standing of a node', () => {
     begin('member', { knownMember: true, term: 3 });
     standings.receive(1, news('recovering'));
     expect(standings.trouble()).toBe('');
-    standings.hear({ kind: 'voteReply', from: 3, to: SELF, term: 3, granted: false, withoutVote: true });
+    standings.hear({ kind: 'voteReply', from: 3, to: SELF, term: 3, granted: false, copy: 0, withoutVote: true });
     expect(standings.trouble()).toContain('nodes 1 and 3 lost data');
     standings.linkLost(1);
     expect(standings.trouble()).toBe('');
     standings.receive(1, news('recovering'));
-    standings.hear({ kind: 'preVoteReply', from: 3, to: SELF, term: 3, granted: false, withoutVote: false });
+    standings.hear({ kind: 'preVoteReply', from: 3, to: SELF, term: 3, granted: false, copy: 0, withoutVote: false });
     expect(standings.trouble()).toBe('');
   });
 });
