@@ -55,8 +55,8 @@ export const memberMutants: readonly Mutant[] = [
     name: 'joint-election-by-new-half',
     fault: 'is elected by the new voters alone',
     file: 'raft/election.ts',
-    find: 'return jointVoteResult(core.configuration.voters, core.configuration.votersOutgoing, core.votes);',
-    replace: 'return jointVoteResult(core.configuration.voters, [], core.votes);',
+    find: 'return jointVoteResult(configuration.voters, configuration.votersOutgoing, counted);',
+    replace: 'return jointVoteResult(configuration.voters, [], counted);',
   },
   {
     name: 'committed-configuration-only',
@@ -123,9 +123,9 @@ export const memberMutants: readonly Mutant[] = [
     name: 'voteless-acknowledges',
     fault: 'a copy without rights lets its acknowledgements count',
     file: 'raft/replication.ts',
-    find: `    hintTerm: 0,
+    find: `    copy: core.copy,
     withoutVote: withoutVote(core),`,
-    replace: `    hintTerm: 0,
+    replace: `    copy: core.copy,
     withoutVote: false,`,
   },
   {
@@ -154,15 +154,15 @@ export const memberMutants: readonly Mutant[] = [
     name: 'voteless-rounds-confirm',
     fault: 'confirms reads by the word of copies without rights',
     file: 'raft/reads.ts',
-    find: 'return progress?.counts === true && progress.ackedRound >= round;',
-    replace: 'return progress !== undefined && progress.ackedRound >= round;',
+    find: 'return progress?.counts === true && progress.ackedRound >= read.round;',
+    replace: 'return progress !== undefined && progress.ackedRound >= read.round;',
   },
   {
     name: 'voteless-reader-confirms',
     fault: 'takes the question of a copy without rights for an acknowledgement',
     file: 'raft/reads.ts',
-    find: 'acknowledges: !message.withoutVote,',
-    replace: 'acknowledges: true,',
+    find: 'copy: withoutVote ? NO_COPY : copy, round',
+    replace: 'copy: withoutVote ? copy : copy, round',
   },
   {
     name: 'any-copy-recovers',
@@ -223,10 +223,11 @@ export const memberMutants: readonly Mutant[] = [
   {
     name: 'recovery-unheard',
     fault: 'does not notice at its start that its copy was named',
-    file: 'replica/standings.ts',
-    find: `    // What is on its disk says already that its copy has been named.
-    this.recovered();
+    file: 'raft/raft.ts',
+    find: '      recoveryReported: false,\n',
+    replace: `      recoveryReported: options.configurations.some(({ configuration }) =>
+        configuration.details.some((detail) => detail.id === id && detail.copy === copy),
+      ),
 `,
-    replace: '',
   },
 ];

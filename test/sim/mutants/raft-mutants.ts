@@ -76,10 +76,8 @@ export const raftMutants: readonly Mutant[] = [
     name: 'count-refusals',
     fault: 'counts every answer to its request for votes as a vote',
     file: 'raft/election.ts',
-    find: `  if (core.role !== 'candidate' || message.term !== core.term) return;
-  core.votes.set(message.from, message.granted);`,
-    replace: `  if (core.role !== 'candidate' || message.term !== core.term) return;
-  core.votes.set(message.from, true);`,
+    find: 'core.votes.set(from, granted && !withoutVote ? copy : NO_COPY);',
+    replace: 'core.votes.set(from, granted || !withoutVote ? copy : NO_COPY);',
   },
   {
     name: 'count-old-votes',
@@ -137,8 +135,8 @@ export const raftMutants: readonly Mutant[] = [
     name: 'heartbeat-commits-unmatched',
     fault: 'lets a heartbeat commit what the follower may not hold',
     file: 'raft/replication.ts',
-    find: 'const commitIndex = Math.min(progress.matchIndex, log.commitIndex);',
-    replace: 'const commitIndex = Math.max(progress.matchIndex, log.commitIndex);',
+    find: 'const commitIndex = progress.counts ? Math.min(progress.matchIndex, log.commitIndex) : 0;',
+    replace: 'const commitIndex = progress.counts ? Math.max(progress.matchIndex, log.commitIndex) : 0;',
   },
   {
     name: 'commit-news-unchecked',
@@ -199,8 +197,8 @@ export const raftMutants: readonly Mutant[] = [
     name: 'read-without-round',
     fault: 'serves reads without asking whether it still leads',
     file: 'raft/reads.ts',
-    find: '  return isQuorum(core, (id) => id === core.id || (acknowledges && id === from));',
-    replace: '  return isQuorum(core, (id) => id > 0 || (acknowledges && id === from));',
+    find: '  return isQuorum(core, (id) => id === core.id || (acknowledges && id === read.from));',
+    replace: '  return isQuorum(core, (id) => id > 0 || (acknowledges && id === read.from));',
   },
   {
     name: 'read-round-in-flight',
@@ -213,8 +211,8 @@ export const raftMutants: readonly Mutant[] = [
     name: 'read-any-round',
     fault: 'takes the answer to any round for the answer to this one',
     file: 'raft/reads.ts',
-    find: 'progress.ackedRound >= round;',
-    replace: 'progress.ackedRound > Math.min(0, round);',
+    find: 'progress.ackedRound >= read.round;',
+    replace: 'progress.ackedRound > Math.min(0, read.round);',
   },
   {
     name: 'read-at-zero',
@@ -228,7 +226,8 @@ export const raftMutants: readonly Mutant[] = [
     fault: 'a node told to campaign takes itself for elected',
     file: 'raft/transfer.ts',
     find: '  startElection(core, true);',
-    replace: '  startElection(core, true);\n  core.votes = new Map([[core.id, true], [message.from, true]]);',
+    replace:
+      '  startElection(core, true);\n  core.votes = new Map(core.configuration.details.map(({ id, copy }) => [id, copy]));',
   },
   {
     name: 'transfer-for-ever',

@@ -77,14 +77,14 @@ export const storageMutants: readonly Mutant[] = [
   {
     name: 'meta-unsynced',
     fault: 'replaces its identity by a file that is not durable',
-    file: 'storage/meta.ts',
+    file: 'storage/whole-file.ts',
     find: '  await file.sync();\n',
     replace: '',
   },
   {
     name: 'meta-directory-unsynced',
     fault: 'may have its boot count go back after a power cut',
-    file: 'storage/meta.ts',
+    file: 'storage/whole-file.ts',
     find: '  await disk.syncDirectory(directory);\n',
     replace: '',
   },
