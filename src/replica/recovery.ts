@@ -106,17 +106,10 @@ export class LogRecovery {
     }
   }
 
-  /** @throws RaftkvError WAL_DAMAGED where it speaks of committed entries that did not come before it. */
+  /** What it says is committed may come only later: where the log once began anew, or was repaired. */
   onHardState(bytes: Buffer): void {
     this.hardState = decodeHardState(bytes);
-    const { commitIndex } = this.hardState;
-    if (commitIndex > Math.max(this.log.lastIndex, this.base.index) && !this.lostSome()) {
-      throw new RaftkvError(
-        'WAL_DAMAGED',
-        `the log ends at entry ${this.log.lastIndex} where ${commitIndex} were already committed`,
-      );
-    }
-    this.commitHint = Math.max(this.commitHint, commitIndex);
+    this.commitHint = Math.max(this.commitHint, this.hardState.commitIndex);
     this.settle();
   }
 
@@ -142,8 +135,17 @@ export class LogRecovery {
   /**
    * To be called when the log has been read. Where it does not hold the entry that the snapshot ends with, the process
    * died between storing a snapshot it had received and beginning its log behind it: then it has to begin there now.
+   * @throws RaftkvError WAL_DAMAGED where entries are missing that it says were committed.
    */
   finish(): LogStart | null {
+    const lastIndex = Math.max(this.log.lastIndex, this.base.index);
+    if (this.commitHint > lastIndex && !this.lostSome()) {
+      throw new RaftkvError(
+        'WAL_DAMAGED',
+        `the log ends at entry ${lastIndex} where ${this.commitHint} were already committed`,
+        'Keep a copy of the data directory and empty it: the node gets everything from the others.',
+      );
+    }
     const start = this.finishLog();
     // Where the term was lost with a damaged log, a snapshot may still know that there was one.
     const { lastTerm } = this.log;

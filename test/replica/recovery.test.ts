@@ -100,8 +100,14 @@ describe('recovery', () => {
   });
 
   it('calls it damage where committed entries are missing', () => {
-    const recovery = feed(recoveryFrom(BLANK), dataEntry(1, 1));
-    expect(() => feed(recovery, hardState(1, 2))).toThrow(expect.objectContaining({ code: 'WAL_DAMAGED' }));
+    const recovery = feed(recoveryFrom(BLANK), dataEntry(1, 1), hardState(1, 2));
+    expect(() => recovery.finish()).toThrow(expect.objectContaining({ code: 'WAL_DAMAGED' }));
+  });
+
+  it('waits for committed entries that come behind what speaks of them, where the log once was repaired', () => {
+    const recovery = feed(recoveryFrom(BLANK), hardState(5, 2), dataEntry(1, 1), dataEntry(2, 1), dataEntry(3, 5));
+    expect(recovery.finish()).toBeNull();
+    expect([recovery.log.commitIndex, recovery.log.appliedIndex]).toEqual([2, 2]);
   });
 
   it('rebuilds from a real log the very state that was committed, whatever was cut and replaced in between', async () => {
