@@ -29,6 +29,8 @@ export interface ApplierContext {
   readonly scheduleMore: () => void;
   /** Entries came back from disk and were applied. */
   readonly onApplied: () => void;
+  /** A batch of this life had no effect: another life of this node has used its session, or a later one. */
+  readonly onSessionUsed: () => void;
   readonly onFatal: (error: unknown) => void;
 }
 
@@ -81,7 +83,27 @@ export class Applier {
     }
     this.appliedIndex = entry.index;
     this.bytesApplied += entry.bytes.length;
-    if (entry.kind === 'data') applyBatch(this.context.stateMachine, this.context.origin, entry.bytes);
+    if (entry.kind === 'data') this.applyBatch(entry.bytes);
+  }
+
+  private applyBatch(bytes: Buffer): void {
+    const { stateMachine, origin, onSessionUsed } = this.context;
+    const { origin: from, session, sequence } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
+    if (!origin.expects(from, session, sequence)) {
+      stateMachine.apply(bytes, ENTRY_HEADER_BYTES, null);
+      return;
+    }
+    origin.beginSettling();
+    const outcome = stateMachine.apply(bytes, ENTRY_HEADER_BYTES, origin);
+    origin.endSettling();
+    if (outcome === 'staleSession' || outcome === 'duplicate') {
+      onSessionUsed();
+    } else if (outcome !== 'applied') {
+      throw new RaftkvError(
+        'INVARIANT_BROKEN',
+        `batch ${sequence} of this node's session ${session} came to: ${outcome}`,
+      );
+    }
   }
 
   private readBack(): void {
@@ -107,22 +129,5 @@ export class Applier {
     } catch (error) {
       this.context.onFatal(error);
     }
-  }
-}
-
-function applyBatch(stateMachine: StateMachine, origin: Origin, bytes: Buffer): void {
-  const { origin: from, session, sequence } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
-  if (!origin.expects(from, session, sequence)) {
-    stateMachine.apply(bytes, ENTRY_HEADER_BYTES, null);
-    return;
-  }
-  origin.beginSettling();
-  const outcome = stateMachine.apply(bytes, ENTRY_HEADER_BYTES, origin);
-  origin.endSettling();
-  if (outcome !== 'applied') {
-    throw new RaftkvError(
-      'INVARIANT_BROKEN',
-      `batch ${sequence} of this node's session ${session} came to: ${outcome}`,
-    );
   }
 }

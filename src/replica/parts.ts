@@ -55,30 +55,32 @@ export function createParts(host: PartsHost): Parts {
   const raft = createCore(options, host.tickMs);
   const { core } = raft;
   const onApplied = () => guard(host.onApplied);
+  const isLinked = (peer: NodeId) => transport.isUp(peer);
+  const standings = new Standings({
+    ...options,
+    ...{ core, electionTimeoutMs, isLinked, step, guard, onFatal },
+    session: options.bootCount,
+    knownMember: options.standing === 'member',
+    newCopy: () => newCopy(options.random),
+    send: tell,
+    appliedSession: () => stateMachine.session(nodeId)?.session ?? 0,
+    onMayPropose: scheduleTurn,
+    onRemoved: () => {
+      if (host.isRunning()) options.onRemoved();
+    },
+  });
+  const onSessionUsed = () => standings.sessionUsed();
   const applier = new Applier(
-    { log, wal, stateMachine, origin, scheduleMore: scheduleTurn, onApplied, onFatal },
+    { log, wal, stateMachine, origin, scheduleMore: scheduleTurn, onApplied, onSessionUsed, onFatal },
     log.appliedIndex,
   );
-  const isLinked = (peer: NodeId) => transport.isUp(peer);
   return {
     raft,
     applier,
     proposals: new Proposals({ nodeId, placement, core, origin, send: tell, scheduleTurn }),
     peers: new Peers({ core, transport, book: options.book, send: tell }),
     requests: new MemberRequests({ clock, core, timeoutMs: requestTimeoutMs, step, send: tell, isLinked }),
-    standings: new Standings({
-      ...options,
-      ...{ core, electionTimeoutMs, isLinked, step, guard, onFatal },
-      session: options.bootCount,
-      knownMember: options.standing === 'member',
-      newCopy: () => newCopy(options.random),
-      send: tell,
-      appliedSession: () => stateMachine.session(nodeId)?.session ?? 0,
-      onMayPropose: scheduleTurn,
-      onRemoved: () => {
-        if (host.isRunning()) options.onRemoved();
-      },
-    }),
+    standings,
     exchange: new SnapshotExchange({
       ...options,
       ...{ core, stateMachine, applier, step, onFatal, electionTimeoutMs },

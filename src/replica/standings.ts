@@ -53,6 +53,7 @@ export class Standings {
   /** All that earlier lives have left is applied from here on; 0 while that is not known. */
   private earlierLivesEndAt = 0;
   private announcedAtMs = 0;
+  private countsOn = false;
   private removalTold = false;
   private quorumLossTold = false;
   private differenceTold = '';
@@ -133,15 +134,27 @@ export class Standings {
 
   /** To be called when entries have been applied. */
   applied(appliedIndex: number): void {
+    const { core, session, appliedSession } = this.context;
+    const known = appliedSession();
+    // An old disk that was put back has counted fewer starts than the one that was there meanwhile.
+    if (this.mayPropose && known > session) this.countOn(known);
     if (this.mayPropose || this.earlierLivesEndAt === 0 || appliedIndex < this.earlierLivesEndAt) return;
     this.earlierLivesEndAt = 0;
-    const { core, session, appliedSession, raiseBootCount, onFatal } = this.context;
-    const known = appliedSession();
-    if (known >= session) {
-      raiseBootCount(known).then(() => onFatal(sessionBehind(core.id, session, known)), onFatal);
-      return;
-    }
-    this.becomeMember(core.copy);
+    if (known >= session) this.countOn(known);
+    else this.becomeMember(core.copy);
+  }
+
+  /** What this node proposed had no effect. */
+  sessionUsed(): void {
+    this.countOn(Math.max(this.context.session, this.context.appliedSession()));
+  }
+
+  /** What this life proposes would have no effect, or be taken for what another proposed: the next one does better. */
+  private countOn(known: number): void {
+    const { core, session, raiseBootCount, onFatal } = this.context;
+    if (this.countsOn) return;
+    this.countsOn = true;
+    raiseBootCount(known).then(() => onFatal(sessionBehind(core.id, session, known)), onFatal);
   }
 
   /** Only what is durable may count: a crash must not leave a voter that says that it is none. */

@@ -36,8 +36,8 @@ export interface MetaOptions {
   readonly clusterId: string;
   readonly nodeId: number;
   /**
-   * What the boot count of a fresh directory starts at; 1 where it is left out. What rises from one life of the node to
-   * the next, as the time does, keeps a node whose disk was wiped from using the sessions of its past.
+   * The least that this start is numbered; 1 where it is left out. What rises from one life of the node to the next, as
+   * the time does, keeps a node whose disk was wiped, or that has an old one again, from using sessions of its past.
    */
   readonly firstBootCount?: number;
   /**
@@ -94,7 +94,8 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
   const { disk, directory } = options;
   await disk.makeDirectory(directory);
   const before = await contentBefore(options, (await disk.list(directory)).includes(META_NAME));
-  let content: Content = { ...before, bootCount: before.bootCount + 1 };
+  const bootCount = Math.max(before.bootCount + 1, options.firstBootCount ?? 1);
+  let content: Content = { ...before, bootCount };
   await writeContent(disk, directory, content);
   /** One after the other: they share the temporary name. After a failure, all fail. */
   let writing = Promise.resolve();
@@ -131,12 +132,12 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
 
 /** What was there before this start; of a directory that begins anew, what it begins with. */
 async function contentBefore(options: MetaOptions, exists: boolean): Promise<Content> {
-  const { disk, directory, clusterId, nodeId, firstBootCount = 1, onDamage = null, copyAfterDamage = 0 } = options;
+  const { disk, directory, clusterId, nodeId, onDamage = null, copyAfterDamage = 0 } = options;
   const path = join(directory, META_NAME);
   const fresh: Content = {
     clusterId,
     nodeId,
-    bootCount: firstBootCount - 1,
+    bootCount: 0,
     logCreated: false,
     standing: 'blank',
     copy: 0,

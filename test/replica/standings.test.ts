@@ -255,6 +255,25 @@ describe('the standing of a node', () => {
       expect([standings.mayPropose, noted]).toEqual([true, []]);
     });
 
+    it('ends, to count on from there, where its disk is an old one that has missed starts', async () => {
+      begin('member', { knownMember: true, term: 3 });
+      appliedSession = 7;
+      standings.applied(11);
+      expect(noted).toEqual([]);
+      appliedSession = 9;
+      standings.applied(12);
+      standings.applied(13);
+      await written();
+      expect([noted, fatal]).toEqual([['boot count 9'], [expect.objectContaining({ code: 'SESSION_BEHIND' })]]);
+    });
+
+    it('ends where what it proposed had no effect', async () => {
+      begin('member', { knownMember: true, term: 3 });
+      standings.sessionUsed();
+      await written();
+      expect([noted, fatal]).toEqual([['boot count 7'], [expect.objectContaining({ code: 'SESSION_BEHIND' })]]);
+    });
+
     it('ends when most of the others say that it was removed; one alone may be behind', () => {
       begin('member', { knownMember: true, term: 3 });
       standings.removedSays(1);
