@@ -4,14 +4,14 @@ import { isQuorum, keyOf } from './durability.ts';
 import type { World } from './world.ts';
 
 /**
- * A read is confirmed by a quorum's answers to a round that began after it came. Who has answered which round, and who
- * said of itself that it has no vote, is kept here a second time, from the messages alone.
+ * A read is confirmed by a quorum's answers to a round that began after it came. Which copy has answered which round, and
+ * which has asked for which read, is kept here a second time, from the messages alone.
  */
 interface Heard {
-  /** The newest round that each has answered as one that counts. */
-  readonly rounds: Map<NodeId, number>;
-  /** Reads whose request is no acknowledgement, by `from id`. */
-  readonly voteless: Set<string>;
+  /** The newest round that each copy, by `id copy`, has answered as one that counts. */
+  readonly rounds: Map<string, number>;
+  /** The copies whose request is an acknowledgement, by the `from id` of the read. */
+  readonly readers: Map<string, Set<string>>;
 }
 
 export class ReadChecks {
@@ -29,19 +29,20 @@ export class ReadChecks {
     const { message } = input;
     if (message.kind === 'heartbeatReply' && !message.withoutVote) {
       const { rounds } = this.#of(leading);
-      rounds.set(message.from, Math.max(rounds.get(message.from) ?? 0, message.round));
-    } else if (message.kind === 'readIndex') {
-      const { voteless } = this.#of(leading);
+      const copy = keyOf(message.from, message.copy);
+      rounds.set(copy, Math.max(rounds.get(copy) ?? 0, message.round));
+    } else if (message.kind === 'readIndex' && !message.withoutVote) {
+      const { readers } = this.#of(leading);
       const name = nameOf(message.from, message.id);
-      if (message.withoutVote) voteless.add(name);
-      else voteless.delete(name);
+      const copies = readers.get(name) ?? new Set();
+      readers.set(name, copies.add(keyOf(message.from, message.copy)));
     }
   }
 
   #of(leading: Leadership): Heard {
     const known = this.#heard.get(leading);
     if (known !== undefined) return known;
-    const heard = { rounds: new Map<NodeId, number>(), voteless: new Set<string>() };
+    const heard: Heard = { rounds: new Map(), readers: new Map() };
     this.#heard.set(leading, heard);
     return heard;
   }
@@ -68,7 +69,7 @@ export class ReadChecks {
       rounds.set(name, Math.min(rounds.get(name) ?? round, round));
     }
     const confirmed = (from: NodeId, read: number) =>
-      this.#checkConfirmed(core, leading, nameOf(from, read), from, rounds.get(nameOf(from, read)) ?? 0);
+      this.#checkConfirmed(core, leading, nameOf(from, read), rounds.get(nameOf(from, read)) ?? 0);
     // What an earlier leader has confirmed may come late.
     const isReply = input.kind === 'receive' && input.message.kind === 'readIndexReply';
     for (const { id: read } of isReply ? [] : effects.reads) confirmed(id, read);
@@ -81,18 +82,14 @@ export class ReadChecks {
   }
 
   /** `round` is 0 where none was needed: then the leader and the reader alone must be a quorum. */
-  #checkConfirmed({ id, configuration }: Core, leading: Leadership, read: string, from: NodeId, round: number): void {
-    const { rounds, voteless } = this.#of(leading);
-    const agrees = (peer: NodeId) => {
-      // The leader, the reader, whose request is an acknowledgement too, and all that answered the round or a later one.
-      if (peer === id || (peer === from && !voteless.has(read))) return true;
-      return round > 0 && (rounds.get(peer) ?? 0) >= round;
-    };
-    const keys = new Set(
-      configuration.details.filter((each) => agrees(each.id)).map((each) => keyOf(each.id, each.copy)),
-    );
-    if (isQuorum(configuration, (key) => keys.has(key))) return;
-    this.#fail(`leader ${id} confirms a read by round ${round} with ${[...keys].join(', ')} only`);
+  #checkConfirmed({ id, copy, configuration }: Core, leading: Leadership, read: string, round: number): void {
+    const { rounds, readers } = this.#of(leading);
+    // The leader, the reader, whose request is an acknowledgement too, and all that answered the round or a later one.
+    const agrees = (key: string) =>
+      key === keyOf(id, copy) || readers.get(read)?.has(key) === true || (round > 0 && (rounds.get(key) ?? 0) >= round);
+    if (isQuorum(configuration, agrees)) return;
+    const keys = configuration.details.map((each) => keyOf(each.id, each.copy)).filter(agrees);
+    this.#fail(`leader ${id} confirms a read by round ${round} with ${keys.join(', ')} only`);
   }
 
   #fail(message: string): void {
