@@ -8,6 +8,7 @@ import type { Progress } from '../../src/raft/progress.ts';
 import type { Raft } from '../../src/raft/raft.ts';
 import type { Effects, Input, NodeId } from '../../src/raft/types.ts';
 import type { NodeReplica } from '../../src/replica/node-replica.ts';
+import type { SimDisk } from './disk.ts';
 import { Durability } from './durability.ts';
 import { describe, type Life } from './life.ts';
 import { isWithoutVote, MemberChecks } from './member-checks.ts';
@@ -70,10 +71,10 @@ export class ClusterChecks {
   }
 
   /** From the moment that a replica is there. */
-  watch(life: Life, replica: NodeReplica): void {
+  watch(life: Life, replica: NodeReplica, disk: SimDisk): void {
     const { raft, stateMachine } = replica;
     this.#watchReads(life, replica);
-    this.#watchCore(life, raft);
+    this.#watchCore(life, raft, disk);
     this.#watchStateMachine(life, stateMachine);
     this.snapshots.watch(life, replica);
     this.#durability.started(raft.core);
@@ -81,7 +82,7 @@ export class ClusterChecks {
     this.#checkRecovered(life, raft.core, stateMachine);
   }
 
-  #watchCore(life: Life, raft: Raft): void {
+  #watchCore(life: Life, raft: Raft, disk: SimDisk): void {
     const { core } = raft;
     const step = raft.step.bind(raft);
     this.#guard('invariants of a core', () => checkCore(core));
@@ -93,6 +94,7 @@ export class ClusterChecks {
       const matched = matchesOf(core);
       const rounds = roundsOf(core);
       const voteless = isWithoutVote(core);
+      const { standing } = core;
       this.#reads.hear(core, input);
       const effects = step(input);
       this.#guard('invariants of a core', () => {
@@ -106,6 +108,8 @@ export class ClusterChecks {
       if (effects.truncateFrom > 0) this.truncations++;
       for (const entry of effects.append) this.#checkEntry(core, entry.index, entry.term, entry.bytes);
       this.members.stepped(core, effects, voteless);
+      this.members.checkHeartbeat(core, input, before.commitIndex);
+      if (core.standing !== standing) this.members.checkNoted(core, disk.durable());
       if (core.role === 'leader' && before.role !== 'leader') this.#checkElected(core);
       this.#checkVote(core, before, input, effects);
       this.#checkCommitted(core, before.commitIndex);

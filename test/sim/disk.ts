@@ -14,7 +14,7 @@ export interface DiskHabits {
 }
 
 export class SimDisk {
-  readonly memory: MemoryDisk;
+  memory: MemoryDisk;
   /** Failures put in on purpose and met by a process: what it then dies of is no defect. */
   failuresMet = 0;
   readonly #random: Random;
@@ -28,6 +28,19 @@ export class SimDisk {
     this.#random = random;
     this.#habits = habits;
     this.memory = new MemoryDisk({ schedule: (operation, complete) => this.#schedule(operation, complete) });
+  }
+
+  /** What this machine would have after power loss, with nothing but what is durable for certain. */
+  durable(): MemoryDisk {
+    const copy = this.memory.clone();
+    copy.crash(() => 1);
+    return copy;
+  }
+
+  /** Another disk in this one's place, as it was when somebody took it out. */
+  exchange(other: MemoryDisk): void {
+    this.memory = other.clone();
+    this.memory.schedule = (operation, complete) => this.#schedule(operation, complete);
   }
 
   /** The disk as one life of a process sees it: what a dead one asks for is never done. */

@@ -239,6 +239,9 @@ export class Faults {
       case 'rot':
         this.#rot(victim);
         return;
+      case 'swapBack':
+        this.#swapBack(victim);
+        return;
       case 'addMember':
         this.#operator.add();
         return;
@@ -363,6 +366,22 @@ export class Faults {
     const others = node.core?.configuration.details.map(({ id }) => id) ?? [];
     node.wipe(others);
     this.#startAgain(node, this.#spellMs());
+  }
+
+  /** A disk that was lost comes back, while a leader that knows of its loss is away. */
+  #swapBack(victim: SimNode): void {
+    const old = this.#nodes.filter(({ hasOldDisk, ended }) => hasOldDisk && !ended);
+    const node = old.length > 0 ? this.#random.pick(old) : victim;
+    if (!node.hasOldDisk) {
+      this.#wipe(node);
+      return;
+    }
+    if (!this.#copies.mayHarm(node)) return;
+    this.#count('swappedBack');
+    node.swapBack();
+    const leader = this.leader();
+    if (leader !== null && leader !== node && this.#random.chance(0.5)) this.#isolate(leader, this.#pastAnElection());
+    this.#startAgain(node, this.#plan.timing.electionTimeoutMs * this.#random.skewed(0.05, 3));
   }
 
   #stepped(life: Life, core: Core, input: Input, effects: Effects): void {

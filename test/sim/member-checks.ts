@@ -1,7 +1,8 @@
 import { decodeConfiguration } from '../../src/raft/configuration.ts';
 import type { Core, Leadership } from '../../src/raft/core.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
-import type { Configuration, Effects, Entry, Message, NodeId } from '../../src/raft/types.ts';
+import type { Configuration, Effects, Entry, Input, Message, NodeId } from '../../src/raft/types.ts';
+import type { MemoryDisk } from '../support/memory-disk.ts';
 import type { World } from './world.ts';
 
 /**
@@ -15,6 +16,9 @@ interface SeenConfiguration {
 
 /** A round of catching up takes less than one; the rounds are looked at with heartbeats, and answers take their time. */
 const CAUGHT_UP_TIMEOUTS = 3;
+
+/** Of every node, on the disk of its own machine. */
+const META_PATH = '/data/node/meta';
 
 export class MemberChecks {
   /** Configuration entries that a leader has appended. */
@@ -50,6 +54,8 @@ export class MemberChecks {
     const expected = this.#newestIn(core);
     const actual = textOf(core.configuration);
     if (expected !== null ? textOf(expected) === actual : this.#isInitial(core.configuration)) return;
+    // Its configuration file may say something else; it decides nothing by that.
+    if (expected === null && core.standing !== 'member') return;
     const should = expected === null ? 'none' : textOf(expected);
     this.#fail(`node ${core.id} goes by ${actual}; the newest configuration in its log is ${should}`);
   }
@@ -146,6 +152,21 @@ export class MemberChecks {
     const newest = this.newestCommitted;
     if (newest !== null && !newest.details.some((detail) => detail.id === id)) return;
     this.#fail(`node ${id} ends as removed, and is a member`);
+  }
+
+  /** What a node says that it is must be on its disk by then. */
+  checkNoted({ id, standing, copy }: Core, durable: MemoryDisk): void {
+    const meta = durable.paths().find((path) => path === META_PATH);
+    const text = meta === undefined ? 'nothing' : durable.contentOf(meta).toString('latin1');
+    if (text.includes(`"standing":"${standing}","copy":${copy}`)) return;
+    this.#fail(`node ${id} takes itself for ${standing}, copy ${copy}; its disk says: ${text}`);
+  }
+
+  /** What a leader knows of another copy's log commits nothing in this one. */
+  checkHeartbeat({ id, copy, log }: Core, input: Input, committedBefore: number): void {
+    if (input.kind !== 'receive' || input.message.kind !== 'heartbeat' || input.message.copy === copy) return;
+    if (log.commitIndex === committedBefore) return;
+    this.#fail(`node ${id} commits entry ${log.commitIndex} by a heartbeat for its copy ${input.message.copy}`);
   }
 
   #checkVoteless(core: Core, effects: Effects): void {

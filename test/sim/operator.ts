@@ -43,6 +43,15 @@ export class Operator {
     this.#bringIn(() => 0);
   }
 
+  /** Until every machine there is has become a voter; to be called again and again. */
+  addAll(): void {
+    const known = this.#known();
+    const absent = this.#nodes.find(({ id }) => known !== null && !known.details.some((detail) => detail.id === id));
+    if (known === null || absent === undefined) return;
+    absent.join(known.details.map(({ id }) => id));
+    this.#ask({ op: 'add', id: absent.id, address: addressOf(absent.id), joins: true, replaces: 0 });
+  }
+
   replace(): void {
     this.#bringIn(({ voters }) => {
       const old = this.#random.pick(voters);
@@ -93,12 +102,10 @@ export class Operator {
     const replaces = replacing(known);
     if (replaces === null || known.details.some(({ id }) => id === node.id)) return;
     const members = known.details.map(({ id }) => id);
-    const begin = () => {
-      if (node.ended) node.wipe();
-      node.join(members);
-    };
+    // Before the cluster hears of it: later it may have come to count on what is there.
+    if (node.ended) node.wipe();
     const { electionTimeoutMs } = this.#plan.timing;
-    this.#world.after(this.#random.pick([0, 0, electionTimeoutMs * 5]), begin);
+    this.#world.after(this.#random.pick([0, 0, electionTimeoutMs * 5]), () => node.join(members));
     const joins = replaces !== 0 || this.#random.chance(0.6);
     this.#ask({ op: 'add', id: node.id, address: addressOf(node.id), joins, replaces });
   }

@@ -39,12 +39,13 @@ const FAULT_KINDS = [
   'ambush',
   'wipe',
   'rot',
+  'swapBack',
   ...MEMBER_CHANGES,
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
 /** Each of these in some worlds only, whatever else happens there: they take long to heal, and wait for each other. */
-const RARE_KINDS: readonly FaultKind[] = ['wipe', 'rot', ...MEMBER_CHANGES];
+const RARE_KINDS: readonly FaultKind[] = ['wipe', 'rot', 'swapBack', ...MEMBER_CHANGES];
 
 /** Few kinds, so that one of them is soon followed by another of its kind. */
 const PROFILES: readonly (readonly FaultKind[])[] = [
@@ -59,6 +60,8 @@ const PROFILES: readonly (readonly FaultKind[])[] = [
   ['wipe', 'dieAtEffect', 'resetBulk'],
   ['wipe', 'rot', 'depose', 'kill'],
   ['rot', 'powerLoss', 'ambush'],
+  ['swapBack', 'swapBack', 'depose', 'kill'],
+  ['swapBack', 'wipe', 'isolate', 'transfer'],
   [...MEMBER_CHANGES, 'isolate', 'depose', 'partition'],
   [...MEMBER_CHANGES, 'transfer', 'kill', 'ambush'],
   [...MEMBER_CHANGES, 'wipe', 'isolate'],
@@ -92,6 +95,8 @@ export interface Plan {
   readonly faultIntervalMs: number;
   /** How long faults go on. */
   readonly troubleMs: number;
+  /** A founder whose configuration file lists other nodes than those of the others, until somebody puts it right. */
+  readonly oddFile: OddFile | null;
   /** Instead of faults at random: one that the others must ride out while it lasts. */
   readonly siege: SiegeKind | null;
   readonly clients: number;
@@ -105,6 +110,12 @@ export interface Plan {
   readonly operationsMax: number;
 }
 
+export interface OddFile {
+  readonly node: number;
+  readonly lists: readonly number[];
+  readonly rightAtMs: number;
+}
+
 const KIB = 1024;
 
 /** The largest command, and what a batch that is nearly full may hold before it. */
@@ -115,6 +126,7 @@ const NARROW = { appendBytesMax: 300, flow: { inflightMessagesMax: 2, inflightBy
 
 /** What one history may hold: a verdict must take little of the time of a run. */
 const OPERATIONS_MAX = 600;
+const ODD_FILE_SHARE = 0.1;
 const REQUESTS_PER_BURST = 2.3;
 
 export function planOf(seed: number): Plan {
@@ -129,9 +141,9 @@ export function planOf(seed: number): Plan {
   const clients = random.pick([1 + random.below(6), 1 + random.below(6), 12]);
   const troubleMs = electionTimeoutMs * random.pick([15, 25, 25, 60]);
   const faults = faultsOf(random);
-  const siege = nodes > 1 && random.chance(0.12) ? random.pick(SIEGE_KINDS) : null;
+  const siege = siegeOf(random, nodes);
   const changesMembers = faults.some((kind) => (MEMBER_CHANGES as readonly FaultKind[]).includes(kind));
-  const spares = changesMembers ? random.pick([1, 2, 4]) : 0;
+  const spares = siege === 'oldFile' ? 2 : changesMembers ? random.pick([1, 2, 4]) : 0;
   const allIds = Array.from({ length: nodes + spares }, (_, i) => i + 1);
   return {
     seed,
@@ -184,6 +196,7 @@ export function planOf(seed: number): Plan {
     faults,
     faultIntervalMs: electionTimeoutMs * random.pick([0.3, 1, 2, 4]),
     troubleMs,
+    oddFile: siege === null ? oddFileOf(new Random(seed, 5), nodeIds, electionTimeoutMs) : null,
     siege,
     clients,
     // So that what clients may ask lasts for about as long as the trouble does.
@@ -195,6 +208,11 @@ export function planOf(seed: number): Plan {
   };
 }
 
+function siegeOf(random: Random, nodes: number): SiegeKind | null {
+  if (nodes === 1) return random.chance(0.3) ? 'oldFile' : null;
+  return random.chance(0.12) ? random.pick(SIEGE_KINDS.filter((kind) => kind !== 'oldFile')) : null;
+}
+
 function faultsOf(random: Random): readonly FaultKind[] {
   if (random.chance(0.3)) return random.pick(PROFILES);
   const rare = RARE_KINDS.filter(() => random.chance(0.15));
@@ -202,6 +220,16 @@ function faultsOf(random: Random): readonly FaultKind[] {
     (kind) => !RARE_KINDS.includes(kind) && random.chance(kind === 'ambush' ? 0.6 : 0.3),
   );
   return common.length > 0 ? [...common, ...rare] : random.pick(PROFILES);
+}
+
+/** Too short or too long by one, and never so that it could be all that there is. */
+function oddFileOf(random: Random, nodeIds: readonly number[], electionTimeoutMs: number): OddFile | null {
+  if (nodeIds.length < 3 || !random.chance(ODD_FILE_SHARE)) return null;
+  const node = random.pick(nodeIds);
+  const missing = random.pick(nodeIds.filter((id) => id !== node));
+  const short = nodeIds.filter((id) => id !== missing);
+  const lists = random.chance(0.7) ? short : [...nodeIds, nodeIds.length + 1];
+  return { node, lists, rightAtMs: electionTimeoutMs * random.between(0.5, 8) };
 }
 
 function networkOf(random: Random, electionTimeoutMs: number): NetworkHabits {

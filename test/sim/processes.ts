@@ -5,6 +5,7 @@ import type { NodeAddress, NodeId } from '../../src/raft/types.ts';
 import { NodeReplica } from '../../src/replica/node-replica.ts';
 import { type InitialCluster, openReplica } from '../../src/replica/open-replica.ts';
 import type { Origin } from '../../src/replica/origin.ts';
+import type { MemoryDisk } from '../support/memory-disk.ts';
 import type { ClusterChecks } from './checks.ts';
 import { type ClientDoor, openClientDoor } from './client-door.ts';
 import { SimDisk } from './disk.ts';
@@ -49,6 +50,11 @@ export class SimNode {
   readonly #random: Random;
   readonly #network: Network;
   readonly #checks: ClusterChecks;
+  /**
+   * Disks that were taken out, each as its process left it, by the copy that is on it. Only the newest state of each:
+   * one that had promised more since, and lost it, nobody could survive.
+   */
+  readonly #oldDisks = new Map<number, MemoryDisk>();
   #initial: InitialCluster;
   #wallOffsetMs = WALL_START_MS;
   #sockets: NodeSocket[] = [];
@@ -65,7 +71,10 @@ export class SimNode {
     this.disk = new SimDisk(random.fork(2), plan.disk);
     this.isSpare = plan.spareIds.includes(id);
     this.begun = !this.isSpare;
-    this.#initial = { kind: 'bootstrap', nodes: placesOf(plan.nodeIds) };
+    this.#initial = {
+      kind: 'bootstrap',
+      nodes: placesOf(plan.oddFile?.node === id ? plan.oddFile.lists : plan.nodeIds),
+    };
   }
 
   /** Nothing that this node has accepted from its clients, in this life, waits to be applied. */
@@ -86,18 +95,62 @@ export class SimNode {
     this.start();
   }
 
-  /** `rm -rf` of its data directory. Who sets it up again names the members, where it could take itself for all. */
-  wipe(members: readonly NodeId[] = []): void {
+  /** `rm -rf` of its data directory. */
+  loseData(): void {
     this.#end('is wiped', false);
     this.disk.processEnded();
+    this.#keepDisk();
     this.disk.wipe();
     this.core = null;
+  }
+
+  /** The same. Who sets it up again names the members, where it could take itself for all. */
+  wipe(members: readonly NodeId[] = []): void {
+    this.loseData();
     if (this.#initial.nodes.length === 1) this.#initial = { kind: 'join', nodes: placesOf(members) };
+  }
+
+  get hasOldDisk(): boolean {
+    this.#forgetCurrent();
+    return this.#oldDisks.size > 0;
+  }
+
+  /** What another life has gone on with. */
+  #forgetCurrent(): void {
+    if (this.core !== null && this.core.standing !== 'blank') this.#oldDisks.delete(this.core.copy);
+  }
+
+  /** A disk that it had in an earlier life takes the place of the one that it has. */
+  swapBack(): void {
+    this.#end('gets an old disk back', false);
+    this.disk.processEnded();
+    const copy = this.#random.pick([...this.#oldDisks.keys()]);
+    const old = this.#oldDisks.get(copy);
+    if (old === undefined) return;
+    this.#keepDisk();
+    this.#oldDisks.delete(copy);
+    this.#world.say(() => `${this.id}: that of copy ${copy}`);
+    this.disk.exchange(old);
+    this.core = null;
+  }
+
+  /** To be called while no process runs. */
+  #keepDisk(): void {
+    if (this.core === null || this.core.standing === 'blank') return;
+    this.#oldDisks.set(this.core.copy, this.disk.memory.clone());
+  }
+
+  /** The operator puts its configuration file right, and starts it again. */
+  correctFile(lists: readonly NodeId[]): void {
+    if (this.#initial.kind === 'bootstrap') this.#initial = { kind: 'bootstrap', nodes: placesOf(lists) };
+    this.kill();
+    this.start();
   }
 
   /** Damages what is on its disk, while its process is down. */
   rot(): void {
     this.kill();
+    this.#keepDisk();
     if (!this.disk.rot((what) => this.#world.say(() => `${this.id}: ${what}`))) return;
     this.rotten = true;
     this.core = null;
@@ -211,7 +264,7 @@ export class SimNode {
           if (events instanceof NodeReplica) {
             Object.assign(events.raft.core.options, sending);
             this.core = events.raft.core;
-            this.#checks.watch(life, events);
+            this.#checks.watch(life, events, this.disk);
           }
           return network.start(events);
         },

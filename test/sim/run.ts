@@ -11,7 +11,7 @@ import { SimNode } from './processes.ts';
 import { Random } from './random.ts';
 import { checkRoom } from './room.ts';
 import { showBulkFrame, showFrame } from './show-frame.ts';
-import { besiege } from './siege.ts';
+import { besiege, grow } from './siege.ts';
 import { World } from './world.ts';
 
 /** One seed, one world, one verdict. */
@@ -61,9 +61,16 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
 
   for (const node of nodes) node.start();
   for (const client of clients) client.begin();
+  const { oddFile } = plan;
+  if (oddFile !== null)
+    world.after(oddFile.rightAtMs, () => nodes.find(({ id }) => id === oddFile.node)?.correctFile(plan.nodeIds));
   faults.begin();
   if (plan.siege === null) world.run(plan.troubleMs, () => false);
-  else besiege(world, plan, random, nodes.slice(0, plan.nodeIds.length), network, faults, checks, history);
+  else {
+    if (plan.siege === 'oldFile') grow(world, plan, nodes, operator, checks);
+    const besieged = nodes.filter(({ begun }) => begun);
+    besiege(world, plan, random, besieged, network, faults, checks, history);
+  }
 
   world.say(() => 'the trouble is over');
   faults.end();

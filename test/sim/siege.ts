@@ -2,6 +2,7 @@ import type { ClusterChecks } from './checks.ts';
 import type { Faults } from './faults.ts';
 import type { History } from './history.ts';
 import type { Network } from './network.ts';
+import type { Operator } from './operator.ts';
 import type { Plan } from './plan.ts';
 import { Probe } from './probe.ts';
 import type { SimNode } from './processes.ts';
@@ -20,6 +21,28 @@ const RECOVERY_TIMEOUTS_MAX = 15;
 const FOR_EVER_MS = 1e9;
 /** Those who are well may need one election, and a second where it is the first leader that can't reach them. */
 const ELECTIONS_MAX = 4;
+/** One for each newcomer would do; the leader may not be ready, or a change not finished. */
+const GROWTH_REQUESTS_MAX = 40;
+
+/** A cluster that one node founded alone, and that others joined. */
+export function grow(
+  world: World,
+  plan: Plan,
+  nodes: readonly SimNode[],
+  operator: Operator,
+  { members }: ClusterChecks,
+): void {
+  const { electionTimeoutMs } = plan.timing;
+  const isGrown = () => {
+    const newest = members.newestCommitted;
+    return newest !== null && newest.voters.length === nodes.length && newest.votersOutgoing.length === 0;
+  };
+  for (let asked = 0; asked < GROWTH_REQUESTS_MAX && !isGrown() && world.violation === null; asked++) {
+    operator.addAll();
+    world.run(world.nowMs + 5 * electionTimeoutMs, isGrown);
+  }
+  if (!isGrown()) world.fail('liveness', 'the cluster does not grow, though nothing went wrong');
+}
 
 export function besiege(
   world: World,
@@ -44,7 +67,8 @@ export function besiege(
     return;
   }
   const followers = nodes.filter((node) => node !== leader);
-  const victim = kind === 'oneWay' ? random.pick(followers) : leader;
+  const founder = nodes.find(({ id }) => id === 1) ?? leader;
+  const victim = kind === 'oneWay' ? random.pick(followers) : kind === 'oldFile' ? founder : leader;
   world.say(() => `${victim.id}: siege: ${kind}`);
   lay(kind, world, random, network, leader, victim, nodes);
   const electionsBefore = checks.elections;
@@ -66,6 +90,7 @@ export function besiege(
   if (kind === 'diskHangs' && faults.leader() === victim) {
     world.fail('availability', `node ${victim.id} leads on though its disk hangs`);
   }
+  if (kind === 'oldFile') victim.correctFile(nodes.map(({ id }) => id));
   const elections = checks.elections - electionsBefore;
   // Each leader whose disk fills up offers leadership to one that may still have room.
   if (elections > ELECTIONS_MAX + (kind === 'allFull' || kind === 'full' ? 2 * nodes.length : 0)) {
@@ -106,6 +131,10 @@ function lay(
     case 'wiped':
       victim.wipe();
       world.after(random.next() * FOR_EVER_MS * 1e-6, () => victim.start());
+      return;
+    case 'oldFile':
+      victim.loseData();
+      victim.start();
       return;
     case 'frozen':
       victim.pause();

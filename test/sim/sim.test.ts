@@ -48,7 +48,7 @@ describe('the simulator', () => {
     expect((await run(seed)).violation).toBeNull();
   });
 
-  it.each(['wipe', 'rot'] as const)('sees a cluster heal from the fault %s', async (kind) => {
+  it.each(['wipe', 'rot', 'swapBack'] as const)('sees a cluster heal from the fault %s', async (kind) => {
     const seed = firstSeed(kind, (each) => {
       const { faults, siege, nodeIds } = planOf(each);
       return siege === null && nodeIds.length > 1 && faults.includes(kind);
