@@ -283,9 +283,12 @@ export const memberMutants: readonly Mutant[] = [
     name: 'member-while-noting',
     fault: 'counts as a member while that is being written',
     file: 'replica/standings.ts',
-    find: '    this.becomeMember(core.copy);\n',
-    replace:
-      "    this.becomeMember(core.copy);\n    this.context.step({ kind: 'standing', standing: 'member', copy: core.copy });\n",
+    find: '    else this.becomeMember(core.copy);\n',
+    replace: `    else {
+      this.becomeMember(core.copy);
+      this.context.step({ kind: 'standing', standing: 'member', copy: core.copy });
+    }
+`,
   },
   {
     name: 'founded-while-noting',
@@ -308,5 +311,19 @@ export const memberMutants: readonly Mutant[] = [
     file: 'replica/formation.ts',
     find: '    if (this.strangers.size > 0) {\n',
     replace: '    if (this.strangers.size > 0 && founders === null) {\n',
+  },
+  {
+    name: 'missed-starts-unnoticed',
+    fault: 'goes on proposing under a session that is over, which has no effect',
+    file: 'replica/standings.ts',
+    find: '    if (this.mayPropose && known > session) this.countOn(known);\n',
+    replace: '',
+  },
+  {
+    name: 'used-session-is-fatal',
+    fault: 'takes it for a broken invariant that another life of the node has used its session',
+    file: 'replica/applier.ts',
+    find: "    if (outcome === 'staleSession' || outcome === 'duplicate') {",
+    replace: "    if (outcome === 'staleSession' && sequence < 0) {",
   },
 ];
