@@ -44,8 +44,8 @@ export const nodeMutants: readonly Mutant[] = [
     name: 'session-reused',
     fault: 'gives the session of an earlier start to its batches',
     file: 'storage/meta.ts',
-    find: 'let content: Content = { ...before, bootCount: before.bootCount + 1 };',
-    replace: 'let content: Content = { ...before, bootCount: Math.max(1, before.bootCount) };',
+    find: 'const bootCount = Math.max(before.bootCount + 1, options.firstBootCount ?? 1);',
+    replace: 'const bootCount = before.bootCount > 0 ? before.bootCount : (options.firstBootCount ?? 1);',
   },
   {
     name: 'duplicates-applied',
