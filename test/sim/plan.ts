@@ -114,6 +114,9 @@ export interface OddFile {
   readonly node: number;
   readonly lists: readonly number[];
   readonly rightAtMs: number;
+  /** Where its file leaves a node out, that one may come late, so that only the others' lists tell of it. */
+  readonly late: number;
+  readonly lateMs: number;
 }
 
 const KIB = 1024;
@@ -229,7 +232,9 @@ function oddFileOf(random: Random, nodeIds: readonly number[], electionTimeoutMs
   const missing = random.pick(nodeIds.filter((id) => id !== node));
   const short = nodeIds.filter((id) => id !== missing);
   const lists = random.chance(0.7) ? short : [...nodeIds, nodeIds.length + 1];
-  return { node, lists, rightAtMs: electionTimeoutMs * random.between(0.5, 8) };
+  const rightAtMs = electionTimeoutMs * random.between(0.5, 8);
+  const lateMs = random.chance(0.5) ? rightAtMs * random.between(0.5, 1.5) : 0;
+  return { node, lists, rightAtMs, late: missing, lateMs };
 }
 
 function networkOf(random: Random, electionTimeoutMs: number): NetworkHabits {

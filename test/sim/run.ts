@@ -59,9 +59,9 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
   const operator = new Operator(world, plan, random.fork(4), nodes, copies, checks);
   const faults = new Faults(world, plan, random.fork(3), nodes, network, operator, copies, checks);
 
-  for (const node of nodes) node.start();
-  for (const client of clients) client.begin();
   const { oddFile } = plan;
+  for (const node of nodes) world.after(node.id === oddFile?.late ? oddFile.lateMs : 0, () => node.start());
+  for (const client of clients) client.begin();
   if (oddFile !== null)
     world.after(oddFile.rightAtMs, () => nodes.find(({ id }) => id === oddFile.node)?.correctFile(plan.nodeIds));
   faults.begin();
