@@ -66,6 +66,8 @@ export class Network {
     const port = new Port(life, peers);
     return {
       start: async (events: TransportEvents) => {
+        // It may have died in the very callback in which its start goes on.
+        if (!life.alive) return;
         port.events = events;
         this.#ports.set(life.nodeId, port);
         this.#dialAll(port);
