@@ -34,6 +34,14 @@ async function usedNode(): Promise<MemoryDisk> {
 }
 
 describe('meta', () => {
+  it('counts no start below what it is told to, so that an old disk passes those that it has missed', async () => {
+    const disk = new MemoryDisk();
+    expect((await openNode(disk, { firstBootCount: 100 })).bootCount).toBe(100);
+    expect((await openNode(disk, { firstBootCount: 100 })).bootCount).toBe(101);
+    expect((await openNode(disk, { firstBootCount: 5000 })).bootCount).toBe(5000);
+    expect((await openNode(disk, { firstBootCount: 4000 })).bootCount).toBe(5001);
+  });
+
   it('remembers whom the cluster began with, and that this node is a member of it', async () => {
     const disk = new MemoryDisk();
     const meta = await openNode(disk);
