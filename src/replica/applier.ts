@@ -89,7 +89,7 @@ export class Applier {
   private applyBatch(bytes: Buffer): void {
     const { stateMachine, origin, onSessionUsed } = this.context;
     const { origin: from, session, sequence } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
-    if (!origin.expects(from, session, sequence)) {
+    if (!origin.expects(from, session, sequence) || !origin.nextIs(bytes)) {
       stateMachine.apply(bytes, ENTRY_HEADER_BYTES, null);
       return;
     }

@@ -31,6 +31,9 @@ export interface Batch {
   bytesInUse: boolean;
 }
 
+/** Of a batch, what its leader fills in: the entry's header, and the time with which a batch begins. */
+const STAMPED_BYTES = ENTRY_HEADER_BYTES + 8;
+
 export class Origin implements ResultSink {
   readonly nodeId: number;
   readonly session: number;
@@ -116,6 +119,16 @@ export class Origin implements ResultSink {
   expects(origin: number, session: number, sequence: number): boolean {
     const next = this.batches[this.head];
     return origin === this.nodeId && session === this.session && sequence === next?.sequence && next.bytesInUse;
+  }
+
+  /**
+   * Whether the batch that is next to be settled has these bytes. Two disks of one node may have counted a start alike, so
+   * that another life has used this session, too.
+   */
+  nextIs(bytes: Buffer): boolean {
+    const next = this.batches[this.head]?.bytes;
+    if (next === undefined || next === bytes) return next === bytes;
+    return bytes.compare(next, STAMPED_BYTES, next.length, STAMPED_BYTES, bytes.length) === 0;
   }
 
   /** Call before the batch that `expects` recognised is applied: its results go to its owners. */

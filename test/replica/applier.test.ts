@@ -159,6 +159,19 @@ describe('the applier', () => {
     expect(stateMachine.timeMs).toBe(777);
   });
 
+  it("takes no other life's batch for its own where both have used one session", () => {
+    propose('a');
+    append(batchOf('x', 'y', { origin: SELF, session: SESSION }));
+    commit();
+    applier.applyCommitted();
+    expect([origin.unapplied, sessionsUsed]).toEqual([1, 0]);
+    expect(stateMachine.get('x')?.value).toBe('y');
+    append(Buffer.from(origin.batch(1)?.bytes ?? ''));
+    commit();
+    applier.applyCommitted();
+    expect(sessionsUsed).toBe(1);
+  });
+
   it.each([
     ['has gone on to a later session', SESSION + 1],
     ['has used this session', SESSION],
