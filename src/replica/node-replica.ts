@@ -94,6 +94,7 @@ export class NodeReplica implements Replica, TransportEvents {
       scheduleTurn: () => this.scheduleTurn(),
       onApplied: () => this.afterApplying(),
       onInstalled: () => this.installed(),
+      read: (owner) => this.read(owner),
       isRunning: () => this.state === 'running',
       onFatal: (error) => this.fail(error),
     });
@@ -104,8 +105,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.requests = parts.requests;
     this.standings = parts.standings;
     this.exchange = parts.exchange;
-    const step = (input: Input) => this.step(input);
-    this.duties = new LeaderDuties({ raft: this.raft, stateMachine, placement, step });
+    this.duties = new LeaderDuties({ raft: this.raft, stateMachine, placement, step: (input) => this.step(input) });
     if (options.logStart !== null) this.persister.begin(options.logStart, hardState, []);
     this.ticker = new Ticker(clock, tickMs, (count, nowMs) => this.guard(() => this.tick(count, nowMs)));
   }

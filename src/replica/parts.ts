@@ -9,6 +9,7 @@ import type { Placement } from './placement.ts';
 import { Proposals } from './proposals.ts';
 import { SnapshotExchange } from './snapshot-exchange.ts';
 import { Standings } from './standings.ts';
+import type { ReadOwner } from './types.ts';
 import type { PeerMessage } from './wire.ts';
 
 /** Puts the parts of a replica together around the core; the loop in `node-replica.ts` makes them work. */
@@ -33,6 +34,7 @@ export interface PartsHost {
   readonly scheduleTurn: () => void;
   readonly onApplied: () => void;
   readonly onInstalled: () => void;
+  readonly read: (owner: ReadOwner) => void;
   readonly isRunning: () => boolean;
   readonly onFatal: (error: unknown) => void;
 }
@@ -61,6 +63,7 @@ export function createParts(host: PartsHost): Parts {
     ...{ core, electionTimeoutMs, isLinked, step, guard, onFatal },
     session: options.bootCount,
     knownMember: options.standing === 'member',
+    onceCurrent: (callback) => onceReadable(host.read, callback),
     newCopy: () => newCopy(options.random),
     send: tell,
     appliedSession: () => stateMachine.session(nodeId)?.session ?? 0,
@@ -89,6 +92,16 @@ export function createParts(host: PartsHost): Parts {
       onInstalled: host.onInstalled,
     }),
   };
+}
+
+function onceReadable(read: PartsHost['read'], callback: () => void): void {
+  read({
+    readable: callback,
+    readFailed: (failure) => {
+      // It was held for a whole request timeout, so asking again at once is no busy loop.
+      if (failure === 'timeout') onceReadable(read, callback);
+    },
+  });
 }
 
 function createCore(options: NodeReplicaOptions, tickMs: number): Raft {

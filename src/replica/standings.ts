@@ -18,6 +18,8 @@ export interface StandingsContext {
   /** This life's boot count, under which it proposes. */
   readonly session: number;
   readonly knownMember: boolean;
+  /** Calls back once a read that was asked for now may be served. */
+  readonly onceCurrent: (callback: () => void) => void;
   readonly electionTimeoutMs: number;
   readonly newCopy: () => number;
   readonly isLinked: (peer: NodeId) => boolean;
@@ -40,10 +42,11 @@ export interface StandingsContext {
 
 export class Standings {
   /**
-   * No batch of an earlier life of this node can have the session of this one. Known at once where the data directory has
-   * counted all its starts; otherwise once all that earlier lives have left in the log is applied. Nothing is proposed before.
+   * No batch of another life of this node can have the session of this one. Known once all that other lives have left in
+   * the log is applied: also where the data directory has counted its starts, since it may be an old one that was put
+   * back. Nothing is proposed before.
    */
-  mayPropose: boolean;
+  mayPropose = false;
   private readonly context: StandingsContext;
   private readonly formation: Formation;
   /** Who says of itself that it has no vote. */
@@ -63,13 +66,25 @@ export class Standings {
 
   constructor(context: StandingsContext) {
     this.context = context;
-    this.mayPropose = context.knownMember;
     this.formation = new Formation({ ...context, become: (standing) => this.become(standing) });
   }
 
   begin(): void {
     this.formation.begin();
     this.configured();
+    if (this.context.knownMember) this.context.onceCurrent(() => this.caughtUp());
+  }
+
+  /** All that had been acknowledged when this life began is applied. */
+  private caughtUp(): void {
+    const { session, appliedSession, onMayPropose } = this.context;
+    const known = appliedSession();
+    if (known >= session) {
+      this.countOn(known);
+      return;
+    }
+    this.mayPropose = true;
+    onMayPropose();
   }
 
   linkUp(peer: NodeId): void {

@@ -28,6 +28,8 @@ describe('the standing of a node', () => {
   /** What is to become durable waits here. */
   let disk: { resolve: () => void; reject: (error: Error) => void }[];
   let standings: Standings;
+  /** Who waits until all is applied that was acknowledged when this life began. */
+  let waiting: (() => void)[];
 
   beforeEach(() => {
     sent = [];
@@ -41,6 +43,7 @@ describe('the standing of a node', () => {
     turns = 0;
     appliedSession = 0;
     disk = [];
+    waiting = [];
   });
 
   function begin(standing: Standing, { founders = [1, 2, 3] as number[] | null, knownMember = false, term = 0 } = {}) {
@@ -55,6 +58,7 @@ describe('the standing of a node', () => {
       founders,
       session: 7,
       knownMember,
+      onceCurrent: (callback) => waiting.push(callback),
       electionTimeoutMs: ELECTION_MS,
       newCopy: () => 99,
       isLinked: () => true,
@@ -85,6 +89,10 @@ describe('the standing of a node', () => {
   /** Lets so many election timeouts pass. */
   function listen(electionTimeouts = 1): void {
     for (let ms = 0; ms <= electionTimeouts * ELECTION_MS; ms += 10) standings.tick(ms);
+  }
+
+  function catchUp(): void {
+    for (const callback of waiting.splice(0)) callback();
   }
 
   async function written(): Promise<void> {
@@ -250,13 +258,26 @@ describe('the standing of a node', () => {
   });
 
   describe('that is a member', () => {
-    it('lets it propose at once where it has counted all its starts', () => {
+    it('lets it propose once it has applied all that was acknowledged before, if nobody has used its session', () => {
       begin('member', { knownMember: true, term: 3 });
-      expect([standings.mayPropose, noted]).toEqual([true, []]);
+      expect([standings.mayPropose, turns]).toEqual([false, 0]);
+      appliedSession = 6;
+      catchUp();
+      expect([standings.mayPropose, turns, noted]).toEqual([true, 1, []]);
+    });
+
+    it('ends, and has proposed nothing, where its disk is an old one and another has used its session', async () => {
+      begin('member', { knownMember: true, term: 3 });
+      appliedSession = 7;
+      catchUp();
+      expect(standings.mayPropose).toBe(false);
+      await written();
+      expect([noted, fatal]).toEqual([['boot count 7'], [expect.objectContaining({ code: 'SESSION_BEHIND' })]]);
     });
 
     it('ends, to count on from there, where its disk is an old one that has missed starts', async () => {
       begin('member', { knownMember: true, term: 3 });
+      catchUp();
       appliedSession = 7;
       standings.applied(11);
       expect(noted).toEqual([]);
