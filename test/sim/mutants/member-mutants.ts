@@ -210,8 +210,8 @@ export const memberMutants: readonly Mutant[] = [
     name: 'session-not-checked',
     fault: 'a node that lost count of its starts uses a session again',
     file: 'replica/standings.ts',
-    find: '    this.mayPropose = context.knownMember;\n',
-    replace: '    this.mayPropose = context.core.id > 0;\n',
+    find: '    if (this.context.knownMember) this.context.onceCurrent(() => this.caughtUp());\n',
+    replace: '    this.mayPropose = true;\n',
   },
   {
     name: 'settles-unsent',
