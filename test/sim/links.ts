@@ -6,7 +6,7 @@ import type { Life } from './life.ts';
 /** `bulk` is the second connection of a pair, for what is long and can wait. */
 export type ChannelName = 'main' | 'bulk';
 
-export interface Frame {
+interface Frame {
   readonly bytes: Buffer;
   /** What the sender gave, which it must leave alone. */
   readonly parts: readonly Buffer[];

@@ -247,7 +247,7 @@ function isSame(a: readonly NodeId[], b: readonly NodeId[]): boolean {
 const texts = new WeakMap<Configuration, string>();
 
 /** The same for configurations that mean the same. */
-export function textOf(configuration: Configuration): string {
+function textOf(configuration: Configuration): string {
   const known = texts.get(configuration);
   if (known !== undefined) return known;
   const { voters, votersOutgoing, learners, learnersNext, autoLeave, details } = configuration;

@@ -17,7 +17,7 @@ import type { World } from './world.ts';
  */
 
 /** Of each chunk. All 0 for a network that keeps the promise of `Transport`. */
-export interface Losses {
+interface Losses {
   readonly dropped: number;
   readonly repeated: number;
   readonly reordered: number;

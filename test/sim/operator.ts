@@ -102,10 +102,15 @@ export class Operator {
     const replaces = replacing(known);
     if (replaces === null || known.details.some(({ id }) => id === node.id)) return;
     const members = known.details.map(({ id }) => id);
-    // Before the cluster hears of it: later it may have come to count on what is there.
-    if (node.ended) node.wipe();
     const { electionTimeoutMs } = this.#plan.timing;
-    this.#world.after(this.#random.pick([0, 0, electionTimeoutMs * 5]), () => node.join(members));
+    const begin = () => node.join(members);
+    if (node.ended) {
+      // At once: later the cluster may have come to count on what is there.
+      node.wipe(members);
+      begin();
+    } else {
+      this.#world.after(this.#random.pick([0, 0, electionTimeoutMs * 5]), begin);
+    }
     const joins = replaces !== 0 || this.#random.chance(0.6);
     this.#ask({ op: 'add', id: node.id, address: addressOf(node.id), joins, replaces });
   }

@@ -110,7 +110,7 @@ export interface Plan {
   readonly operationsMax: number;
 }
 
-export interface OddFile {
+interface OddFile {
   readonly node: number;
   readonly lists: readonly number[];
   readonly rightAtMs: number;
