@@ -97,9 +97,7 @@ export class Faults {
   end(): void {
     this.#over = true;
     this.#ambushes = [];
-    this.#network.healAll();
-    this.#network.lossy = false;
-    this.#network.delayFactor = 1;
+    this.#network.calmDown();
     for (const node of this.#nodes) {
       node.disk.goOn();
       node.disk.makeRoom();

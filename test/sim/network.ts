@@ -158,11 +158,28 @@ export class Network {
     }
   }
 
-  healAll(): void {
+  /** From now on nothing is cut, slow or lossy. What had been sent before takes its time, if somebody has the patience. */
+  calmDown(): void {
     for (const cut of [...this.#cuts]) {
       const [from = 0, to = 0] = cut.split('>').map(Number);
       this.heal(from, to);
     }
+    this.lossy = false;
+    this.delayFactor = 1;
+    for (const port of this.#ports.values()) {
+      for (const name of CHANNELS) {
+        for (const link of port[name].links.values()) this.#giveUpWhereSilent(link, link.sideOf(port));
+      }
+    }
+  }
+
+  /** A link over which a slow network still brings nothing for longer than anybody waits. */
+  #giveUpWhereSilent(link: Link, side: Side): void {
+    const { lastArrivalMs } = side;
+    if (lastArrivalMs - this.#world.nowMs <= this.#habits.silenceMs) return;
+    this.#world.after(this.#silence(), () => {
+      if (lastArrivalMs > this.#world.nowMs && !link.broken) this.#break(link, side);
+    });
   }
 
   /** Breaks a link between two nodes; both notice, each in its own time, and dial again. */
