@@ -9,6 +9,9 @@ import { addressOf, type SimNode } from './processes.ts';
 import type { Random } from './random.ts';
 import type { World } from './world.ts';
 
+/** How often the operator looks for files that are wrong, in election timeouts: nobody hurries to what may heal itself. */
+const FILES_TIMEOUTS = 5;
+
 /**
  * Somebody who changes the members of a running cluster: at any node, at any time, but never so that the cluster could
  * not survive it. Most of what is asked for is refused at one time or another; what is agreed to must be committed.
@@ -77,6 +80,32 @@ export class Operator {
   startRemoved(): void {
     const ended = this.#nodes.filter(({ ended }) => ended);
     if (ended.length > 0) this.#random.pick(ended).start();
+  }
+
+  /**
+   * To be called when the trouble is over. From then on, where a member says that its file is wrong, and nobody is left
+   * whom that lists, the file is put right; nothing else is done for it.
+   */
+  mindFiles(): void {
+    this.#world.after(FILES_TIMEOUTS * this.#plan.timing.electionTimeoutMs, () => {
+      const members = this.#known()?.details.map(({ id }) => id) ?? [];
+      for (const id of members) {
+        const node = this.#nodes.find((each) => each.id === id);
+        if (node === undefined || !this.#isLost(node, members)) continue;
+        this.#count('fileCorrected');
+        node.correctFile(members);
+      }
+      this.mindFiles();
+    });
+  }
+
+  /** It says so, and its file names no member that is one by its own disk, or has been told who they are. */
+  #isLost({ id, listed, running }: SimNode, members: readonly NodeId[]): boolean {
+    if (running === null || !running.replica.status().trouble.includes('configuration file')) return false;
+    return !this.#nodes.some(({ id: other, core }) => {
+      if (other === id || core === null || !listed.includes(other) || !members.includes(other)) return false;
+      return core.standing === 'member' || core.committedConfigurationIndex > 0;
+    });
   }
 
   backup(): void {

@@ -140,9 +140,15 @@ export class SimNode {
     this.#oldDisks.set(this.core.copy, this.disk.memory.clone());
   }
 
+  /** The nodes that its configuration file lists. */
+  get listed(): readonly NodeId[] {
+    return this.#initial.nodes.map(({ id }) => id);
+  }
+
   /** The operator puts its configuration file right, and starts it again. */
   correctFile(lists: readonly NodeId[]): void {
-    if (this.#initial.kind === 'bootstrap') this.#initial = { kind: 'bootstrap', nodes: placesOf(lists) };
+    this.#world.say(() => `${this.id}: has its file corrected: it lists ${lists.join(', ')}`);
+    this.#initial = { kind: this.#initial.kind, nodes: placesOf(lists) };
     this.kill();
     this.start();
   }

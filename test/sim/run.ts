@@ -79,6 +79,7 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
 
   world.say(() => 'the trouble is over');
   faults.end();
+  operator.mindFiles();
   for (const client of clients) client.finish();
   // First without a write: what was accepted before, and what was lost on the way, must not need one to go on.
   waitForService(world, plan, 'read', nodes, history, checks);
