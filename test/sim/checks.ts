@@ -7,6 +7,7 @@ import { type CoreSummary, checkCore, checkStep, summarize } from '../../src/raf
 import type { Progress } from '../../src/raft/progress.ts';
 import type { Raft } from '../../src/raft/raft.ts';
 import type { Effects, Input, NodeId } from '../../src/raft/types.ts';
+import type { NodeReplicaOptions } from '../../src/replica/node-options.ts';
 import type { NodeReplica } from '../../src/replica/node-replica.ts';
 import type { SimDisk } from './disk.ts';
 import { Durability } from './durability.ts';
@@ -78,6 +79,8 @@ export class ClusterChecks {
     this.#watchStateMachine(life, stateMachine);
     this.snapshots.watch(life, replica);
     this.#durability.started(raft.core);
+    const { wal } = Reflect.get(replica, 'options') as NodeReplicaOptions;
+    this.#durability.watchLog(raft.core, wal);
     this.members.checkInForce(raft.core);
     this.#checkRecovered(life, raft.core, stateMachine);
   }
@@ -95,6 +98,7 @@ export class ClusterChecks {
       const rounds = roundsOf(core);
       const voteless = isWithoutVote(core);
       const { standing } = core;
+      const agrees = input.kind === 'snapshotReceived' && core.log.termAt(input.index) === input.term;
       this.#reads.hear(core, input);
       const effects = step(input);
       this.#guard('invariants of a core', () => {
@@ -114,7 +118,7 @@ export class ClusterChecks {
       this.#checkVote(core, before, input, effects);
       this.#checkCommitted(core, before.commitIndex);
       this.#durability.stepped(core, input, effects, before.commitIndex);
-      this.snapshots.stepped(life, core, input, effects);
+      this.snapshots.stepped(life, core, input, effects, agrees);
       this.onStep(life, core, input, effects);
       return effects;
     };

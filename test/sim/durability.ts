@@ -1,6 +1,9 @@
 import type { Core } from '../../src/raft/core.ts';
+import { readEntry } from '../../src/raft/entry.ts';
 import { jointVoteResult } from '../../src/raft/quorum.ts';
 import { type Configuration, type Effects, type Input, NOBODY, type NodeId } from '../../src/raft/types.ts';
+import { decodeHardState } from '../../src/replica/persister.ts';
+import type { Wal } from '../../src/storage/wal-types.ts';
 import type { World } from './world.ts';
 
 /**
@@ -40,6 +43,19 @@ export class Durability {
     const written = { core, term: core.term, vote: core.vote, index: core.log.lastIndex };
     this.#nodes.set(core.id, written);
     this.#adopt(written);
+  }
+
+  /** Entries must not be on disk before the term that they belong to: a start would take part in that term again. */
+  watchLog({ id, term: recoveredTerm }: Core, wal: Wal): void {
+    let term = recoveredTerm;
+    const append = wal.append.bind(wal);
+    wal.append = (write) => {
+      if (write.hardState !== null) term = decodeHardState(write.hardState).term;
+      const last = write.entries.at(-1);
+      const lastTerm = last === undefined ? (write.start?.term ?? 0) : readEntry(last, 0).term;
+      if (lastTerm > term) this.#fail(`node ${id} writes what is of term ${lastTerm}; its disk knows term ${term}`);
+      append(write);
+    };
   }
 
   /** From now on the copy may have rights. A blank one has none, and must not have promised anything. */
@@ -91,6 +107,9 @@ export class Durability {
     const written = this.#nodes.get(core.id);
     if (written === undefined) return;
     if (input.kind === 'standing') this.#adopt(written);
+    if (input.kind === 'snapshotReceived' && input.term > written.term) {
+      this.#fail(`node ${core.id} stores a snapshot of term ${input.term}; its disk knows term ${written.term}`);
+    }
     if (effects.truncateFrom > 0) written.index = Math.min(written.index, effects.truncateFrom - 1);
     // The snapshot is durable, and so is what it stands for.
     const { install } = effects;

@@ -270,6 +270,7 @@ export class SimNode {
           if (events instanceof NodeReplica) {
             Object.assign(events.raft.core.options, sending);
             this.core = events.raft.core;
+            this.#checkDamage();
             this.#checks.watch(life, events, this.disk);
           }
           return network.start(events);
@@ -282,6 +283,15 @@ export class SimNode {
     const { itemBytesMax } = originLimits;
     const door = openClientDoor(life.clock, replica, { itemBytesMax, drainMsMax: timing.electionTimeoutMs * 4 });
     return { replica, door, close };
+  }
+
+  /** Whatever a node dies of, its next start must not take for damage what is none. */
+  #checkDamage(): void {
+    if (this.rotten) return;
+    const aside = this.disk.memory.paths().filter((path) => path.includes('/damaged/'));
+    if (aside.length === 0) return;
+    const message = `node ${this.id} took for damaged what nobody had harmed: ${aside.join(', ')}`;
+    this.#world.fail('damage is found where it was done', message);
   }
 
   #started(life: Life, running: Running): void {

@@ -1,5 +1,6 @@
 import type { StateMachine } from '../../src/kv/state-machine.ts';
 import type { Core } from '../../src/raft/core.ts';
+import type { Progress } from '../../src/raft/progress.ts';
 import type { Effects, Input } from '../../src/raft/types.ts';
 import type { NodeReplica } from '../../src/replica/node-replica.ts';
 import type { Life } from './life.ts';
@@ -13,11 +14,15 @@ export class SnapshotChecks {
   /** Snapshots taken, installed from elsewhere, and logs compacted. */
   taken = 0;
   installed = 0;
+  /** Of those installed: the log held all of it, and went on. */
+  kept = 0;
   compactions = 0;
   readonly #world: World;
   readonly #committedTermAt: (index: number) => number | undefined;
   /** Of the whole state, sessions included, wherever one has been cut or loaded. */
   readonly #hashes = new Map<number, string>();
+  /** Of each follower that a leader has begun to offer a snapshot: the ticks since it last did. */
+  readonly #sinceOffer = new WeakMap<Progress, number>();
   /** Whose state is being replaced: the index that the core says, and what for. */
   readonly #installing = new WeakMap<Life, number>();
 
@@ -49,18 +54,35 @@ export class SnapshotChecks {
     };
   }
 
-  stepped(life: Life, core: Core, input: Input, effects: Effects): void {
+  /** `agrees`: before the step, the log held the entry that a snapshot which was received ends with. */
+  stepped(life: Life, core: Core, input: Input, effects: Effects, agrees: boolean): void {
     const { log, snapshot } = core;
     if (input.kind === 'compact') this.compactions++;
     if (log.snapshotIndex > 0 && (snapshot === null || snapshot.index < log.snapshotIndex)) {
       this.#fail(`node ${core.id} forgot its log up to ${log.snapshotIndex}; its snapshot is ${snapshot?.index ?? 0}`);
     }
+    if (input.kind === 'tick') this.#checkOffers(core, effects);
     if (effects.install === null) return;
-    const { index, term } = effects.install;
+    const { index, term, resetLog } = effects.install;
+    if (agrees && resetLog) {
+      this.#fail(`node ${core.id} drops what its log holds behind entry ${index}, where the two agree`);
+    }
+    if (!resetLog) this.kept++;
     this.installed++;
     this.#installing.set(life, index);
     if (this.#committedTermAt(index) === term) return;
     this.#fail(`node ${core.id} installs a snapshot up to ${index} of term ${term}, which was never committed`);
+  }
+
+  /** One offer may be lost, or come at a bad time: it is said again, and not only when all patience is over. */
+  #checkOffers({ id, leading, options }: Core, { sendNow }: Effects): void {
+    for (const [peer, progress] of leading?.progress ?? []) {
+      const isOffered = sendNow.some(({ kind, to }) => kind === 'installSnapshot' && to === peer);
+      const ticks = isOffered || progress.state !== 'snapshot' ? 0 : (this.#sinceOffer.get(progress) ?? 0) + 1;
+      this.#sinceOffer.set(progress, ticks);
+      if (ticks <= options.heartbeatIntervalTicks) continue;
+      this.#fail(`leader ${id} has not offered node ${peer} the snapshot that it needs for ${ticks} ticks`);
+    }
   }
 
   #checkState(life: Life, machine: StateMachine, index: number, how: string): void {
