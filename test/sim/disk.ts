@@ -23,6 +23,8 @@ export class SimDisk {
   #stalledUntilMs = 0;
   /** What the stall holds up. */
   #held: (() => void)[] = [];
+  #hangsAt: ((operation: DiskOperation) => boolean) | null = null;
+  #hung: (() => void)[] = [];
 
   constructor(random: Random, habits: DiskHabits) {
     this.#random = random;
@@ -90,6 +92,21 @@ export class SimDisk {
     for (const release of this.#held.splice(0)) release();
   }
 
+  /** From now on what `matches` is begun and never completes, while all else goes on. */
+  hangAt(matches: (operation: DiskOperation) => boolean): void {
+    this.#hangsAt = matches;
+  }
+
+  /** Something has come to where it hangs. */
+  get hangs(): boolean {
+    return this.#hung.length > 0;
+  }
+
+  goOnEverywhere(): void {
+    this.#hangsAt = null;
+    for (const release of this.#hung.splice(0)) release();
+  }
+
   powerLoss(): void {
     this.memory.crash(() => this.#random.next());
   }
@@ -153,7 +170,8 @@ export class SimDisk {
       if (life.world.nowMs < this.#stalledUntilMs) this.#held.push(() => life.post(delayMs, complete));
       else complete();
     };
-    if (life.world.nowMs < this.#stalledUntilMs) this.#held.push(() => life.post(delayMs, land));
+    if (this.#hangsAt?.(operation) === true) this.#hung.push(() => life.post(delayMs, land));
+    else if (life.world.nowMs < this.#stalledUntilMs) this.#held.push(() => life.post(delayMs, land));
     else life.post(delayMs, land);
   }
 }

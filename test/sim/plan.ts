@@ -6,6 +6,7 @@ import type { SnapshotLimits } from '../../src/replica/snapshotter.ts';
 import type { WalLimits } from '../../src/storage/wal.ts';
 import type { DiskHabits } from './disk.ts';
 import type { BulkHabits, NetworkHabits } from './network.ts';
+import { ORDEAL_KINDS, type OrdealKind } from './ordeal-kinds.ts';
 import { Random } from './random.ts';
 import { SIEGE_KINDS, type SiegeKind } from './siege-kinds.ts';
 import type { SocketHabits } from './socket.ts';
@@ -99,6 +100,8 @@ export interface Plan {
   readonly oddFile: OddFile | null;
   /** Instead of faults at random: one that the others must ride out while it lasts. */
   readonly siege: SiegeKind | null;
+  /** What the cluster has to go through at the end, once all is well. */
+  readonly ordeal: OrdealKind | null;
   readonly clients: number;
   /** Between two requests of one client, on average. */
   readonly thinkMs: number;
@@ -130,6 +133,7 @@ const NARROW = { appendBytesMax: 300, flow: { inflightMessagesMax: 2, inflightBy
 /** What one history may hold: a verdict must take little of the time of a run. */
 const OPERATIONS_MAX = 600;
 const ODD_FILE_SHARE = 0.1;
+const ORDEAL_SHARE = 0.2;
 const REQUESTS_PER_BURST = 2.3;
 
 export function planOf(seed: number): Plan {
@@ -201,6 +205,7 @@ export function planOf(seed: number): Plan {
     troubleMs,
     oddFile: siege === null ? oddFileOf(new Random(seed, 5), nodeIds, electionTimeoutMs) : null,
     siege,
+    ordeal: ordealOf(new Random(seed, 6)),
     clients,
     // So that what clients may ask lasts for about as long as the trouble does.
     thinkMs: (troubleMs * clients * REQUESTS_PER_BURST) / random.pick([300, OPERATIONS_MAX, OPERATIONS_MAX]),
@@ -214,6 +219,10 @@ export function planOf(seed: number): Plan {
 function siegeOf(random: Random, nodes: number): SiegeKind | null {
   if (nodes === 1) return random.chance(0.3) ? 'oldFile' : null;
   return random.chance(0.12) ? random.pick(SIEGE_KINDS.filter((kind) => kind !== 'oldFile')) : null;
+}
+
+function ordealOf(random: Random): OrdealKind | null {
+  return random.chance(ORDEAL_SHARE) ? random.pick(ORDEAL_KINDS) : null;
 }
 
 function faultsOf(random: Random): readonly FaultKind[] {

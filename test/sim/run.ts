@@ -5,6 +5,7 @@ import { Faults } from './faults.ts';
 import { History } from './history.ts';
 import { Network } from './network.ts';
 import { Operator } from './operator.ts';
+import { endure } from './ordeals.ts';
 import { type Plan, planOf } from './plan.ts';
 import { Probe } from './probe.ts';
 import { SimNode } from './processes.ts';
@@ -86,6 +87,12 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
   waitForService(world, plan, 'write', nodes, history, checks);
   for (const client of clients) client.end();
   waitForHealth(world, plan, nodes, checks);
+  if (plan.ordeal !== null && world.violation === null) {
+    const scene = { world, plan, random: new Random(seed, 7), network, faults, copies, checks, history };
+    endure(plan.ordeal, { ...scene, nodes: membersOf(nodes, checks) });
+    waitForService(world, plan, 'write', nodes, history, checks);
+    waitForHealth(world, plan, nodes, checks);
+  }
   if (world.violation === null) {
     judge(world, plan, history, membersOf(nodes, checks));
     checkRoom(world, plan, membersOf(nodes, checks));
@@ -110,10 +117,11 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
 
 /** What happened besides, for the tally. */
 function countsOf({ members, snapshots }: ClusterChecks, network: Network): Record<string, number> {
-  const { taken, installed, compactions } = snapshots;
+  const { taken, installed, kept, compactions } = snapshots;
   return {
     snapshotsTaken: taken,
     snapshotsInstalled: installed,
+    logsKept: kept,
     compactions,
     configurations: members.changes,
     recoveries: members.recoveries,

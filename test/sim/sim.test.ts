@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { ORDEAL_KINDS } from './ordeal-kinds.ts';
 import { planOf } from './plan.ts';
 import { type RunResult, runSeed } from './run.ts';
 import { SIEGE_KINDS } from './siege-kinds.ts';
@@ -45,6 +46,11 @@ describe('the simulator', () => {
 
   it.each(SIEGE_KINDS)('sees the others serve while one node is %s', async (kind) => {
     const seed = firstSeed(`the siege ${kind}`, (each) => planOf(each).siege === kind);
+    expect((await run(seed)).violation).toBeNull();
+  });
+
+  it.each(ORDEAL_KINDS)('sees a cluster come through the ordeal %s', async (kind) => {
+    const seed = firstSeed(`the ordeal ${kind}`, (each) => planOf(each).ordeal === kind);
     expect((await run(seed)).violation).toBeNull();
   });
 

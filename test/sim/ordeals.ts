@@ -1,0 +1,298 @@
+import type { Origin } from '../../src/replica/origin.ts';
+import type { DiskOperation } from '../support/memory-disk.ts';
+import type { ClusterChecks } from './checks.ts';
+import { outputOf } from './clients.ts';
+import type { Copies } from './copies.ts';
+import type { Faults } from './faults.ts';
+import type { History } from './history.ts';
+import type { Network } from './network.ts';
+import type { OrdealKind } from './ordeal-kinds.ts';
+import type { Plan } from './plan.ts';
+import type { SimNode } from './processes.ts';
+import type { Random } from './random.ts';
+import { isRefused, isWithoutOutcome, ReplyReader } from './replies.ts';
+import { bytesOf, type Request, request } from './requests.ts';
+import type { World } from './world.ts';
+
+/**
+ * An ordeal: a chain of events, each of which may happen, but hardly one after the other by chance. It comes at the end of
+ * some runs, once all is well, and each step waits for the moment that it needs. Where a moment does not come (the limits
+ * of this world may not allow it), the ordeal ends there. What must hold is what must always hold.
+ */
+export interface Scene {
+  readonly world: World;
+  readonly plan: Plan;
+  readonly random: Random;
+  /** The members of the cluster. */
+  readonly nodes: readonly SimNode[];
+  readonly network: Network;
+  readonly faults: Faults;
+  readonly copies: Copies;
+  readonly checks: ClusterChecks;
+  readonly history: History;
+}
+
+/** Writes that must be enough for a snapshot, in a world in which they are taken often. */
+const FILLING_WRITES_MAX = 150;
+/** Of one such write, with most of what an item may hold. */
+const FILLING_BYTES = 1400;
+/** Many sectors, so that much may remain of it. */
+const LONG_WRITE_BYTES = 6 * 512;
+const ROUNDS = 4;
+const CLIENT = 5000;
+const KEY = 'ordeal';
+
+export function endure(kind: OrdealKind, scene: Scene): void {
+  const { world, faults } = scene;
+  world.say(() => `ordeal: ${kind}`);
+  const isOver = ORDEALS[kind](scene);
+  world.say(() => (isOver ? 'the ordeal is over' : 'the ordeal finds no occasion'));
+  faults.counts[`${kind}: ${isOver ? 'over' : 'no occasion'}`] = 1;
+  for (const one of scene.nodes) {
+    one.disk.goOnEverywhere();
+    for (const other of scene.nodes) scene.network.heal(one.id, other.id);
+    if (!one.ended) one.start();
+  }
+}
+
+/** Each is true where it came to its end. */
+const ORDEALS: Record<OrdealKind, (scene: Scene) => boolean> = {
+  nameTakenBack,
+  tornTwice,
+  sameSession,
+  keptTail,
+  slowLog,
+};
+
+function nameTakenBack(scene: Scene): boolean {
+  const { random, nodes } = scene;
+  const victim = random.pick(nodes);
+  victim.disk.hangAt(({ kind, path }) => kind === 'syncDirectory' && path.endsWith('/snapshots'));
+  if (!fill(scene, otherThan(scene, victim), () => victim.disk.hangs)) return false;
+  victim.kill();
+  victim.disk.goOnEverywhere();
+  if (!comesUp(scene, victim)) return false;
+  wait(scene, random.skewed(0, 3));
+  victim.powerLoss();
+  return comesUp(scene, victim);
+}
+
+function tornTwice(scene: Scene): boolean {
+  const { random, faults } = scene;
+  const victim = faults.leader();
+  if (victim === null) return false;
+  separate(scene, victim);
+  victim.disk.hangAt((operation) => isLogWrite(operation) && operation.length >= LONG_WRITE_BYTES);
+  ask(scene, victim, Array.from({ length: 6 }, filling), false);
+  const isLong = wait(scene, 0.5, () => victim.disk.hangs);
+  victim.powerLoss();
+  victim.disk.goOnEverywhere();
+  if (!isLong) return false;
+  // The others must do without what was torn.
+  if (scene.nodes.length > 1 && !wait(scene, 20, () => faults.leader() !== null)) return false;
+  unite(scene);
+  for (let round = 0; round < ROUNDS; round++) {
+    if (!comesUp(scene, victim) || !wait(scene, 20, () => faults.leader() !== null)) return false;
+    wait(scene, 1);
+    const length = random.pick([2, 3, 4]) * 512;
+    victim.disk.hangAt((operation) => isLogWrite(operation) && operation.length >= length);
+    const isTorn = fill(scene, otherThan(scene, victim), () => victim.disk.hangs, length);
+    victim.powerLoss();
+    victim.disk.goOnEverywhere();
+    if (!isTorn) return false;
+  }
+  return comesUp(scene, victim);
+}
+
+function sameSession(scene: Scene): boolean {
+  const { world, plan, random, nodes, copies } = scene;
+  const victim = random.pick(nodes);
+  const other = otherThan(scene, victim);
+  // Whoever sets up a wiped node anew must tell it of members that there are.
+  const areFounders = nodes.length === plan.nodeIds.length && !nodes.some(({ isSpare }) => isSpare);
+  if (nodes.length < 3 || !areFounders || !copies.mayHarm(victim)) return false;
+  const counting = [request({ kind: 'incr', key: KEY, delta: 1 })];
+  if (!isAnswered(scene, ask(scene, other, [request({ kind: 'set', key: KEY, value: '0' })]))) return false;
+  victim.wipe(nodes.map(({ id }) => id));
+  // Ahead of all starts that it has counted so far.
+  victim.jumpWallTime(1_000_000);
+  if (!comesUp(scene, victim)) return false;
+  if (!wait(scene, 40, () => victim.core?.standing === 'member')) return false;
+  if (!isAnswered(scene, ask(scene, victim, counting))) return false;
+  const session = originOf(victim)?.session ?? 0;
+  const wallMs = victim.life?.clock.wallMs() ?? 0;
+  if (!victim.hasOldDisk || !copies.mayHarm(victim)) return false;
+  separate(scene, victim);
+  victim.swapBack();
+  victim.jumpWallTime(session * 1000 + 100 - wallMs);
+  if (!comesUp(scene, victim) || originOf(victim)?.session !== session) return false;
+  ask(scene, victim, counting);
+  const isAccepted = wait(scene, 1, () => (originOf(victim)?.unapplied ?? 0) > 0);
+  unite(scene);
+  wait(scene, 20);
+  return isAccepted && world.violation === null;
+}
+
+function keptTail(scene: Scene): boolean {
+  const { random, nodes, faults, network } = scene;
+  const leader = faults.leader();
+  if (nodes.length !== 3 || leader?.core == null) return false;
+  const [next, follower] = shuffled(
+    random,
+    nodes.filter((node) => node !== leader),
+  );
+  if (next === undefined || follower === undefined) return false;
+  const endOf = (node: SimNode) => node.core?.log.lastIndex ?? 0;
+  const startOf = (node: SimNode) => node.core?.log.snapshotIndex ?? 0;
+  // The next leader takes no snapshot, and so keeps its log.
+  const takesNone = () => next.disk.hangAt(({ path }) => path.includes('/snapshots/') && path.endsWith('.tmp'));
+  takesNone();
+  separate(scene, follower);
+  if (!fill(scene, leader, () => startOf(leader) > endOf(follower))) return false;
+  // By its start it forgets what it knew to be committed, and nobody tells it.
+  next.kill();
+  separate(scene, next);
+  linkAnew(scene, follower, leader);
+  if (!comesUp(scene, next)) return false;
+  // All has come, and takes its time to become durable.
+  follower.disk.hangAt(({ kind, path }) => kind === 'sync' && path.endsWith('.part'));
+  if (!wait(scene, 20, () => follower.disk.hangs)) return false;
+  const snapshot = leader.core?.snapshot?.index ?? 0;
+  if (startOf(next) > endOf(follower) || endOf(next) < snapshot) return false;
+  leader.kill();
+  linkAnew(scene, follower, next);
+  if (!wait(scene, 20, () => endOf(follower) >= snapshot)) return false;
+  // What the follower acknowledges does not arrive, so nothing more is committed.
+  network.cut(follower.id, next.id);
+  if ((follower.core?.log.commitIndex ?? snapshot) >= snapshot) return false;
+  const { installed } = scene.checks.snapshots;
+  follower.disk.goOnEverywhere();
+  return wait(scene, 3, () => scene.checks.snapshots.installed > installed);
+}
+
+function slowLog(scene: Scene): boolean {
+  const { random, nodes, faults } = scene;
+  const before = faults.leader();
+  if (nodes.length < 3 || before === null) return false;
+  const follower = random.pick(nodes.filter((node) => node !== before));
+  separate(scene, follower);
+  const { life, running } = before;
+  life?.call(() => void running?.replica.handOver());
+  if (!wait(scene, 10, () => ![before, null].includes(faults.leader()))) return false;
+  const leader = faults.leader();
+  const core = leader?.core;
+  if (leader === null || core == null) return false;
+  if (!fill(scene, leader, () => core.snapshot?.term === core.term)) return false;
+  follower.disk.hangAt(isLogWrite);
+  unite(scene);
+  const isOffered = () => core.leading?.progress.get(follower.id)?.state === 'snapshot';
+  if (!fill(scene, leader, isOffered)) return false;
+  wait(scene, 4);
+  return isOffered();
+}
+
+function isLogWrite({ kind, path, dataSync }: DiskOperation): boolean {
+  return kind === 'write' && dataSync && path.includes('/wal/');
+}
+
+function filling(): Request {
+  return request({ kind: 'set', key: `${KEY}-filling`, value: '-'.repeat(FILLING_BYTES) });
+}
+
+/** Writes one after the other, at any node, until `done`. */
+function fill(scene: Scene, node: SimNode, done: () => boolean, bytes = FILLING_BYTES): boolean {
+  const value = '-'.repeat(Math.min(FILLING_BYTES, bytes));
+  for (let write = 0; write < FILLING_WRITES_MAX && !done(); write++) {
+    const question = ask(scene, node, [request({ kind: 'set', key: `${KEY}-filling`, value })], false);
+    wait(scene, 2, () => question.over || done());
+  }
+  return done();
+}
+
+interface Question {
+  over: boolean;
+  /** Every request had its reply. */
+  answered: boolean;
+}
+
+/** Asks a node once. Nobody but this reads what is not `remembered`. */
+function ask(scene: Scene, node: SimNode, asked: readonly Request[], remembered = true): Question {
+  const { world, history } = scene;
+  const question = { over: false, answered: false };
+  const call = world.nextMoment();
+  const reader = new ReplyReader();
+  const open = [...asked];
+  const giveUp = () => {
+    if (question.over) return;
+    question.over = true;
+    if (remembered) for (const { input } of open) history.record(CLIENT, input, undefined, call);
+  };
+  const socket = node.connect({
+    onBytes: (bytes) => {
+      if (question.over) return;
+      reader.append(bytes);
+      for (let reply = reader.next(); reply !== null; reply = reader.next()) {
+        const each = open.shift();
+        if (each === undefined) return;
+        const isKnown = !isWithoutOutcome(reply) && !isRefused(reply);
+        if (remembered) history.record(CLIENT, each.input, isKnown ? outputOf(each.input, reply) : undefined, call);
+      }
+      question.answered = open.length === 0;
+      question.over = question.answered;
+    },
+    onClosed: giveUp,
+  });
+  if (socket === null) giveUp();
+  else socket.send(Buffer.from(asked.map(bytesOf).join(''), 'latin1'));
+  return question;
+}
+
+function isAnswered(scene: Scene, question: Question): boolean {
+  wait(scene, 10, () => question.over);
+  return question.answered;
+}
+
+/** Lets so many election timeouts pass, or until it is done. False where it is not. */
+function wait({ world, plan }: Scene, timeouts: number, done: () => boolean = () => false): boolean {
+  world.run(world.nowMs + timeouts * plan.timing.electionTimeoutMs, done);
+  return world.violation === null && done();
+}
+
+function comesUp(scene: Scene, node: SimNode): boolean {
+  node.start();
+  return wait(scene, 10, () => node.running !== null);
+}
+
+/** Itself where it is alone. */
+function otherThan({ random, nodes }: Scene, victim: SimNode): SimNode {
+  return nodes.length === 1 ? victim : random.pick(nodes.filter((node) => node !== victim));
+}
+
+function separate({ nodes, network }: Scene, { id }: SimNode): void {
+  for (const other of nodes) {
+    if (other.id === id) continue;
+    network.cut(id, other.id);
+    network.cut(other.id, id);
+  }
+}
+
+/** What was under way to the first is lost. */
+function linkAnew({ network }: Scene, { id: a }: SimNode, { id: b }: SimNode): void {
+  network.reset('main', a, b);
+  network.heal(a, b);
+  network.heal(b, a);
+}
+
+function unite({ nodes, network }: Scene): void {
+  for (const { id } of nodes) for (const other of nodes) network.heal(id, other.id);
+}
+
+function shuffled<T>(random: Random, list: readonly T[]): T[] {
+  const rest = [...list];
+  return list.map(() => rest.splice(random.below(rest.length), 1)[0] as T);
+}
+
+/** Private: what a node has accepted, and under which session, its status does not say. */
+function originOf({ running }: SimNode): Origin | undefined {
+  return running === null ? undefined : (Reflect.get(running.replica, 'origin') as Origin);
+}
