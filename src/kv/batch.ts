@@ -252,6 +252,11 @@ export class CommandReader {
   }
 }
 
+/** Gives the batch at `offset` another session. */
+export function setSession(bytes: Buffer, offset: number, session: number): void {
+  bytes.writeUInt32LE(session, offset + 12);
+}
+
 function writeHeader(
   bytes: Buffer,
   offset: number,

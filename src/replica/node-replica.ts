@@ -341,7 +341,7 @@ export class NodeReplica implements Replica, TransportEvents {
 
   private installed(): void {
     const own = this.stateMachine.session(this.options.nodeId);
-    if (own?.session === this.origin.session) this.origin.overtaken(own.lastSequence);
+    if (this.standings.mayPropose && own?.session === this.origin.session) this.origin.overtaken(own.lastSequence);
     this.afterApplying();
   }
 

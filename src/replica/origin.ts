@@ -1,4 +1,4 @@
-import { BatchBuilder } from '../kv/batch.ts';
+import { BatchBuilder, setSession } from '../kv/batch.ts';
 import type { Item, Op, ResultCode, ResultSink } from '../kv/types.ts';
 import { ENTRY_HEADER_BYTES } from '../raft/entry.ts';
 import type { Failure, WriteOwner } from './types.ts';
@@ -36,7 +36,7 @@ const STAMPED_BYTES = ENTRY_HEADER_BYTES + 8;
 
 export class Origin implements ResultSink {
   readonly nodeId: number;
-  readonly session: number;
+  session: number;
   private readonly limits: OriginLimits;
   private readonly builder = new BatchBuilder(ENTRY_HEADER_BYTES);
   private owners: WriteOwner[] = [];
@@ -70,6 +70,14 @@ export class Origin implements ResultSink {
   /** Batches accepted and not yet applied. */
   get unapplied(): number {
     return this.batches.length - this.head;
+  }
+
+  /** Takes another session, and all that has gathered with it. Only before any of it is proposed. */
+  beginSession(session: number): void {
+    this.session = session;
+    for (const batch of this.batches) {
+      if (batch !== undefined) setSession(batch.bytes, ENTRY_HEADER_BYTES, session);
+    }
   }
 
   /** The batch of this sequence, where it waits to be applied. */
@@ -156,7 +164,7 @@ export class Origin implements ResultSink {
 
   /**
    * A snapshot that this node took over contains its own batches up to `sequence`: they took effect, and their results
-   * are nowhere to be had.
+   * are nowhere to be had. Not to be called before it may propose: a session that is like its own is another life's then.
    */
   overtaken(sequence: number): void {
     while (this.unapplied > 0 && this.oldestSequence <= sequence) {

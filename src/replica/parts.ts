@@ -67,6 +67,7 @@ export function createParts(host: PartsHost): Parts {
     newCopy: () => newCopy(options.random),
     send: tell,
     appliedSession: () => stateMachine.session(nodeId)?.session ?? 0,
+    beginSession: (session) => origin.beginSession(session),
     onMayPropose: scheduleTurn,
     onRemoved: () => {
       if (host.isRunning()) options.onRemoved();

@@ -15,7 +15,7 @@ export interface StandingsContext {
   readonly logger: Logger;
   /** All nodes of the cluster to be formed where there is none yet; null for a newcomer. */
   readonly founders: readonly NodeId[] | null;
-  /** This life's boot count, under which it proposes. */
+  /** The number under which this life proposes: its boot count, unless another life has used that. */
   readonly session: number;
   readonly knownMember: boolean;
   /** Calls back once a read that was asked for now may be served. */
@@ -27,6 +27,8 @@ export interface StandingsContext {
   readonly step: (input: Input) => void;
   /** The newest session of this node from which the state machine has applied anything; 0 for none. */
   readonly appliedSession: () => number;
+  /** Gives this life another session, before it has proposed anything. */
+  readonly beginSession: (session: number) => void;
   /** These resolve once it is durable. */
   readonly noteFounded: () => Promise<void>;
   readonly noteStanding: (standing: 'recovering' | 'member', copy: number) => Promise<void>;
@@ -49,6 +51,7 @@ export class Standings {
   mayPropose = false;
   private readonly context: StandingsContext;
   private readonly formation: Formation;
+  private session: number;
   /** Who says of itself that it has no vote. */
   private readonly withoutVote = new Set<NodeId>();
   /** Who says that this node was removed. */
@@ -66,6 +69,7 @@ export class Standings {
 
   constructor(context: StandingsContext) {
     this.context = context;
+    this.session = context.session;
     this.formation = new Formation({ ...context, become: (standing) => this.become(standing) });
   }
 
@@ -77,14 +81,35 @@ export class Standings {
 
   /** All that had been acknowledged when this life began is applied. */
   private caughtUp(): void {
-    const { session, appliedSession, onMayPropose } = this.context;
+    this.onceUnused(() => {
+      this.mayPropose = true;
+      this.context.onMayPropose();
+    });
+  }
+
+  /**
+   * Calls back once no other life can have used this one's session, as far as this node has applied; with a later session
+   * where one has. Nothing has been proposed yet, so that the session can be changed; durably first, because the next
+   * start must count on from there.
+   */
+  private onceUnused(callback: () => void): void {
+    const { logger, appliedSession, raiseBootCount, beginSession, guard, onFatal } = this.context;
     const known = appliedSession();
-    if (known >= session) {
-      this.countOn(known);
+    if (known < this.session) {
+      callback();
       return;
     }
-    this.mayPropose = true;
-    onMayPropose();
+    const session = known + 1;
+    logger.warn({ session: this.session, known }, 'lost count of its starts; counts on from what it wrote');
+    raiseBootCount(session).then(
+      () =>
+        guard(() => {
+          this.session = session;
+          beginSession(session);
+          this.onceUnused(callback);
+        }),
+      onFatal,
+    );
   }
 
   linkUp(peer: NodeId): void {
@@ -105,7 +130,7 @@ export class Standings {
   hear(message: Message): void {
     if (message.kind === 'preVoteReply' || message.kind === 'voteReply') {
       this.noteVote(message.from, message.withoutVote);
-    } else if (message.kind === 'append' && this.context.core.standing === 'blank') {
+    } else if (comesFromLeader(message) && this.context.core.standing === 'blank') {
       // Whoever hears a leader has found a cluster, whatever was lost on the way.
       this.formation.receive(message.from, { kind: 'standing', standing: 'member', nodes: [] });
     }
@@ -149,27 +174,26 @@ export class Standings {
 
   /** To be called when entries have been applied. */
   applied(appliedIndex: number): void {
-    const { core, session, appliedSession } = this.context;
+    const { core, appliedSession } = this.context;
     const known = appliedSession();
     // An old disk that was put back has counted fewer starts than the one that was there meanwhile.
-    if (this.mayPropose && known > session) this.countOn(known);
+    if (this.mayPropose && known > this.session) this.countOn(known);
     if (this.mayPropose || this.earlierLivesEndAt === 0 || appliedIndex < this.earlierLivesEndAt) return;
     this.earlierLivesEndAt = 0;
-    if (known >= session) this.countOn(known);
-    else this.becomeMember(core.copy);
+    this.onceUnused(() => this.becomeMember(core.copy));
   }
 
   /** What this node proposed had no effect. */
   sessionUsed(): void {
-    this.countOn(Math.max(this.context.session, this.context.appliedSession()));
+    this.countOn(Math.max(this.session, this.context.appliedSession()));
   }
 
-  /** What this life proposes would have no effect, or be taken for what another proposed: the next one does better. */
+  /** What this life proposed has no effect, or is taken for what another proposed: the next one does better. */
   private countOn(known: number): void {
-    const { core, session, raiseBootCount, onFatal } = this.context;
+    const { core, raiseBootCount, onFatal } = this.context;
     if (this.countsOn) return;
     this.countsOn = true;
-    raiseBootCount(known).then(() => onFatal(sessionBehind(core.id, session, known)), onFatal);
+    raiseBootCount(known).then(() => onFatal(sessionBehind(core.id, this.session, known)), onFatal);
   }
 
   /** Only what is durable may count: a crash must not leave a voter that says that it is none. */
@@ -265,6 +289,10 @@ export class Standings {
     const nodesDiffer = difference === '' ? '' : `${difference}. ${NODES_DIFFER_REMEDY}`;
     return troubleOf(this.context.core, this.withoutVote, this.context.isLinked, nodesDiffer);
   }
+}
+
+function comesFromLeader({ kind }: Message): boolean {
+  return kind === 'append' || kind === 'heartbeat' || kind === 'commit' || kind === 'installSnapshot';
 }
 
 const QUORUM_LOST_REMEDY =

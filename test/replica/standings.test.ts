@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
 import { configurationOf } from '../../src/raft/configuration.ts';
 import type { Core } from '../../src/raft/core.ts';
-import type { Input, Standing } from '../../src/raft/types.ts';
+import type { Input, Message, Standing } from '../../src/raft/types.ts';
 import { Standings } from '../../src/replica/standings.ts';
 import type { StandingNews } from '../../src/replica/wire.ts';
 import { coreOf } from './cores.ts';
@@ -11,6 +11,20 @@ import { microtasks } from './support.ts';
 const SELF = 2;
 const ELECTION_MS = 300;
 const news = (standing: Standing, nodes = [1, 2, 3]): StandingNews => ({ kind: 'standing', standing, nodes });
+
+function fromLeader(kind: 'append' | 'heartbeat' | 'commit' | 'installSnapshot'): Message {
+  const envelope = { from: 1, to: SELF, term: 1 };
+  switch (kind) {
+    case 'append':
+      return { kind, ...envelope, prevIndex: 0, prevTerm: 0, commitIndex: 0, entries: [] };
+    case 'heartbeat':
+      return { kind, ...envelope, commitIndex: 0, copy: 0, round: 1, clusterFull: false };
+    case 'commit':
+      return { kind, ...envelope, index: 1, indexTerm: 1, commitIndex: 1 };
+    case 'installSnapshot':
+      return { kind, ...envelope, snapshotIndex: 1, snapshotTerm: 1 };
+  }
+}
 
 /** What node 2 makes of its own data and of what the others say. */
 describe('the standing of a node', () => {
@@ -25,6 +39,7 @@ describe('the standing of a node', () => {
   let removals: number;
   let turns: number;
   let appliedSession: number;
+  let sessions: number[];
   /** What is to become durable waits here. */
   let disk: { resolve: () => void; reject: (error: Error) => void }[];
   let standings: Standings;
@@ -42,6 +57,7 @@ describe('the standing of a node', () => {
     removals = 0;
     turns = 0;
     appliedSession = 0;
+    sessions = [];
     disk = [];
     waiting = [];
   });
@@ -71,6 +87,7 @@ describe('the standing of a node', () => {
         if (input.kind === 'standing') core.standing = input.standing;
       },
       appliedSession: () => appliedSession,
+      beginSession: (session) => sessions.push(session),
       noteFounded: () => note('founded'),
       noteStanding: (which, copy) => note(`${which} ${copy}`),
       raiseBootCount: (count) => note(`boot count ${count}`),
@@ -132,11 +149,24 @@ describe('the standing of a node', () => {
       expect(sent.slice(-2)).toEqual(['1 recovering', '3 recovering']);
     });
 
-    it('recovers when it hears a leader, whatever else was lost on the way', async () => {
-      begin('blank');
-      const append = { kind: 'append', from: 1, to: SELF, term: 1, prevIndex: 0, prevTerm: 0, commitIndex: 0 } as const;
-      standings.hear({ ...append, entries: [] });
-      expect(noted).toEqual(['recovering 99']);
+    it.each(['append', 'heartbeat', 'commit', 'installSnapshot'] as const)(
+      'recovers when it hears a leader, whatever else was lost on the way: by %s',
+      (kind) => {
+        begin('blank');
+        standings.hear(fromLeader(kind));
+        expect(noted).toEqual(['recovering 99']);
+      },
+    );
+
+    it('founds no cluster against what it has heard because others have elected a leader', () => {
+      begin('blank', { founders: [1, SELF] });
+      standings.linkUp(1);
+      standings.stranger(7);
+      listen();
+      core.leader = 1;
+      standings.receive(1, news('blank', [1, SELF, 7]));
+      expect(noted).toEqual([]);
+      expect(standings.trouble()).toBe('');
     });
 
     it('listens for a while before it founds a cluster, and longest where it is alone', () => {
@@ -244,16 +274,25 @@ describe('the standing of a node', () => {
       expect([standings.mayPropose, turns]).toEqual([true, 1]);
     });
 
-    it.each([7, 8])('ends, to count on from there, where an earlier life has counted up to %i', async (session) => {
+    it.each([7, 8])('counts on, durably first, where an earlier life has counted up to %i', async (session) => {
       begin('recovering');
       appliedSession = session;
       core.log.commitIndex = 12;
       standings.recovered();
       standings.applied(12);
-      expect([noted, fatal]).toEqual([[`boot count ${session}`], []]);
+      expect([noted.splice(0), sessions]).toEqual([[`boot count ${session + 1}`], []]);
+      await written();
+      expect([noted, sessions, standings.mayPropose]).toEqual([['member 0'], [session + 1], false]);
+      await written();
+      expect([sessions, standings.mayPropose, fatal]).toEqual([[session + 1], true, []]);
+      // What it goes by from now on is the new one.
+      appliedSession = session + 1;
+      standings.applied(13);
+      expect(noted).toEqual(['member 0']);
+      appliedSession = session + 2;
+      standings.applied(14);
       await written();
       expect(fatal).toEqual([expect.objectContaining({ code: 'SESSION_BEHIND' })]);
-      expect(standings.mayPropose).toBe(false);
     });
   });
 
@@ -266,13 +305,26 @@ describe('the standing of a node', () => {
       expect([standings.mayPropose, turns, noted]).toEqual([true, 1, []]);
     });
 
-    it('ends, and has proposed nothing, where its disk is an old one and another has used its session', async () => {
+    it('counts on, before it proposes, where its disk is an old one and another has used its session', async () => {
       begin('member', { knownMember: true, term: 3 });
       appliedSession = 7;
       catchUp();
       expect(standings.mayPropose).toBe(false);
+      appliedSession = 9;
       await written();
-      expect([noted, fatal]).toEqual([['boot count 7'], [expect.objectContaining({ code: 'SESSION_BEHIND' })]]);
+      expect([sessions, standings.mayPropose]).toEqual([[8], false]);
+      await written();
+      expect([sessions, standings.mayPropose, turns]).toEqual([[8, 10], true, 1]);
+      expect([noted, fatal]).toEqual([['boot count 8', 'boot count 10'], []]);
+    });
+
+    it('proposes nothing where it cannot count on', async () => {
+      begin('member', { knownMember: true, term: 3 });
+      appliedSession = 7;
+      catchUp();
+      disk[0]?.reject(new Error('EIO'));
+      await microtasks();
+      expect([sessions, standings.mayPropose, fatal]).toEqual([[], false, [new Error('EIO')]]);
     });
 
     it('ends, to count on from there, where its disk is an old one that has missed starts', async () => {

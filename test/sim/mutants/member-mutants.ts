@@ -283,11 +283,11 @@ export const memberMutants: readonly Mutant[] = [
     name: 'member-while-noting',
     fault: 'counts as a member while that is being written',
     file: 'replica/standings.ts',
-    find: '    else this.becomeMember(core.copy);\n',
-    replace: `    else {
+    find: '    this.onceUnused(() => this.becomeMember(core.copy));\n',
+    replace: `    this.onceUnused(() => {
       this.becomeMember(core.copy);
       this.context.step({ kind: 'standing', standing: 'member', copy: core.copy });
-    }
+    });
 `,
   },
   {
