@@ -122,7 +122,7 @@ export class Formation {
     const { core, founders } = this.context;
     if (core.standing !== 'blank' || this.decided || founders === null) return;
     if ([...this.heard.values()].some(({ standing }) => standing !== 'blank')) this.decide('recovering');
-    else if (this.hasListened && this.difference() === '' && this.allMet(founders)) this.decide('member');
+    else if (this.hasListened && this.contradiction() === '' && this.allMet(founders)) this.decide('member');
   }
 
   private allMet(founders: readonly NodeId[]): boolean {
@@ -136,9 +136,8 @@ export class Formation {
   }
 
   /** Why what this node's file lists can't be the whole cluster; empty while nothing speaks against it. */
-  difference(): string {
+  private contradiction(): string {
     const { core, founders } = this.context;
-    if (core.standing === 'member' || core.leader !== NOBODY) return '';
     if (this.strangers.size > 0) {
       const strangers = listed([...this.strangers].sort((a, b) => a - b));
       return `${strangers} of this cluster ${this.strangers.size > 1 ? 'are' : 'is'} not in the configuration file`;
@@ -151,6 +150,12 @@ export class Formation {
       return `the configuration files differ: node ${peer} knows of ${theirs}, this node of ${listed(own)}`;
     }
     return '';
+  }
+
+  /** The same for the operator, to whom it matters no more once there is a leader. */
+  difference(): string {
+    const { core } = this.context;
+    return core.standing === 'member' || core.leader !== NOBODY ? '' : this.contradiction();
   }
 }
 

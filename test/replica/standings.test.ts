@@ -166,7 +166,6 @@ describe('the standing of a node', () => {
       core.leader = 1;
       standings.receive(1, news('blank', [1, SELF, 7]));
       expect(noted).toEqual([]);
-      expect(standings.trouble()).toBe('');
     });
 
     it('listens for a while before it founds a cluster, and longest where it is alone', () => {
