@@ -92,11 +92,18 @@ export interface Leadership {
   /** Ticks during which this node's own disk has made no progress on entries that wait for it. */
   persistStalledTicks: number;
   lastPersistedIndex: number;
-  transfer: { readonly to: NodeId; elapsed: number } | null;
+  transfer: Transfer | null;
   /** Ticks for which a leader that is no voter of the new configuration has waited for somebody to take over. */
   handOverElapsed: number;
   /** Ticks since leadership was last offered to a node that has room on its disk. */
   diskFullElapsed: number;
+}
+
+export interface Transfer {
+  readonly to: NodeId;
+  /** It campaigns with the log that it has: this node's disk no longer gives it what it lacks. */
+  readonly asItIs: boolean;
+  elapsed: number;
 }
 
 export interface PendingRead {

@@ -60,6 +60,8 @@ export class Progress {
   private roundBegan = 0;
   /** Entries for this follower are being read back from disk; nothing is sent until they arrive. */
   fetching = false;
+  /** The leader's tick when that read began. */
+  private fetchingSinceTick = 0;
   /** In `probe`: an append is on its way and the next waits for its answer, or for a heartbeat's. */
   private probeSent = false;
   private readonly limits: FlowLimits;
@@ -170,6 +172,17 @@ export class Progress {
     if (this.roundTarget >= 0 && !isFinished) return;
     this.roundTarget = lastIndex;
     this.roundBegan = ticks;
+  }
+
+  /** What it needs next is no longer in memory, and is being read back from disk. */
+  beginFetch(tick: number): void {
+    this.fetching = true;
+    this.fetchingSinceTick = tick;
+  }
+
+  /** For how long it has waited for what is being read for it; 0 where nothing is. */
+  fetchingTicks(tick: number): number {
+    return this.fetching ? tick - this.fetchingSinceTick : 0;
   }
 
   /** A heartbeat was answered: a probe whose answer was lost may be sent again. */

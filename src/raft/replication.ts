@@ -52,7 +52,7 @@ function sendAppend(core: Core, peer: NodeId, progress: Progress): boolean {
       offerSnapshot(core, peer, progress);
       return false;
     }
-    progress.fetching = true;
+    progress.beginFetch(core.leading?.ticks ?? 0);
     core.effects.fetch.push({ peer, fromIndex: nextIndex, bytesMax: options.appendBytesMax });
     return false;
   }

@@ -8,7 +8,7 @@ import { NOBODY, type NodeId, type TimeoutNow } from './types.ts';
  * Handing over leadership (§3.10): the leader stops taking writes, brings one follower up to date and tells it to
  * campaign at once. A time limit reopens writes whatever becomes of it.
  */
-export function startTransfer(core: Core, to: NodeId): void {
+export function startTransfer(core: Core, to: NodeId, asItIs = false): void {
   const { leading } = core;
   if (leading === null || leading.transfer !== null) return;
   const target = to === NOBODY ? mostAdvancedVoter(core, leading) : to;
@@ -17,17 +17,18 @@ export function startTransfer(core: Core, to: NodeId): void {
   if (!core.configuration.voters.includes(target)) return;
   // Writes would stop where they can go on.
   if (to !== NOBODY && progress.diskFull && !core.diskFull) return;
-  leading.transfer = { to: target, elapsed: 0 };
+  leading.transfer = { to: target, asItIs, elapsed: 0 };
   sendAppends(core, target, progress);
   continueTransfer(core);
 }
 
-/** Tells the target to campaign once it holds the whole log. Saying it again does no harm. */
+/** Tells the target to campaign once it holds the whole log, or all that it can get of it. Saying it again does no harm. */
 export function continueTransfer(core: Core): void {
   const transfer = core.leading?.transfer;
   if (transfer === null || transfer === undefined) return;
   const progress = core.leading?.progress.get(transfer.to);
-  if (progress?.counts !== true || progress.matchIndex !== core.log.lastIndex) return;
+  if (progress?.counts !== true) return;
+  if (progress.matchIndex !== core.log.lastIndex && !transfer.asItIs) return;
   send(core, { kind: 'timeoutNow', from: core.id, to: transfer.to, term: core.term });
 }
 
@@ -39,7 +40,9 @@ export function tickTransfer(core: Core, leading: Leadership): void {
 
 /**
  * A leader whose disk hangs still sends heartbeats, so nobody would replace it (hashicorp/raft 503). When its own
- * writes have made no progress for an election timeout while a follower's have, it steps aside.
+ * writes have made no progress for an election timeout while a follower's have, it steps aside. So it does where the
+ * best follower has waited as long for entries that only this disk could give back: then nothing moves at all. Whether
+ * that follower lacks what is committed, the votes decide (§3.6.1).
  */
 export function tickStalledDisk(core: Core, leading: Leadership): void {
   const { log } = core;
@@ -49,7 +52,11 @@ export function tickStalledDisk(core: Core, leading: Leadership): void {
   if (leading.persistStalledTicks <= core.options.electionTimeoutTicks) return;
   leading.persistStalledTicks = 0;
   const target = mostAdvancedVoter(core, leading);
-  if ((leading.progress.get(target)?.matchIndex ?? 0) > log.persistedIndex) startTransfer(core, target);
+  const progress = leading.progress.get(target);
+  if (progress === undefined) return;
+  const isAhead = progress.matchIndex > log.persistedIndex;
+  const isHeldUp = progress.fetchingTicks(leading.ticks) >= core.options.electionTimeoutTicks;
+  if (isAhead || isHeldUp) startTransfer(core, target, !isAhead);
 }
 
 export function handleTimeoutNow(core: Core, message: TimeoutNow): void {

@@ -244,8 +244,9 @@ class Calm {
     for (let turn = 0; turn < 3; turn++) {
       for (let left = cluster.wire.length; left > 0; left--) world.deliverOne();
       for (const id of this.alive) {
-        if (random.chance(0.7) && !world.stalledDisks.has(id)) cluster.settleDisk(id);
-        while (world.serveFetch(id));
+        const isStalled = world.stalledDisks.has(id);
+        if (random.chance(0.7) && !isStalled) cluster.settleDisk(id);
+        while (!isStalled && world.serveFetch(id));
         while (world.moveTransfer(id));
         cluster.apply(id);
         while (cluster.remember(id));

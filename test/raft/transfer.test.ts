@@ -10,6 +10,9 @@ import {
   votersOf,
 } from './small-cluster.ts';
 
+/** Until a leader has noticed that its disk hangs: the first tick sees what was written before. */
+const STALL_TICKS = ELECTION_TIMEOUT_TICKS + 2;
+
 describe('leadership transfer', () => {
   it('finds a successor at any time, also just after a check of the quorum', () => {
     for (let ticks = 0; ticks < 2 * ELECTION_TIMEOUT_TICKS; ticks++) {
@@ -79,6 +82,55 @@ describe('leadership transfer', () => {
     expect(cluster.node(1).core?.leading?.transfer?.to).toBe(2);
     expect(cluster.node(1).core?.leading?.progress.get(2)?.matchIndex).toBe(cluster.node(1).core?.log.lastIndex);
     expect([...sent]).not.toContain('timeoutNow');
+  });
+
+  it('goes to a node that lacks what only the hanging disk of this one could give back', () => {
+    const cluster = smallCluster(votersOf(3), { cacheBytesMax: 0 });
+    elect(cluster, 1);
+    cluster.crash(2);
+    cluster.crash(3);
+    cluster.propose(1, 'x');
+    settle(cluster);
+    cluster.wire = [];
+    for (const id of [2, 3]) {
+      cluster.start(id);
+      cluster.step(1, { kind: 'linkUp', peer: id });
+    }
+    cluster.propose(1, 'y');
+    const node = cluster.node(1);
+    expect(node.core?.log).toMatchObject({ lastIndex: 3, persistedIndex: 2, firstCachedIndex: 3 });
+    const hangs = () => {
+      node.fetches = [];
+      for (const id of [2, 3]) cluster.settleDisk(id);
+      while (cluster.wire.length > 0) cluster.deliver(0);
+    };
+    for (let i = 0; i < STALL_TICKS; i++) {
+      hangs();
+      expect(cluster.leader()?.id).toBe(1);
+      expect(cluster.propose(1, 'z')).toBe(true);
+      tick(cluster, 1);
+    }
+    for (let i = 0; i < 5; i++) hangs();
+    expect(cluster.leader()).toMatchObject({ id: 2, term: 2 });
+    expect(cluster.propose(2, 'w')).toBe(true);
+    for (let i = 0; i < 5; i++) hangs();
+    expect(cluster.node(3).core?.log).toMatchObject({ lastIndex: 3, lastTerm: 2, commitIndex: 3 });
+  });
+
+  it('goes to nobody who has waited for less than an election timeout for what is read back', () => {
+    const cluster = smallCluster(votersOf(3), { cacheBytesMax: 0 });
+    elect(cluster, 1);
+    for (const id of [2, 3]) cluster.crash(id);
+    cluster.propose(1, 'x');
+    settle(cluster);
+    cluster.propose(1, 'y');
+    tick(cluster, 1, STALL_TICKS - 3);
+    cluster.wire = [];
+    cluster.start(2);
+    cluster.step(1, { kind: 'linkUp', peer: 2 });
+    expect(cluster.node(1).fetches).toHaveLength(1);
+    tick(cluster, 1, 3);
+    expect(cluster.node(1).core?.leading).toMatchObject({ transfer: null, persistStalledTicks: 0 });
   });
 
   it('is over, and writes are taken again, after an election timeout at the most', () => {
