@@ -15,12 +15,16 @@ import type { StandingNews } from './wire.ts';
  * The configuration file of a wiped node may be older than its cluster, and name too few. Two things keep it from founding
  * a second one: it listens for a while, since members that it does not know go on asking it for a link; and founders
  * tell each other which nodes they know of. Where a stranger has asked, or what they know differs, nobody founds.
+ *
+ * A member that was away while all whom it knows were replaced is asked by strangers only, too; they are its members now.
  */
 export interface FormationContext {
   readonly core: Core;
   /** All nodes that the cluster begins with. Null for a newcomer, which waits to be added. */
   readonly founders: readonly NodeId[] | null;
   readonly electionTimeoutMs: number;
+  /** No leader has been heard of for long. */
+  readonly isLost: () => boolean;
   readonly send: (to: NodeId, news: StandingNews) => void;
   /** Makes it durable, then tells the core. Called once. */
   readonly become: (standing: 'recovering' | 'member') => void;
@@ -43,7 +47,7 @@ export class Formation {
   /** What those whose links stand have said. */
   private readonly heard = new Map<NodeId, StandingNews>();
   private readonly linked = new Set<NodeId>();
-  /** Nodes of this cluster that this node does not know. Only another start, with another file, forgets them. */
+  /** Nodes of this cluster that this node does not know. While it is no member, only another start, with another file, forgets them. */
   private readonly strangers = new Set<NodeId>();
   private listensSinceMs: number | null = null;
   private hasListened = false;
@@ -62,6 +66,7 @@ export class Formation {
 
   /** To be called again and again from then on. */
   tick(nowMs: number): void {
+    if (this.isSettled()) this.strangers.clear();
     if (this.hasListened) return;
     this.listensSinceMs ??= nowMs;
     if (nowMs - this.listensSinceMs < this.listenMs) return;
@@ -85,9 +90,9 @@ export class Formation {
     this.consider();
   }
 
-  /** A node of this cluster that is no peer asked for a link. Once this node belongs to a cluster, that is no news. */
+  /** A node of this cluster that is no peer asked for a link. Where this node belongs to a cluster that it hears of, that is no news. */
   stranger(id: NodeId): void {
-    if (this.context.core.standing === 'member' || this.strangers.has(id)) return;
+    if (this.isSettled() || this.strangers.has(id)) return;
     this.strangers.add(id);
     this.announce();
   }
@@ -155,7 +160,11 @@ export class Formation {
   /** The same for the operator, to whom it matters no more once there is a leader. */
   difference(): string {
     const { core } = this.context;
-    return core.standing === 'member' || core.leader !== NOBODY ? '' : this.contradiction();
+    return this.isSettled() || core.leader !== NOBODY ? '' : this.contradiction();
+  }
+
+  private isSettled(): boolean {
+    return this.context.core.standing === 'member' && !this.context.isLost();
   }
 }
 

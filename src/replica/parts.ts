@@ -82,7 +82,7 @@ export function createParts(host: PartsHost): Parts {
     raft,
     applier,
     proposals: new Proposals({ nodeId, placement, core, origin, send: tell, scheduleTurn }),
-    peers: new Peers({ core, transport, book: options.book, send: tell }),
+    peers: new Peers({ core, transport, book: options.book, isLost: () => standings.isLost, send: tell }),
     requests: new MemberRequests({ clock, core, timeoutMs: requestTimeoutMs, step, send: tell, isLinked }),
     standings,
     exchange: new SnapshotExchange({

@@ -6,7 +6,8 @@ import type { MembersNews } from './wire.ts';
 
 /**
  * Whom this node keeps links with: the members of the configuration in force, and who has just left it, until told so;
- * after it was away, also those that others say are members now.
+ * after it was away, also those that others say are members now. A node that has heard of no leader for long may have
+ * been away while all whom it knew were replaced: then it asks those that its file lists, too.
  * `cluster.json` says where the nodes are that it lists; where the others are is in the log.
  */
 export interface PeersContext {
@@ -14,6 +15,8 @@ export interface PeersContext {
   readonly transport: Pick<Transport, 'setPeers'>;
   /** The nodes that `cluster.json` lists. */
   readonly book: readonly PeerAddress[];
+  /** No leader has been heard of for long. */
+  readonly isLost: () => boolean;
   readonly send: (to: NodeId, news: MembersNews) => void;
 }
 
@@ -22,6 +25,7 @@ export class Peers {
   private configuration: Configuration | null = null;
   private committed: Configuration | null = null;
   private progressCount = 0;
+  private wasLost = false;
   /** What another node knew to be committed, where that is more than this one knows. */
   private heard: MembersNews | null = null;
 
@@ -31,14 +35,16 @@ export class Peers {
 
   /** To be called whenever the core may have changed its mind about members. */
   update(): void {
-    const { core } = this.context;
+    const { core, isLost } = this.context;
     const progressCount = core.leading?.progress.size ?? 0;
+    const lost = isLost();
     const committed = configurationAt(core, core.committedConfigurationIndex);
     const isSame = core.configuration === this.configuration && committed === this.committed;
-    if (isSame && progressCount === this.progressCount) return;
+    if (isSame && progressCount === this.progressCount && lost === this.wasLost) return;
     this.configuration = core.configuration;
     this.committed = committed;
     this.progressCount = progressCount;
+    this.wasLost = lost;
     this.link();
   }
 
@@ -76,7 +82,7 @@ export class Peers {
     const { core, book } = this.context;
     const ids = new Set<NodeId>(members(core.configuration));
     // A newcomer knows nobody yet but those that its file names.
-    if (!ids.has(core.id)) for (const { id } of book) ids.add(id);
+    if (!ids.has(core.id) || this.wasLost) for (const { id } of book) ids.add(id);
     for (const id of core.configuration.removed) ids.delete(id);
     if (this.ahead !== null) for (const id of members(this.ahead)) ids.add(id);
     // Who has just left is among the removed, and to be told so.

@@ -42,7 +42,15 @@ export interface StandingsContext {
   readonly onFatal: (error: unknown) => void;
 }
 
+/**
+ * A member that has heard of no leader for so long asks whom else it can. Longer than elections take that are contested
+ * several times, so that no link is opened for the sake of one.
+ */
+const LOST_ELECTION_TIMEOUTS = 10;
+
 export class Standings {
+  /** No leader has been heard of for long: the members may be others than this node knows. */
+  isLost = false;
   /**
    * No batch of another life of this node can have the session of this one. Known once all that other lives have left in
    * the log is applied: also where the data directory has counted its starts, since it may be an old one that was put
@@ -59,6 +67,7 @@ export class Standings {
   /** All that earlier lives have left is applied from here on; 0 while that is not known. */
   private earlierLivesEndAt = 0;
   private announcedAtMs = 0;
+  private leaderlessSinceMs: number | null = null;
   private countsOn = false;
   private removalTold = false;
   private quorumLossTold = false;
@@ -70,7 +79,11 @@ export class Standings {
   constructor(context: StandingsContext) {
     this.context = context;
     this.session = context.session;
-    this.formation = new Formation({ ...context, become: (standing) => this.become(standing) });
+    this.formation = new Formation({
+      ...context,
+      isLost: () => this.isLost,
+      become: (standing) => this.become(standing),
+    });
   }
 
   begin(): void {
@@ -255,6 +268,7 @@ export class Standings {
 
   tick(nowMs: number): void {
     const { core, electionTimeoutMs } = this.context;
+    this.lookForLeader(nowMs);
     this.formation.tick(nowMs);
     if (this.alone === null && nowMs - this.notedAtMs >= electionTimeoutMs) {
       this.notedAtMs = nowMs;
@@ -268,6 +282,13 @@ export class Standings {
     }
     this.reportQuorumLoss();
     this.reportDifference();
+  }
+
+  private lookForLeader(nowMs: number): void {
+    const { core, electionTimeoutMs } = this.context;
+    this.leaderlessSinceMs = core.leader === NOBODY ? (this.leaderlessSinceMs ?? nowMs) : null;
+    const sinceMs = this.leaderlessSinceMs;
+    this.isLost = sinceMs !== null && nowMs - sinceMs >= LOST_ELECTION_TIMEOUTS * electionTimeoutMs;
   }
 
   private reportQuorumLoss(): void {

@@ -107,6 +107,12 @@ class MemoryNetwork {
     this.peersChanged = true;
   }
 
+  /** Whoever wants a link that the other end refused asks again. */
+  askAgain(): void {
+    this.told.clear();
+    this.joinAll();
+  }
+
   cut(a: number, b: number): void {
     this.cuts.add(linkName(a, b));
     this.lose(a, b);
@@ -418,6 +424,7 @@ export class Cluster {
   /** Lets `durationMs` pass, and all that can happen in it. */
   async run(durationMs: number): Promise<void> {
     const endMs = this.clock.nowMs + durationMs;
+    this.network.askAgain();
     await this.settle();
     for (let nextMs = this.clock.nextTimerMs(); nextMs <= endMs; nextMs = this.clock.nextTimerMs()) {
       this.clock.moveTo(nextMs);

@@ -219,6 +219,45 @@ describe('a founder of a cluster that has grown, whose disk was wiped and whose 
   });
 });
 
+describe('a member that was away while all whom it knew were replaced', () => {
+  it('says who asks for it, and finds them once its file lists them', async () => {
+    const cluster = await Cluster.start();
+    await succeeds(cluster, 1, 'a');
+    cluster.kill(3);
+    for (const [id, replaces] of [
+      [4, 1],
+      [5, 2],
+    ] as const) {
+      cluster.list(id, [1, 2, 3, 4, 5]);
+      await cluster.startEmpty(id);
+      const change = { op: 'add', id, address: addressOf(id), joins: true, replaces } as const;
+      const replaced = cluster.replica(2).changeMembers(change);
+      await cluster.run(4 * ELECTION_MS);
+      await replaced;
+      cluster.kill(replaces);
+    }
+    await succeeds(cluster, 4, 'b');
+    await cluster.restart(3);
+    await cluster.run(ELECTION_MS);
+    expect(cluster.replica(3).status().trouble).toBe('');
+    await cluster.run(3 * ELECTION_MS);
+    await cluster.run(ELECTION_MS);
+    expect(cluster.replica(3).status()).toMatchObject({ leader: 0, voters: [1, 2, 3] });
+    expect(cluster.replica(3).status().trouble).toMatch(
+      /^nodes 4 and 5 of this cluster are not in the configuration file\. List all/,
+    );
+    cluster.kill(3);
+    cluster.list(3, [3, 4, 5]);
+    await cluster.restart(3);
+    await cluster.run(5 * ELECTION_MS);
+    expect(cluster.replica(3).status()).toMatchObject({ trouble: '', voters: [3, 4, 5] });
+    expect(cluster.value(3, 'b')).toBe('v');
+    cluster.kill(4);
+    await cluster.run(2 * ELECTION_MS);
+    await succeeds(cluster, 3, 'c');
+  });
+});
+
 describe('the last voter of a cluster that has shrunk, with a file that lists more', () => {
   it.each(['meta', 'wal'])('refuses to start on damage in %s, and changes nothing', async (damaged) => {
     const cluster = await Cluster.start();

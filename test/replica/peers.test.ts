@@ -19,10 +19,12 @@ describe('whom a node keeps links with', () => {
   let told: { peers: readonly PeerAddress[]; removed: readonly number[] }[];
 
   let said: { to: number; news: MembersNews }[];
+  let isLost: boolean;
 
   beforeEach(() => {
     told = [];
     said = [];
+    isLost = false;
   });
 
   function peersOf(core: Core, listed: PeerAddress[]): Peers {
@@ -33,6 +35,7 @@ describe('whom a node keeps links with', () => {
       core,
       transport: transport as never,
       book: listed,
+      isLost: () => isLost,
       send: (to, news) => said.push({ to, news }),
     });
     peers.update();
@@ -85,6 +88,17 @@ describe('whom a node keeps links with', () => {
 
   it('are no longer those of the file once the node is a member: what the log says counts', () => {
     peersOf(coreOf(1, { configuration: of([1, 2]) }), book(1, 2, 3));
+    expect(ids()).toEqual([2]);
+  });
+
+  it('are those of the file, too, while no leader is heard of for long: the others may have been replaced', () => {
+    const core = coreOf(1, { configuration: of([1, 2], { removed: [3] }) });
+    const peers = peersOf(core, book(1, 2, 3, 4));
+    isLost = true;
+    peers.update();
+    expect(ids()).toEqual([2, 4]);
+    isLost = false;
+    peers.update();
     expect(ids()).toEqual([2]);
   });
 

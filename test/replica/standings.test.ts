@@ -386,6 +386,27 @@ describe('the standing of a node', () => {
     expect(aloneNotes.splice(0)).toEqual([false]);
   });
 
+  it('is lost when it has heard of no leader for long; from then on strangers are news', () => {
+    begin('member', { knownMember: true, term: 3 });
+    listen(9);
+    standings.stranger(9);
+    expect([standings.isLost, standings.trouble()]).toEqual([false, '']);
+    listen(10);
+    standings.stranger(9);
+    expect(standings.isLost).toBe(true);
+    expect(standings.trouble()).toMatch(/^node 9 of this cluster is not in the configuration file/);
+    core.leader = 1;
+    standings.tick(11 * ELECTION_MS);
+    expect([standings.isLost, standings.trouble()]).toEqual([false, '']);
+    // Another time counts from its own beginning, and by its own strangers.
+    core.leader = 0;
+    standings.tick(12 * ELECTION_MS);
+    standings.tick(21 * ELECTION_MS);
+    expect(standings.isLost).toBe(false);
+    standings.tick(22 * ELECTION_MS);
+    expect([standings.isLost, standings.trouble()]).toEqual([true, '']);
+  });
+
   it('tries again to remember it while the disk is full', async () => {
     noRoom = true;
     begin('member', { knownMember: true, term: 3 });

@@ -99,11 +99,13 @@ export class Operator {
     });
   }
 
-  /** It says so, and its file names no member that is one by its own disk, or has been told who they are. */
+  /** It says so, and neither its file nor its log names a member that is one by its own disk, or has been told who they are. */
   #isLost({ id, listed, running }: SimNode, members: readonly NodeId[]): boolean {
     if (running === null || !running.replica.status().trouble.includes('configuration file')) return false;
+    const logged = running.replica.raft.core.configuration.details.map((detail) => detail.id);
     return !this.#nodes.some(({ id: other, core }) => {
-      if (other === id || core === null || !listed.includes(other) || !members.includes(other)) return false;
+      if (other === id || core === null || !members.includes(other)) return false;
+      if (!listed.includes(other) && !logged.includes(other)) return false;
       return core.standing === 'member' || core.committedConfigurationIndex > 0;
     });
   }
