@@ -175,7 +175,7 @@ export class Standings {
   }
 
   /**
-   * A committed configuration names this copy, so it may become a member. What earlier lives of this node had proposed
+   * A committed configuration names this copy, so it may become a member. What earlier lives with this copy had proposed
    * comes before that entry in every log, or never will be in one.
    */
   recovered(): void {
@@ -211,15 +211,15 @@ export class Standings {
 
   /** Only what is durable may count: a crash must not leave a voter that says that it is none. */
   private becomeMember(copy: number): void {
-    const { noteStanding, guard, step, onMayPropose, onFatal } = this.context;
+    const { noteStanding, guard, step, onceCurrent, onFatal } = this.context;
     noteStanding('member', copy).then(
       () =>
         guard(() => {
           step({ kind: 'standing', standing: 'member', copy });
           this.configured();
           this.formation.announce();
-          this.mayPropose = true;
-          onMayPropose();
+          // An old disk may have been named before another took its place, whose batches come only now.
+          onceCurrent(() => this.caughtUp());
         }),
       onFatal,
     );

@@ -270,7 +270,23 @@ describe('the standing of a node', () => {
       expect([noted, stepped, standings.mayPropose]).toEqual([['member 0'], [], false]);
       await written();
       expect(stepped).toEqual([{ kind: 'standing', standing: 'member', copy: 0 }]);
+      expect(standings.mayPropose).toBe(false);
+      catchUp();
       expect([standings.mayPropose, turns]).toEqual([true, 1]);
+    });
+
+    it('counts on, before it proposes, where it was named long ago and another disk has used its session since', async () => {
+      begin('recovering');
+      core.log.commitIndex = 12;
+      standings.recovered();
+      standings.applied(12);
+      await written();
+      appliedSession = 7;
+      standings.applied(13);
+      catchUp();
+      expect([noted, standings.mayPropose]).toEqual([['member 0', 'boot count 8'], false]);
+      await written();
+      expect([sessions, standings.mayPropose, fatal]).toEqual([[8], true, []]);
     });
 
     it.each([7, 8])('counts on, durably first, where an earlier life has counted up to %i', async (session) => {
@@ -283,6 +299,7 @@ describe('the standing of a node', () => {
       await written();
       expect([noted, sessions, standings.mayPropose]).toEqual([['member 0'], [session + 1], false]);
       await written();
+      catchUp();
       expect([sessions, standings.mayPropose, fatal]).toEqual([[session + 1], true, []]);
       // What it goes by from now on is the new one.
       appliedSession = session + 1;
