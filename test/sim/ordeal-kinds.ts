@@ -10,5 +10,7 @@ export const ORDEAL_KINDS = [
   'keptTail',
   /** A follower's log hangs before it has written the leader's term; it is offered a snapshot of that term. */
   'slowLog',
+  /** While entries are read back from disk for a follower, the log is compacted beyond them. */
+  'slowReader',
 ] as const;
 export type OrdealKind = (typeof ORDEAL_KINDS)[number];

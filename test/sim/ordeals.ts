@@ -1,4 +1,6 @@
+import type { NodeReplicaOptions } from '../../src/replica/node-options.ts';
 import type { Origin } from '../../src/replica/origin.ts';
+import type { Wal } from '../../src/storage/wal-types.ts';
 import type { DiskOperation } from '../support/memory-disk.ts';
 import type { ClusterChecks } from './checks.ts';
 import { outputOf } from './clients.ts';
@@ -32,8 +34,11 @@ export interface Scene {
   readonly history: History;
 }
 
-/** Writes that must be enough for a snapshot, in a world in which they are taken often. */
-const FILLING_WRITES_MAX = 150;
+/** Writes that must be enough for a snapshot, in a world in which they are taken often; in others, none is waited for. */
+const FILLING_WRITES_MAX = 80;
+const SNAPSHOT_LOG_BYTES_MAX = 64 * 1024;
+/** What one of them may cost a disk at most: room made in small steps, each synced, and the write. */
+const DISK_OPERATIONS_PER_WRITE = 8;
 /** Of one such write, with most of what an item may hold. */
 const FILLING_BYTES = 1400;
 /** Many sectors, so that much may remain of it. */
@@ -53,6 +58,18 @@ export function endure(kind: OrdealKind, scene: Scene): void {
     for (const other of scene.nodes) scene.network.heal(one.id, other.id);
     if (!one.ended) one.start();
   }
+  // Those that were away may have much to write, and disks in small steps may be slow.
+  const catchUpMs = FILLING_WRITES_MAX * DISK_OPERATIONS_PER_WRITE * scene.plan.disk.latencyMs.max;
+  world.run(world.nowMs + catchUpMs, () => areEven(scene));
+}
+
+function areEven({ nodes }: Scene): boolean {
+  const ends = nodes.map(({ running }) => running?.replica.status().appliedIndex);
+  return ends.every((end) => end !== undefined && end === ends[0]);
+}
+
+function takesSnapshots({ plan }: Scene): boolean {
+  return (plan.snapshotLimits.snapshotLogBytes ?? 0) <= SNAPSHOT_LOG_BYTES_MAX;
 }
 
 /** Each is true where it came to its end. */
@@ -62,11 +79,13 @@ const ORDEALS: Record<OrdealKind, (scene: Scene) => boolean> = {
   sameSession,
   keptTail,
   slowLog,
+  slowReader,
 };
 
 function nameTakenBack(scene: Scene): boolean {
   const { random, nodes } = scene;
   const victim = random.pick(nodes);
+  if (!takesSnapshots(scene)) return false;
   victim.disk.hangAt(({ kind, path }) => kind === 'syncDirectory' && path.endsWith('/snapshots'));
   if (!fill(scene, otherThan(scene, victim), () => victim.disk.hangs)) return false;
   victim.kill();
@@ -105,7 +124,7 @@ function tornTwice(scene: Scene): boolean {
 }
 
 function sameSession(scene: Scene): boolean {
-  const { world, plan, random, nodes, copies } = scene;
+  const { world, plan, random, nodes, copies, checks } = scene;
   const victim = random.pick(nodes);
   const other = otherThan(scene, victim);
   // Whoever sets up a wiped node anew must tell it of members that there are.
@@ -113,6 +132,13 @@ function sameSession(scene: Scene): boolean {
   if (nodes.length < 3 || !areFounders || !copies.mayHarm(victim)) return false;
   const counting = [request({ kind: 'incr', key: KEY, delta: 1 })];
   if (!isAnswered(scene, ask(scene, other, [request({ kind: 'set', key: KEY, value: '0' })]))) return false;
+  // One more disk, which the cluster knows by the time that it is lost; it has not heard so itself.
+  if (random.chance(0.5)) {
+    victim.wipe(nodes.map(({ id }) => id));
+    const isNamed = () => checks.members.newestCommitted?.details.some(({ copy }) => copy === victim.core?.copy);
+    if (!comesUp(scene, victim) || !wait(scene, 40, () => victim.core?.copy !== 0 && isNamed() === true)) return false;
+    if (!copies.mayHarm(victim)) return false;
+  }
   victim.wipe(nodes.map(({ id }) => id));
   // Ahead of all starts that it has counted so far.
   victim.jumpWallTime(1_000_000);
@@ -136,7 +162,7 @@ function sameSession(scene: Scene): boolean {
 function keptTail(scene: Scene): boolean {
   const { random, nodes, faults, network } = scene;
   const leader = faults.leader();
-  if (nodes.length !== 3 || leader?.core == null) return false;
+  if (nodes.length !== 3 || leader?.core == null || !takesSnapshots(scene)) return false;
   const [next, follower] = shuffled(
     random,
     nodes.filter((node) => node !== leader),
@@ -173,7 +199,7 @@ function keptTail(scene: Scene): boolean {
 function slowLog(scene: Scene): boolean {
   const { random, nodes, faults } = scene;
   const before = faults.leader();
-  if (nodes.length < 3 || before === null) return false;
+  if (nodes.length < 3 || before === null || !takesSnapshots(scene)) return false;
   const follower = random.pick(nodes.filter((node) => node !== before));
   separate(scene, follower);
   const { life, running } = before;
@@ -189,6 +215,25 @@ function slowLog(scene: Scene): boolean {
   if (!fill(scene, leader, isOffered)) return false;
   wait(scene, 4);
   return isOffered();
+}
+
+function slowReader(scene: Scene): boolean {
+  const { random, nodes, faults } = scene;
+  const leader = faults.leader();
+  const core = leader?.core;
+  if (nodes.length < 3 || leader === null || core == null || !takesSnapshots(scene)) return false;
+  const follower = random.pick(nodes.filter((node) => node !== leader));
+  separate(scene, follower);
+  const wanted = (follower.core?.log.lastIndex ?? 0) + 1;
+  if (!fill(scene, leader, () => core.log.firstCachedIndex > wanted) || core.log.snapshotIndex >= wanted) return false;
+  const isFetching = () => core.leading?.progress.get(follower.id)?.fetching === true;
+  leader.disk.hangAt(({ kind }) => kind === 'open' && isFetching() && !leader.disk.hangs);
+  linkAnew(scene, follower, leader);
+  if (!wait(scene, 5, () => leader.disk.hangs)) return false;
+  if (!fill(scene, leader, () => (walOf(leader)?.firstIndex ?? 0) > wanted)) return false;
+  wait(scene, 1);
+  leader.disk.goOnEverywhere();
+  return wait(scene, 5, () => !isFetching());
 }
 
 function isLogWrite({ kind, path, dataSync }: DiskOperation): boolean {
@@ -290,6 +335,10 @@ function unite({ nodes, network }: Scene): void {
 function shuffled<T>(random: Random, list: readonly T[]): T[] {
   const rest = [...list];
   return list.map(() => rest.splice(random.below(rest.length), 1)[0] as T);
+}
+
+function walOf({ running }: SimNode): Wal | undefined {
+  return running === null ? undefined : (Reflect.get(running.replica, 'options') as NodeReplicaOptions).wal;
 }
 
 /** Private: what a node has accepted, and under which session, its status does not say. */
