@@ -60,7 +60,7 @@ async function hunt(mutant: Mutant): Promise<Finding> {
       cpSync(join(root, part), join(folder, part), { recursive: true });
     }
     symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
-    writeFileSync(join(folder, 'src', mutant.file), patched(mutant));
+    for (const [file, source] of patched(mutant)) writeFileSync(join(folder, 'src', file), source);
     const found = await firstViolation(folder);
     if (found === null) return { mutant, seeds: null, check: '' };
     return { mutant, seeds: found.seed - Number(options.from) + 1, check: found.violation.check };
@@ -96,11 +96,16 @@ function firstViolation(folder: string): Promise<Failure | null> {
   });
 }
 
-function patched({ name, file, find, replace }: Mutant): string {
-  const source = readFileSync(join(root, 'src', file), 'utf8');
-  const pieces = source.split(find);
-  if (pieces.length !== 2) throw new Error(`mutant ${name}: its text occurs ${pieces.length - 1} times in src/${file}`);
-  return pieces.join(replace);
+/** The files that it changes, as they then are. */
+function patched(mutant: Mutant): ReadonlyMap<string, string> {
+  const files = new Map<string, string>();
+  for (const { file, find, replace } of mutant.also === undefined ? [mutant] : [mutant, mutant.also]) {
+    const pieces = (files.get(file) ?? readFileSync(join(root, 'src', file), 'utf8')).split(find);
+    const found = pieces.length - 1;
+    if (found !== 1) throw new Error(`mutant ${mutant.name}: its text occurs ${found} times in src/${file}`);
+    files.set(file, pieces.join(replace));
+  }
+  return files;
 }
 
 function line({ mutant, seeds, check }: Finding): string {

@@ -122,7 +122,7 @@ export const snapshotMutants: readonly Mutant[] = [
   },
   {
     name: 'offered-once',
-    fault: 'offers a snapshot once only: a follower that dies on the way is never looked at again (dgraph 2707)',
+    fault: 'offers a snapshot once only: a follower that could not take it then waits until all patience is over',
     file: 'raft/replication.ts',
     find: '    if (needsSnapshot) offerSnapshot(core, peer, progress);',
     replace:
@@ -151,10 +151,15 @@ export const snapshotMutants: readonly Mutant[] = [
   },
   {
     name: 'read-back-overtaken',
-    fault: 'takes it for a broken disk that entries were compacted while they were read back',
-    file: 'replica/node-replica.ts',
-    find: '        if (fromIndex > this.log.snapshotIndex) this.fail(error);',
-    replace: '        if (fromIndex > 0) this.fail(error);',
+    fault: 'removes the files from which it reads entries back, and takes that for a broken disk',
+    file: 'storage/segmented-wal.ts',
+    find: '      await Promise.allSettled(this.#reads);\n',
+    replace: '',
+    also: {
+      file: 'replica/node-replica.ts',
+      find: '        if (fromIndex > this.log.snapshotIndex) this.fail(error);',
+      replace: '        if (fromIndex > 0) this.fail(error);',
+    },
   },
   {
     name: 'install-keeps-conflict',
