@@ -214,6 +214,13 @@ export const memberMutants: readonly Mutant[] = [
     replace: '    this.mayPropose = true;\n',
   },
   {
+    name: 'proposes-once-named',
+    fault: 'proposes once an old configuration is found to name it, though another disk has used its session since',
+    file: 'replica/standings.ts',
+    find: '          onceCurrent(() => this.caughtUp());\n',
+    replace: '          if (onceCurrent !== null) this.mayPropose = true;\n          this.context.onMayPropose();\n',
+  },
+  {
     name: 'settles-unsent',
     fault: 'gives the results of an earlier life to the clients of this one',
     file: 'replica/origin.ts',
@@ -316,7 +323,7 @@ export const memberMutants: readonly Mutant[] = [
     name: 'missed-starts-unnoticed',
     fault: 'goes on proposing under a session that is over, which has no effect',
     file: 'replica/standings.ts',
-    find: '    if (this.mayPropose && known > this.session) this.countOn(known);\n',
+    find: '    if (this.mayPropose && known > session) this.countOn(known);\n',
     replace: '',
   },
   {
