@@ -323,7 +323,7 @@ export const memberMutants: readonly Mutant[] = [
     name: 'missed-starts-unnoticed',
     fault: 'goes on proposing under a session that is over, which has no effect',
     file: 'replica/standings.ts',
-    find: '    if (this.mayPropose && known > session) this.countOn(known);\n',
+    find: '    if (this.mayPropose && known > this.session) this.countOn(known);\n',
     replace: '',
   },
   {
