@@ -1,11 +1,13 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { type Cluster, showLogOfFailure, startCluster } from '../support/cluster.ts';
-import { startLoad } from '../support/load.ts';
+import { startKeyedLoad, startLoad } from '../support/load.ts';
 import { connect, type MemcachedClient } from '../support/memcached-client.ts';
+import { differencesAt, itemsHeldBy } from '../support/stored-data.ts';
 
 /** Processes die and stop; nothing acknowledged is lost, nothing is applied twice, nothing stale is read. */
 
 const NODES = [1, 2, 3];
+const CLIENTS = 12;
 let cluster: Cluster;
 showLogOfFailure(() => cluster);
 beforeAll(async () => {
@@ -13,45 +15,6 @@ beforeAll(async () => {
 });
 beforeEach(() => cluster.heal());
 afterAll(() => cluster?.stop());
-
-/** Every write of its own key, remembered once acknowledged. */
-function startKeyedLoad(prefix: string, clients = 12) {
-  const stored = new Map<string, string>();
-  const load = startLoad(cluster, {
-    clients,
-    async request(client, number, round) {
-      const key = `${prefix}.${number}.${round}`;
-      const reply = await client.set(key, `value of ${key}`);
-      if (reply !== 'STORED') throw new Error(`${key}: ${reply}`);
-      stored.set(key, `value of ${key}`);
-    },
-  });
-  onTestFinished(() => load.stop());
-  return { load, stored };
-}
-
-const KEYS_PER_GET = 100;
-
-async function missingAt(id: number, stored: ReadonlyMap<string, string>): Promise<string[]> {
-  const client = await cluster.connect(id);
-  const keys = [...stored.keys()];
-  const missing: string[] = [];
-  for (let at = 0; at < keys.length; at += KEYS_PER_GET) {
-    const asked = keys.slice(at, at + KEYS_PER_GET);
-    const found = new Map((await client.gets(...asked)).map(({ key, value }) => [key, value]));
-    missing.push(...asked.filter((key) => found.get(key) !== stored.get(key)));
-  }
-  client.destroy();
-  return missing;
-}
-
-/** The keys that the node itself holds, without asking the others, each with its cas unique. */
-async function keysHeldBy(id: number): Promise<string[]> {
-  const client = await cluster.connect(id);
-  const listing = await client.request('lru_crawler metadump all\r\n', 'block');
-  client.destroy();
-  return [...listing.matchAll(/key=(\S+).*? cas=(\d+)/g)].map(([, key, unique]) => `${key} ${unique}`).sort();
-}
 
 async function restart(...ids: number[]): Promise<void> {
   await Promise.all(ids.map((id) => cluster.start(id)));
@@ -71,8 +34,8 @@ describe('a killed follower', () => {
     await Promise.all(keys.map((key) => client.set(`${key}.late`, 'late')));
     await restart(follower);
     await cluster.caughtUp();
-    const held = await keysHeldBy(follower);
-    expect(held).toEqual(await keysHeldBy(leader));
+    const held = await itemsHeldBy(cluster, follower);
+    expect(held).toEqual(await itemsHeldBy(cluster, leader));
     expect(held.filter((line) => line.startsWith('catch'))).toHaveLength(300);
     const reader = await cluster.connect(follower);
     expect(await reader.get('catch0')).toBeNull();
@@ -83,7 +46,8 @@ describe('a killed follower', () => {
 
 describe('leaders killed three times in a row under load', () => {
   it('cost no acknowledged write, and the replicas stay alike', async () => {
-    const { load, stored } = startKeyedLoad('rolling');
+    const { load, stored } = startKeyedLoad(cluster, 'rolling', { clients: CLIENTS });
+    onTestFinished(() => load.stop());
     await load.progress(200);
     for (let round = 0; round < 3; round++) {
       const leader = await cluster.leader();
@@ -95,10 +59,10 @@ describe('leaders killed three times in a row under load', () => {
     await load.stop();
     expect(load.errors).toEqual([]);
     expect(stored.size).toBe(load.acknowledged.length);
-    for (const id of NODES) expect(await missingAt(id, stored)).toEqual([]);
+    for (const id of NODES) expect(await differencesAt(cluster, id, stored)).toEqual([]);
     await cluster.caughtUp();
-    expect(await keysHeldBy(2)).toEqual(await keysHeldBy(1));
-    expect(await keysHeldBy(3)).toEqual(await keysHeldBy(1));
+    expect(await itemsHeldBy(cluster, 2)).toEqual(await itemsHeldBy(cluster, 1));
+    expect(await itemsHeldBy(cluster, 3)).toEqual(await itemsHeldBy(cluster, 1));
   });
 });
 
@@ -138,14 +102,15 @@ async function killAndBringBack(on: Cluster, ids: readonly number[]): Promise<vo
 describe('all nodes killed at once under load', () => {
   it('hold every acknowledged write when they come back', async () => {
     for (let round = 0; round < 2; round++) {
-      const { load, stored } = startKeyedLoad(`blackout${round}`);
+      const { load, stored } = startKeyedLoad(cluster, `blackout${round}`, { clients: CLIENTS });
+      onTestFinished(() => load.stop());
       await load.progress(500);
       await Promise.all(NODES.map((id) => cluster.kill(id)));
       await load.stop();
       await restart(...NODES);
       expect(load.errors).toEqual([]);
       expect(stored.size).toBeGreaterThanOrEqual(500);
-      for (const id of NODES) expect(await missingAt(id, stored)).toEqual([]);
+      for (const id of NODES) expect(await differencesAt(cluster, id, stored)).toEqual([]);
     }
   });
 });

@@ -2,23 +2,18 @@ import { describe, expect, it } from 'vitest';
 import type { Message, NodeId } from '../../src/raft/types.ts';
 import type { CoreCluster } from './core-cluster.ts';
 import type { SimulatedDisk } from './simulated-disk.ts';
-import { ELECTION_TIMEOUT_TICKS, elect, settle, smallCluster, tick, votersOf } from './small-cluster.ts';
+import {
+  crash,
+  ELECTION_TIMEOUT_TICKS,
+  elect,
+  restart,
+  settle,
+  smallCluster,
+  tick,
+  votersOf,
+} from './small-cluster.ts';
 
 const ADDRESS = { host: 'new.example', clientPort: 1, peerPort: 2, adminPort: 3 };
-
-function crash(cluster: CoreCluster, id: NodeId): void {
-  cluster.crash(id);
-  for (const peer of cluster.nodes.keys()) cluster.step(peer, { kind: 'linkLost', peer: id });
-}
-
-function start(cluster: CoreCluster, id: NodeId): void {
-  cluster.start(id);
-  for (const peer of cluster.nodes.keys()) {
-    if (peer === id) continue;
-    cluster.step(peer, { kind: 'linkUp', peer: id });
-    cluster.step(id, { kind: 'linkUp', peer });
-  }
-}
 
 function run(cluster: CoreCluster, ids: readonly NodeId[], ticks = 6 * ELECTION_TIMEOUT_TICKS): void {
   for (let i = 0; i < ticks; i++) {
@@ -49,7 +44,7 @@ function healed(): { cluster: CoreCluster; old: SimulatedDisk } {
   settle(cluster);
   crash(cluster, 3);
   cluster.wipe(3);
-  start(cluster, 3);
+  restart(cluster, 3);
   run(cluster, [1, 2, 3]);
   const { disk } = cluster.node(3);
   expect(cluster.node(1).core?.configuration.voters).toEqual([1, 2, 3]);
@@ -68,10 +63,10 @@ describe('an old disk that is put back after a newer copy has got its rights', (
     crash(cluster, 1);
     crash(cluster, 3);
     cluster.putBack(3, old);
-    start(cluster, 3);
+    restart(cluster, 3);
     run(cluster, [2, 3]);
     expect(cluster.leader()).toBeUndefined();
-    start(cluster, 1);
+    restart(cluster, 1);
     run(cluster, [1, 2, 3]);
     expect(cluster.leader()).toBeDefined();
     expect(copyOf(cluster, 3)).toBe(0);
@@ -81,7 +76,7 @@ describe('an old disk that is put back after a newer copy has got its rights', (
     const { cluster, old } = healed();
     crash(cluster, 3);
     cluster.putBack(3, old);
-    start(cluster, 3);
+    restart(cluster, 3);
     run(cluster, [1, 2, 3]);
     expect(cluster.node(3).core?.log.lastIndex).toBe(cluster.node(1).core?.log.lastIndex);
     expect(copyOf(cluster, 3)).toBe(0);
@@ -120,14 +115,14 @@ describe('a copy that a committed configuration names', () => {
     cluster.start(2);
     cluster.change(1, { op: 'add', id: 2, address: ADDRESS, joins: true, replaces: 0 });
     cluster.remember = () => false;
-    start(cluster, 2);
+    restart(cluster, 2);
     run(cluster, [1, 2]);
     expect(cluster.node(2).remembering).toBe('pending');
     expect(cluster.node(2).core?.standing).toBe('recovering');
     expect(cluster.node(1).core?.configuration).toMatchObject({ voters: [1], learners: [2] });
     for (const id of [1, 2]) crash(cluster, id);
     Reflect.deleteProperty(cluster, 'remember');
-    for (const id of [1, 2]) start(cluster, id);
+    for (const id of [1, 2]) restart(cluster, id);
     run(cluster, [1, 2]);
     expect(cluster.leader()?.configuration).toMatchObject({ voters: [1, 2], votersOutgoing: [] });
     expect(cluster.node(2).disk.standing).toBe('member');
@@ -144,7 +139,7 @@ describe('a copy that a committed configuration names', () => {
     cluster.crash(3);
     cluster.wipe(3);
     cluster.remember = () => false;
-    start(cluster, 3);
+    restart(cluster, 3);
     run(cluster, [1, 2, 3]);
     expect(reports).toBe(1);
     const { raft } = cluster.node(3);

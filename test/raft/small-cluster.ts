@@ -56,3 +56,19 @@ export function elect(cluster: CoreCluster, id: NodeId): void {
   tick(cluster, id, ELECTION_TIMEOUT_TICKS);
   settle(cluster);
 }
+
+/** The process of `id` dies, which the others notice. */
+export function crash(cluster: CoreCluster, id: NodeId): void {
+  cluster.crash(id);
+  for (const peer of cluster.nodes.keys()) cluster.step(peer, { kind: 'linkLost', peer: id });
+}
+
+/** It starts again, and is linked with the others. */
+export function restart(cluster: CoreCluster, id: NodeId): void {
+  cluster.start(id);
+  for (const peer of cluster.nodes.keys()) {
+    if (peer === id) continue;
+    cluster.step(peer, { kind: 'linkUp', peer: id });
+    cluster.step(id, { kind: 'linkUp', peer });
+  }
+}

@@ -7,9 +7,11 @@ import { Raft } from '../../src/raft/raft.ts';
 import type { Effects, Entry, Input, Message, NodeId } from '../../src/raft/types.ts';
 import { batchOf, type CoreCluster } from './core-cluster.ts';
 import {
+  crash,
   ELECTION_TIMEOUT_TICKS,
   elect,
   HEARTBEAT_INTERVAL_TICKS,
+  restart,
   settle,
   smallCluster,
   tick,
@@ -28,20 +30,6 @@ function withOneBehind(lastIndex: number): CoreCluster {
 function write(cluster: CoreCluster, count: number, leader: NodeId = 1): void {
   for (let i = 0; i < count; i++) cluster.propose(leader, 'x');
   settle(cluster);
-}
-
-function crash(cluster: CoreCluster, id: NodeId): void {
-  cluster.crash(id);
-  for (const peer of cluster.nodes.keys()) cluster.step(peer, { kind: 'linkLost', peer: id });
-}
-
-function start(cluster: CoreCluster, id: NodeId): void {
-  cluster.start(id);
-  for (const peer of cluster.nodes.keys()) {
-    if (peer === id) continue;
-    cluster.step(peer, { kind: 'linkUp', peer: id });
-    cluster.step(id, { kind: 'linkUp', peer });
-  }
 }
 
 /** Messages arrive and disks finish, but transfers stand still. */
@@ -154,7 +142,7 @@ describe('compaction', () => {
   it('lets one transfer be enough under endless writes, since the log it needs afterwards is kept (consul 9609)', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
-    start(cluster, 3);
+    restart(cluster, 3);
     settleWithoutTransfers(cluster);
     expect(cluster.moveTransfer(3)).toBe(true);
     for (let round = 0; round < 5; round++) {
@@ -177,7 +165,7 @@ describe('compaction', () => {
     for (const end of ['linkLost', 'transferStalled'] as const) {
       const cluster = withOneBehind(6);
       cluster.snapshot(1, 6);
-      start(cluster, 3);
+      restart(cluster, 3);
       settleWithoutTransfers(cluster);
       write(cluster, 0);
       cluster.cuts.add('1->3');
@@ -195,7 +183,7 @@ describe('compaction', () => {
       elect(cluster, 1);
       crash(cluster, 3);
       write(cluster, 5);
-      start(cluster, 3);
+      restart(cluster, 3);
       const fetchFrom = cluster.node(1).fetches.splice(0)[0]?.fromIndex ?? 0;
       expect(fetchFrom).toBe(2);
       const entry = cluster.entryAt(cluster.node(1), fetchFrom);
@@ -228,7 +216,7 @@ describe('a follower that needs what is no longer in the log', () => {
   it('is found out by a probe where the log begins, fetches the snapshot and goes on behind it', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 4);
-    start(cluster, 3);
+    restart(cluster, 3);
     expect(cluster.wire.filter(({ to }) => to === 3)).toMatchObject([{ kind: 'append', prevIndex: 4, prevTerm: 1 }]);
     settleWithoutTransfers(cluster);
     expect(cluster.node(3).transfer).toMatchObject({ from: 1, index: 6, term: 1 });
@@ -250,7 +238,7 @@ describe('a follower that needs what is no longer in the log', () => {
     settle(cluster);
     expect(coreOf(cluster, 2)).toMatchObject({ role: 'leader', log: { snapshotIndex: 3 } });
     cluster.step(2, { kind: 'linkLost', peer: 3 });
-    start(cluster, 3);
+    restart(cluster, 3);
     settleWithoutTransfers(cluster);
     expect(cluster.node(3).transfer).toBeNull();
     expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 0, lastIndex: 8, commitIndex: 8 });
@@ -316,7 +304,7 @@ describe('a follower that needs what is no longer in the log', () => {
   it('is sent nothing but heartbeats and the offer meanwhile, with every periodic heartbeat', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
-    start(cluster, 3);
+    restart(cluster, 3);
     settleWithoutTransfers(cluster);
     for (let beat = 0; beat < 4; beat++) {
       cluster.propose(1, 'x');
@@ -330,7 +318,7 @@ describe('a follower that needs what is no longer in the log', () => {
   it('is offered the same again while a newer one is there, so that what it has fetched of it is of use', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
-    start(cluster, 3);
+    restart(cluster, 3);
     settleWithoutTransfers(cluster);
     cluster.propose(1, 'x');
     settleWithoutTransfers(cluster);
@@ -344,7 +332,7 @@ describe('a follower that needs what is no longer in the log', () => {
   it('is offered the snapshot again where the offer was lost', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
-    start(cluster, 3);
+    restart(cluster, 3);
     settle(cluster, ({ kind }) => kind === 'installSnapshot');
     expect(cluster.node(3).transfer).toBeNull();
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
@@ -355,7 +343,7 @@ describe('a follower that needs what is no longer in the log', () => {
   it('is offered it again where its acknowledgement was lost, and acknowledges again', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
-    start(cluster, 3);
+    restart(cluster, 3);
     settle(cluster, (message) => message.kind === 'appendReply' && message.from === 3 && message.success);
     expect(coreOf(cluster, 3).log.commitIndex).toBe(6);
     expect(progressOf(cluster, 1, 3).state).toBe('snapshot');
@@ -367,14 +355,14 @@ describe('a follower that needs what is no longer in the log', () => {
   it('may die while it fetches: it is looked for again when it is back (dgraph 2707)', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
-    start(cluster, 3);
+    restart(cluster, 3);
     settleWithoutTransfers(cluster);
     cluster.moveTransfer(3);
     crash(cluster, 3);
     expect(progressOf(cluster, 1, 3)).toMatchObject({ state: 'probe', pendingSnapshot: 0, maySend: false });
     write(cluster, 2);
     cluster.snapshot(1, 8);
-    start(cluster, 3);
+    restart(cluster, 3);
     settle(cluster);
     expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 8, commitIndex: 8 });
   });
@@ -382,7 +370,7 @@ describe('a follower that needs what is no longer in the log', () => {
   it('is looked for again where it fetches nothing for too long, and offered the newest', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
-    start(cluster, 3);
+    restart(cluster, 3);
     settleWithoutTransfers(cluster);
     cluster.node(3).transfer = null;
     cluster.propose(1, 'x');
@@ -409,7 +397,7 @@ describe('a follower that needs what is no longer in the log', () => {
   it('may get it from a leader that leads no more, and goes on from there with the new one', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
-    start(cluster, 3);
+    restart(cluster, 3);
     settleWithoutTransfers(cluster);
     cluster.moveTransfer(3);
     // The next leader has a newer snapshot, but its log still reaches back to where the older one ends.
@@ -608,7 +596,7 @@ describe('a restart', () => {
     for (const told of [false, true]) {
       const cluster = withOneBehind(6);
       cluster.snapshot(1, 6);
-      start(cluster, 3);
+      restart(cluster, 3);
       settleWithoutTransfers(cluster);
       cluster.moveTransfer(3);
       cluster.moveTransfer(3);
@@ -616,7 +604,7 @@ describe('a restart', () => {
       expect(cluster.node(3).disk).toMatchObject({ snapshot: { index: 6 }, start: { index: 0 } });
       crash(cluster, 3);
       cluster.wire = [];
-      start(cluster, 3);
+      restart(cluster, 3);
       expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 6, appliedIndex: 6, lastIndex: 6 });
       settle(cluster);
       write(cluster, 1);
@@ -626,7 +614,7 @@ describe('a restart', () => {
 
   it('of all nodes, with nothing but snapshots left, still has all that was committed', () => {
     const cluster = withOneBehind(6);
-    start(cluster, 3);
+    restart(cluster, 3);
     settle(cluster);
     for (const id of [1, 2, 3]) {
       cluster.snapshot(id, 6);
