@@ -90,7 +90,8 @@ export class Applier {
     const { stateMachine, origin, onSessionUsed } = this.context;
     const { origin: from, session, sequence } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
     if (!origin.expects(from, session, sequence) || !origin.nextIs(bytes)) {
-      stateMachine.apply(bytes, ENTRY_HEADER_BYTES, null);
+      const outcome = stateMachine.apply(bytes, ENTRY_HEADER_BYTES, null);
+      if (outcome === 'applied' && from === origin.nodeId && session === origin.session) onSessionUsed();
       return;
     }
     origin.beginSettling();

@@ -196,9 +196,9 @@ export class Standings {
     this.onceUnused(() => this.becomeMember(core.copy));
   }
 
-  /** What this node proposed had no effect. */
+  /** A batch that is not this life's own has used its session: from then on, what this one proposes has no effect. */
   sessionUsed(): void {
-    this.countOn(Math.max(this.session, this.context.appliedSession()));
+    if (this.mayPropose) this.countOn(Math.max(this.session, this.context.appliedSession()));
   }
 
   /** What this life proposed has no effect, or is taken for what another proposed: the next one does better. */

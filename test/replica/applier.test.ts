@@ -159,17 +159,21 @@ describe('the applier', () => {
     expect(stateMachine.timeMs).toBe(777);
   });
 
-  it("takes no other life's batch for its own where both have used one session", () => {
+  it("takes no other life's batch for its own where both have used one session, and says so", () => {
     propose('a');
+    append(batchOf('x', 'y', { origin: SELF, session: SESSION - 1 }));
+    commit();
+    applier.applyCommitted();
+    expect(sessionsUsed).toBe(0);
     append(batchOf('x', 'y', { origin: SELF, session: SESSION }));
     commit();
     applier.applyCommitted();
-    expect([origin.unapplied, sessionsUsed]).toEqual([1, 0]);
+    expect([origin.unapplied, sessionsUsed]).toEqual([1, 1]);
     expect(stateMachine.get('x')?.value).toBe('y');
     append(Buffer.from(origin.batch(1)?.bytes ?? ''));
     commit();
     applier.applyCommitted();
-    expect(sessionsUsed).toBe(1);
+    expect(sessionsUsed).toBe(2);
   });
 
   it.each([

@@ -356,8 +356,11 @@ describe('the standing of a node', () => {
       expect([noted, fatal]).toEqual([['boot count 9'], [expect.objectContaining({ code: 'SESSION_BEHIND' })]]);
     });
 
-    it('ends where what it proposed had no effect', async () => {
+    it('ends where a batch that is not its own has its session, once it has proposed', async () => {
       begin('member', { knownMember: true, term: 3 });
+      standings.sessionUsed();
+      expect(noted).toEqual([]);
+      catchUp();
       standings.sessionUsed();
       await written();
       expect([noted, fatal]).toEqual([['boot count 7'], [expect.objectContaining({ code: 'SESSION_BEHIND' })]]);
