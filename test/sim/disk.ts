@@ -146,9 +146,9 @@ export class SimDisk {
     return true;
   }
 
-  /** The data directory is gone, as after `rm -rf`, or with a new disk. */
+  /** The data directory is gone for good, as with a new disk: nothing of it comes back, whatever happens next. */
   wipe(): void {
-    for (const path of this.memory.paths()) this.memory.wipe(path);
+    this.memory.wipeAll();
   }
 
   /** Bytes of all files whose path `counts`. */

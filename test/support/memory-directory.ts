@@ -46,6 +46,8 @@ export class MemoryDirectory {
   }
 
   plant(path: string, file: MemoryFile | null): void {
+    // What this replaces is not to come back after power loss.
+    this.#unsynced = this.#unsynced.filter((operation) => nameGivenBy(operation) !== path);
     for (const names of [this.#cache, this.#durable]) {
       if (file === null) names.delete(path);
       else names.set(path, file);
@@ -64,6 +66,17 @@ export class MemoryDirectory {
     for (const [path, file] of this.#durable) copy.#durable.set(path, copyOf(file));
     copy.#unsynced = this.#unsynced.map((operation) => ({ ...operation, file: copyOf(operation.file) }));
     return copy;
+  }
+}
+
+function nameGivenBy(operation: DirectoryOperation): string | null {
+  switch (operation.kind) {
+    case 'link':
+      return operation.path;
+    case 'unlink':
+      return null;
+    case 'rename':
+      return operation.to;
   }
 }
 

@@ -114,6 +114,11 @@ export class MemoryDisk implements Disk {
     this.#directory(dirname(path)).plant(path, null);
   }
 
+  /** Another disk, with nothing on it: unlike files that were only removed, none comes back after power loss. */
+  wipeAll(): void {
+    this.#directories.clear();
+  }
+
   /** An independent copy of what is durable and what is cached, to try something else on it. */
   clone(): MemoryDisk {
     const copy = new MemoryDisk();
