@@ -216,7 +216,7 @@ export const snapshotMutants: readonly Mutant[] = [
     name: 'overtaken-never-settled',
     fault: 'waits for ever for writes that a snapshot contains',
     file: 'replica/node-replica.ts',
-    find: '    if (own?.session === this.origin.session) this.origin.overtaken(own.lastSequence);\n',
+    find: '    if (this.standings.mayPropose && own?.session === this.origin.session) this.origin.overtaken(own.lastSequence);\n',
     replace: '',
   },
   {
