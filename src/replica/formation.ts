@@ -9,8 +9,14 @@ import type { StandingNews } from './wire.ts';
  * it, or is a newcomer: it recovers. So a wiped disk never votes as if it remembered, and nodes that are wiped while
  * the others are away don't begin a second, empty cluster beside the first.
  *
- *   link up ─▶ tell each other the standing ─▶ blank, all others linked and blank ─▶ member, durable, may vote
+ *   link up ─▶ tell each other the standing ─▶ blank, all others linked and blank ─▶ has met all, and says so
  *                                          └─▶ blank, another is no longer blank ─▶ recovering, durable, asks the leader
+ *   has met all ─▶ so have all others, or another is no longer blank ─▶ member, durable, may vote
+ *
+ * Without the second step the first who has met all would begin with a majority, and take those for wiped who are still
+ * about to meet: a cluster that has just begun, and has lost nothing, could then bear no other loss. A node that has met
+ * all in this life knows that nothing binds it that an earlier life of it may have promised: each of the others had yet
+ * to begin its first term when it said so, after that life had ended.
  *
  * The configuration file of a wiped node may be older than its cluster, and name too few. Two things keep it from founding
  * a second one: it listens for a while, since members that it does not know go on asking it for a link; and founders
@@ -37,6 +43,11 @@ export interface FormationContext {
 const LISTEN_ELECTION_TIMEOUTS = 1;
 /** The same where its file names nobody else: no other founder could have heard what it misses. */
 const ALONE_ELECTION_TIMEOUTS = 3;
+/**
+ * For how long one that has met all waits for those that have not. Links take less where nothing is wrong; where two nodes
+ * can't reach each other, a majority begins without them, and they recover through its leader.
+ */
+const GATHER_ELECTION_TIMEOUTS = 10;
 
 export const NODES_DIFFER_REMEDY =
   'List all nodes of the cluster in the configuration file, on each node the same, and start this node again.';
@@ -51,6 +62,10 @@ export class Formation {
   private readonly strangers = new Set<NodeId>();
   private listensSinceMs: number | null = null;
   private hasListened = false;
+  /** In this life, while it was blank. */
+  private hasMet = false;
+  private metSinceMs: number | null = null;
+  private hasWaited = false;
   private decided = false;
 
   constructor(context: FormationContext) {
@@ -67,6 +82,15 @@ export class Formation {
   /** To be called again and again from then on. */
   tick(nowMs: number): void {
     if (this.isSettled()) this.strangers.clear();
+    this.listen(nowMs);
+    if (!this.hasMet || this.hasWaited) return;
+    this.metSinceMs ??= nowMs;
+    if (nowMs - this.metSinceMs < this.context.electionTimeoutMs * GATHER_ELECTION_TIMEOUTS) return;
+    this.hasWaited = true;
+    this.consider();
+  }
+
+  private listen(nowMs: number): void {
     if (this.hasListened) return;
     this.listensSinceMs ??= nowMs;
     if (nowMs - this.listensSinceMs < this.listenMs) return;
@@ -105,7 +129,9 @@ export class Formation {
   /** Who still listens says nothing, so that the others don't found without it what it would then have to join. */
   private tell(peers: Iterable<NodeId>): void {
     if (this.context.core.standing === 'blank' && !this.hasListened) return;
-    const news: StandingNews = { kind: 'standing', standing: this.announced(), nodes: this.known() };
+    const standing = this.announced();
+    const met = this.hasMet || this.context.core.standing === 'member';
+    const news: StandingNews = { kind: 'standing', standing, met, nodes: this.known() };
     for (const peer of peers) this.context.send(peer, news);
   }
 
@@ -126,12 +152,22 @@ export class Formation {
   private consider(): void {
     const { core, founders } = this.context;
     if (core.standing !== 'blank' || this.decided || founders === null) return;
-    if ([...this.heard.values()].some(({ standing }) => standing !== 'blank')) this.decide('recovering');
-    else if (this.hasListened && this.contradiction() === '' && this.allMet(founders)) this.decide('member');
+    const agrees = this.contradiction() === '';
+    const heard = [...this.heard.values()];
+    const isBegun = heard.some(({ standing }) => standing !== 'blank');
+    if (isBegun) this.decide(this.hasMet && agrees ? 'member' : 'recovering');
+    else if (this.hasListened && agrees) this.gather(founders);
   }
 
-  private allMet(founders: readonly NodeId[]): boolean {
-    return founders.every((id) => id === this.context.core.id || this.heard.has(id));
+  /** All who are heard are blank. */
+  private gather(founders: readonly NodeId[]): void {
+    const others = founders.filter((id) => id !== this.context.core.id);
+    if (!this.hasMet && others.every((id) => this.heard.has(id))) {
+      this.hasMet = true;
+      this.announce();
+    }
+    const allHaveMet = others.every((id) => this.heard.get(id)?.met === true);
+    if (this.hasMet && (allHaveMet || this.hasWaited)) this.decide('member');
   }
 
   private decide(standing: 'recovering' | 'member'): void {

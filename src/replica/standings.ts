@@ -145,7 +145,7 @@ export class Standings {
       this.noteVote(message.from, message.withoutVote);
     } else if (comesFromLeader(message) && this.context.core.standing === 'blank') {
       // Whoever hears a leader has found a cluster, whatever was lost on the way.
-      this.formation.receive(message.from, { kind: 'standing', standing: 'member', nodes: [] });
+      this.formation.receive(message.from, { kind: 'standing', standing: 'member', met: true, nodes: [] });
     }
   }
 

@@ -9,7 +9,7 @@ import type { Configuration, Entry, Message, NodeId, Standing } from '../raft/ty
  *
  * ```
  *  0  u8  kind     see KIND
- *  1  u8  flags    1 granted, success or transfer; 2 the sender knows that it is without a vote; 4 disk or cluster full
+ *  1  u8  flags    1 granted, success, transfer or met; 2 the sender knows that it is without a vote; 4 disk or cluster full
  *  2  u16 zero
  *  4  u64 term
  * 12  u64 × n      the fields of the kind, in the order in which `FIELDS` names them
@@ -45,6 +45,8 @@ export interface ProposalRefused {
 export interface StandingNews {
   readonly kind: 'standing';
   readonly standing: Standing;
+  /** It has met all of them while they, and itself, were blank, or is a member. */
+  readonly met: boolean;
   /** All nodes of the cluster that the sender knows of or would begin, ascending; see `Formation`. */
   readonly nodes: readonly NodeId[];
 }
@@ -161,8 +163,10 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
       return [head(KIND.installSnapshot, 0, message.term, [message.snapshotIndex, message.snapshotTerm])];
     case 'recovering':
       return [head(KIND.recovering, 0, message.term, [message.copy])];
-    case 'standing':
-      return [head(KIND.standing, 0, 0, [STANDINGS.indexOf(message.standing), message.nodes.length, ...message.nodes])];
+    case 'standing': {
+      const { standing, met, nodes } = message;
+      return [head(KIND.standing, flagsOf(met), 0, [STANDINGS.indexOf(standing), nodes.length, ...nodes])];
+    }
     case 'membersNews':
       return [head(KIND.membersNews, 0, 0, [message.index]), encodeConfiguration(message.configuration, 0)];
     case 'memberRequest':
@@ -245,7 +249,7 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
     case KIND.standing: {
       const standing = STANDINGS[field(0)];
       if (standing === undefined) throw invalid(from, 'tells of no known standing');
-      return { kind: 'standing', standing, nodes: readList(frame, 1, from) };
+      return { kind: 'standing', standing, met: yes, nodes: readList(frame, 1, from) };
     }
     case KIND.membersNews: {
       const configuration = decodeConfiguration(frame, HEAD_BYTES + FIELD_BYTES);

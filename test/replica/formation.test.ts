@@ -5,6 +5,8 @@ import { addressOf, Cluster, ELECTION_MS, TIMING } from './cluster.ts';
 
 /** For how long a blank node hears others out before it founds a cluster with them. */
 const LISTEN_MS = TIMING.electionTimeoutMs;
+/** For how long one that has met all others waits for those that have not. */
+const GATHER_MS = 10 * TIMING.electionTimeoutMs;
 
 const voteless = (cluster: Cluster) =>
   cluster.ids.filter((id) => cluster.node(id).alive && cluster.replica(id).status().standing !== 'member');
@@ -34,6 +36,30 @@ describe('a new cluster', () => {
   it('is begun by a node alone where it is the only one', async () => {
     const cluster = await Cluster.start({ nodes: 1 });
     await succeeds(cluster, 1, 'a');
+  });
+
+  it('has all its votes where two nodes meet late, and so can lose the leader at once', async () => {
+    const cluster = Cluster.empty({ nodes: 5 });
+    cluster.cut(1, 4);
+    for (const id of cluster.ids) await cluster.startEmpty(id);
+    await cluster.run(GATHER_MS / 2);
+    expect(cluster.leader()).toBe(0);
+    cluster.heal(1, 4);
+    for (let ms = 0; ms < ELECTION_MS && cluster.leader() === 0; ms += 10) await cluster.run(10);
+    expect(cluster.ids.map((id) => cluster.replica(id).raft.core.copy)).toEqual([0, 0, 0, 0, 0]);
+    cluster.kill(cluster.leader());
+    await cluster.run(ELECTION_MS);
+    await succeeds(cluster, cluster.leader(), 'a');
+  });
+
+  it('is begun although two of its nodes never meet', async () => {
+    const cluster = Cluster.empty({ nodes: 5 });
+    cluster.cut(1, 4);
+    for (const id of cluster.ids) await cluster.startEmpty(id);
+    await cluster.run(GATHER_MS + 3 * ELECTION_MS);
+    expect(voteless(cluster)).toEqual([]);
+    await succeeds(cluster, 1, 'a');
+    await succeeds(cluster, 4, 'b');
   });
 
   it('is begun although a node dies before it could remember that all had met', async () => {

@@ -10,7 +10,13 @@ import { microtasks } from './support.ts';
 
 const SELF = 2;
 const ELECTION_MS = 300;
-const news = (standing: Standing, nodes = [1, 2, 3]): StandingNews => ({ kind: 'standing', standing, nodes });
+/** Of one that has met all others, where it says no less. */
+const news = (standing: Standing, nodes = [1, 2, 3], met = true): StandingNews => ({
+  kind: 'standing',
+  standing,
+  met,
+  nodes,
+});
 
 function fromLeader(kind: 'append' | 'heartbeat' | 'commit' | 'installSnapshot'): Message {
   const envelope = { from: 1, to: SELF, term: 1 };
@@ -78,8 +84,8 @@ describe('the standing of a node', () => {
       electionTimeoutMs: ELECTION_MS,
       newCopy: () => 99,
       isLinked: () => true,
-      send(to, { standing: said, nodes }) {
-        sent.push(`${to} ${said}`);
+      send(to, { standing: said, met, nodes }) {
+        sent.push(`${to} ${said === 'blank' && met ? 'met' : said}`);
         nodesSent.push(nodes);
       },
       step(input) {
@@ -118,13 +124,15 @@ describe('the standing of a node', () => {
   }
 
   describe('that is blank', () => {
-    it('becomes a member once all have met and are blank, and not before that is durable', async () => {
+    it('becomes a member once all have met all and are blank, and not before that is durable', async () => {
       begin('blank');
       listen();
       standings.linkUp(1);
       standings.receive(1, news('blank'));
       standings.linkUp(3);
       expect([sent.splice(0), noted]).toEqual([['1 blank', '3 blank'], []]);
+      standings.receive(3, news('blank', [1, 2, 3], false));
+      expect([sent.splice(0), noted]).toEqual([['1 met', '3 met'], []]);
       standings.receive(3, news('blank'));
       standings.receive(3, news('blank'));
       await microtasks();
@@ -133,7 +141,51 @@ describe('the standing of a node', () => {
       expect(stepped).toEqual([{ kind: 'standing', standing: 'member', copy: 0 }]);
       expect([standings.mayPropose, turns]).toEqual([true, 1]);
       // It has done nothing yet, so whoever died meanwhile must not be taken for wiped.
-      expect(sent).toEqual(['1 blank', '3 blank']);
+      expect(sent).toEqual(['1 met', '3 met']);
+    });
+
+    describe('and has met all', () => {
+      beforeEach(() => {
+        begin('blank');
+        listen();
+        for (const id of [1, 3]) {
+          standings.linkUp(id);
+          standings.receive(id, news('blank', [1, 2, 3], false));
+        }
+        expect(noted).toEqual([]);
+      });
+
+      it('is a founder although the others have begun meanwhile: it has forgotten nothing', async () => {
+        standings.receive(3, news('member'));
+        await written();
+        expect(noted).toEqual(['founded']);
+        expect(stepped).toEqual([{ kind: 'standing', standing: 'member', copy: 0 }]);
+      });
+
+      it('is one also where it hears of that by a leader', () => {
+        standings.hear(fromLeader('heartbeat'));
+        expect(noted).toEqual(['founded']);
+      });
+
+      it('is one where it hears of that only after its link was lost', () => {
+        standings.linkLost(3);
+        standings.linkUp(3);
+        standings.receive(3, news('member'));
+        expect(noted).toEqual(['founded']);
+      });
+
+      it('recovers where a stranger has asked for a link since', () => {
+        standings.stranger(7);
+        standings.receive(3, news('member'));
+        expect(noted).toEqual(['recovering 99']);
+      });
+
+      it('waits for those who have not, but not for ever', () => {
+        for (let ms = ELECTION_MS; ms < 11 * ELECTION_MS; ms += 10) standings.tick(ms);
+        expect(noted).toEqual([]);
+        standings.tick(11 * ELECTION_MS);
+        expect(noted).toEqual(['founded']);
+      });
     });
 
     it.each(['member', 'recovering'] as const)('recovers where another is %s, as a new copy', async (standing) => {

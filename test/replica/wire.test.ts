@@ -135,6 +135,7 @@ const MESSAGES: Arbitraries = {
   standing: fc.record({
     kind: fc.constant('standing'),
     standing: fc.constantFrom('blank', 'recovering', 'member'),
+    met: fc.boolean(),
     nodes: fc.array(fc.integer({ min: 1, max: 2 ** 32 - 1 }), { maxLength: 9 }),
   }),
   memberRequest: fc.record({ kind: fc.constant('memberRequest'), id: number, body: bytes }),

@@ -196,8 +196,15 @@ export const memberMutants: readonly Mutant[] = [
     name: 'wiped-forms-cluster',
     fault: 'an empty node takes itself for a member though the others belong to a cluster (dragonboat 256)',
     file: 'replica/formation.ts',
-    find: "standing !== 'blank')) this.decide('recovering');",
-    replace: "standing !== 'blank')) this.decide('member');",
+    find: "if (isBegun) this.decide(this.hasMet && agrees ? 'member' : 'recovering');",
+    replace: "if (isBegun) this.decide('member');",
+  },
+  {
+    name: 'met-some-founders',
+    fault: 'takes itself for a founder because one other was blank, though it may have been wiped since',
+    file: 'replica/formation.ts',
+    find: '!this.hasMet && others.every(',
+    replace: '!this.hasMet && others.some(',
   },
   {
     name: 'founders-half-remember',
@@ -311,6 +318,12 @@ export const memberMutants: readonly Mutant[] = [
     file: 'replica/formation.ts',
     find: "if (standing !== 'blank' || isSame(nodes, own)) continue;",
     replace: "if (standing !== 'blank' || isSame(nodes, own) || own.length > 0) continue;",
+    // Those that miss a node, by their files, would not yet have met all.
+    also: {
+      file: 'replica/formation.ts',
+      find: 'const allHaveMet = others.every((id) => this.heard.get(id)?.met === true);',
+      replace: 'const allHaveMet = true;',
+    },
   },
   {
     name: 'strangers-not-heard',
