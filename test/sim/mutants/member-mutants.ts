@@ -332,18 +332,4 @@ export const memberMutants: readonly Mutant[] = [
     find: '    if (this.strangers.size > 0) {\n',
     replace: '    if (this.strangers.size > 0 && founders === null) {\n',
   },
-  {
-    name: 'missed-starts-unnoticed',
-    fault: 'goes on proposing under a session that is over, which has no effect',
-    file: 'replica/standings.ts',
-    find: '    if (this.mayPropose && known > this.session) this.countOn(known);\n',
-    replace: '',
-  },
-  {
-    name: 'used-session-is-fatal',
-    fault: 'takes it for a broken invariant that another life of the node has used its session',
-    file: 'replica/applier.ts',
-    find: "    if (outcome === 'staleSession' || outcome === 'duplicate') {",
-    replace: "    if (outcome === 'staleSession' && sequence < 0) {",
-  },
 ];
