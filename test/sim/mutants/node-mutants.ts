@@ -46,6 +46,11 @@ export const nodeMutants: readonly Mutant[] = [
     file: 'storage/meta.ts',
     find: 'const bootCount = Math.max(before.bootCount + 1, options.firstBootCount ?? 1);',
     replace: 'const bootCount = before.bootCount > 0 ? before.bootCount : (options.firstBootCount ?? 1);',
+    also: {
+      file: 'replica/standings.ts',
+      find: '    if (known < this.session) {\n',
+      replace: '    if (known < Infinity) {\n',
+    },
   },
   {
     name: 'duplicates-applied',
