@@ -99,7 +99,7 @@ export interface Leadership {
   diskFullElapsed: number;
 }
 
-export interface Transfer {
+interface Transfer {
   readonly to: NodeId;
   /** It campaigns with the log that it has: this node's disk no longer gives it what it lacks. */
   readonly asItIs: boolean;

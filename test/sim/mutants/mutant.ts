@@ -7,7 +7,7 @@ export interface Mutant extends Change {
   readonly also?: Change;
 }
 
-export interface Change {
+interface Change {
   /** Below src/. */
   readonly file: string;
   /** Occurs exactly once in the file. */
