@@ -73,8 +73,8 @@ export function checkCore(core: Core): void {
       core,
       `has offered node ${peer} a snapshot exactly if it says so`,
     );
+    check(progress.keepsLogFrom >= log.snapshotIndex, core, `keeps the log that node ${peer} needs after its snapshot`);
     if (state === 'snapshot') {
-      check(pendingSnapshot >= log.snapshotIndex, core, `keeps the log that node ${peer} needs after its snapshot`);
       check(nextIndex === pendingSnapshot + 1, core, `goes on with node ${peer} behind its snapshot`);
       check(!progress.maySend, core, `sends node ${peer} nothing but its snapshot`);
     }

@@ -20,6 +20,14 @@ export interface FlowLimits {
   readonly inflightBytesMax: number;
 }
 
+/**
+ * A follower on its way from a snapshot to the end of the log, which leads it by what was written while it fetched.
+ * First it fetches, then it receives the log in rounds, each up to where the log ended when the round began (§4.2.1).
+ */
+type CatchUp =
+  | { readonly phase: 'fetch'; readonly sinceTick: number }
+  | { readonly phase: 'log'; readonly sinceTick: number; readonly target: number; readonly ticksMax: number };
+
 export class Progress {
   /** Known to be durable on the follower. Never goes back while the leader leads. */
   matchIndex = 0;
@@ -28,6 +36,8 @@ export class Progress {
   state: 'probe' | 'replicate' | 'snapshot' = 'probe';
   /** In `snapshot`: the last entry of the one that the follower is to fetch. The log behind it is kept; else 0. */
   pendingSnapshot = 0;
+  /** From the offer of a snapshot on, until the follower has caught up behind it, or is too slow or lost. */
+  private catchUp: CatchUp | null = null;
   /** Heard from since the last check of the quorum. */
   recentActive = true;
   /** False from when its link is lost until it stands again. */
@@ -82,6 +92,12 @@ export class Progress {
     return !this.withoutVote && this.copy === this.namedCopy;
   }
 
+  /** The log behind this entry is kept for the follower: it would need another snapshot at once; else infinite. */
+  get keepsLogFrom(): number {
+    if (this.state === 'snapshot') return this.pendingSnapshot;
+    return this.catchUp === null ? Number.POSITIVE_INFINITY : this.matchIndex;
+  }
+
   /** Whether an append may be sent now. */
   get maySend(): boolean {
     if (this.fetching) return false;
@@ -120,11 +136,15 @@ export class Progress {
     return isNews;
   }
 
-  /** The follower needs what is no longer in the log: from now on it is offered the snapshot up to `index`. */
-  needsSnapshot(index: number): void {
+  /**
+   * The follower needs what is no longer in the log: from now on it is offered the snapshot up to `index`. `tick` is the
+   * leader's clock.
+   */
+  needsSnapshot(index: number, tick: number): void {
     this.probeFrom(index + 1);
     this.state = 'snapshot';
     this.pendingSnapshot = index;
+    this.catchUp = { phase: 'fetch', sinceTick: tick };
   }
 
   /**
@@ -157,6 +177,7 @@ export class Progress {
    * follower has acknowledged little to this leader does not mean that it has little.
    */
   probeAnew(logStart: number): void {
+    this.catchUp = null;
     this.probeFrom(Math.max(this.matchIndex, logStart) + 1);
   }
 
@@ -172,6 +193,27 @@ export class Progress {
     if (this.roundTarget >= 0 && !isFinished) return;
     this.roundTarget = lastIndex;
     this.roundBegan = ticks;
+  }
+
+  /**
+   * Looks how a follower comes along that has had a snapshot. It has caught up with a round shorter than an election
+   * timeout. Each round may take as long as the one before, the first as long as the snapshot: one that doesn't gain on
+   * the writes would have the log kept for ever, and is better served by another snapshot.
+   */
+  tickCatchUp(tick: number, lastIndex: number, electionTimeoutTicks: number): void {
+    const { catchUp } = this;
+    if (catchUp === null || this.state === 'snapshot') return;
+    const tookTicks = tick - catchUp.sinceTick;
+    if (catchUp.phase === 'log') {
+      const isReached = this.matchIndex >= catchUp.target;
+      if (!isReached && tookTicks <= catchUp.ticksMax) return;
+      if (!isReached || tookTicks < electionTimeoutTicks) {
+        this.catchUp = null;
+        return;
+      }
+    }
+    const ticksMax = Math.max(tookTicks, electionTimeoutTicks);
+    this.catchUp = { phase: 'log', sinceTick: tick, target: lastIndex, ticksMax };
   }
 
   /** What it needs next is no longer in memory, and is being read back from disk. */

@@ -54,6 +54,7 @@ import {
   type SnapshotMark,
   snapshotReceived,
   snapshotStored,
+  tickCatchUps,
   transferStalled,
 } from './snapshot.ts';
 import { noteRecovered, setStanding, withoutVote } from './standing.ts';
@@ -284,6 +285,7 @@ function tickLeader(core: Core, leading: Leadership): void {
   updateClusterFull(core, leading);
   broadcastHeartbeat(core);
   recheckLaggards(core, leading);
+  tickCatchUps(core, leading);
   continueTransfer(core);
   tickRounds(core, leading);
 }

@@ -1,5 +1,5 @@
 import { RaftkvError } from '../base/errors.ts';
-import { becomeFollower, type Core, hardStateIsPending, send } from './core.ts';
+import { becomeFollower, type Core, hardStateIsPending, type Leadership, send } from './core.ts';
 import { configurationInstalled, noteCompacted } from './membership.ts';
 import type { Progress } from './progress.ts';
 import { acknowledge, commitTo, sendAppends } from './replication.ts';
@@ -9,7 +9,7 @@ import { type Configuration, type InstallSnapshot, NOBODY, type NodeId } from '.
  * Snapshots (§5): the log goes behind them, and a follower that needs what is gone gets one instead. The core only
  * keeps the books; the state itself is written, carried and put in place by its caller.
  *
- *   own state: "stored up to S" ──▶ "compact to I" ──▶ the log begins after min(I, S, applied, on disk, S of transfers)
+ *   own state: "stored up to S" ──▶ "compact to I" ──▶ the log begins after min(I, S, applied, on disk, needs of transfers)
  *
  *   leader ── offers S, again and again ──▶ follower ─ wantSnapshot ─▶ fetched, durable ─ snapshotReceived ─▶ log and
  *     ▲                                                                                                     state at S
@@ -28,14 +28,15 @@ export function snapshotStored(core: Core, index: number, term: number): void {
 }
 
 /**
- * Lets the log go up to `index`, or as far as is safe: not beyond the newest snapshot, and not beyond one that a
- * follower is fetching, or it would have to begin again, with a newer one, for as long as there are writes (consul 9609).
+ * Lets the log go up to `index`, or as far as is safe: not beyond the newest snapshot, and not beyond what a follower
+ * needs that fetches one or has just had one, or it would have to begin again, with a newer one, for as long as there are
+ * writes (consul 9609).
  */
 export function compact(core: Core, index: number): void {
   const { log } = core;
   let end = Math.min(index, core.snapshot?.index ?? 0, log.appliedIndex, log.persistedIndex);
   for (const progress of core.leading?.progress.values() ?? []) {
-    if (progress.state === 'snapshot') end = Math.min(end, progress.pendingSnapshot);
+    end = Math.min(end, progress.keepsLogFrom);
   }
   log.compactTo(end);
   noteCompacted(core);
@@ -55,7 +56,7 @@ export function offerSnapshot(core: Core, to: NodeId, progress: Progress): void 
         `the log begins after entry ${core.log.snapshotIndex}, but the newest snapshot ends at ${newest}`,
       );
     }
-    progress.needsSnapshot(newest);
+    progress.needsSnapshot(newest, core.leading?.ticks ?? 0);
   }
   const snapshotIndex = progress.pendingSnapshot;
   const snapshotTerm = core.log.termAt(snapshotIndex);
@@ -107,6 +108,13 @@ function resetTo(core: Core, index: number, term: number): void {
   // Whoever voted for this node did so for the log that it had.
   if (core.role !== 'follower') becomeFollower(core, core.term, NOBODY);
   core.log.restore(index, term);
+}
+
+/** At each periodic heartbeat: who has caught up since its snapshot, and who is too slow for the log to be kept. */
+export function tickCatchUps(core: Core, leading: Leadership): void {
+  for (const progress of leading.progress.values()) {
+    progress.tickCatchUp(leading.ticks, core.log.lastIndex, core.options.electionTimeoutTicks);
+  }
 }
 
 /** The follower has not asked for its snapshot for too long, or it is no longer here: look for where the follower is. */

@@ -130,7 +130,7 @@ describe('what a leader knows of a follower', () => {
   it('sends nothing to a follower that needs a snapshot, whatever it answers to heartbeats', () => {
     const progress = replicating(4);
     progress.sent(9, 50);
-    progress.needsSnapshot(20);
+    progress.needsSnapshot(20, 0);
     expect(progress).toMatchObject({ state: 'snapshot', pendingSnapshot: 20, nextIndex: 21, matchIndex: 4 });
     progress.heartbeatAnswered();
     expect(progress.maySend).toBe(false);
@@ -142,7 +142,7 @@ describe('what a leader knows of a follower', () => {
   it('goes on behind the snapshot once it is acknowledged, with nothing in flight', () => {
     const progress = replicating(4);
     for (const last of [5, 6, 7]) progress.sent(last, 40);
-    progress.needsSnapshot(20);
+    progress.needsSnapshot(20, 0);
     expect(progress.acknowledged(20, 15)).toBe(true);
     expect(progress).toMatchObject({ state: 'replicate', pendingSnapshot: 0, nextIndex: 21, matchIndex: 20 });
     expect(progress.maySend).toBe(true);
@@ -150,7 +150,7 @@ describe('what a leader knows of a follower', () => {
 
   it('goes on without the snapshot where the follower came by another way to what the log still has', () => {
     const progress = new Progress(5, LIMITS, 0);
-    progress.needsSnapshot(20);
+    progress.needsSnapshot(20, 0);
     expect(progress.acknowledged(14, 15)).toBe(true);
     expect(progress).toMatchObject({ state: 'snapshot', matchIndex: 14, nextIndex: 21 });
     expect(progress.acknowledged(15, 15)).toBe(true);
@@ -159,14 +159,14 @@ describe('what a leader knows of a follower', () => {
 
   it('goes on with more than the snapshot where the follower has more', () => {
     const progress = new Progress(5, LIMITS, 0);
-    progress.needsSnapshot(20);
+    progress.needsSnapshot(20, 0);
     expect(progress.acknowledged(30, 15)).toBe(true);
     expect(progress).toMatchObject({ state: 'replicate', matchIndex: 30, nextIndex: 31 });
   });
 
   it('looks anew for a follower whose link was lost while it fetched a snapshot, from where the log begins', () => {
     const progress = replicating(4);
-    progress.needsSnapshot(20);
+    progress.needsSnapshot(20, 0);
     progress.linkLost(15);
     expect(progress).toMatchObject({ state: 'probe', pendingSnapshot: 0, nextIndex: 16, maySend: false });
     progress.linkUp(15);
@@ -175,15 +175,74 @@ describe('what a leader knows of a follower', () => {
 
   it('looks anew for a follower whose transfer has stalled, never below what it has acknowledged', () => {
     const progress = replicating(17);
-    progress.needsSnapshot(20);
+    progress.needsSnapshot(20, 0);
     progress.probeAnew(15);
     expect(progress).toMatchObject({ state: 'probe', pendingSnapshot: 0, nextIndex: 18, maySend: true });
+  });
+
+  it('keeps the log behind a snapshot until a round behind it was shorter than an election timeout', () => {
+    const progress = replicating(4);
+    expect(progress.keepsLogFrom).toBe(Infinity);
+    progress.needsSnapshot(20, 100);
+    progress.tickCatchUp(160, 70, 10);
+    expect(progress.keepsLogFrom).toBe(20);
+    progress.acknowledged(20, 15);
+    expect(progress.keepsLogFrom).toBe(20);
+    // The snapshot took 60 ticks, so the log behind it may take as many.
+    progress.tickCatchUp(160, 70, 10);
+    progress.acknowledged(69, 20);
+    progress.tickCatchUp(220, 110, 10);
+    expect(progress.keepsLogFrom).toBe(69);
+    progress.acknowledged(70, 20);
+    progress.tickCatchUp(220, 110, 10);
+    progress.acknowledged(110, 20);
+    progress.tickCatchUp(230, 115, 10);
+    expect(progress.keepsLogFrom).toBe(110);
+    progress.acknowledged(115, 20);
+    progress.tickCatchUp(239, 116, 10);
+    expect(progress.keepsLogFrom).toBe(Infinity);
+  });
+
+  it('keeps no log for a follower that takes longer for a round than for the one before', () => {
+    const progress = replicating(4);
+    progress.needsSnapshot(20, 100);
+    progress.acknowledged(20, 15);
+    progress.tickCatchUp(130, 50, 10);
+    progress.acknowledged(50, 20);
+    progress.tickCatchUp(150, 90, 10);
+    progress.acknowledged(89, 20);
+    progress.tickCatchUp(170, 110, 10);
+    expect(progress.keepsLogFrom).toBe(89);
+    progress.tickCatchUp(171, 110, 10);
+    expect(progress.keepsLogFrom).toBe(Infinity);
+  });
+
+  it('gives each round an election timeout at least, however quick the snapshot was', () => {
+    const progress = replicating(4);
+    progress.needsSnapshot(20, 100);
+    progress.acknowledged(20, 15);
+    progress.tickCatchUp(101, 50, 10);
+    progress.tickCatchUp(111, 50, 10);
+    expect(progress.keepsLogFrom).toBe(20);
+    progress.tickCatchUp(112, 50, 10);
+    expect(progress.keepsLogFrom).toBe(Infinity);
+  });
+
+  it('keeps no log for a follower whose link is lost, or that is looked for anew, while it catches up', () => {
+    for (const lose of [(lost: Progress) => lost.linkLost(15), (lost: Progress) => lost.probeAnew(15)]) {
+      const progress = replicating(4);
+      progress.needsSnapshot(20, 100);
+      progress.acknowledged(20, 15);
+      progress.tickCatchUp(130, 50, 10);
+      lose(progress);
+      expect(progress.keepsLogFrom).toBe(Infinity);
+    }
   });
 
   it('forgets about entries that are being read back when the follower needs a snapshot instead', () => {
     const progress = replicating(4);
     progress.fetching = true;
-    progress.needsSnapshot(20);
+    progress.needsSnapshot(20, 0);
     expect(progress).toMatchObject({ fetching: false, maySend: false });
     progress.acknowledged(20, 20);
     expect(progress.maySend).toBe(true);

@@ -161,13 +161,34 @@ describe('compaction', () => {
     expect(coreOf(cluster, 1).log.snapshotIndex).toBe(26);
   });
 
+  it('keeps the log for a follower with a new snapshot until it has caught up, so that it needs no other', () => {
+    const cluster = withOneBehind(6);
+    cluster.snapshot(1, 6);
+    restart(cluster, 3);
+    settleWithoutTransfers(cluster);
+    for (let i = 0; i < 4; i++) cluster.propose(1, 'x');
+    settleWithoutTransfers(cluster);
+    while (cluster.moveTransfer(3));
+    cluster.cuts.add('1->3');
+    settle(cluster);
+    expect(progressOf(cluster, 1, 3)).toMatchObject({ state: 'replicate', matchIndex: 6 });
+    cluster.snapshot(1, 10);
+    expect(coreOf(cluster, 1).log).toMatchObject({ appliedIndex: 10, snapshotIndex: 6 });
+    cluster.cuts.clear();
+    tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
+    settle(cluster);
+    expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 6, lastIndex: 10, commitIndex: 10 });
+    tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
+    cluster.compact(1, 10);
+    expect(coreOf(cluster, 1).log.snapshotIndex).toBe(10);
+  });
+
   it('waits for nobody who is gone, or whose transfer has stalled', () => {
     for (const end of ['linkLost', 'transferStalled'] as const) {
       const cluster = withOneBehind(6);
       cluster.snapshot(1, 6);
       restart(cluster, 3);
       settleWithoutTransfers(cluster);
-      write(cluster, 0);
       cluster.cuts.add('1->3');
       for (let i = 0; i < 4; i++) cluster.propose(1, 'x');
       settleWithoutTransfers(cluster);

@@ -117,8 +117,15 @@ export const snapshotMutants: readonly Mutant[] = [
     name: 'compacted-under-transfer',
     fault: 'compacts the log that a follower needs behind the snapshot it fetches (consul 9609)',
     file: 'raft/snapshot.ts',
-    find: "    if (progress.state === 'snapshot') end = Math.min(end, progress.pendingSnapshot);\n",
-    replace: "    if (progress.state === 'snapshot') continue;\n",
+    find: '    end = Math.min(end, progress.keepsLogFrom);\n',
+    replace: "    if (progress.state !== 'snapshot') end = Math.min(end, progress.keepsLogFrom);\n",
+  },
+  {
+    name: 'compacted-after-transfer',
+    fault: 'compacts the log that a follower needs behind the snapshot it has just had, and so needs another',
+    file: 'raft/snapshot.ts',
+    find: '    end = Math.min(end, progress.keepsLogFrom);\n',
+    replace: "    if (progress.state === 'snapshot') end = Math.min(end, progress.keepsLogFrom);\n",
   },
   {
     name: 'offered-once',
