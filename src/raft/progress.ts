@@ -68,10 +68,8 @@ export class Progress {
   /** What the present round must reach: the end of the log when it began; -1 where no round runs. */
   private roundTarget = -1;
   private roundBegan = 0;
-  /** Entries for this follower are being read back from disk; nothing is sent until they arrive. */
-  fetching = false;
-  /** The leader's tick when that read began. */
-  private fetchingSinceTick = 0;
+  /** The leader's tick since when entries for this follower are being read back from disk; null where none are. */
+  private fetchingSinceTick: number | null = null;
   /** In `probe`: an append is on its way and the next waits for its answer, or for a heartbeat's. */
   private probeSent = false;
   private readonly limits: FlowLimits;
@@ -96,6 +94,11 @@ export class Progress {
   get keepsLogFrom(): number {
     if (this.state === 'snapshot') return this.pendingSnapshot;
     return this.catchUp === null ? Number.POSITIVE_INFINITY : this.matchIndex;
+  }
+
+  /** Entries for this follower are being read back from disk; nothing is sent until they arrive. */
+  get fetching(): boolean {
+    return this.fetchingSinceTick !== null;
   }
 
   /** Whether an append may be sent now. */
@@ -218,13 +221,16 @@ export class Progress {
 
   /** What it needs next is no longer in memory, and is being read back from disk. */
   beginFetch(tick: number): void {
-    this.fetching = true;
     this.fetchingSinceTick = tick;
+  }
+
+  endFetch(): void {
+    this.fetchingSinceTick = null;
   }
 
   /** For how long it has waited for what is being read for it; 0 where nothing is. */
   fetchingTicks(tick: number): number {
-    return this.fetching ? tick - this.fetchingSinceTick : 0;
+    return this.fetchingSinceTick === null ? 0 : tick - this.fetchingSinceTick;
   }
 
   /** A heartbeat was answered: a probe whose answer was lost may be sent again. */
@@ -237,7 +243,7 @@ export class Progress {
     this.nextIndex = nextIndex;
     this.pendingSnapshot = 0;
     this.probeSent = false;
-    this.fetching = false;
+    this.endFetch();
     this.inflightIndexes.length = 0;
     this.inflightSizes.length = 0;
     this.inflightBytes = 0;

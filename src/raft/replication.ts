@@ -75,7 +75,7 @@ function sendEntries(core: Core, to: NodeId, progress: Progress, entries: readon
 export function handleFetched(core: Core, peer: NodeId, entries: readonly Entry[]): void {
   const progress = core.leading?.progress.get(peer);
   if (progress === undefined || !progress.fetching) return;
-  progress.fetching = false;
+  progress.endFetch();
   const fits = entries[0]?.index === progress.nextIndex && agreesWithLog(core, entries);
   if (fits && progress.maySend) sendEntries(core, peer, progress, entries);
   sendAppends(core, peer, progress);

@@ -40,7 +40,6 @@ export function compact(core: Core, index: number): void {
   }
   log.compactTo(end);
   noteCompacted(core);
-  noteCompacted(core);
 }
 
 /**

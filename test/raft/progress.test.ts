@@ -121,7 +121,7 @@ describe('what a leader knows of a follower', () => {
 
   it('waits for entries that are being read back, and forgets about them when it has to begin anew', () => {
     const progress = replicating(4);
-    progress.fetching = true;
+    progress.beginFetch(0);
     expect(progress.maySend).toBe(false);
     progress.linkUp(0);
     expect(progress).toMatchObject({ fetching: false, maySend: true });
@@ -241,7 +241,7 @@ describe('what a leader knows of a follower', () => {
 
   it('forgets about entries that are being read back when the follower needs a snapshot instead', () => {
     const progress = replicating(4);
-    progress.fetching = true;
+    progress.beginFetch(0);
     progress.needsSnapshot(20, 0);
     expect(progress).toMatchObject({ fetching: false, maySend: false });
     progress.acknowledged(20, 20);
