@@ -61,7 +61,7 @@ export function createParts(host: PartsHost): Parts {
   const standings = new Standings({
     ...options,
     ...{ core, electionTimeoutMs, isLinked, step, guard, onFatal },
-    session: options.bootCount,
+    session: () => origin.session,
     knownMember: options.standing === 'member',
     onceCurrent: (callback) => onceReadable(host.read, callback),
     newCopy: () => newCopy(options.random),

@@ -16,7 +16,7 @@ export interface StandingsContext {
   /** All nodes of the cluster to be formed where there is none yet; null for a newcomer. */
   readonly founders: readonly NodeId[] | null;
   /** The number under which this life proposes: its boot count, unless another life has used that. */
-  readonly session: number;
+  readonly session: () => number;
   readonly knownMember: boolean;
   /** Calls back once a read that was asked for now may be served. */
   readonly onceCurrent: (callback: () => void) => void;
@@ -59,7 +59,6 @@ export class Standings {
   mayPropose = false;
   private readonly context: StandingsContext;
   private readonly formation: Formation;
-  private session: number;
   /** Who says of itself that it has no vote. */
   private readonly withoutVote = new Set<NodeId>();
   /** Who says that this node was removed. */
@@ -78,7 +77,6 @@ export class Standings {
 
   constructor(context: StandingsContext) {
     this.context = context;
-    this.session = context.session;
     this.formation = new Formation({
       ...context,
       isLost: () => this.isLost,
@@ -106,19 +104,18 @@ export class Standings {
    * start must count on from there.
    */
   private onceUnused(callback: () => void): void {
-    const { logger, appliedSession, raiseBootCount, beginSession, guard, onFatal } = this.context;
+    const { logger, session, appliedSession, raiseBootCount, beginSession, guard, onFatal } = this.context;
     const known = appliedSession();
-    if (known < this.session) {
+    if (known < session()) {
       callback();
       return;
     }
-    const session = known + 1;
-    logger.warn({ session: this.session, known }, 'lost count of its starts; counts on from what it wrote');
-    raiseBootCount(session).then(
+    const next = known + 1;
+    logger.warn({ session: session(), known }, 'lost count of its starts; counts on from what it wrote');
+    raiseBootCount(next).then(
       () =>
         guard(() => {
-          this.session = session;
-          beginSession(session);
+          beginSession(next);
           this.onceUnused(callback);
         }),
       onFatal,
@@ -187,10 +184,10 @@ export class Standings {
 
   /** To be called when entries have been applied. */
   applied(appliedIndex: number): void {
-    const { core, appliedSession } = this.context;
+    const { core, session, appliedSession } = this.context;
     const known = appliedSession();
     // An old disk that was put back has counted fewer starts than the one that was there meanwhile.
-    if (this.mayPropose && known > this.session) this.countOn(known);
+    if (this.mayPropose && known > session()) this.countOn(known);
     if (this.mayPropose || this.earlierLivesEndAt === 0 || appliedIndex < this.earlierLivesEndAt) return;
     this.earlierLivesEndAt = 0;
     this.onceUnused(() => this.becomeMember(core.copy));
@@ -198,15 +195,16 @@ export class Standings {
 
   /** A batch that is not this life's own has used its session: from then on, what this one proposes has no effect. */
   sessionUsed(): void {
-    if (this.mayPropose) this.countOn(Math.max(this.session, this.context.appliedSession()));
+    const { session, appliedSession } = this.context;
+    if (this.mayPropose) this.countOn(Math.max(session(), appliedSession()));
   }
 
   /** What this life proposed has no effect, or is taken for what another proposed: the next one does better. */
   private countOn(known: number): void {
-    const { core, raiseBootCount, onFatal } = this.context;
+    const { core, session, raiseBootCount, onFatal } = this.context;
     if (this.countsOn) return;
     this.countsOn = true;
-    raiseBootCount(known).then(() => onFatal(sessionBehind(core.id, this.session, known)), onFatal);
+    raiseBootCount(known).then(() => onFatal(sessionBehind(core.id, session(), known)), onFatal);
   }
 
   /** Only what is durable may count: a crash must not leave a voter that says that it is none. */

@@ -78,7 +78,7 @@ describe('the standing of a node', () => {
       core,
       logger: silentLogger,
       founders,
-      session: 7,
+      session: () => sessions.at(-1) ?? 7,
       knownMember,
       onceCurrent: (callback) => waiting.push(callback),
       electionTimeoutMs: ELECTION_MS,

@@ -48,7 +48,7 @@ export const nodeMutants: readonly Mutant[] = [
     replace: 'const bootCount = before.bootCount > 0 ? before.bootCount : (options.firstBootCount ?? 1);',
     also: {
       file: 'replica/standings.ts',
-      find: '    if (known < this.session) {\n',
+      find: '    if (known < session()) {\n',
       replace: '    if (known < Infinity) {\n',
     },
   },
