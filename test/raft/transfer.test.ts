@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import type { Message } from '../../src/raft/types.ts';
 import {
+  crash,
   ELECTION_TIMEOUT_TICKS,
   elect,
   HEARTBEAT_INTERVAL_TICKS,
+  restart,
   settle,
   smallCluster,
   tick,
@@ -87,15 +89,11 @@ describe('leadership transfer', () => {
   it('goes to a node that lacks what only the hanging disk of this one could give back', () => {
     const cluster = smallCluster(votersOf(3), { cacheBytesMax: 0 });
     elect(cluster, 1);
-    cluster.crash(2);
-    cluster.crash(3);
+    for (const id of [2, 3]) crash(cluster, id);
     cluster.propose(1, 'x');
     settle(cluster);
     cluster.wire = [];
-    for (const id of [2, 3]) {
-      cluster.start(id);
-      cluster.step(1, { kind: 'linkUp', peer: id });
-    }
+    for (const id of [2, 3]) restart(cluster, id);
     cluster.propose(1, 'y');
     const node = cluster.node(1);
     expect(node.core?.log).toMatchObject({ lastIndex: 3, persistedIndex: 2, firstCachedIndex: 3 });
@@ -120,14 +118,13 @@ describe('leadership transfer', () => {
   it('goes to nobody who has waited for less than an election timeout for what is read back', () => {
     const cluster = smallCluster(votersOf(3), { cacheBytesMax: 0 });
     elect(cluster, 1);
-    for (const id of [2, 3]) cluster.crash(id);
+    for (const id of [2, 3]) crash(cluster, id);
     cluster.propose(1, 'x');
     settle(cluster);
     cluster.propose(1, 'y');
     tick(cluster, 1, STALL_TICKS - 3);
     cluster.wire = [];
-    cluster.start(2);
-    cluster.step(1, { kind: 'linkUp', peer: 2 });
+    restart(cluster, 2);
     expect(cluster.node(1).fetches).toHaveLength(1);
     tick(cluster, 1, 3);
     expect(cluster.node(1).core?.leading).toMatchObject({ transfer: null, persistStalledTicks: 0 });
