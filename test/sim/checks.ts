@@ -7,10 +7,10 @@ import { type CoreSummary, checkCore, checkStep, summarize } from '../../src/raf
 import type { Progress } from '../../src/raft/progress.ts';
 import type { Raft } from '../../src/raft/raft.ts';
 import type { Effects, Input, NodeId } from '../../src/raft/types.ts';
-import type { NodeReplicaOptions } from '../../src/replica/node-options.ts';
 import type { NodeReplica } from '../../src/replica/node-replica.ts';
 import type { SimDisk } from './disk.ts';
 import { Durability } from './durability.ts';
+import { walOf } from './insides.ts';
 import { describe, type Life } from './life.ts';
 import { isWithoutVote, MemberChecks } from './member-checks.ts';
 import { ReadChecks } from './read-checks.ts';
@@ -79,8 +79,7 @@ export class ClusterChecks {
     this.#watchStateMachine(life, stateMachine);
     this.snapshots.watch(life, replica);
     this.#durability.started(raft.core);
-    const { wal } = Reflect.get(replica, 'options') as NodeReplicaOptions;
-    this.#durability.watchLog(raft.core, wal);
+    this.#durability.watchLog(raft.core, walOf(replica));
     this.members.checkInForce(raft.core);
     this.#checkRecovered(life, raft.core, stateMachine);
   }

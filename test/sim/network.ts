@@ -158,12 +158,16 @@ export class Network {
     }
   }
 
-  /** From now on nothing is cut, slow or lossy. What had been sent before takes its time, if somebody has the patience. */
-  calmDown(): void {
+  healAll(): void {
     for (const cut of [...this.#cuts]) {
       const [from = 0, to = 0] = cut.split('>').map(Number);
       this.heal(from, to);
     }
+  }
+
+  /** From now on nothing is cut, slow or lossy. What had been sent before takes its time, if somebody has the patience. */
+  calmDown(): void {
+    this.healAll();
     this.lossy = false;
     this.delayFactor = 1;
     for (const port of this.#ports.values()) {

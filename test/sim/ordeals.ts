@@ -1,6 +1,3 @@
-import type { NodeReplicaOptions } from '../../src/replica/node-options.ts';
-import type { Origin } from '../../src/replica/origin.ts';
-import type { Wal } from '../../src/storage/wal-types.ts';
 import type { DiskOperation } from '../support/memory-disk.ts';
 import type { ClusterChecks } from './checks.ts';
 import { outputOf } from './clients.ts';
@@ -53,10 +50,10 @@ export function endure(kind: OrdealKind, scene: Scene): void {
   const isOver = ORDEALS[kind](scene);
   world.say(() => (isOver ? 'the ordeal is over' : 'the ordeal finds no occasion'));
   faults.counts[`${kind}: ${isOver ? 'over' : 'no occasion'}`] = 1;
-  for (const one of scene.nodes) {
-    one.disk.goOnEverywhere();
-    for (const other of scene.nodes) scene.network.heal(one.id, other.id);
-    if (!one.ended) one.start();
+  scene.network.healAll();
+  for (const node of scene.nodes) {
+    node.disk.goOnEverywhere();
+    if (!node.ended) node.start();
   }
   // Those that were away may have much to write, and disks in small steps may be slow.
   const catchUpMs = FILLING_WRITES_MAX * DISK_OPERATIONS_PER_WRITE * scene.plan.disk.latencyMs.max;
@@ -109,7 +106,7 @@ function tornTwice(scene: Scene): boolean {
   if (!isLong) return false;
   // The others must do without what was torn.
   if (scene.nodes.length > 1 && !wait(scene, 20, () => faults.leader() !== null)) return false;
-  unite(scene);
+  scene.network.healAll();
   for (let round = 0; round < ROUNDS; round++) {
     if (!comesUp(scene, victim) || !wait(scene, 20, () => faults.leader() !== null)) return false;
     wait(scene, 1);
@@ -145,29 +142,27 @@ function sameSession(scene: Scene): boolean {
   if (!comesUp(scene, victim)) return false;
   if (!wait(scene, 40, () => victim.core?.standing === 'member')) return false;
   if (!isAnswered(scene, ask(scene, victim, counting))) return false;
-  const session = originOf(victim)?.session ?? 0;
+  const session = victim.origin?.session ?? 0;
   const wallMs = victim.life?.clock.wallMs() ?? 0;
   if (!victim.hasOldDisk || !copies.mayHarm(victim)) return false;
   separate(scene, victim);
   victim.swapBack();
   victim.jumpWallTime(session * 1000 + 100 - wallMs);
-  if (!comesUp(scene, victim) || originOf(victim)?.session !== session) return false;
+  if (!comesUp(scene, victim) || victim.origin?.session !== session) return false;
   ask(scene, victim, counting);
-  const isAccepted = wait(scene, 1, () => (originOf(victim)?.unapplied ?? 0) > 0);
-  unite(scene);
+  const isAccepted = wait(scene, 1, () => (victim.origin?.unapplied ?? 0) > 0);
+  scene.network.healAll();
   wait(scene, 20);
   return isAccepted && world.violation === null;
 }
 
 function keptTail(scene: Scene): boolean {
-  const { random, nodes, faults, network } = scene;
+  const { nodes, faults, network } = scene;
   const leader = faults.leader();
   if (nodes.length !== 3 || leader?.core == null || !takesSnapshots(scene)) return false;
-  const [next, follower] = shuffled(
-    random,
-    nodes.filter((node) => node !== leader),
-  );
-  if (next === undefined || follower === undefined) return false;
+  const follower = otherThan(scene, leader);
+  const next = nodes.find((node) => node !== leader && node !== follower);
+  if (next === undefined) return false;
   const endOf = (node: SimNode) => node.core?.log.lastIndex ?? 0;
   const startOf = (node: SimNode) => node.core?.log.snapshotIndex ?? 0;
   // The next leader takes no snapshot, and so keeps its log.
@@ -197,10 +192,10 @@ function keptTail(scene: Scene): boolean {
 }
 
 function slowLog(scene: Scene): boolean {
-  const { random, nodes, faults } = scene;
+  const { nodes, faults } = scene;
   const before = faults.leader();
   if (nodes.length < 3 || before === null || !takesSnapshots(scene)) return false;
-  const follower = random.pick(nodes.filter((node) => node !== before));
+  const follower = otherThan(scene, before);
   separate(scene, follower);
   const { life, running } = before;
   life?.call(() => void running?.replica.handOver());
@@ -210,7 +205,7 @@ function slowLog(scene: Scene): boolean {
   if (leader === null || core == null) return false;
   if (!fill(scene, leader, () => core.snapshot?.term === core.term)) return false;
   follower.disk.hangAt(isLogWrite);
-  unite(scene);
+  scene.network.healAll();
   const isOffered = () => core.leading?.progress.get(follower.id)?.state === 'snapshot';
   if (!fill(scene, leader, isOffered)) return false;
   wait(scene, 4);
@@ -218,11 +213,11 @@ function slowLog(scene: Scene): boolean {
 }
 
 function slowReader(scene: Scene): boolean {
-  const { random, nodes, faults } = scene;
+  const { nodes, faults } = scene;
   const leader = faults.leader();
   const core = leader?.core;
   if (nodes.length < 3 || leader === null || core == null || !takesSnapshots(scene)) return false;
-  const follower = random.pick(nodes.filter((node) => node !== leader));
+  const follower = otherThan(scene, leader);
   separate(scene, follower);
   const wanted = (follower.core?.log.lastIndex ?? 0) + 1;
   if (!fill(scene, leader, () => core.log.firstCachedIndex > wanted) || core.log.snapshotIndex >= wanted) return false;
@@ -230,7 +225,7 @@ function slowReader(scene: Scene): boolean {
   leader.disk.hangAt(({ kind }) => kind === 'open' && isFetching() && !leader.disk.hangs);
   linkAnew(scene, follower, leader);
   if (!wait(scene, 5, () => leader.disk.hangs)) return false;
-  if (!fill(scene, leader, () => (walOf(leader)?.firstIndex ?? 0) > wanted)) return false;
+  if (!fill(scene, leader, () => (leader.wal?.firstIndex ?? 0) > wanted)) return false;
   wait(scene, 1);
   leader.disk.goOnEverywhere();
   return wait(scene, 5, () => !isFetching());
@@ -326,22 +321,4 @@ function linkAnew({ network }: Scene, { id: a }: SimNode, { id: b }: SimNode): v
   network.reset('main', a, b);
   network.heal(a, b);
   network.heal(b, a);
-}
-
-function unite({ nodes, network }: Scene): void {
-  for (const { id } of nodes) for (const other of nodes) network.heal(id, other.id);
-}
-
-function shuffled<T>(random: Random, list: readonly T[]): T[] {
-  const rest = [...list];
-  return list.map(() => rest.splice(random.below(rest.length), 1)[0] as T);
-}
-
-function walOf({ running }: SimNode): Wal | undefined {
-  return running === null ? undefined : (Reflect.get(running.replica, 'options') as NodeReplicaOptions).wal;
-}
-
-/** Private: what a node has accepted, and under which session, its status does not say. */
-function originOf({ running }: SimNode): Origin | undefined {
-  return running === null ? undefined : (Reflect.get(running.replica, 'origin') as Origin);
 }

@@ -5,10 +5,12 @@ import type { NodeAddress, NodeId } from '../../src/raft/types.ts';
 import { NodeReplica } from '../../src/replica/node-replica.ts';
 import { type InitialCluster, openReplica } from '../../src/replica/open-replica.ts';
 import type { Origin } from '../../src/replica/origin.ts';
+import type { Wal } from '../../src/storage/wal-types.ts';
 import type { MemoryDisk } from '../support/memory-disk.ts';
 import type { ClusterChecks } from './checks.ts';
 import { type ClientDoor, openClientDoor } from './client-door.ts';
 import { SimDisk } from './disk.ts';
+import { originOf, walOf } from './insides.ts';
 import { describe, Life } from './life.ts';
 import type { Network } from './network.ts';
 import type { Plan } from './plan.ts';
@@ -79,11 +81,17 @@ export class SimNode {
 
   /** Nothing that this node has accepted from its clients, in this life, waits to be applied. */
   get hasSettled(): boolean {
-    const { replica } = this.running ?? {};
-    if (replica === undefined) return false;
-    // Private: of those whose owners were told "unknown", the status does not speak.
-    const origin = Reflect.get(replica, 'origin') as Origin;
-    return origin.unapplied === 0;
+    return this.origin?.unapplied === 0;
+  }
+
+  /** Null where it is not up. */
+  get origin(): Origin | null {
+    return this.running === null ? null : originOf(this.running.replica);
+  }
+
+  /** Null where it is not up. */
+  get wal(): Wal | null {
+    return this.running === null ? null : walOf(this.running.replica);
   }
 
   /** Set up to join a cluster that has these members, and started. */
