@@ -181,6 +181,14 @@ describe('compaction', () => {
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
     cluster.compact(1, 10);
     expect(coreOf(cluster, 1).log.snapshotIndex).toBe(10);
+    // From then on it is waited for as little as any other.
+    tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
+    settle(cluster);
+    cluster.cuts.add('1->3');
+    write(cluster, 2);
+    cluster.snapshot(1, 12);
+    expect(progressOf(cluster, 1, 3).matchIndex).toBe(10);
+    expect(coreOf(cluster, 1).log.snapshotIndex).toBe(12);
   });
 
   it('waits for nobody who is gone, or whose transfer has stalled', () => {
