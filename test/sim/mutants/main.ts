@@ -1,15 +1,10 @@
 import { spawn } from 'node:child_process';
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { memberMutants } from './member-mutants.ts';
 import type { Mutant } from './mutant.ts';
-import { nodeMutants } from './node-mutants.ts';
-import { raftMutants } from './raft-mutants.ts';
-import { snapshotMutants } from './snapshot-mutants.ts';
-import { storageMutants } from './storage-mutants.ts';
+import { allMutants, patched, root } from './patched.ts';
 
 /**
  * npm run sim:mutants [-- --only name,name] [--seeds 5000] [--from N] [--jobs J]
@@ -33,10 +28,8 @@ interface Finding {
   readonly check: string;
 }
 
-const root = fileURLToPath(new URL('../../../', import.meta.url));
 const only = options.only === '' ? null : options.only.split(',');
-const all = [...raftMutants, ...memberMutants, ...nodeMutants, ...snapshotMutants, ...storageMutants];
-const mutants = all.filter(({ name }) => only?.includes(name) ?? true);
+const mutants = allMutants.filter(({ name }) => only?.includes(name) ?? true);
 
 // Before anything runs: a mutant that no longer fits the source must be mended, not skipped.
 for (const mutant of mutants) patched(mutant);
@@ -94,18 +87,6 @@ function firstViolation(folder: string): Promise<Failure | null> {
       else resolve((JSON.parse(last) as Failure[])[0] ?? null);
     });
   });
-}
-
-/** The files that it changes, as they then are. */
-function patched(mutant: Mutant): ReadonlyMap<string, string> {
-  const files = new Map<string, string>();
-  for (const { file, find, replace } of mutant.also === undefined ? [mutant] : [mutant, mutant.also]) {
-    const pieces = (files.get(file) ?? readFileSync(join(root, 'src', file), 'utf8')).split(find);
-    const found = pieces.length - 1;
-    if (found !== 1) throw new Error(`mutant ${mutant.name}: its text occurs ${found} times in src/${file}`);
-    files.set(file, pieces.join(replace));
-  }
-  return files;
 }
 
 function line({ mutant, seeds, check }: Finding): string {
