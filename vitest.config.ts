@@ -1,26 +1,76 @@
 import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
+import type { TestModule, Vite } from 'vitest/node';
 
-/** Tests with real processes: one file at a time, since several clusters at once would only wait for each other. */
-const REAL_PROCESSES = ['test/cluster/**/*.test.ts', 'test/clients/**/*.test.ts', 'test/docs/**/*.test.ts'];
+/** Tests that take minutes: `npm run test:long`. */
+const LONG = ['test/**/*.long.test.ts'];
+
+/** Tests that start nodes or other programs as processes. */
+const PROCESSES = [
+  'test/cluster/**/*.test.ts',
+  'test/clients/**/*.test.ts',
+  'test/docs/**/*.test.ts',
+  'test/cli/{main,node,spawner}.test.ts',
+  'test/fuzz/differential.test.ts',
+];
 
 const common = { pool: 'forks', testTimeout: 20_000, hookTimeout: 20_000 } as const;
 
-/** One core stays free, as vitest would have it; but of two cores both work, which takes a third of the time away. */
+/** One core stays free, which is vitest's default; but of two cores both work, which saves a third of the time. */
 const WORKERS = Math.max(2, availableParallelism() - 1);
 
+/**
+ * Skips the process tests if a unit test failed. This is one run of vitest and not two, so that reporters and filters
+ * given to `npm test` apply to all tests and one report covers them. `bail` can't do it: it counts over all projects
+ * and would also hide which other unit tests fail.
+ */
+function unitTestsFirst(): Vite.Plugin {
+  return {
+    name: 'unit-tests-first',
+    configureVitest({ vitest }) {
+      let unitFailed = false;
+      vitest.config.reporters.push({
+        onTestModuleEnd(module: TestModule) {
+          if (module.project.name === 'unit' && !module.ok()) unitFailed = true;
+        },
+        onTestModuleQueued(module: TestModule) {
+          if (module.project.name !== 'processes' || !unitFailed) return;
+          unitFailed = false;
+          vitest.logger.error('A unit test failed: the process tests are skipped.');
+          void vitest.cancelCurrentRun('test-failure');
+        },
+      });
+    },
+  };
+}
+
+/** Projects run one after the other, in the order of `groupOrder`. */
 export default defineConfig({
   test: {
     maxWorkers: WORKERS,
     projects: [
-      { test: { ...common, name: 'unit', include: ['test/**/*.test.ts'], exclude: REAL_PROCESSES } },
+      { test: { ...common, name: 'unit', include: ['test/**/*.test.ts'], exclude: [...PROCESSES, ...LONG] } },
       {
+        plugins: [unitTestsFirst()],
         test: {
           ...common,
           name: 'processes',
-          include: REAL_PROCESSES,
+          include: PROCESSES,
+          exclude: LONG,
+          // Several clusters at once would only wait for each other.
           fileParallelism: false,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          ...common,
+          name: 'long',
+          include: LONG,
+          testTimeout: 900_000,
+          hookTimeout: 60_000,
+          fileParallelism: false,
+          sequence: { groupOrder: 2 },
         },
       },
     ],
