@@ -7,7 +7,7 @@ import {
   type Effects,
   type HardState,
   type Message,
-  NOBODY,
+  NO_NODE,
   type NodeId,
   type ReadState,
   type Role,
@@ -188,7 +188,7 @@ export function becomeFollower(core: Core, term: number, leader: NodeId): void {
   const wasLeading = core.leading;
   if (term > core.term) {
     core.term = term;
-    core.vote = NOBODY;
+    core.vote = NO_NODE;
   }
   core.role = 'follower';
   core.leader = leader;

@@ -6,7 +6,7 @@ import { Progress } from './progress.ts';
 import { jointVoteResult } from './quorum.ts';
 import { advanceCommit, appendAsLeader, broadcastAppends, broadcastHeartbeat } from './replication.ts';
 import { mayCampaign, namedCopyOf, withoutVote } from './standing.ts';
-import { NOBODY, type NodeId, type PreVote, type PreVoteReply, type Vote, type VoteReply } from './types.ts';
+import { NO_NODE, type NodeId, type PreVote, type PreVoteReply, type Vote, type VoteReply } from './types.ts';
 
 /**
  * Elections: who leads (§3.4), without disturbing a leader that works (§9.6 PreVote, §4.2.3 stickiness).
@@ -32,7 +32,7 @@ export function tickElection(core: Core): void {
   if (hardStateIsPending(core)) return;
   if (!mayCampaign(core)) {
     // Nor may a learner go on vouching for a leader that is silent, or send it reads.
-    core.leader = NOBODY;
+    core.leader = NO_NODE;
     resetElectionTimer(core);
     return;
   }
@@ -44,7 +44,7 @@ export function tickElection(core: Core): void {
  * a pre-vote: whoever still hears the leader refuses, and nothing has happened.
  */
 export function leaderLinkLost(core: Core): void {
-  core.leader = NOBODY;
+  core.leader = NO_NODE;
   core.quickCampaignsLeft = QUICK_CAMPAIGNS_MAX;
   core.electionElapsed = 0;
   core.electionDeadline = 1 + Math.floor(core.options.random() * QUICK_JITTER_TICKS);
@@ -79,7 +79,7 @@ export function startElection(core: Core, transfer: boolean): void {
 /** Leaves the old role behind; when the leader is known to be dead, an undecided campaign is soon repeated. */
 function becomeCampaigner(core: Core, term: number): void {
   const quickLeft = core.quickCampaignsLeft;
-  becomeFollower(core, term, NOBODY);
+  becomeFollower(core, term, NO_NODE);
   if (quickLeft === 0) return;
   core.quickCampaignsLeft = quickLeft - 1;
   core.electionDeadline = QUICK_RETRY_TICKS + Math.floor(core.options.random() * QUICK_RETRY_JITTER_TICKS);
@@ -199,12 +199,12 @@ function progressOf(core: Core, id: NodeId): Progress {
 
 /** This node leads, or has heard the leader within the shortest election timeout. */
 function hearsLeader(core: Core): boolean {
-  if (core.leader === NOBODY) return false;
+  if (core.leader === NO_NODE) return false;
   return core.role === 'leader' || core.electionElapsed < core.options.electionTimeoutTicks;
 }
 
 function mayVoteFor(core: Core, candidate: number): boolean {
-  return core.vote === candidate || (core.vote === NOBODY && core.leader === NOBODY);
+  return core.vote === candidate || (core.vote === NO_NODE && core.leader === NO_NODE);
 }
 
 /** A vote counts where the configuration that is in force now names the copy that gave it. */

@@ -2,7 +2,7 @@ import { RaftkvError } from '../base/errors.ts';
 import { detailOf, isMember, members } from './configuration.ts';
 import type { Core } from './core.ts';
 import { withoutVote } from './standing.ts';
-import { type Configuration, NOBODY, type NodeId, type Role } from './types.ts';
+import { type Configuration, NO_NODE, type NodeId, type Role } from './types.ts';
 
 /**
  * What must be true of one core at any time, and between two steps of it. The simulator and the unit tests check it
@@ -137,8 +137,12 @@ function checkConfigurations(core: Core): void {
 export function checkStep(before: CoreSummary, core: Core): void {
   check(core.term >= before.term, core, 'never goes back to an earlier term');
   if (core.term === before.term) {
-    check(before.vote === NOBODY || core.vote === before.vote, core, 'changes no vote within a term');
-    check(before.leader === NOBODY || core.leader === NOBODY || core.leader === before.leader, core, 'sees one leader');
+    check(before.vote === NO_NODE || core.vote === before.vote, core, 'changes no vote within a term');
+    check(
+      before.leader === NO_NODE || core.leader === NO_NODE || core.leader === before.leader,
+      core,
+      'sees one leader',
+    );
   }
   check(core.log.commitIndex >= before.commitIndex, core, 'never takes a commit back');
   check(core.log.appliedIndex >= before.appliedIndex, core, 'never takes back what it applied');

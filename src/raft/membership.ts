@@ -26,7 +26,7 @@ import {
   type Entry,
   type MemberChange,
   type MemberRefusal,
-  NOBODY,
+  NO_NODE,
   type NodeId,
   type Recovering,
 } from './types.ts';
@@ -142,7 +142,7 @@ interface Refusal {
 function obstacle(core: Core): Refusal | null {
   const { leading, log, configuration } = core;
   if (leading === null) {
-    const leader = core.leader === NOBODY ? 'no leader is known' : `node ${core.leader} does`;
+    const leader = core.leader === NO_NODE ? 'no leader is known' : `node ${core.leader} does`;
     return { code: 'NOT_LEADER', text: `node ${core.id} does not lead; ${leader}` };
   }
   if (leading.transfer !== null) {
@@ -324,15 +324,15 @@ export function continueChange(core: Core, leading: Leadership): void {
     leading.transfer = null;
     appendConfiguration(core, leaveJoint(configuration));
   } else {
-    startTransfer(core, NOBODY);
+    startTransfer(core, NO_NODE);
   }
 }
 
 /** This leader is no longer a voter, and that is committed (§4.2.2): whoever holds most of the log goes on at once. */
 function stepDown(core: Core, leading: Leadership): void {
   const to = mostAdvancedVoter(core, leading);
-  if (to !== NOBODY) send(core, { kind: 'timeoutNow', from: core.id, to, term: core.term });
-  becomeFollower(core, core.term, NOBODY);
+  if (to !== NO_NODE) send(core, { kind: 'timeoutNow', from: core.id, to, term: core.term });
+  becomeFollower(core, core.term, NO_NODE);
   if (!isMember(core.configuration, core.id)) reportRemoval(core);
 }
 

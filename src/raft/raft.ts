@@ -59,7 +59,7 @@ import {
 } from './snapshot.ts';
 import { noteRecovered, setStanding, withoutVote } from './standing.ts';
 import { continueTransfer, handleTimeoutNow, startTransfer, tickStalledDisk, tickTransfer } from './transfer.ts';
-import { type Effects, type HardState, type Input, type Message, NOBODY, type Standing } from './types.ts';
+import { type Effects, type HardState, type Input, type Message, NO_NODE, type Standing } from './types.ts';
 
 /** What a node begins with: what it remembers, or nothing. */
 export interface RaftStart extends CoreOptions {
@@ -121,7 +121,7 @@ export class Raft {
       role: 'follower',
       term: hardState.term,
       vote: hardState.vote,
-      leader: NOBODY,
+      leader: NO_NODE,
       emitted: hardState,
       persistedTerm: hardState.term,
       persistedVote: hardState.vote,
@@ -269,7 +269,7 @@ function tickLeader(core: Core, leading: Leadership): void {
     leading.quorumCheckElapsed = 0;
     // CheckQuorum (§6.2): a leader that a quorum no longer answers makes room, and its clients look elsewhere.
     if (!isQuorum(core, (id) => id === core.id || isActive(leading, id))) {
-      becomeFollower(core, core.term, NOBODY);
+      becomeFollower(core, core.term, NO_NODE);
       return;
     }
     for (const progress of leading.progress.values()) progress.recentActive = false;
@@ -311,11 +311,11 @@ function meetHigherTerm(core: Core, message: Message): boolean {
     case 'preVote':
       return true;
     case 'preVoteReply':
-      if (!message.granted) becomeFollower(core, message.term, NOBODY);
+      if (!message.granted) becomeFollower(core, message.term, NO_NODE);
       return true;
     case 'vote':
       if (ignoresVote(core, message)) return false;
-      becomeFollower(core, message.term, NOBODY);
+      becomeFollower(core, message.term, NO_NODE);
       return true;
     case 'append':
     case 'heartbeat':
@@ -330,7 +330,7 @@ function meetHigherTerm(core: Core, message: Message): boolean {
     case 'readIndex':
     case 'readIndexReply':
     case 'recovering':
-      becomeFollower(core, message.term, NOBODY);
+      becomeFollower(core, message.term, NO_NODE);
       return true;
   }
 }

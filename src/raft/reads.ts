@@ -2,7 +2,7 @@ import { NO_COPY } from './configuration.ts';
 import { answerRead, type Core, isQuorum, type Leadership, type PendingRead, send } from './core.ts';
 import { broadcastHeartbeat } from './replication.ts';
 import { withoutVote } from './standing.ts';
-import { NOBODY, type ReadIndex, type ReadIndexReply } from './types.ts';
+import { NO_NODE, type ReadIndex, type ReadIndexReply } from './types.ts';
 
 /**
  * Linearizable reads from any node without writing to the log (ReadIndex, §6.4).
@@ -18,7 +18,7 @@ export function readLocally(core: Core, id: number): void {
     readAsLeader(core, { id, from: core.id, copy: core.copy, round: 0, index: 0 });
     return;
   }
-  if (core.leader === NOBODY) {
+  if (core.leader === NO_NODE) {
     core.effects.readsRejected.push(id);
     return;
   }

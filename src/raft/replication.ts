@@ -12,7 +12,7 @@ import {
   type Entry,
   type Heartbeat,
   type HeartbeatReply,
-  NOBODY,
+  NO_NODE,
   type NodeId,
 } from './types.ts';
 
@@ -281,7 +281,7 @@ export function mostAdvancedVoter(core: Core, leading: Leadership): NodeId {
     if (!progress.counts || !core.configuration.voters.includes(id)) continue;
     if (best === undefined || isBetterSuccessor(progress, best[1])) best = [id, progress];
   }
-  return best?.[0] ?? NOBODY;
+  return best?.[0] ?? NO_NODE;
 }
 
 function isBetterSuccessor(a: Progress, b: Progress): boolean {

@@ -3,7 +3,7 @@ import { becomeFollower, type Core, hardStateIsPending, type Leadership, send } 
 import { configurationInstalled, noteCompacted } from './membership.ts';
 import type { Progress } from './progress.ts';
 import { acknowledge, commitTo, sendAppends } from './replication.ts';
-import { type Configuration, type InstallSnapshot, NOBODY, type NodeId } from './types.ts';
+import { type Configuration, type InstallSnapshot, NO_NODE, type NodeId } from './types.ts';
 
 /**
  * Snapshots (§5): the log goes behind them, and a follower that needs what is gone gets one instead. The core only
@@ -83,7 +83,7 @@ export function snapshotReceived(core: Core, index: number, term: number, config
   const { log } = core;
   snapshotStored(core, index, term);
   if (index > log.commitIndex) install(core, { index, term }, configuration);
-  if (core.leader !== NOBODY && core.leader !== core.id) acknowledge(core, core.leader, log.commitIndex);
+  if (core.leader !== NO_NODE && core.leader !== core.id) acknowledge(core, core.leader, log.commitIndex);
 }
 
 function install(core: Core, { index, term }: SnapshotMark, configuration: Configuration): void {
@@ -105,7 +105,7 @@ function resetTo(core: Core, index: number, term: number): void {
     );
   }
   // Whoever voted for this node did so for the log that it had.
-  if (core.role !== 'follower') becomeFollower(core, core.term, NOBODY);
+  if (core.role !== 'follower') becomeFollower(core, core.term, NO_NODE);
   core.log.restore(index, term);
 }
 

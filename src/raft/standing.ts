@@ -2,7 +2,7 @@ import { detailOf, isVoter, NO_COPY } from './configuration.ts';
 import { type Core, type Leadership, send } from './core.ts';
 import { Progress } from './progress.ts';
 import { sendAppends } from './replication.ts';
-import { NOBODY, type NodeId } from './types.ts';
+import { NO_NODE, type NodeId } from './types.ts';
 
 /**
  * Which copies of the log have a say. A disk that was wiped or damaged may have forgotten votes and acknowledgements,
@@ -74,7 +74,7 @@ export function setStanding(core: Core, standing: 'recovering' | 'member', copy:
  */
 export function askToRecover(core: Core): void {
   if (core.standing === 'blank' || !withoutVote(core)) return;
-  if (core.leader === NOBODY || core.leader === core.id) return;
+  if (core.leader === NO_NODE || core.leader === core.id) return;
   core.recoveringElapsed = 0;
   send(core, { kind: 'recovering', from: core.id, to: core.leader, term: core.term, copy: core.copy });
 }

@@ -2,7 +2,7 @@ import { type Core, type Leadership, send } from './core.ts';
 import { startElection } from './election.ts';
 import { mostAdvancedVoter, sendAppends } from './replication.ts';
 import { mayCampaign } from './standing.ts';
-import { NOBODY, type NodeId, type TimeoutNow } from './types.ts';
+import { NO_NODE, type NodeId, type TimeoutNow } from './types.ts';
 
 /**
  * Handing over leadership (§3.10): the leader stops taking writes, brings one follower up to date and tells it to
@@ -11,12 +11,12 @@ import { NOBODY, type NodeId, type TimeoutNow } from './types.ts';
 export function startTransfer(core: Core, to: NodeId, asItIs = false): void {
   const { leading } = core;
   if (leading === null || leading.transfer !== null) return;
-  const target = to === NOBODY ? mostAdvancedVoter(core, leading) : to;
+  const target = to === NO_NODE ? mostAdvancedVoter(core, leading) : to;
   const progress = leading.progress.get(target);
   if (progress === undefined || !progress.counts || !progress.linked) return;
   if (!core.configuration.voters.includes(target)) return;
   // Writes would stop where they can go on.
-  if (to !== NOBODY && progress.diskFull && !core.diskFull) return;
+  if (to !== NO_NODE && progress.diskFull && !core.diskFull) return;
   leading.transfer = { to: target, asItIs, elapsed: 0 };
   sendAppends(core, target, progress);
   continueTransfer(core);

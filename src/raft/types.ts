@@ -6,7 +6,7 @@
 /** A node's number in the cluster; positive. */
 export type NodeId = number;
 /** No node: no vote given, no leader known. */
-export const NOBODY: NodeId = 0;
+export const NO_NODE: NodeId = 0;
 
 /** What must be on disk before anything that depends on it is said (dissertation §3.8). */
 export interface HardState {

@@ -1,5 +1,5 @@
 import type { Core } from '../raft/core.ts';
-import { NOBODY, type NodeId, type Standing } from '../raft/types.ts';
+import { NO_NODE, type NodeId, type Standing } from '../raft/types.ts';
 import { listed } from './trouble.ts';
 import type { StandingNews } from './wire.ts';
 
@@ -196,7 +196,7 @@ export class Formation {
   /** The same for the operator, to whom it matters no more once there is a leader. */
   difference(): string {
     const { core } = this.context;
-    return this.isSettled() || core.leader !== NOBODY ? '' : this.contradiction();
+    return this.isSettled() || core.leader !== NO_NODE ? '' : this.contradiction();
   }
 
   private isSettled(): boolean {

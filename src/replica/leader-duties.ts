@@ -2,7 +2,7 @@ import { clockBatch, stampBatchTime } from '../kv/batch.ts';
 import type { StateMachine } from '../kv/state-machine.ts';
 import { ENTRY_HEADER_BYTES } from '../raft/entry.ts';
 import type { Raft } from '../raft/raft.ts';
-import { type Input, NOBODY } from '../raft/types.ts';
+import { type Input, NO_NODE } from '../raft/types.ts';
 import type { Placement } from './placement.ts';
 
 /** What a leader does of itself, beside leading. */
@@ -33,7 +33,7 @@ export class LeaderDuties {
     if (!this.context.raft.acceptsProposals) return;
     this.letTimePass(wallMs);
     const to = this.context.placement.successor(nowMs);
-    if (to !== NOBODY) this.context.step({ kind: 'transferLeadership', to });
+    if (to !== NO_NODE) this.context.step({ kind: 'transferLeadership', to });
   }
 
   /** Where an item is due to expire and nobody writes, the leader appends an entry that only advances time. */

@@ -7,7 +7,7 @@ import {
   type MemberChange,
   type MemberChangeOutcome,
   type MemberRefusal,
-  NOBODY,
+  NO_NODE,
   type NodeId,
 } from '../raft/types.ts';
 import type { MembersView, MemberView } from './types.ts';
@@ -72,7 +72,7 @@ export class MemberRequests {
     if (core.leading !== null) return this.answer(question);
     return this.wait((id) => {
       const body = Buffer.from(JSON.stringify(question));
-      if (core.leader === NOBODY) return refusal('NOT_LEADER', 'no leader is known');
+      if (core.leader === NO_NODE) return refusal('NOT_LEADER', 'no leader is known');
       if (send(core.leader, { kind: 'memberRequest', id, body })) return null;
       return refusal('NOT_LEADER', `there is no link to node ${core.leader}, which leads`);
     });
@@ -187,7 +187,7 @@ export class MemberRequests {
       role,
       address: detail?.address ?? null,
       joins: detail?.joins ?? false,
-      replaces: detail?.replaces ?? NOBODY,
+      replaces: detail?.replaces ?? NO_NODE,
       matchIndex: isSelf ? log.lastIndex : (progress?.matchIndex ?? 0),
       state: isSelf ? 'leader' : isLinked(id) ? (progress?.state ?? 'probe') : 'unreachable',
       counts: isSelf || progress?.counts === true,

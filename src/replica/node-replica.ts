@@ -4,7 +4,7 @@ import type { Item, Op } from '../kv/types.ts';
 import { readEntry } from '../raft/entry.ts';
 import type { RaftLog } from '../raft/log.ts';
 import type { Raft } from '../raft/raft.ts';
-import { type Effects, type Fetch, type Input, type MemberChange, NOBODY, type NodeId } from '../raft/types.ts';
+import { type Effects, type Fetch, type Input, type MemberChange, NO_NODE, type NodeId } from '../raft/types.ts';
 import type { TransportEvents } from '../transport/types.ts';
 import type { Applier } from './applier.ts';
 import { LeaderDuties } from './leader-duties.ts';
@@ -62,7 +62,7 @@ export class NodeReplica implements Replica, TransportEvents {
   private readonly exchange: SnapshotExchange;
   /** Writes refused in this turn. */
   private refusedWrites: WriteOwner[] = [];
-  private knownLeader: NodeId = NOBODY;
+  private knownLeader: NodeId = NO_NODE;
   private knownTerm = -1;
   private turnScheduled = false;
   private readonly ticker: Ticker;
@@ -214,7 +214,7 @@ export class NodeReplica implements Replica, TransportEvents {
         cancel();
         resolve();
       });
-      this.guard(() => this.step({ kind: 'transferLeadership', to: NOBODY }));
+      this.guard(() => this.step({ kind: 'transferLeadership', to: NO_NODE }));
     });
   }
 
@@ -396,14 +396,14 @@ export class NodeReplica implements Replica, TransportEvents {
     this.knownTerm = core.term;
     this.duties.leaderChanged(this.options.clock.monotonicMs());
     if (core.role !== 'leader') this.proposals.forget();
-    if (core.leader !== NOBODY) {
+    if (core.leader !== NO_NODE) {
       this.proposals.sendAllAgain();
       this.rounds.rejectAny();
     }
     this.requests.progress();
     if (!isNews) return;
     this.options.onLeaderChanged(core.leader, core.term);
-    if (core.leader === NOBODY || core.leader === this.options.nodeId) return;
+    if (core.leader === NO_NODE || core.leader === this.options.nodeId) return;
     const waiting = this.waitingForLeaderChange;
     this.waitingForLeaderChange = [];
     for (const callback of waiting) callback();
@@ -430,7 +430,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.flushProposals();
     this.sender.endTurn();
     if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();
-    if (this.raft.core.leader === NOBODY) return;
+    if (this.raft.core.leader === NO_NODE) return;
     const id = this.rounds.begin(nowMs);
     if (id !== 0) this.step({ kind: 'read', id });
   }
@@ -469,7 +469,7 @@ export class NodeReplica implements Replica, TransportEvents {
 
   /** Asks again for what a leader could not confirm, or was not able to take. */
   private retry(nowMs: number): void {
-    if (this.raft.core.leader === NOBODY) return;
+    if (this.raft.core.leader === NO_NODE) return;
     const retryMs = this.options.timing.electionTimeoutMs;
     if (this.rounds.isOverdue(nowMs - retryMs)) this.step({ kind: 'read', id: this.rounds.beginAgain(nowMs) });
     if (this.standings.mayPropose) this.proposals.sendAgainIfStuck(nowMs, retryMs);

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { silentLogger } from '../base/logger.ts';
 import { encodeConfiguration } from '../raft/configuration.ts';
-import { type Configuration, NOBODY } from '../raft/types.ts';
+import { type Configuration, NO_NODE } from '../raft/types.ts';
 import { writeAlone } from '../storage/alone-file.ts';
 import type { Disk } from '../storage/disk.ts';
 import { openMeta } from '../storage/meta.ts';
@@ -76,7 +76,7 @@ async function beginLog(options: BuildNodeOptions): Promise<void> {
     sink: { onStart() {}, onEntry() {}, onHardState() {} },
     limits: { walSegmentBytes },
   });
-  const hardState = encodeHardState({ term: currentTerm, vote: NOBODY, commitIndex: index });
+  const hardState = encodeHardState({ term: currentTerm, vote: NO_NODE, commitIndex: index });
   const written = new Promise<void>((done) => {
     wal.append({ start: null, hardState, firstIndex: 0, entries: [], done });
   });

@@ -1,4 +1,4 @@
-import { NOBODY, type NodeId } from '../raft/types.ts';
+import { NO_NODE, type NodeId } from '../raft/types.ts';
 
 /**
  * Leadership follows the writes. A write that comes in at the leader is answered two messages sooner than one that
@@ -21,7 +21,7 @@ export class Placement {
   private readonly nodeId: NodeId;
   private readonly batches = new Map<NodeId, number>();
   private windowEndsMs = 0;
-  private favourite: NodeId = NOBODY;
+  private favourite: NodeId = NO_NODE;
   private windowsWon = 0;
   private quietUntilMs = 0;
 
@@ -36,19 +36,19 @@ export class Placement {
 
   /** This node has just come to lead: what it counted before says nothing. */
   begin(nowMs: number): void {
-    this.favourite = NOBODY;
+    this.favourite = NO_NODE;
     this.startWindow(nowMs);
   }
 
-  /** Who should lead instead of this node, by what was counted; NOBODY nearly always. */
+  /** Who should lead instead of this node, by what was counted; NO_NODE nearly always. */
   successor(nowMs: number): NodeId {
-    if (nowMs < this.windowEndsMs) return NOBODY;
+    if (nowMs < this.windowEndsMs) return NO_NODE;
     const winner = this.winner();
     this.windowsWon = winner === this.favourite ? this.windowsWon + 1 : 1;
     this.favourite = winner;
     this.startWindow(nowMs);
-    if (winner === NOBODY || winner === this.nodeId) return NOBODY;
-    if (this.windowsWon < WINDOWS_AGREEING || nowMs < this.quietUntilMs) return NOBODY;
+    if (winner === NO_NODE || winner === this.nodeId) return NO_NODE;
+    if (this.windowsWon < WINDOWS_AGREEING || nowMs < this.quietUntilMs) return NO_NODE;
     this.quietUntilMs = nowMs + PAUSE_MS;
     return winner;
   }
@@ -61,13 +61,13 @@ export class Placement {
   private winner(): NodeId {
     let all = 0;
     let most = 0;
-    let winner: NodeId = NOBODY;
+    let winner: NodeId = NO_NODE;
     for (const [origin, batches] of this.batches) {
       all += batches;
       if (batches <= most) continue;
       most = batches;
       winner = origin;
     }
-    return all >= BATCHES_PER_WINDOW_MIN && most >= all * SHARE_MIN ? winner : NOBODY;
+    return all >= BATCHES_PER_WINDOW_MIN && most >= all * SHARE_MIN ? winner : NO_NODE;
   }
 }

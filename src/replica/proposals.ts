@@ -2,7 +2,7 @@ import { RaftkvError } from '../base/errors.ts';
 import { stampBatchTime, validateBatch } from '../kv/batch.ts';
 import type { Core } from '../raft/core.ts';
 import { ENTRY_HEADER_BYTES } from '../raft/entry.ts';
-import { NOBODY, type NodeId } from '../raft/types.ts';
+import { NO_NODE, type NodeId } from '../raft/types.ts';
 import { Intake } from './intake.ts';
 import type { Origin } from './origin.ts';
 import type { Placement } from './placement.ts';
@@ -52,7 +52,7 @@ export class Proposals {
 
   /** Sends the batches that the leader has not been sent yet. */
   sendNew(): void {
-    if (this.context.core.leader === NOBODY) return;
+    if (this.context.core.leader === NO_NODE) return;
     let sequence = Math.max(this.sentSequence + 1, this.context.origin.oldestSequence);
     while (this.sendBatch(sequence) > 0) this.sentSequence = sequence++;
   }

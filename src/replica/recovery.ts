@@ -4,7 +4,7 @@ import { decodeConfiguration } from '../raft/configuration.ts';
 import type { ConfigurationAt } from '../raft/core.ts';
 import { ENTRY_HEADER_BYTES, readEntry } from '../raft/entry.ts';
 import { RaftLog } from '../raft/log.ts';
-import { type Configuration, type Entry, type HardState, NOBODY } from '../raft/types.ts';
+import { type Configuration, type Entry, type HardState, NO_NODE } from '../raft/types.ts';
 import type { LogStart } from '../storage/wal-types.ts';
 import { decodeHardState } from './persister.ts';
 
@@ -31,7 +31,7 @@ export class LogRecovery {
   log: RaftLog;
   readonly stateMachine: StateMachine;
   /** The newest read so far. */
-  hardState: HardState = { term: 0, vote: NOBODY, commitIndex: 0 };
+  hardState: HardState = { term: 0, vote: NO_NODE, commitIndex: 0 };
   /** Ascending; the first is the base's. */
   readonly configurations: ConfigurationAt[];
   /** Of the entries read behind the base, those that later ones replaced included. */
@@ -149,7 +149,7 @@ export class LogRecovery {
     const start = this.finishLog();
     // Where the term was lost with a damaged log, a snapshot may still know that there was one.
     const { lastTerm } = this.log;
-    if (this.hardState.term < lastTerm) this.hardState = { ...this.hardState, term: lastTerm, vote: NOBODY };
+    if (this.hardState.term < lastTerm) this.hardState = { ...this.hardState, term: lastTerm, vote: NO_NODE };
     return start;
   }
 

@@ -3,7 +3,7 @@ import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { SnapshotLoader } from '../kv/snapshot.ts';
 import type { StateMachine } from '../kv/state-machine.ts';
-import { NOBODY, type NodeId, type WantSnapshot } from '../raft/types.ts';
+import { NO_NODE, type NodeId, type WantSnapshot } from '../raft/types.ts';
 import type { SnapshotInfo, SnapshotReceiver, Snapshots } from '../storage/snapshot-types.ts';
 import type { BulkMessage, SnapshotPieceMessage } from './bulk-wire.ts';
 
@@ -55,7 +55,7 @@ export class SnapshotFetcher {
   private work: Promise<void> = Promise.resolve();
   private beginning = false;
   /** Whose file it is that has partly arrived: another node's snapshot of the same entry is another file. */
-  private partlyFrom: NodeId = NOBODY;
+  private partlyFrom: NodeId = NO_NODE;
   private notBeforeMs = Number.NEGATIVE_INFINITY;
   private stopped = false;
 

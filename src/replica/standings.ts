@@ -1,7 +1,7 @@
 import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Core } from '../raft/core.ts';
-import { type Input, type Message, NOBODY, type NodeId } from '../raft/types.ts';
+import { type Input, type Message, NO_NODE, type NodeId } from '../raft/types.ts';
 import { Formation, NODES_DIFFER_REMEDY } from './formation.ts';
 import { lostQuorum, troubleOf } from './trouble.ts';
 import type { StandingNews } from './wire.ts';
@@ -273,7 +273,7 @@ export class Standings {
       this.configured();
     }
     // Where no leader is heard, the others may know of members that this node does not, and say so in answer.
-    const seeksOthers = core.standing === 'blank' || core.term === 0 || core.leader === NOBODY;
+    const seeksOthers = core.standing === 'blank' || core.term === 0 || core.leader === NO_NODE;
     if (seeksOthers && nowMs - this.announcedAtMs >= electionTimeoutMs) {
       this.announcedAtMs = nowMs;
       this.formation.announce();
@@ -284,14 +284,14 @@ export class Standings {
 
   private lookForLeader(nowMs: number): void {
     const { core, electionTimeoutMs } = this.context;
-    this.leaderlessSinceMs = core.leader === NOBODY ? (this.leaderlessSinceMs ?? nowMs) : null;
+    this.leaderlessSinceMs = core.leader === NO_NODE ? (this.leaderlessSinceMs ?? nowMs) : null;
     const sinceMs = this.leaderlessSinceMs;
     this.isLost = sinceMs !== null && nowMs - sinceMs >= LOST_ELECTION_TIMEOUTS * electionTimeoutMs;
   }
 
   private reportQuorumLoss(): void {
     const { core, logger } = this.context;
-    const lost = core.leader === NOBODY ? lostQuorum(core, this.withoutVote) : '';
+    const lost = core.leader === NO_NODE ? lostQuorum(core, this.withoutVote) : '';
     if (lost !== '' && !this.quorumLossTold) logger.error({ code: 'QUORUM_LOST', remedy: QUORUM_LOST_REMEDY }, lost);
     this.quorumLossTold = lost !== '';
   }

@@ -1,5 +1,5 @@
 import { type Core, members } from '../raft/core.ts';
-import { NOBODY, type NodeId } from '../raft/types.ts';
+import { NO_NODE, type NodeId } from '../raft/types.ts';
 
 /**
  * Why the cluster, as this node sees it, can't serve or can't take writes; empty where it can. `lost` are the nodes
@@ -16,7 +16,7 @@ export function troubleOf(
   if (core.clusterFull) return 'no majority of the nodes has room on its disk: writes are refused, reads go on';
   if (nodesDiffer !== '') return nodesDiffer;
   if (core.standing === 'blank') return waitingToMeet(core, linked);
-  return core.leader === NOBODY ? lostQuorum(core, lost) : '';
+  return core.leader === NO_NODE ? lostQuorum(core, lost) : '';
 }
 
 function waitingToMeet(core: Core, linked: (id: NodeId) => boolean): string {

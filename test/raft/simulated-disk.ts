@@ -9,7 +9,7 @@ import {
   type Entry,
   type HardState,
   type Message,
-  NOBODY,
+  NO_NODE,
   type Standing,
 } from '../../src/raft/types.ts';
 
@@ -41,7 +41,7 @@ export class SimulatedDisk {
   copy = 0;
   /** Disks that this node had before, and lost, as they were then. What they vouched for, they had. */
   readonly ghosts: SimulatedDisk[] = [];
-  hardState: HardState = { term: 0, vote: NOBODY, commitIndex: 0 };
+  hardState: HardState = { term: 0, vote: NO_NODE, commitIndex: 0 };
   /** The entry before the first of `entries`. */
   start: SnapshotMark = { index: 0, term: 0 };
   /** Durable entries; the first has index `start.index + 1`. */
@@ -87,7 +87,7 @@ export class SimulatedDisk {
     this.ghosts.push(this.asItIs());
     this.standing = standing;
     this.copy = copy;
-    this.hardState = { term: 0, vote: NOBODY, commitIndex: 0 };
+    this.hardState = { term: 0, vote: NO_NODE, commitIndex: 0 };
     this.start = { index: 0, term: 0 };
     this.entries.length = 0;
     this.snapshot = null;

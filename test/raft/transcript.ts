@@ -1,7 +1,7 @@
 import type { Core } from '../../src/raft/core.ts';
 import { sealEntry } from '../../src/raft/entry.ts';
 import type { CoreSummary } from '../../src/raft/invariants.ts';
-import { type Effects, type MemberChange, type Message, NOBODY, type NodeId } from '../../src/raft/types.ts';
+import { type Effects, type MemberChange, type Message, NO_NODE, type NodeId } from '../../src/raft/types.ts';
 import { configurationWith } from './configurations.ts';
 import { batchOf, type ClusterNode, type CoreCluster } from './core-cluster.ts';
 import { describeConfiguration, describeEntries, describeEntry, describeMessage } from './describe.ts';
@@ -72,7 +72,7 @@ export class Transcript {
     tick: ([id, times]) => tick(this.cluster, idOf(id), Number(times ?? 1)),
     propose: ([id, ...payloads]) => void this.cluster.propose(idOf(id), ...payloads),
     read: ([id]) => void this.cluster.read(idOf(id)),
-    transfer: ([id, to]) => void this.cluster.step(idOf(id), { kind: 'transferLeadership', to: Number(to ?? NOBODY) }),
+    transfer: ([id, to]) => void this.cluster.step(idOf(id), { kind: 'transferLeadership', to: Number(to ?? NO_NODE) }),
     deliver: (args) => {
       for (const message of this.take(args)) this.cluster.step(message.to, { kind: 'receive', message });
     },
@@ -184,7 +184,7 @@ export class Transcript {
     for (const [i, entryTerm] of terms.entries()) {
       disk.entries.push(sealEntry(batchOf(`${i + 1}of${entryTerm}`), 'data', entryTerm, i + 1));
     }
-    disk.hardState = { term: Number(term), vote: NOBODY, commitIndex: 0 };
+    disk.hardState = { term: Number(term), vote: NO_NODE, commitIndex: 0 };
     this.cluster.start(idOf(id));
   }
 
@@ -229,7 +229,7 @@ export class Transcript {
     const { hardState, append, truncateFrom, reads, readsRejected } = effects;
     if (truncateFrom !== 0) tell(`cuts its log from ${truncateFrom} on`);
     if (this.tellsAll && hardState !== null) {
-      tell(`writes term ${hardState.term}${hardState.vote === NOBODY ? '' : `, vote for ${hardState.vote}`}`);
+      tell(`writes term ${hardState.term}${hardState.vote === NO_NODE ? '' : `, vote for ${hardState.vote}`}`);
     }
     if (this.tellsAll) for (const entry of append) tell(`writes ${describeEntry(entry)}`);
     const { wantSnapshot, install } = effects;
@@ -263,7 +263,7 @@ function stateOf({ id, core }: ClusterNode): string {
   const count = lastIndex - snapshotIndex;
   const terms = Array.from({ length: count }, (_, i) => log.termAt(snapshotIndex + i + 1)).join(' ');
   const begin = snapshotIndex === 0 ? '' : ` after ${snapshotIndex}@${log.snapshotTerm}`;
-  const leader = core.leader === NOBODY ? 'nobody' : core.leader;
+  const leader = core.leader === NO_NODE ? 'nobody' : core.leader;
   return (
     `${id} ${core.role} of term ${core.term}, follows ${leader}, terms${begin} [${terms}]` +
     `, on disk ${log.persistedIndex}, committed ${log.commitIndex}`

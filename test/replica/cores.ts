@@ -2,7 +2,7 @@ import { configurationOf } from '../../src/raft/configuration.ts';
 import type { Core } from '../../src/raft/core.ts';
 import { RaftLog } from '../../src/raft/log.ts';
 import { Raft } from '../../src/raft/raft.ts';
-import { type Configuration, NOBODY, type Standing } from '../../src/raft/types.ts';
+import { type Configuration, NO_NODE, type Standing } from '../../src/raft/types.ts';
 
 /** The core of a node that has just started, for a test to put by hand where it wants it. */
 export function coreOf(
@@ -17,7 +17,7 @@ export function coreOf(
     standing,
     copy: 0,
     log,
-    hardState: { term, vote: NOBODY, commitIndex: 0 },
+    hardState: { term, vote: NO_NODE, commitIndex: 0 },
     electionTimeoutTicks: 10,
     heartbeatIntervalTicks: 3,
     appendBytesMax: 1000,

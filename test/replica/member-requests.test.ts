@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { configurationOf } from '../../src/raft/configuration.ts';
 import type { Core } from '../../src/raft/core.ts';
 import { ENTRY_HEADER_BYTES, sealEntry } from '../../src/raft/entry.ts';
-import { type Input, type MemberChange, NOBODY } from '../../src/raft/types.ts';
+import { type Input, type MemberChange, NO_NODE } from '../../src/raft/types.ts';
 import { MemberRequests } from '../../src/replica/member-requests.ts';
 import type { MemberReply, MemberRequest } from '../../src/replica/wire.ts';
 import { coreOf } from './cores.ts';
@@ -162,7 +162,7 @@ describe('questions about members', () => {
   });
 
   it('are refused at once where nobody leads or there is no link, and where too many wait', async () => {
-    core.leader = NOBODY;
+    core.leader = NO_NODE;
     await ask();
     core.leader = 1;
     linkTakes = false;

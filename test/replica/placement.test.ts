@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { NOBODY } from '../../src/raft/types.ts';
+import { NO_NODE } from '../../src/raft/types.ts';
 import { Placement } from '../../src/replica/placement.ts';
 
 /** Node 1 leads; time is in the test's hands. */
@@ -18,39 +18,39 @@ describe('leadership follows the writes', () => {
     for (const [origin, count] of Object.entries(batches)) {
       for (let i = 0; i < count; i++) placement.count(Number(origin));
     }
-    expect(placement.successor(nowMs + 499)).toBe(NOBODY);
+    expect(placement.successor(nowMs + 499)).toBe(NO_NODE);
     nowMs += 500;
     return placement.successor(nowMs);
   }
 
   it('to the follower where nearly all come in, when that has been so for a second', () => {
-    expect(window({ 2: 1000 })).toBe(NOBODY);
+    expect(window({ 2: 1000 })).toBe(NO_NODE);
     expect(window({ 1: 10, 2: 1000, 3: 20 })).toBe(2);
   });
 
   it('not while they come in at the leader itself, or at several nodes', () => {
-    for (let i = 0; i < 5; i++) expect(window({ 1: 1000 })).toBe(NOBODY);
-    for (let i = 0; i < 5; i++) expect(window({ 1: 120, 2: 1000 })).toBe(NOBODY);
-    for (let i = 0; i < 5; i++) expect(window({ 2: 500, 3: 500 })).toBe(NOBODY);
+    for (let i = 0; i < 5; i++) expect(window({ 1: 1000 })).toBe(NO_NODE);
+    for (let i = 0; i < 5; i++) expect(window({ 1: 120, 2: 1000 })).toBe(NO_NODE);
+    for (let i = 0; i < 5; i++) expect(window({ 2: 500, 3: 500 })).toBe(NO_NODE);
   });
 
   it('not for a few writes', () => {
-    for (let i = 0; i < 5; i++) expect(window({ 2: 49 })).toBe(NOBODY);
-    expect(window({ 2: 50 })).toBe(NOBODY);
+    for (let i = 0; i < 5; i++) expect(window({ 2: 49 })).toBe(NO_NODE);
+    expect(window({ 2: 50 })).toBe(NO_NODE);
     expect(window({ 2: 50 })).toBe(2);
   });
 
   it('not where the favourite changes from window to window', () => {
     for (let i = 0; i < 5; i++) {
-      expect(window({ 2: 1000 })).toBe(NOBODY);
-      expect(window({ 3: 1000 })).toBe(NOBODY);
+      expect(window({ 2: 1000 })).toBe(NO_NODE);
+      expect(window({ 3: 1000 })).toBe(NO_NODE);
     }
   });
 
   it('not again for ten seconds after a try', () => {
     window({ 2: 1000 });
     expect(window({ 2: 1000 })).toBe(2);
-    for (let i = 0; i < 19; i++) expect(window({ 2: 1000 })).toBe(NOBODY);
+    for (let i = 0; i < 19; i++) expect(window({ 2: 1000 })).toBe(NO_NODE);
     expect(window({ 2: 1000 })).toBe(2);
   });
 
@@ -58,8 +58,8 @@ describe('leadership follows the writes', () => {
     window({ 2: 1000 });
     placement.count(2);
     placement.begin(nowMs);
-    expect(window({})).toBe(NOBODY);
-    expect(window({ 2: 1000 })).toBe(NOBODY);
+    expect(window({})).toBe(NO_NODE);
+    expect(window({ 2: 1000 })).toBe(NO_NODE);
     expect(window({ 2: 1000 })).toBe(2);
   });
 });

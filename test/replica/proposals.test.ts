@@ -6,7 +6,7 @@ import type { Core } from '../../src/raft/core.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
 import { RaftLog } from '../../src/raft/log.ts';
 import { Raft } from '../../src/raft/raft.ts';
-import { NOBODY } from '../../src/raft/types.ts';
+import { NO_NODE } from '../../src/raft/types.ts';
 import { Origin } from '../../src/replica/origin.ts';
 import { Placement } from '../../src/replica/placement.ts';
 import { checkProposal, Proposals } from '../../src/replica/proposals.ts';
@@ -27,7 +27,7 @@ function coreOf(id: number): Core {
     standing: 'member',
     copy: 0,
     log,
-    hardState: { term: 4, vote: NOBODY, commitIndex: 0 },
+    hardState: { term: 4, vote: NO_NODE, commitIndex: 0 },
     electionTimeoutTicks: 10,
     heartbeatIntervalTicks: 3,
     appendBytesMax: 1000,

@@ -1,7 +1,7 @@
 import type { Core } from '../../src/raft/core.ts';
 import { readEntry } from '../../src/raft/entry.ts';
 import { jointVoteResult } from '../../src/raft/quorum.ts';
-import { type Configuration, type Effects, type Input, NOBODY, type NodeId } from '../../src/raft/types.ts';
+import { type Configuration, type Effects, type Input, NO_NODE, type NodeId } from '../../src/raft/types.ts';
 import { decodeHardState } from '../../src/replica/persister.ts';
 import type { Wal } from '../../src/storage/wal-types.ts';
 import type { World } from './world.ts';
@@ -62,7 +62,7 @@ export class Durability {
   #adopt(written: Written): void {
     const { core } = written;
     if (core.standing === 'blank') {
-      if (written.term > 0 && core.vote !== NOBODY) this.#fail(`node ${core.id} is blank and has voted`);
+      if (written.term > 0 && core.vote !== NO_NODE) this.#fail(`node ${core.id} is blank and has voted`);
       return;
     }
     const key = keyOf(core.id, core.copy);
@@ -95,7 +95,7 @@ export class Durability {
   }
 
   #voted(core: Core, term: number, vote: NodeId): void {
-    if (vote === NOBODY || core.standing === 'blank') return;
+    if (vote === NO_NODE || core.standing === 'blank') return;
     const key = `${term} ${vote}`;
     const voters = this.#votes.get(key);
     const voter = keyOf(core.id, core.copy);
@@ -142,7 +142,7 @@ export class Durability {
     // A founder that was wiped before anybody heard of its first campaign begins again. It alone had voted for itself,
     // and whoever asked for that vote has died with it.
     if (vote === core.id && before.log.lastIndex === 0) return;
-    if (core.term < term || (core.term === term && vote !== NOBODY && core.vote !== vote)) {
+    if (core.term < term || (core.term === term && vote !== NO_NODE && core.vote !== vote)) {
       const has = `it starts with term ${core.term}, vote ${core.vote}`;
       this.#fail(`node ${core.id} had written term ${term}, vote ${vote}; ${has}`);
     }

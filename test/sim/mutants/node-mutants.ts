@@ -7,7 +7,7 @@ export const nodeMutants: readonly Mutant[] = [
     fault: 'forgets its vote at a restart',
     file: 'replica/recovery.ts',
     find: 'this.hardState = decodeHardState(bytes);',
-    replace: 'this.hardState = { ...decodeHardState(bytes), vote: NOBODY };',
+    replace: 'this.hardState = { ...decodeHardState(bytes), vote: NO_NODE };',
   },
   {
     name: 'lose-tail-on-recovery',

@@ -22,18 +22,18 @@ export const raftMutants: readonly Mutant[] = [
     file: 'raft/core.ts',
     find: `  if (term > core.term) {
     core.term = term;
-    core.vote = NOBODY;
+    core.vote = NO_NODE;
   }
   core.role = 'follower';`,
     replace: `  if (term > core.term) core.term = term;
-  core.vote = NOBODY;
+  core.vote = NO_NODE;
   core.role = 'follower';`,
   },
   {
     name: 'vote-for-anyone',
     fault: 'grants a vote though it has given one in this term',
     file: 'raft/election.ts',
-    find: 'return core.vote === candidate || (core.vote === NOBODY && core.leader === NOBODY);',
+    find: 'return core.vote === candidate || (core.vote === NO_NODE && core.leader === NO_NODE);',
     replace: 'return candidate > 0;',
   },
   {
@@ -251,7 +251,7 @@ export const raftMutants: readonly Mutant[] = [
 `,
     replace: `const lastLedTerm = new WeakMap<Core, number>();
 function hearsLeader(core: Core): boolean {
-  if (core.leader !== NOBODY) lastLedTerm.set(core, core.term);
+  if (core.leader !== NO_NODE) lastLedTerm.set(core, core.term);
   if (lastLedTerm.get(core) === core.term) return true;
 `,
   },
