@@ -62,7 +62,7 @@ async function restoreNode(config: Config, id: number, file: string, { head, sta
   const details = config.nodes.map(({ id: member, host, clientPort, peerPort, adminPort }) => ({
     id: member,
     address: { host, clientPort, peerPort, adminPort },
-    copy: 0,
+    directoryId: 0,
     joins: false,
     replaces: 0,
   }));
@@ -81,7 +81,7 @@ async function restoreNode(config: Config, id: number, file: string, { head, sta
       details.map((detail) => detail.id).sort((a, b) => a - b),
       details,
     ),
-    copy: 0,
+    directoryId: 0,
     bootCount: Math.max(Math.floor(Date.now() / 1000), session + 1),
     walSegmentBytes: config.walSegmentBytes,
     async produce(write) {

@@ -15,12 +15,12 @@ const REMOVED_MAX = 64;
 /** Bounds what is parsed: many times what `MEMBERS_MAX` members with long host names take. */
 const CONFIGURATION_BYTES_MAX = 256 * 1024;
 const HOST_LENGTH_MAX = 255;
-/** A copy is a random number of 48 bits. */
-const COPY_MAX = 2 ** 48 - 1;
-/** Of a member that was just added: it has not said yet which copy it has. */
-export const COPY_UNNAMED = COPY_MAX;
-/** No copy at all, and equal to none that anybody has. */
-export const NO_COPY = -1;
+/** A directory id is a random number of 48 bits. */
+const DIRECTORY_ID_MAX = 2 ** 48 - 1;
+/** Of a member that was just added: it has not told its directory id yet. */
+export const DIRECTORY_UNKNOWN = DIRECTORY_ID_MAX;
+/** Differs from every directory id: no directory. */
+export const NO_DIRECTORY = -1;
 const PORT_MAX = 65_535;
 
 /** What one step of a change does with one member. Steps take effect in order; id 0 is ignored. */
@@ -29,7 +29,7 @@ export interface ConfigurationStep {
   readonly id: NodeId;
 }
 
-/** Voters alone, as a cluster begins. Details that are not given are those of a first copy at an unknown address. */
+/** Voters alone, as a cluster begins. Details that are not given are those of directory id 0 at an unknown address. */
 export function configurationOf(voters: readonly NodeId[], details: readonly MemberDetail[] = []): Configuration {
   return build(new Draft({ ...EMPTY_CONFIGURATION, details, voters }));
 }
@@ -49,7 +49,7 @@ export function isJoint(configuration: Configuration): boolean {
   return configuration.votersOutgoing.length > 0;
 }
 
-/** Everyone who has a copy of the log: voters of both configurations, then learners. */
+/** Every member: voters of both configurations, then learners. */
 export function members(configuration: Configuration): NodeId[] {
   return [...new Set([...configuration.voters, ...configuration.votersOutgoing, ...configuration.learners])];
 }
@@ -188,7 +188,9 @@ function build(draft: Draft): Configuration {
     learners: ascending(draft.learners),
     learnersNext: ascending(draft.learnersNext),
     autoLeave: draft.autoLeave,
-    details: ascending(ids).map((id) => known.get(id) ?? { id, address: null, copy: 0, joins: false, replaces: 0 }),
+    details: ascending(ids).map(
+      (id) => known.get(id) ?? { id, address: null, directoryId: 0, joins: false, replaces: 0 },
+    ),
     removed: removed.slice(-REMOVED_MAX),
   };
 }
@@ -251,12 +253,12 @@ function checkShape(configuration: Configuration): void {
 }
 
 function detailFrom(raw: unknown): MemberDetail {
-  const { id, address, copy, joins, replaces } = objectOf(raw);
+  const { id, address, directoryId, joins, replaces } = objectOf(raw);
   if (typeof joins !== 'boolean') throw invalid('has a member that neither joins nor does not');
   return {
     id: integerOf(id, 1, Number.MAX_SAFE_INTEGER),
     address: address === null ? null : addressFrom(address),
-    copy: integerOf(copy, 0, COPY_MAX),
+    directoryId: integerOf(directoryId, 0, DIRECTORY_ID_MAX),
     joins,
     replaces: integerOf(replaces, 0, Number.MAX_SAFE_INTEGER),
   };

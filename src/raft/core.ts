@@ -31,17 +31,17 @@ export interface Core {
   /** Index of the newest of them that is committed. */
   committedConfigurationIndex: number;
   standing: Standing;
-  /** Which copy of the log this node has; see `MemberDetail.copy`. */
-  copy: number;
-  /** The newest committed configuration gives this node's rights to another copy, and none after it gives them back. */
+  /** The id of this node's data directory; see `MemberDetail.directoryId`. */
+  directoryId: number;
+  /** The newest committed configuration gives this node's rights to another directory, and none after it gives them back. */
   isDisowned: boolean;
-  /** Ticks since the leader was last asked to make this copy a learner. */
+  /** Ticks since the leader was last asked to make this directory a learner. */
   recoveringElapsed: number;
   /** The highest commit index that any leader has spoken of: this node may still be behind it. */
   heardCommitIndex: number;
   /** The removal of this node was reported. */
   removalReported: boolean;
-  /** That a committed configuration names this copy was reported. */
+  /** That a committed configuration names this directory was reported. */
   recoveryReported: boolean;
   diskFull: boolean;
   /** No quorum has room on its disk, by what this leader knows, or the last one said. */
@@ -64,7 +64,7 @@ export interface Core {
   electionDeadline: number;
   /** Quick pre-votes still allowed since the link to the leader broke. */
   quickCampaignsLeft: number;
-  /** Who has answered this campaign: with which copy it grants its vote, or `NO_COPY` where it does not. */
+  /** Who has answered this campaign: by directory id, if it grants its vote, or `NO_DIRECTORY` where it does not. */
   votes: Map<NodeId, number>;
   /** The newest heartbeat round begun. Rises through the node's life, so that an old answer never fits a new read. */
   round: number;
@@ -109,8 +109,8 @@ interface Transfer {
 export interface PendingRead {
   readonly id: number;
   readonly from: NodeId;
-  /** The copy whose acknowledgement the request is; `NO_COPY` where it is none. */
-  readonly copy: number;
+  /** The directory whose acknowledgement the request is; `NO_DIRECTORY` where it is none. */
+  readonly directoryId: number;
   /** The round that confirms it: one that began after it arrived; 0 while it waits for the no-op. */
   round: number;
   index: number;

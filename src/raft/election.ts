@@ -1,11 +1,11 @@
-import { detailOf, isMember, NO_COPY } from './configuration.ts';
+import { detailOf, isMember, NO_DIRECTORY } from './configuration.ts';
 import { becomeFollower, type Core, hardStateIsPending, resetElectionTimer, send, sendAfterPersist } from './core.ts';
 import { ENTRY_HEADER_BYTES, sealEntry } from './entry.ts';
 import { peersOf } from './membership.ts';
 import { Progress } from './progress.ts';
 import { jointVoteResult } from './quorum.ts';
 import { advanceCommit, appendAsLeader, broadcastAppends, broadcastHeartbeat } from './replication.ts';
-import { mayCampaign, namedCopyOf, withoutVote } from './standing.ts';
+import { configuredDirectoryOf, mayCampaign, withoutVote } from './standing.ts';
 import { NO_NODE, type NodeId, type PreVote, type PreVoteReply, type Vote, type VoteReply } from './types.ts';
 
 /**
@@ -54,7 +54,7 @@ function startPreVote(core: Core): void {
   // Forget the leader: a node that campaigns must not go on vouching for it (hashicorp/raft 605).
   becomeCampaigner(core, core.term);
   core.role = 'preCandidate';
-  core.votes.set(core.id, core.copy);
+  core.votes.set(core.id, core.directoryId);
   if (tally(core) === 'won') {
     startElection(core, false);
     return;
@@ -90,7 +90,7 @@ export function ownVotePersisted(core: Core): void {
   if (core.role !== 'candidate' || hardStateIsPending(core)) return;
   // Its requests leave only now, so the answers get their time from now.
   core.electionElapsed = 0;
-  core.votes.set(core.id, core.copy);
+  core.votes.set(core.id, core.directoryId);
   countVotes(core);
 }
 
@@ -102,9 +102,9 @@ export function handlePreVote(core: Core, message: PreVote): void {
     core.log.isUpToDate(message.lastIndex, message.lastTerm);
   // A refusal carries this node's term, so that a candidate of an older one learns of it (openraft 1796).
   const term = granted ? message.term : core.term;
-  const { id: from, copy } = core;
+  const { id: from, directoryId } = core;
   const to = message.from;
-  send(core, { kind: 'preVoteReply', from, to, term, granted, copy, withoutVote: withoutVote(core) });
+  send(core, { kind: 'preVoteReply', from, to, term, granted, directoryId, withoutVote: withoutVote(core) });
   if (granted && yieldsTo(core, message)) becomeCampaigner(core, core.term);
 }
 
@@ -144,9 +144,9 @@ export function handleVote(core: Core, message: Vote): void {
     core.vote = message.from;
     resetElectionTimer(core);
   }
-  const { id: from, term, copy } = core;
+  const { id: from, term, directoryId } = core;
   const to = message.from;
-  sendAfterPersist(core, { kind: 'voteReply', from, to, term, granted, copy, withoutVote: withoutVote(core) });
+  sendAfterPersist(core, { kind: 'voteReply', from, to, term, granted, directoryId, withoutVote: withoutVote(core) });
 }
 
 export function handleVoteReply(core: Core, message: VoteReply): void {
@@ -155,8 +155,8 @@ export function handleVoteReply(core: Core, message: VoteReply): void {
   countVotes(core);
 }
 
-function noteBallot(core: Core, { from, granted, withoutVote, copy }: PreVoteReply | VoteReply): void {
-  core.votes.set(from, granted && !withoutVote ? copy : NO_COPY);
+function noteBallot(core: Core, { from, granted, withoutVote, directoryId }: PreVoteReply | VoteReply): void {
+  core.votes.set(from, granted && !withoutVote ? directoryId : NO_DIRECTORY);
 }
 
 function countVotes(core: Core): void {
@@ -192,7 +192,7 @@ function becomeLeader(core: Core): void {
 }
 
 function progressOf(core: Core, id: NodeId): Progress {
-  const progress = new Progress(core.log.lastIndex + 1, core.options.flow, namedCopyOf(core, id));
+  const progress = new Progress(core.log.lastIndex + 1, core.options.flow, configuredDirectoryOf(core, id));
   progress.leaving = !isMember(core.configuration, id);
   return progress;
 }
@@ -207,10 +207,10 @@ function mayVoteFor(core: Core, candidate: number): boolean {
   return core.vote === candidate || (core.vote === NO_NODE && core.leader === NO_NODE);
 }
 
-/** A vote counts where the configuration that is in force now names the copy that gave it. */
+/** A vote counts where the configuration that is in force now names the directory that gave it. */
 function tally({ configuration, votes }: Core): 'won' | 'lost' | 'pending' {
   const counted = new Map<NodeId, boolean>();
-  for (const [id, copy] of votes) counted.set(id, detailOf(configuration, id)?.copy === copy);
+  for (const [id, directoryId] of votes) counted.set(id, detailOf(configuration, id)?.directoryId === directoryId);
   return jointVoteResult(configuration.voters, configuration.votersOutgoing, counted);
 }
 

@@ -115,10 +115,14 @@ function checkConfigurations(core: Core): void {
   }
   if (leading === null) return;
   const own = detailOf(core.configuration, core.id);
-  check(own === undefined || own.copy === core.copy, core, 'leads with the copy that has its rights');
+  check(
+    own === undefined || own.directoryId === core.directoryId,
+    core,
+    'leads with the directory that has its rights',
+  );
   for (const [id, progress] of leading.progress) {
-    const named = detailOf(core.configuration, id)?.copy ?? progress.namedCopy;
-    check(progress.namedCopy === named, core, `knows which copy of node ${id} has its rights`);
+    const named = detailOf(core.configuration, id)?.directoryId ?? progress.configuredDirectoryId;
+    check(progress.configuredDirectoryId === named, core, `knows which directory of node ${id} has its rights`);
   }
   const uncommitted = configurations.filter(({ index }) => index > log.commitIndex);
   if (log.commitIndex >= leading.firstIndex) check(uncommitted.length <= 1, core, 'makes one change at a time');

@@ -1,7 +1,7 @@
 import { RaftkvError } from '../base/errors.ts';
 import {
-  COPY_UNNAMED,
   type ConfigurationStep,
+  DIRECTORY_UNKNOWN,
   decodeConfiguration,
   detailOf,
   encodeConfiguration,
@@ -19,7 +19,7 @@ import { becomeFollower, type Core, isQuorumOf, type Leadership, send } from './
 import { ENTRY_HEADER_BYTES, sealEntry } from './entry.ts';
 import type { Progress } from './progress.ts';
 import { appendAsLeader, broadcastAppends, mostAdvancedVoter, sendCommit } from './replication.ts';
-import { beginAnew, namedCopyOf, updateRights } from './standing.ts';
+import { beginAnew, configuredDirectoryOf, updateRights } from './standing.ts';
 import { startTransfer } from './transfer.ts';
 import {
   type Configuration,
@@ -35,7 +35,7 @@ import {
  * Changes of members (§4): which configuration is in force, and how the leader brings about the next.
  *
  *   add ──▶ learner ── caught up ──▶ joint: old and new voters ── committed, left by itself ──▶ voter
- *   a recovering copy ──▶ (joint, where it was a voter) ──▶ learner ── caught up ──▶ as above
+ *   a recovering directory ──▶ (joint, where it was a voter) ──▶ learner ── caught up ──▶ as above
  *   remove ──▶ (joint, where it was a voter) ──▶ told, then forgotten
  *
  * One change at a time, and none before an entry of the leader's own term is committed: else two leaders could each
@@ -122,7 +122,7 @@ function updateProgress(core: Core, leading: Leadership, before: Configuration):
     if (id === core.id) continue;
     const progress = leading.progress.get(id);
     if (progress === undefined || !isMember(before, id)) beginAnew(core, leading, id).isAdmitted = false;
-    else progress.namedCopy = namedCopyOf(core, id);
+    else progress.configuredDirectoryId = configuredDirectoryOf(core, id);
   }
   for (const [id, progress] of leading.progress) progress.leaving = !isMember(core.configuration, id);
 }
@@ -189,8 +189,8 @@ function add(core: Core, change: Extract<MemberChange, { op: 'add' }>): Refusal 
     return { code: 'TOO_MANY_MEMBERS', text: `there are ${MEMBERS_MAX} members, and there can be no more` };
   }
   const next = simple(configuration, [{ op: 'learner', id }]);
-  // The node itself tells which copy it has, be it new or a former member that has kept its data.
-  appendConfiguration(core, withDetail(next, { id, address, copy: COPY_UNNAMED, joins, replaces }));
+  // The node itself tells its directory id, be it new or a former member that has kept its data.
+  appendConfiguration(core, withDetail(next, { id, address, directoryId: DIRECTORY_UNKNOWN, joins, replaces }));
   return null;
 }
 
@@ -213,7 +213,7 @@ function promoteByHand(core: Core, id: NodeId): Refusal | null {
   if (!isMember(configuration, id)) return unknown(core, id);
   if (isVoter(configuration, id)) return { code: 'MEMBER_EXISTS', text: `node ${id} is a voter already` };
   const progress = core.leading?.progress.get(id);
-  if (progress === undefined || !progress.caughtUp || !hasNamedCopy(core, id)) {
+  if (progress === undefined || !progress.caughtUp || !isDirectoryKnown(core, id)) {
     return { code: 'NOT_CAUGHT_UP', text: `node ${id} ${whatItLacks(core, progress)}` };
   }
   return promote(core, id);
@@ -226,8 +226,8 @@ function whatItLacks(core: Core, progress: Progress | undefined): string {
   return `holds the log up to entry ${progress.matchIndex} of ${core.log.lastIndex}, and has to keep up for a moment`;
 }
 
-function hasNamedCopy(core: Core, id: NodeId): boolean {
-  return detailOf(core.configuration, id)?.copy !== COPY_UNNAMED;
+function isDirectoryKnown(core: Core, id: NodeId): boolean {
+  return detailOf(core.configuration, id)?.directoryId !== DIRECTORY_UNKNOWN;
 }
 
 /** The learner becomes a voter, and the member that it replaces leaves in the same change. */
@@ -251,7 +251,7 @@ function appendUnlessQuorumIsLost(core: Core, next: Configuration): Refusal | nu
   return null;
 }
 
-/** Whether this node has heard of `id` within an election timeout, from a copy that counts. */
+/** Whether this node has heard of `id` within an election timeout, from a directory that counts. */
 function isThere(core: Core, id: NodeId): boolean {
   if (id === core.id) return true;
   const { leading } = core;
@@ -277,12 +277,12 @@ function appendConfiguration(core: Core, configuration: Configuration): void {
   broadcastAppends(core);
 }
 
-/** A copy without rights follows this leader: it becomes a learner, so that it can earn its vote. */
-export function handleRecovering(core: Core, { from, copy }: Recovering): void {
+/** A directory without rights follows this leader: it becomes a learner, so that it can earn its vote. */
+export function handleRecovering(core: Core, { from, directoryId }: Recovering): void {
   const { configuration } = core;
   const detail = detailOf(configuration, from);
-  if (detail === undefined || detail.copy === copy || from === core.id || obstacle(core) !== null) return;
-  const named = { ...detail, copy };
+  if (detail === undefined || detail.directoryId === directoryId || from === core.id || obstacle(core) !== null) return;
+  const named = { ...detail, directoryId };
   if (!isVoter(configuration, from)) {
     appendConfiguration(core, withDetail(configuration, named));
     return;
@@ -300,7 +300,7 @@ export function tickRounds(core: Core, leading: Leadership): void {
     progress.tickRound(leading.ticks, core.log.lastIndex, core.options.electionTimeoutTicks);
     if (
       !progress.caughtUp ||
-      !hasNamedCopy(core, id) ||
+      !isDirectoryKnown(core, id) ||
       detailOf(core.configuration, id)?.joins !== true ||
       obstacle(core) !== null
     )

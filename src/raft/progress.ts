@@ -44,12 +44,12 @@ export class Progress {
   linked = true;
   /** The newest heartbeat round that the follower has answered. */
   ackedRound = 0;
-  /** The copy that is known of here: the one that spoke last, and until it has spoken the one that should. */
-  copy: number;
+  /** the directory of which this is known: the one that spoke last, and until it has spoken the one that should. */
+  directoryId: number;
   /** It says that it has no vote. */
   withoutVote = false;
-  /** The copy that the leader's configuration names. */
-  namedCopy: number;
+  /** The directory that the leader's configuration names. */
+  configuredDirectoryId: number;
   /** The leader's tick of its last answer; far in the past where it has given none. */
   answeredTick = Number.NEGATIVE_INFINITY;
   diskFull = false;
@@ -78,16 +78,16 @@ export class Progress {
   private readonly inflightSizes: number[] = [];
   private inflightBytes = 0;
 
-  constructor(nextIndex: number, limits: FlowLimits, namedCopy: number) {
+  constructor(nextIndex: number, limits: FlowLimits, configuredDirectoryId: number) {
     this.nextIndex = nextIndex;
     this.limits = limits;
-    this.copy = namedCopy;
-    this.namedCopy = namedCopy;
+    this.directoryId = configuredDirectoryId;
+    this.configuredDirectoryId = configuredDirectoryId;
   }
 
   /** Whether what is known here counts towards a quorum (see `standing.ts`). */
   get counts(): boolean {
-    return !this.withoutVote && this.copy === this.namedCopy;
+    return !this.withoutVote && this.directoryId === this.configuredDirectoryId;
   }
 
   /** The log behind this entry is kept for the follower: it would need another snapshot at once; else infinite. */

@@ -74,8 +74,8 @@ export interface RaftStart extends CoreOptions {
   readonly snapshot: SnapshotMark | null;
   readonly hardState: HardState;
   readonly standing: Standing;
-  /** See `MemberDetail.copy`. */
-  readonly copy: number;
+  /** See `MemberDetail.directoryId`. */
+  readonly directoryId: number;
 }
 
 /**
@@ -100,7 +100,7 @@ export class Raft {
   readonly core: Core;
 
   constructor(options: RaftStart) {
-    const { id, log, hardState, standing, copy } = options;
+    const { id, log, hardState, standing, directoryId } = options;
     this.core = {
       id,
       options,
@@ -110,7 +110,7 @@ export class Raft {
       configuration: EMPTY_CONFIGURATION,
       committedConfigurationIndex: 0,
       standing,
-      copy,
+      directoryId,
       isDisowned: false,
       recoveringElapsed: 0,
       heardCommitIndex: 0,
@@ -224,7 +224,7 @@ function dispatch(core: Core, input: Exclude<Input, { kind: 'applied' }>, accept
       changeMembers(core, input.id, input.change);
       return;
     case 'standing':
-      setStanding(core, input.standing, input.copy);
+      setStanding(core, input.standing, input.directoryId);
       return;
     case 'diskFull':
       diskFullChanged(core, input.full);
@@ -369,9 +369,18 @@ function answerOlderTerm(core: Core, message: Message): void {
 }
 
 function refuseAppend(core: Core, to: number): void {
-  const { id: from, term, copy, diskFull } = core;
+  const { id: from, term, directoryId, diskFull } = core;
   const nothing = { success: false, index: 0, hintIndex: 0, hintTerm: 0 };
-  send(core, { kind: 'appendReply', from, to, term, ...nothing, copy, withoutVote: withoutVote(core), diskFull });
+  send(core, {
+    kind: 'appendReply',
+    from,
+    to,
+    term,
+    ...nothing,
+    directoryId,
+    withoutVote: withoutVote(core),
+    diskFull,
+  });
 }
 
 function handle(core: Core, message: Message): void {

@@ -1,4 +1,4 @@
-import { NO_COPY } from './configuration.ts';
+import { NO_DIRECTORY } from './configuration.ts';
 import { answerRead, type Core, isQuorum, type Leadership, type PendingRead, send } from './core.ts';
 import { broadcastHeartbeat } from './replication.ts';
 import { withoutVote } from './standing.ts';
@@ -15,21 +15,21 @@ import { NO_NODE, type ReadIndex, type ReadIndexReply } from './types.ts';
 /** A read asked for on this node. */
 export function readLocally(core: Core, id: number): void {
   if (core.role === 'leader') {
-    readAsLeader(core, { id, from: core.id, copy: core.copy, round: 0, index: 0 });
+    readAsLeader(core, { id, from: core.id, directoryId: core.directoryId, round: 0, index: 0 });
     return;
   }
   if (core.leader === NO_NODE) {
     core.effects.readsRejected.push(id);
     return;
   }
-  const { id: from, leader: to, term, copy } = core;
-  send(core, { kind: 'readIndex', from, to, term, id, copy, withoutVote: withoutVote(core) });
+  const { id: from, leader: to, term, directoryId } = core;
+  send(core, { kind: 'readIndex', from, to, term, id, directoryId, withoutVote: withoutVote(core) });
 }
 
 /** A read asked for on another node, in this term. */
 export function handleReadIndex(core: Core, message: ReadIndex): void {
-  const { id, from, withoutVote, copy } = message;
-  readAsLeader(core, { id, from, copy: withoutVote ? NO_COPY : copy, round: 0, index: 0 });
+  const { id, from, withoutVote, directoryId } = message;
+  readAsLeader(core, { id, from, directoryId: withoutVote ? NO_DIRECTORY : directoryId, round: 0, index: 0 });
 }
 
 function readAsLeader(core: Core, read: PendingRead): void {
@@ -84,8 +84,8 @@ function requestConfirms(core: Core, leading: Leadership, read: PendingRead): bo
 }
 
 /** Whether the reader's request counts, by the configuration that is in force now. */
-function isAcknowledgement(leading: Leadership, { from, copy }: PendingRead): boolean {
-  return copy !== NO_COPY && leading.progress.get(from)?.namedCopy === copy;
+function isAcknowledgement(leading: Leadership, { from, directoryId }: PendingRead): boolean {
+  return directoryId !== NO_DIRECTORY && leading.progress.get(from)?.configuredDirectoryId === directoryId;
 }
 
 /** An answer to a round came in: serve what a quorum has confirmed, and begin the next round where reads wait. */

@@ -100,13 +100,13 @@ export function handleAppend(core: Core, message: Append): void {
     const hintIndex = Math.max(possible, log.commitIndex);
     const hintTerm = log.termAt(hintIndex);
     const refusal = { success: false, index: prevIndex, hintIndex, hintTerm };
-    const { id: from, term, copy, diskFull } = core;
+    const { id: from, term, directoryId, diskFull } = core;
     const reply = {
       kind: 'appendReply',
       from,
       to: message.from,
       term,
-      copy,
+      directoryId,
       withoutVote: withoutVote(core),
       diskFull,
     } as const;
@@ -132,7 +132,7 @@ export function acknowledge(core: Core, leader: NodeId, index: number): void {
     index,
     hintIndex: 0,
     hintTerm: 0,
-    copy: core.copy,
+    directoryId: core.directoryId,
     withoutVote: withoutVote(core),
     diskFull: core.diskFull,
   });
@@ -226,18 +226,27 @@ export function broadcastHeartbeat(core: Core): void {
     // One that does not count learns of commitment where its own log is compared, from appends alone.
     const commitIndex = progress.counts ? Math.min(progress.matchIndex, log.commitIndex) : 0;
     const { id: from, round, clusterFull } = core;
-    send(core, { kind: 'heartbeat', from, to, term, commitIndex, copy: progress.copy, round, clusterFull });
+    send(core, {
+      kind: 'heartbeat',
+      from,
+      to,
+      term,
+      commitIndex,
+      directoryId: progress.directoryId,
+      round,
+      clusterFull,
+    });
   }
 }
 
 export function handleHeartbeat(core: Core, message: Heartbeat): void {
-  // The leader may mean what another copy held.
-  const isMeant = message.copy === core.copy && !withoutVote(core);
+  // The leader may mean what another directory held.
+  const isMeant = message.directoryId === core.directoryId && !withoutVote(core);
   if (isMeant) commitTo(core, Math.min(message.commitIndex, core.log.lastIndex));
   core.clusterFull = message.clusterFull;
-  const { id: from, term, copy, diskFull } = core;
+  const { id: from, term, directoryId, diskFull } = core;
   const { from: to, round } = message;
-  send(core, { kind: 'heartbeatReply', from, to, term, round, copy, withoutVote: withoutVote(core), diskFull });
+  send(core, { kind: 'heartbeatReply', from, to, term, round, directoryId, withoutVote: withoutVote(core), diskFull });
 }
 
 export function handleHeartbeatReply(core: Core, message: HeartbeatReply): void {

@@ -1,19 +1,19 @@
-import { detailOf, isVoter, NO_COPY } from './configuration.ts';
+import { detailOf, isVoter, NO_DIRECTORY } from './configuration.ts';
 import { type Core, type Leadership, send } from './core.ts';
 import { Progress } from './progress.ts';
 import { sendAppends } from './replication.ts';
 import { NO_NODE, type NodeId } from './types.ts';
 
 /**
- * Which copies of the log have a say. A disk that was wiped or damaged may have forgotten votes and acknowledgements,
- * so rights belong to a copy, not to an id. What a copy without rights says counts towards nothing: not for an election,
+ * Which directories have a say. A disk that was wiped or damaged may have forgotten votes and acknowledgements,
+ * so rights belong to a directory, not to an id. What a directory without rights says counts towards nothing: not for an election,
  * a commitment or a read, nor for the check of the quorum.
  *
- *   blank ──▶ recovering ── asks the leader ──▶ a committed configuration names its copy, as a learner ──▶ member
+ *   blank ──▶ recovering ── asks the leader ──▶ a committed configuration names its directory, as a learner ──▶ member
  *
- * Once that configuration is committed, what the old copy had promised binds nobody any more: a majority of the voters
- * without it holds that configuration, and so none that still counts the old copy can elect or commit without them. The
- * new copy then votes when asked (only who holds that configuration is up to date for it) and earns its vote by another.
+ * Once that configuration is committed, what the old directory had promised binds nobody any more: a majority of the voters
+ * without it holds that configuration, and so none that still counts the old directory can elect or commit without them. The
+ * new directory then votes when asked (only who holds that configuration is up to date for it) and earns its vote by another.
  */
 
 /** This node knows that its votes, acknowledgements and reads must not count. */
@@ -21,24 +21,24 @@ export function withoutVote(core: Core): boolean {
   return core.standing !== 'member' || core.isDisowned;
 }
 
-/** The copy of `id` that the newest configuration with it names. */
-export function namedCopyOf(core: Core, id: NodeId): number {
+/** The directory of `id` that the newest configuration with it names. */
+export function configuredDirectoryOf(core: Core, id: NodeId): number {
   for (let i = core.configurations.length - 1; i >= 0; i--) {
     const detail = detailOf(core.configurations[i]?.configuration ?? core.configuration, id);
-    if (detail !== undefined) return detail.copy;
+    if (detail !== undefined) return detail.directoryId;
   }
-  return NO_COPY;
+  return NO_DIRECTORY;
 }
 
-/** To be called when configurations, the commit index or the copy changed. */
+/** To be called when configurations, the commit index or the directory changed. */
 export function updateRights(core: Core): void {
-  const { configurations, committedConfigurationIndex, id, copy } = core;
+  const { configurations, committedConfigurationIndex, id, directoryId } = core;
   let isDisowned = false;
   for (let i = configurations.length - 1; i >= 0; i--) {
     const at = configurations[i];
     const detail = at === undefined ? undefined : detailOf(at.configuration, id);
-    // After a restart the commit index may be far behind: a later entry that names this copy once was committed.
-    if (detail?.copy === copy) break;
+    // After a restart the commit index may be far behind: a later entry that names this directory once was committed.
+    if (detail?.directoryId === directoryId) break;
     if (at !== undefined && at.index > committedConfigurationIndex) continue;
     isDisowned = detail !== undefined;
     break;
@@ -47,36 +47,36 @@ export function updateRights(core: Core): void {
 }
 
 /**
- * A committed configuration that names this copy makes it a member; only once that is on this node's own disk too, or
- * a crash could take it back. Reported only: until it is remembered that this copy is a member, a crash could take that
+ * A committed configuration that names this directory makes it a member; only once that is on this node's own disk too, or
+ * a crash could take it back. Reported only: until it is remembered that this directory is a member, a crash could take that
  * back as well, and leave a cluster that counts on a voter which says that it is none.
  */
 export function noteRecovered(core: Core): void {
-  const { configurations, committedConfigurationIndex, id, copy, log } = core;
+  const { configurations, committedConfigurationIndex, id, directoryId, log } = core;
   if (core.recoveryReported || committedConfigurationIndex > log.persistedIndex) return;
   const committed = configurations.findLast(({ index }) => index === committedConfigurationIndex)?.configuration;
-  if (committed === undefined || detailOf(committed, id)?.copy !== copy) return;
+  if (committed === undefined || detailOf(committed, id)?.directoryId !== directoryId) return;
   core.recoveryReported = true;
   core.effects.recovered = true;
 }
 
 /** A blank node has learned what it is, or a recovering one remembers that it is a member now. */
-export function setStanding(core: Core, standing: 'recovering' | 'member', copy: number): void {
+export function setStanding(core: Core, standing: 'recovering' | 'member', directoryId: number): void {
   core.standing = standing;
-  core.copy = copy;
+  core.directoryId = directoryId;
   updateRights(core);
   askToRecover(core);
 }
 
 /**
- * Asks the leader, where there is one, to make this copy a learner. Said when the leader is first heard, and then once
+ * Asks the leader, where there is one, to make this directory a learner. Said when the leader is first heard, and then once
  * in an election timeout until it has happened.
  */
 export function askToRecover(core: Core): void {
   if (core.standing === 'blank' || !withoutVote(core)) return;
   if (core.leader === NO_NODE || core.leader === core.id) return;
   core.recoveringElapsed = 0;
-  send(core, { kind: 'recovering', from: core.id, to: core.leader, term: core.term, copy: core.copy });
+  send(core, { kind: 'recovering', from: core.id, to: core.leader, term: core.term, directoryId: core.directoryId });
 }
 
 /**
@@ -85,30 +85,30 @@ export function askToRecover(core: Core): void {
  */
 export function mayCampaign(core: Core): boolean {
   if (withoutVote(core)) return false;
-  // A copy that does not count for itself leaves it to those that do: they are a quorum, or nobody can lead.
+  // A directory that does not count for itself leaves it to those that do: they are a quorum, or nobody can lead.
   const detail = detailOf(core.configuration, core.id);
-  if (detail !== undefined && detail.copy !== core.copy) return false;
+  if (detail !== undefined && detail.directoryId !== core.directoryId) return false;
   return core.configurations.some(
     ({ index, configuration }) => index >= core.committedConfigurationIndex && isVoter(configuration, core.id),
   );
 }
 
 /**
- * A follower answered. Where another copy speaks than before, nothing that is known of the old one's log holds for it;
- * nor where it says for the first time that it has no vote, or that it has: a blank copy has no number of its own yet.
+ * A follower answered. Where another directory speaks than before, nothing that is known of the old one's log holds for it;
+ * nor where it says for the first time that it has no vote, or that it has: a blank directory has no number of its own yet.
  */
 export function noteReply(
   core: Core,
   leading: Leadership,
   from: NodeId,
-  reply: { readonly copy: number; readonly withoutVote: boolean; readonly diskFull: boolean },
+  reply: { readonly directoryId: number; readonly withoutVote: boolean; readonly diskFull: boolean },
 ): Progress | undefined {
   let progress = leading.progress.get(from);
   if (progress === undefined) return undefined;
-  if (progress.copy !== reply.copy || progress.withoutVote !== reply.withoutVote) {
+  if (progress.directoryId !== reply.directoryId || progress.withoutVote !== reply.withoutVote) {
     const { isAdmitted, leaving } = progress;
     progress = beginAnew(core, leading, from);
-    Object.assign(progress, { isAdmitted, leaving, copy: reply.copy, withoutVote: reply.withoutVote });
+    Object.assign(progress, { isAdmitted, leaving, directoryId: reply.directoryId, withoutVote: reply.withoutVote });
     sendAppends(core, from, progress);
   }
   progress.recentActive = true;
@@ -120,7 +120,7 @@ export function noteReply(
 /** Forgets what is known of the log of `peer`; the next appends look for where it is. */
 export function beginAnew(core: Core, leading: Leadership, peer: NodeId): Progress {
   const old = leading.progress.get(peer);
-  const progress = new Progress(core.log.lastIndex + 1, core.options.flow, namedCopyOf(core, peer));
+  const progress = new Progress(core.log.lastIndex + 1, core.options.flow, configuredDirectoryOf(core, peer));
   progress.linked = old?.linked ?? true;
   leading.progress.set(peer, progress);
   return progress;

@@ -30,11 +30,12 @@ export interface MemberDetail {
   /** Null where only `cluster.json` knows it. */
   readonly address: NodeAddress | null;
   /**
-   * Which copy of the log has this member's rights: 0 for the one the cluster began with, else the number that a data
-   * directory drew when it began empty or had lost something. Rights belong to a copy, not to an id: a copy that may
-   * have forgotten what it promised has another number, and starts as a learner.
+   * The data directory that has this member's rights, as in Kafka's KRaft: 0 for a directory with which the cluster was
+   * bootstrapped, otherwise a random number that the directory drew when it was empty or damaged. Rights belong to a
+   * directory, not to a node id: a directory that may have forgotten votes or acknowledgements has another id, and starts
+   * as a learner.
    */
-  readonly copy: number;
+  readonly directoryId: number;
   /** A learner that the leader promotes by itself once it has caught up. */
   readonly joins: boolean;
   /** The voter that leaves when this one is promoted; 0 for none. */
@@ -97,9 +98,9 @@ export interface MemberChangeOutcome {
 }
 
 /**
- * What this node's copy of the log is good for. `blank`: its data directory is empty, and it does not know yet whether
+ * What this node's data directory is good for. `blank`: its data directory is empty, and it does not know yet whether
  * there is a cluster. `recovering`: it may have lost what it had promised, or is new; it neither votes nor counts until
- * a committed configuration names its copy. `member`: it has kept all it promised.
+ * a committed configuration names its directory. `member`: it has kept all it promised.
  */
 export type Standing = 'blank' | 'recovering' | 'member';
 
@@ -125,11 +126,11 @@ interface Envelope {
 
 /**
  * For whom a sender speaks. What it says counts towards a quorum only where the receiver's configuration names this very
- * copy: a sender may not know yet that its rights were given to another.
+ * directory id: a sender may not know yet that its rights were given to another.
  */
 interface Speaker {
-  readonly copy: number;
-  /** The sender knows that it has no rights: it is blank or recovering, or they were given to another copy. */
+  readonly directoryId: number;
+  /** The sender knows that it has no rights: it is blank or recovering, or they were given to another directory. */
   readonly withoutVote: boolean;
 }
 
@@ -173,9 +174,9 @@ export interface AppendReply extends Envelope, Speaker {
 }
 export interface Heartbeat extends Envelope {
   readonly kind: 'heartbeat';
-  /** Never above what `copy` of the receiver's log is known to hold, so a stale tail is never committed. */
+  /** Never above what the receiver's directory `directoryId` is known to hold, so a stale tail is never committed. */
   readonly commitIndex: number;
-  readonly copy: number;
+  readonly directoryId: number;
   /** Which round of the leader's this belongs to; the reply proves that the receiver followed after it began (§6.4). */
   readonly round: number;
   /** No quorum of members has room on its disk: no node should accept writes from its clients. */
@@ -216,10 +217,10 @@ export interface InstallSnapshot extends Envelope {
   readonly snapshotIndex: number;
   readonly snapshotTerm: number;
 }
-/** A recovering node asks the leader to make its copy a learner, so that it can earn its vote. */
+/** A recovering node asks the leader to make its directory a learner, so that it can earn its vote. */
 export interface Recovering extends Envelope {
   readonly kind: 'recovering';
-  readonly copy: number;
+  readonly directoryId: number;
 }
 
 export type Message =
@@ -273,8 +274,8 @@ export type Input =
     }
   /** A follower has not asked for a piece of its snapshot for too long: look anew for where it is. */
   | { readonly kind: 'transferStalled'; readonly peer: NodeId }
-  /** A blank node has learned what it is; or that a recovering one is a member now is durable. Of a founder, copy 0. */
-  | { readonly kind: 'standing'; readonly standing: 'recovering' | 'member'; readonly copy: number }
+  /** A blank node has learned what it is; or that a recovering one is a member now is durable. Of a founder, directory id 0. */
+  | { readonly kind: 'standing'; readonly standing: 'recovering' | 'member'; readonly directoryId: number }
   | { readonly kind: 'diskFull'; readonly full: boolean };
 
 export interface ReadState {
@@ -314,7 +315,7 @@ export interface Effects {
   /** The state is to be replaced by the snapshot received. With `resetLog`, the log now begins behind it. */
   install: Install | null;
   /**
-   * Once in a life: a committed configuration names this copy. It is a member, with rights, from when that is durable:
+   * Once in a life: a committed configuration names this directory. It is a member, with rights, from when that is durable:
    * answer with `standing` then.
    */
   recovered: boolean;

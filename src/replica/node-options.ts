@@ -25,7 +25,7 @@ export interface NodeReplicaOptions {
   readonly bootCount: number;
   /** What this node's data directory is good for, as its meta file says. */
   readonly standing: Standing;
-  readonly copy: number;
+  readonly directoryId: number;
   /** All nodes of the cluster to be formed where there is none yet; null for a newcomer, which waits to be added. */
   readonly founders: readonly NodeId[] | null;
   /** Where the nodes are that the configuration file lists. */
@@ -47,7 +47,7 @@ export interface NodeReplicaOptions {
   /** Remembers that the founders have met, so that this node is a member; resolves once that is durable. */
   readonly noteFounded: () => Promise<void>;
   /** Remembers the standing; resolves once that is durable. */
-  readonly noteStanding: (standing: 'recovering' | 'member', copy: number) => Promise<void>;
+  readonly noteStanding: (standing: 'recovering' | 'member', directoryId: number) => Promise<void>;
   /** Makes the next start count on from `bootCount`; resolves once that is durable. */
   readonly raiseBootCount: (bootCount: number) => Promise<void>;
   /** Remembers whether this node is the only voter; resolves once that is durable. */
@@ -59,10 +59,10 @@ export interface NodeReplicaOptions {
   readonly onRemoved: () => void;
 }
 
-/** Copies are told apart by a random number below this, never 0. */
-const COPY_NUMBERS = 2 ** 48;
+/** Directories are told apart by a random number below this, never 0. */
+const DIRECTORY_IDS = 2 ** 48;
 
-/** The number of a copy that begins empty, or has lost something. */
-export function newCopy(random: () => number): number {
-  return 1 + Math.floor(random() * (COPY_NUMBERS - 1));
+/** The id of a data directory that is empty or has lost something. */
+export function newDirectoryId(random: () => number): number {
+  return 1 + Math.floor(random() * (DIRECTORY_IDS - 1));
 }

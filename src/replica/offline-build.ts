@@ -34,7 +34,7 @@ export interface BuildNodeOptions {
   readonly currentTerm: number;
   readonly configuration: Configuration;
   /** This node's in the configuration. */
-  readonly copy: number;
+  readonly directoryId: number;
   /** Above every session that the state has seen of this node. */
   readonly bootCount: number;
   readonly walSegmentBytes: number;
@@ -43,7 +43,7 @@ export interface BuildNodeOptions {
 }
 
 export async function buildNode(options: BuildNodeOptions): Promise<void> {
-  const { disk, directory, clusterId, nodeId, index, term, configuration, copy, bootCount } = options;
+  const { disk, directory, clusterId, nodeId, index, term, configuration, directoryId, bootCount } = options;
   await disk.makeDirectory(directory);
   const meta = await openMeta({ disk, directory, clusterId, nodeId, firstBootCount: bootCount });
   const snapshots = join(directory, SNAPSHOTS_FOLDER);
@@ -53,7 +53,7 @@ export async function buildNode(options: BuildNodeOptions): Promise<void> {
   await beginLog(options);
   await writeAlone(disk, directory, configuration.voters.length === 1);
   await meta.noteLogCreated();
-  await meta.noteStanding('member', copy);
+  await meta.noteStanding('member', directoryId);
 }
 
 async function beginLog(options: BuildNodeOptions): Promise<void> {

@@ -32,7 +32,7 @@ export interface MetaFacts {
   /** It is known to have had a log. */
   readonly logCreated: boolean;
   readonly standing: Standing;
-  readonly copy: number;
+  readonly directoryId: number;
 }
 
 interface StoredSnapshot extends SnapshotFileHead {
@@ -167,8 +167,8 @@ export async function readMetaFacts(disk: Disk, directory: string): Promise<Meta
   const { clusterId = '', nodeId = 0 } = said ?? {};
   const meta = await openMeta({ disk, directory, clusterId, nodeId, firstBootCount: 1 });
   if (said === null) throw new RaftkvError('META_DAMAGED', `${join(directory, META_NAME)} is missing`);
-  const { logCreated, standing, copy } = meta;
-  return { clusterId, nodeId, bootCount: meta.bootCount - 1, logCreated, standing, copy };
+  const { logCreated, standing, directoryId } = meta;
+  return { clusterId, nodeId, bootCount: meta.bootCount - 1, logCreated, standing, directoryId };
 }
 
 /** What the file says, whole or not. */

@@ -8,7 +8,7 @@ import type { Entry, NodeAddress } from '../raft/types.ts';
 import type { Disk } from '../storage/disk.ts';
 import { readSnapshotFile } from '../storage/snapshot-reader.ts';
 import type { LogStart } from '../storage/wal-types.ts';
-import { newCopy } from './node-options.ts';
+import { newDirectoryId } from './node-options.ts';
 import { buildNode } from './offline-build.ts';
 import { readMetaFacts, snapshotPaths } from './offline-examination.ts';
 import { readOfflineLog } from './offline-log.ts';
@@ -129,11 +129,11 @@ export interface RebuildOptions {
 /** What one slice of the state encodes: bounds the memory, nothing else waits. */
 const SLICE_BYTES = 256 * 1024;
 
-/** The node alone, as a copy of its own: whatever old nodes remember of it has no say in it any more. */
+/** The node alone, with a directory id of its own: whatever old nodes remember of it has no say in it any more. */
 export async function rebuildAlone(remains: Remains, options: RebuildOptions): Promise<void> {
   const { state, index, term, currentTerm, bootCount } = remains;
   const { nodeId, address, clock, random } = options;
-  const copy = newCopy(random);
+  const directoryId = newDirectoryId(random);
   const session = state.session(nodeId)?.session ?? 0;
   await buildNode({
     ...options,
@@ -141,8 +141,8 @@ export async function rebuildAlone(remains: Remains, options: RebuildOptions): P
     term,
     // A vote may have been given in the current term.
     currentTerm: currentTerm + 1,
-    configuration: configurationOf([nodeId], [{ id: nodeId, address, copy, joins: false, replaces: 0 }]),
-    copy,
+    configuration: configurationOf([nodeId], [{ id: nodeId, address, directoryId, joins: false, replaces: 0 }]),
+    directoryId,
     bootCount: Math.max(Math.floor(clock.wallMs() / 1000), bootCount + 1, session + 1),
     async produce(write) {
       const cut = state.beginCut();

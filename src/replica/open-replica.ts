@@ -13,7 +13,7 @@ import { openSnapshots } from '../storage/snapshot-files.ts';
 import type { Snapshots } from '../storage/snapshot-types.ts';
 import { openWal, type WalLimits } from '../storage/wal.ts';
 import type { Transport } from '../transport/types.ts';
-import { newCopy, type ReplicaTiming } from './node-options.ts';
+import { newDirectoryId, type ReplicaTiming } from './node-options.ts';
 import { NodeReplica } from './node-replica.ts';
 import type { OriginLimits } from './origin.ts';
 import { LogRecovery, type RecoveryBase } from './recovery.ts';
@@ -82,7 +82,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
     nodeId,
     firstBootCount,
     onDamage: keeper?.folder ?? null,
-    copyAfterDamage: newCopy(random),
+    directoryIdAfterDamage: newDirectoryId(random),
   });
   keeper?.knows(meta);
   const snapshots = await openSnapshots({
@@ -115,7 +115,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       ...options,
       bootCount: meta.bootCount,
       standing: meta.standing,
-      copy: meta.copy,
+      directoryId: meta.directoryId,
       founders: meta.founders ?? (initial.kind === 'join' ? null : initial.nodes.map(({ id }) => id)),
       book: initial.nodes.map(({ id, address }) => ({ id, host: address.host, port: address.peerPort })),
       snapshotLimits: { ...SNAPSHOT_LIMITS, ...options.snapshotLimits },
@@ -126,7 +126,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       recovered: recovery,
       logStart,
       noteFounded: () => meta.noteFounded(initial.nodes.map(({ id }) => id)),
-      noteStanding: (standing, copy) => meta.noteStanding(standing, copy),
+      noteStanding: (standing, directoryId) => meta.noteStanding(standing, directoryId),
       raiseBootCount: (bootCount) => meta.raiseBootCount(bootCount),
       noteAlone(alone) {
         notedAlone = notedAlone.catch(() => {}).then(() => writeAlone(disk, directory, alone));
@@ -194,7 +194,7 @@ function blankBase({ initial }: OpenReplicaOptions, founders: readonly NodeId[] 
   const ids = founders ?? (initial.kind === 'join' ? [] : listed);
   const details = ids.map((id) => {
     const address = initial.nodes.find((node) => node.id === id)?.address ?? null;
-    return { id, address, copy: 0, joins: false, replaces: 0 };
+    return { id, address, directoryId: 0, joins: false, replaces: 0 };
   });
   return { index: 0, term: 0, configuration: configurationOf(ids, details), stateMachine: new StateMachine() };
 }
@@ -240,8 +240,8 @@ function damageKeeper({ directory, clock, random, logger }: OpenReplicaOptions):
     },
     folder,
     async markLoss(error) {
-      // Also one that was recovering: the cluster may have given its copy rights already, for what it held then.
-      if (meta !== null) await meta.noteStanding('recovering', newCopy(random));
+      // Also one that was recovering: the cluster may have given its directory rights already, for what it held then.
+      if (meta !== null) await meta.noteStanding('recovering', newDirectoryId(random));
       return folder(error);
     },
   };

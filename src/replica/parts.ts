@@ -2,7 +2,7 @@ import { Raft } from '../raft/raft.ts';
 import type { Input, NodeId } from '../raft/types.ts';
 import { Applier } from './applier.ts';
 import { MemberRequests } from './member-requests.ts';
-import { type NodeReplicaOptions, newCopy } from './node-options.ts';
+import { type NodeReplicaOptions, newDirectoryId } from './node-options.ts';
 import type { Origin } from './origin.ts';
 import { Peers } from './peers.ts';
 import type { Placement } from './placement.ts';
@@ -64,7 +64,7 @@ export function createParts(host: PartsHost): Parts {
     session: () => origin.session,
     knownMember: options.standing === 'member',
     onceCurrent: (callback) => onceReadable(host.read, callback),
-    newCopy: () => newCopy(options.random),
+    newDirectoryId: () => newDirectoryId(options.random),
     send: tell,
     appliedSession: () => stateMachine.session(nodeId)?.session ?? 0,
     beginSession: (session) => origin.beginSession(session),
@@ -111,7 +111,7 @@ function createCore(options: NodeReplicaOptions, tickMs: number): Raft {
     id: options.nodeId,
     configurations: recovered.configurations,
     standing: options.standing,
-    copy: options.copy,
+    directoryId: options.directoryId,
     snapshot: options.snapshots.newest,
     log: recovered.log,
     hardState: recovered.hardState,

@@ -21,7 +21,7 @@ export interface StandingsContext {
   /** Calls back once a read that was asked for now may be served. */
   readonly onceCurrent: (callback: () => void) => void;
   readonly electionTimeoutMs: number;
-  readonly newCopy: () => number;
+  readonly newDirectoryId: () => number;
   readonly isLinked: (peer: NodeId) => boolean;
   readonly send: (to: NodeId, news: StandingNews) => void;
   readonly step: (input: Input) => void;
@@ -31,7 +31,7 @@ export interface StandingsContext {
   readonly beginSession: (session: number) => void;
   /** These resolve once it is durable. */
   readonly noteFounded: () => Promise<void>;
-  readonly noteStanding: (standing: 'recovering' | 'member', copy: number) => Promise<void>;
+  readonly noteStanding: (standing: 'recovering' | 'member', directoryId: number) => Promise<void>;
   readonly raiseBootCount: (bootCount: number) => Promise<void>;
   /** Whether no other node could give back what this one loses. */
   readonly noteAlone: (alone: boolean) => Promise<void>;
@@ -153,16 +153,16 @@ export class Standings {
 
   /** What a blank node has turned out to be. */
   private become(standing: 'recovering' | 'member'): void {
-    const { newCopy, logger, noteFounded, noteStanding, guard, step, onMayPropose, onFatal } = this.context;
-    const copy = standing === 'member' ? 0 : newCopy();
+    const { newDirectoryId, logger, noteFounded, noteStanding, guard, step, onMayPropose, onFatal } = this.context;
+    const directoryId = standing === 'member' ? 0 : newDirectoryId();
     const what = standing === 'member' ? 'all nodes of a new cluster have met' : 'joins a cluster, without a vote yet';
     logger.info({ standing }, what);
-    const noted = standing === 'member' ? noteFounded() : noteStanding(standing, copy);
+    const noted = standing === 'member' ? noteFounded() : noteStanding(standing, directoryId);
     noted.then(
       () =>
         guard(() => {
           if (standing === 'member') this.mayPropose = true;
-          step({ kind: 'standing', standing, copy });
+          step({ kind: 'standing', standing, directoryId });
           this.configured();
           this.formation.announce();
           if (standing === 'member') onMayPropose();
@@ -172,12 +172,12 @@ export class Standings {
   }
 
   /**
-   * A committed configuration names this copy, so it may become a member. What earlier lives with this copy had proposed
+   * A committed configuration names this directory, so it may become a member. What earlier lives with this directory had proposed
    * comes before that entry in every log, or never will be in one.
    */
   recovered(): void {
     const { core, logger } = this.context;
-    logger.info({ copy: core.copy }, 'the cluster knows this copy of its data');
+    logger.info({ directoryId: core.directoryId }, 'this data directory is in the committed configuration');
     this.earlierLivesEndAt = core.log.commitIndex;
     this.applied(core.log.appliedIndex);
   }
@@ -190,7 +190,7 @@ export class Standings {
     if (this.mayPropose && known > session()) this.countOn(known);
     if (this.mayPropose || this.earlierLivesEndAt === 0 || appliedIndex < this.earlierLivesEndAt) return;
     this.earlierLivesEndAt = 0;
-    this.onceUnused(() => this.becomeMember(core.copy));
+    this.onceUnused(() => this.becomeMember(core.directoryId));
   }
 
   /** A batch that is not this life's own has used its session: from then on, what this one proposes has no effect. */
@@ -208,12 +208,12 @@ export class Standings {
   }
 
   /** Only what is durable may count: a crash must not leave a voter that says that it is none. */
-  private becomeMember(copy: number): void {
+  private becomeMember(directoryId: number): void {
     const { noteStanding, guard, step, onceCurrent, onFatal } = this.context;
-    noteStanding('member', copy).then(
+    noteStanding('member', directoryId).then(
       () =>
         guard(() => {
-          step({ kind: 'standing', standing: 'member', copy });
+          step({ kind: 'standing', standing: 'member', directoryId });
           this.configured();
           this.formation.announce();
           // An old disk may have been named before another took its place, whose batches come only now.

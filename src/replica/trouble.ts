@@ -25,14 +25,14 @@ function waitingToMeet(core: Core, linked: (id: NodeId) => boolean): string {
   return `a new cluster begins once all its nodes have met; missing: ${listed(missing)}`;
 }
 
-/** Names who has lost data, where so many have that the intact copies are no quorum; else empty. */
+/** Names who has lost data, where so many have that the intact directories are no quorum; else empty. */
 export function lostQuorum(core: Core, lost: ReadonlySet<NodeId>): string {
   const { voters, votersOutgoing } = core.configuration;
   for (const group of [voters, votersOutgoing]) {
     const without = group.filter((id) => lost.has(id));
     if (group.length === 0 || (group.length - without.length) * 2 > group.length) continue;
     return (
-      `${listed(without)} lost data, so no majority of intact copies is left among ${listed(group)}: ` +
+      `${listed(without)} lost data, so no majority of intact directories is left among ${listed(group)}: ` +
       'the cluster stops rather than lose what it acknowledged'
     );
   }

@@ -119,11 +119,13 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
     case 'preVote':
       return [head(KIND.preVote, 0, message.term, [message.lastIndex, message.lastTerm])];
     case 'preVoteReply':
-      return [head(KIND.preVoteReply, flagsOf(message.granted, message.withoutVote), message.term, [message.copy])];
+      return [
+        head(KIND.preVoteReply, flagsOf(message.granted, message.withoutVote), message.term, [message.directoryId]),
+      ];
     case 'vote':
       return [head(KIND.vote, flagsOf(message.transfer), message.term, [message.lastIndex, message.lastTerm])];
     case 'voteReply':
-      return [head(KIND.voteReply, flagsOf(message.granted, message.withoutVote), message.term, [message.copy])];
+      return [head(KIND.voteReply, flagsOf(message.granted, message.withoutVote), message.term, [message.directoryId])];
     case 'append': {
       const { term, prevIndex, prevTerm, commitIndex, entries } = message;
       const parts = [head(KIND.append, 0, term, [prevIndex, prevTerm, commitIndex])];
@@ -131,25 +133,32 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
       return parts;
     }
     case 'appendReply': {
-      const { success, withoutVote, diskFull, term, index, hintIndex, hintTerm, copy } = message;
+      const { success, withoutVote, diskFull, term, index, hintIndex, hintTerm, directoryId } = message;
       return [
-        head(KIND.appendReply, flagsOf(success, withoutVote, diskFull), term, [index, hintIndex, hintTerm, copy]),
+        head(KIND.appendReply, flagsOf(success, withoutVote, diskFull), term, [
+          index,
+          hintIndex,
+          hintTerm,
+          directoryId,
+        ]),
       ];
     }
     case 'heartbeat': {
-      const { clusterFull, term, commitIndex, copy, round } = message;
-      return [head(KIND.heartbeat, flagsOf(false, false, clusterFull), term, [commitIndex, copy, round])];
+      const { clusterFull, term, commitIndex, directoryId, round } = message;
+      return [head(KIND.heartbeat, flagsOf(false, false, clusterFull), term, [commitIndex, directoryId, round])];
     }
     case 'heartbeatReply': {
-      const { withoutVote, diskFull, term, round, copy } = message;
-      return [head(KIND.heartbeatReply, flagsOf(false, withoutVote, diskFull), term, [round, copy])];
+      const { withoutVote, diskFull, term, round, directoryId } = message;
+      return [head(KIND.heartbeatReply, flagsOf(false, withoutVote, diskFull), term, [round, directoryId])];
     }
     case 'commit':
       return [head(KIND.commit, 0, message.term, [message.index, message.indexTerm, message.commitIndex])];
     case 'timeoutNow':
       return [head(KIND.timeoutNow, 0, message.term, [])];
     case 'readIndex':
-      return [head(KIND.readIndex, flagsOf(false, message.withoutVote), message.term, [message.id, message.copy])];
+      return [
+        head(KIND.readIndex, flagsOf(false, message.withoutVote), message.term, [message.id, message.directoryId]),
+      ];
     case 'readIndexReply':
       // Indexes travel one higher, so that "not confirmed", -1, is 0.
       return [head(KIND.readIndexReply, 0, message.term, [message.id, message.index + 1])];
@@ -162,7 +171,7 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
     case 'installSnapshot':
       return [head(KIND.installSnapshot, 0, message.term, [message.snapshotIndex, message.snapshotTerm])];
     case 'recovering':
-      return [head(KIND.recovering, 0, message.term, [message.copy])];
+      return [head(KIND.recovering, 0, message.term, [message.directoryId])];
     case 'standing': {
       const { standing, met, nodes } = message;
       return [head(KIND.standing, flagsOf(met), 0, [STANDINGS.indexOf(standing), nodes.length, ...nodes])];
@@ -210,30 +219,39 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
     case KIND.preVote:
       return { kind: 'preVote', from, to, term, lastIndex: field(0), lastTerm: field(1) };
     case KIND.preVoteReply:
-      return { kind: 'preVoteReply', from, to, term, granted: yes, copy: field(0), withoutVote };
+      return { kind: 'preVoteReply', from, to, term, granted: yes, directoryId: field(0), withoutVote };
     case KIND.vote:
       return { kind: 'vote', from, to, term, transfer: yes, lastIndex: field(0), lastTerm: field(1) };
     case KIND.voteReply:
-      return { kind: 'voteReply', from, to, term, granted: yes, copy: field(0), withoutVote };
+      return { kind: 'voteReply', from, to, term, granted: yes, directoryId: field(0), withoutVote };
     case KIND.append:
       return decodeAppend(frame, from, to, term);
     case KIND.appendReply: {
       const [index, hintIndex, hintTerm] = [field(0), field(1), field(2)];
-      const reply = { copy: field(3), withoutVote, diskFull: full, index, hintIndex, hintTerm };
+      const reply = { directoryId: field(3), withoutVote, diskFull: full, index, hintIndex, hintTerm };
       return { kind: 'appendReply', from, to, term, success: yes, ...reply };
     }
     case KIND.heartbeat: {
-      const [commitIndex, copy, round] = [field(0), field(1), field(2)];
-      return { kind: 'heartbeat', from, to, term, commitIndex, copy, round, clusterFull: full };
+      const [commitIndex, directoryId, round] = [field(0), field(1), field(2)];
+      return { kind: 'heartbeat', from, to, term, commitIndex, directoryId, round, clusterFull: full };
     }
     case KIND.heartbeatReply:
-      return { kind: 'heartbeatReply', from, to, term, round: field(0), copy: field(1), withoutVote, diskFull: full };
+      return {
+        kind: 'heartbeatReply',
+        from,
+        to,
+        term,
+        round: field(0),
+        directoryId: field(1),
+        withoutVote,
+        diskFull: full,
+      };
     case KIND.commit:
       return { kind: 'commit', from, to, term, index: field(0), indexTerm: field(1), commitIndex: field(2) };
     case KIND.timeoutNow:
       return { kind: 'timeoutNow', from, to, term };
     case KIND.readIndex:
-      return { kind: 'readIndex', from, to, term, id: field(0), copy: field(1), withoutVote };
+      return { kind: 'readIndex', from, to, term, id: field(0), directoryId: field(1), withoutVote };
     case KIND.readIndexReply:
       return { kind: 'readIndexReply', from, to, term, id: field(0), index: field(1) - 1 };
     case KIND.proposal: {
@@ -245,7 +263,7 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
     case KIND.installSnapshot:
       return { kind: 'installSnapshot', from, to, term, snapshotIndex: field(0), snapshotTerm: field(1) };
     case KIND.recovering:
-      return { kind: 'recovering', from, to, term, copy: field(0) };
+      return { kind: 'recovering', from, to, term, directoryId: field(0) };
     case KIND.standing: {
       const standing = STANDINGS[field(0)];
       if (standing === undefined) throw invalid(from, 'tells of no known standing');

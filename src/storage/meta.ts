@@ -8,16 +8,16 @@ import { isSnapshotName } from './snapshot-files.ts';
 import { readFile, replaceFile } from './whole-file.ts';
 
 /**
- * The file `meta` says whose data directory this is, how often its node has started, and what this copy of the log is
+ * The file `meta` says whose data directory this is, how often its node has started, and what this directory is
  * good for. Three lines of text:
  *
  * ```
  * raftkv meta 1                                                      the format's version
- * {"clusterId":"demo","nodeId":1,"bootCount":7,"logCreated":true,"standing":"member","copy":0}
+ * {"clusterId":"demo","nodeId":1,"bootCount":7,"logCreated":true,"standing":"member","directoryId":0}
  * 8a5c1d20                                                           CRC-32 of the two lines before, in hex
  * ```
  *
- * Where `standing` and `copy` are missing, a node that has had a log is a member of copy 0.
+ * Where `standing` and `directoryId` are missing, a node that has had a log is a member with directory id 0.
  *
  * The first and the last line keep their form in every version. The file is replaced as a whole: written under another
  * name, synced, renamed, folder synced.
@@ -46,10 +46,10 @@ export interface MetaOptions {
    */
   readonly onDamage?: ((error: RaftkvError) => Promise<string>) | null;
   /**
-   * The number of this copy where damage makes the directory begin anew: it is `recovering` then, durably, and so cannot
+   * The id of this directory where damage makes the directory begin anew: it is `recovering` then, durably, and so cannot
    * pass for blank and help to form a new cluster. Left out: it is blank.
    */
-  readonly copyAfterDamage?: number;
+  readonly directoryIdAfterDamage?: number;
 }
 
 export interface Meta {
@@ -61,14 +61,14 @@ export interface Meta {
   noteLogCreated(): Promise<void>;
   /** `blank` in a fresh directory. */
   readonly standing: Standing;
-  /** Which copy of the log this is; 0 for one that a cluster began with, and while it is blank. */
-  readonly copy: number;
+  /** The id of this directory: 0 for one that a cluster began with, and while it is blank. */
+  readonly directoryId: number;
   /** The nodes that the cluster began with; null in a directory that was not there then. */
   readonly founders: readonly number[] | null;
-  /** This node is a member of the cluster that these nodes begin: standing `member`, copy 0. Durable when it returns. */
+  /** This node is a member of the cluster that these nodes begin: standing `member`, directory id 0. Durable when it returns. */
   noteFounded(founders: readonly number[]): Promise<void>;
-  /** Durable when it returns, and `standing` and `copy` say so. */
-  noteStanding(standing: Standing, copy: number): Promise<void>;
+  /** Durable when it returns, and `standing` and `directoryId` say so. */
+  noteStanding(standing: Standing, directoryId: number): Promise<void>;
   /** Makes the next start count on from `bootCount`, where that is higher; durable when it returns. */
   raiseBootCount(bootCount: number): Promise<void>;
 }
@@ -79,12 +79,12 @@ interface Content {
   readonly bootCount: number;
   readonly logCreated: boolean;
   readonly standing: Standing;
-  readonly copy: number;
+  readonly directoryId: number;
   readonly founders: readonly number[] | null;
 }
 
 /** As earlier versions wrote it. */
-type FoundContent = Omit<Content, 'standing' | 'copy' | 'founders'> & Partial<Content>;
+type FoundContent = Omit<Content, 'standing' | 'directoryId' | 'founders'> & Partial<Content>;
 
 /**
  * Opens the data directory of a node, or makes it, and counts the start.
@@ -115,24 +115,24 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
     get standing() {
       return content.standing;
     },
-    get copy() {
-      return content.copy;
+    get directoryId() {
+      return content.directoryId;
     },
     get founders() {
       return content.founders;
     },
-    noteFounded: (founders) => change({ standing: 'member', copy: 0, founders }),
+    noteFounded: (founders) => change({ standing: 'member', directoryId: 0, founders }),
     async noteLogCreated() {
       if (!content.logCreated) await change({ logCreated: true });
     },
-    noteStanding: (standing, copy) => change({ standing, copy }),
+    noteStanding: (standing, directoryId) => change({ standing, directoryId }),
     raiseBootCount: (bootCount) => change({ bootCount: Math.max(bootCount, content.bootCount) }),
   };
 }
 
 /** What was there before this start; of a directory that begins anew, what it begins with. */
 async function contentBefore(options: MetaOptions, exists: boolean): Promise<Content> {
-  const { disk, directory, clusterId, nodeId, onDamage = null, copyAfterDamage = 0 } = options;
+  const { disk, directory, clusterId, nodeId, onDamage = null, directoryIdAfterDamage = 0 } = options;
   const path = join(directory, META_NAME);
   const fresh: Content = {
     clusterId,
@@ -140,7 +140,7 @@ async function contentBefore(options: MetaOptions, exists: boolean): Promise<Con
     bootCount: 0,
     logCreated: false,
     standing: 'blank',
-    copy: 0,
+    directoryId: 0,
     founders: null,
   };
   try {
@@ -150,11 +150,13 @@ async function contentBefore(options: MetaOptions, exists: boolean): Promise<Con
       return fresh;
     }
     refuseForeign(found, path, clusterId, nodeId);
-    return { standing: found.logCreated ? 'member' : 'blank', copy: 0, founders: null, ...found };
+    return { standing: found.logCreated ? 'member' : 'blank', directoryId: 0, founders: null, ...found };
   } catch (error) {
     if (!(error instanceof RaftkvError && error.code === 'META_DAMAGED') || onDamage === null) throw error;
     await moveAllAside(disk, directory, await onDamage(error));
-    return copyAfterDamage === 0 ? fresh : { ...fresh, standing: 'recovering', copy: copyAfterDamage };
+    return directoryIdAfterDamage === 0
+      ? fresh
+      : { ...fresh, standing: 'recovering', directoryId: directoryIdAfterDamage };
   }
 }
 

@@ -98,7 +98,7 @@ async function makeNode(id: number): Promise<string> {
   const directory = nodeFolder(id);
   await buildNode({
     ...{ disk: fileDisk, clock: systemClock, random: Math.random, directory, clusterId: 'demo', nodeId: id },
-    ...{ index: 10, term: 3, currentTerm: 3, configuration: founders, copy: 0, bootCount: 7 },
+    ...{ index: 10, term: 3, currentTerm: 3, configuration: founders, directoryId: 0, bootCount: 7 },
     walSegmentBytes: SEGMENT_BYTES,
     async produce(write) {
       const cut = state.beginCut();
@@ -289,7 +289,13 @@ describe('raftkv snapshot', () => {
     for (const id of [1, 2, 3, 4, 5]) {
       const { findings, meta, snapshots, log } = await examineNode({ disk: readOnlyDisk, directory: nodeFolder(id) });
       expect(findings.filter(({ fault }) => fault !== null)).toEqual([]);
-      expect(meta).toMatchObject({ clusterId: 'other', nodeId: id, logCreated: true, standing: 'member', copy: 0 });
+      expect(meta).toMatchObject({
+        clusterId: 'other',
+        nodeId: id,
+        logCreated: true,
+        standing: 'member',
+        directoryId: 0,
+      });
       expect(meta?.bootCount).toBeGreaterThan(1_700_000_000);
       expect(log).toMatchObject({
         firstIndex: 11,
@@ -370,11 +376,15 @@ describe('raftkv recover --force-new-cluster', () => {
     const { findings, meta, snapshots, log } = await examineNode({ disk: readOnlyDisk, directory });
     expect(findings.filter(({ fault }) => fault !== null)).toEqual([]);
     expect(meta).toMatchObject({ standing: 'member', nodeId: 1 });
-    expect(meta?.copy).toBeGreaterThan(0);
+    expect(meta?.directoryId).toBeGreaterThan(0);
     expect(log).toMatchObject({ lastIndex: 13, hardState: { term: 5, vote: 0, commitIndex: 13 } });
     expect(snapshots).toMatchObject([{ index: 13, term: 4, items: 4 }]);
     const configuration = decodeConfiguration(snapshots[0]?.configuration ?? Buffer.alloc(0), 0);
-    expect(configuration).toMatchObject({ voters: [1], learners: [], details: [{ id: 1, copy: meta?.copy }] });
+    expect(configuration).toMatchObject({
+      voters: [1],
+      learners: [],
+      details: [{ id: 1, directoryId: meta?.directoryId }],
+    });
     const aside = readdirSync(join(folder, 'data')).find((name) => name.startsWith('node-1.before-recovery-')) ?? '';
     expect(readFileSync(fileIn(join(folder, 'data', aside), 'wal')).equals(before)).toBe(true);
   });

@@ -23,8 +23,8 @@ export interface CheckedNode {
  * - state-machine safety: the entry at an index is committed once and for ever, and lay on the disks of a quorum then;
  * - linearizable reads: a read sees everything that was committed anywhere when it was asked for;
  * - promises of durability: what a message vouches for is on its sender's disk when it leaves;
- * - rights: nobody votes, acknowledges or vouches for a read with a copy that may have forgotten something, and leaders
- *   are elected by a quorum of the configuration that they have, of the copies that it names;
+ * - rights: nobody votes, acknowledges or vouches for a read with a directory that may have forgotten something, and leaders
+ *   are elected by a quorum of the configuration that they have, of the directories that it names;
  * - snapshots: they stand for what is committed, and nothing goes from a disk that no snapshot stands for.
  */
 export class ClusterChecks {
@@ -119,13 +119,13 @@ export class ClusterChecks {
 
   private checkRights(message: Message, disk: SimulatedDisk): void {
     if (disk.standing === 'member') return;
-    if ('withoutVote' in message) check(message.withoutVote, message, 'speaks for a copy without rights');
+    if ('withoutVote' in message) check(message.withoutVote, message, 'speaks for a directory without rights');
     const isOfVoters = message.kind === 'vote' || message.kind === 'preVote' || message.kind === 'timeoutNow';
-    check(!isOfVoters && !('granted' in message && message.granted), message, 'has a copy without rights vote');
+    check(!isOfVoters && !('granted' in message && message.granted), message, 'has a directory without rights vote');
   }
 
   private checkVote(message: Message, voter: NodeId, candidate: NodeId, disk: SimulatedDisk): void {
-    const key = `${voter}.${disk.copy}:${message.term}`;
+    const key = `${voter}.${disk.directoryId}:${message.term}`;
     const earlier = this.votes.get(key) ?? candidate;
     check(earlier === candidate, message, `is node ${voter}'s second vote in its term, the first was for ${earlier}`);
     this.votes.set(key, candidate);
@@ -135,7 +135,8 @@ export class ClusterChecks {
 
   private checkRecovered(node: CheckedNode, core: Core): void {
     const named = core.configurations.findLast(({ index }) => index <= core.log.commitIndex);
-    const isNamed = named !== undefined && detailOf(named.configuration, node.id)?.copy === node.disk.copy;
+    const isNamed =
+      named !== undefined && detailOf(named.configuration, node.id)?.directoryId === node.disk.directoryId;
     if (isNamed && node.disk.holds(named.index, core.log.termAt(named.index))) return;
     fail(`node ${node.id} takes itself for a member, which no configuration that is committed and on its disk says`);
   }
@@ -184,11 +185,12 @@ export class ClusterChecks {
     this.checkHoldsCommitted(core, 0);
   }
 
-  /** Whether copies that had a say voted for this leader, in each half of the configuration that it has. */
-  private checkElected({ configuration, id: leader, term, copy }: Core): void {
-    const hasVoted = (id: NodeId) => this.votes.get(`${id}.${detailOf(configuration, id)?.copy}:${term}`) === leader;
+  /** Whether directories that had a say voted for this leader, in each half of the configuration that it has. */
+  private checkElected({ configuration, id: leader, term, directoryId }: Core): void {
+    const hasVoted = (id: NodeId) =>
+      this.votes.get(`${id}.${detailOf(configuration, id)?.directoryId}:${term}`) === leader;
     // A candidate that votes alone tells nobody.
-    const votesAlone = (id: NodeId) => id === leader && detailOf(configuration, id)?.copy === copy;
+    const votesAlone = (id: NodeId) => id === leader && detailOf(configuration, id)?.directoryId === directoryId;
     if (isQuorumOf(configuration, (id) => votesAlone(id) || hasVoted(id))) return;
     fail(`node ${leader} leads in term ${term} without the votes of a quorum`);
   }
@@ -231,11 +233,11 @@ export class ClusterChecks {
   private checkOnDisks(node: CheckedNode, core: Core, inForce: readonly Configuration[]): void {
     const index = core.log.commitIndex;
     const term = core.log.termAt(index);
-    // A copy that was lost after it had acknowledged the entry counts; one that took its place does not.
+    // A directory that was lost after it had acknowledged the entry counts; one that took its place does not.
     const holds = (configuration: Configuration, id: NodeId) => {
-      const copy = detailOf(configuration, id)?.copy;
+      const directoryId = detailOf(configuration, id)?.directoryId;
       const disk = this.nodes.find((each) => each.id === id)?.disk;
-      return copy !== undefined && disk?.ofCopy(copy)?.holds(index, term) === true;
+      return directoryId !== undefined && disk?.ofDirectory(directoryId)?.holds(index, term) === true;
     };
     if (inForce.some((configuration) => isQuorumOf(configuration, (id) => holds(configuration, id)))) return;
     const holders = this.nodes.filter(({ disk }) => disk.holds(index, term)).map(({ id }) => id);

@@ -31,7 +31,7 @@ const configurationArbitrary = fc
     const first = configuration.details[0];
     return first === undefined
       ? configuration
-      : withDetail(configuration, { ...first, address: ADDRESS, copy: 2 ** 47, joins: true, replaces: 3 });
+      : withDetail(configuration, { ...first, address: ADDRESS, directoryId: 2 ** 47, joins: true, replaces: 3 });
   });
 
 function attempt(change: () => Configuration, otherwise: Configuration): Configuration {
@@ -99,8 +99,8 @@ describe('a configuration', () => {
       { ...good, removed: [1] },
       { ...good, details: good.details.slice(1) },
       { ...good, details: [...good.details].reverse() },
-      { ...configurationOf([1]), details: [{ ...detail, copy: -1 }] },
-      { ...configurationOf([1]), details: [{ ...detail, copy: 2 ** 48 }] },
+      { ...configurationOf([1]), details: [{ ...detail, directoryId: -1 }] },
+      { ...configurationOf([1]), details: [{ ...detail, directoryId: 2 ** 48 }] },
       { ...configurationOf([1]), details: [{ ...detail, joins: 1 }] },
       { ...configurationOf([1]), details: [{ ...detail, address: { ...ADDRESS, host: '' } }] },
       { ...configurationOf([1]), details: [{ ...detail, address: { ...ADDRESS, peerPort: 65_536 } }] },

@@ -1,7 +1,7 @@
 import { members } from '../../src/raft/configuration.ts';
 import type { Configuration, MemberDetail, NodeId } from '../../src/raft/types.ts';
 
-/** Configurations as tests want them, whole: any shape, first copies, addresses unknown. */
+/** Configurations as tests want them, whole: any shape, first directories, addresses unknown. */
 export function configurationWith(parts: Partial<Configuration>): Configuration {
   const configuration: Configuration = {
     voters: [],
@@ -19,5 +19,5 @@ export function configurationWith(parts: Partial<Configuration>): Configuration 
 }
 
 export function detailWith(parts: Partial<MemberDetail> & { readonly id: NodeId }): MemberDetail {
-  return { address: null, copy: 0, joins: false, replaces: 0, ...parts };
+  return { address: null, directoryId: 0, joins: false, replaces: 0, ...parts };
 }

@@ -77,7 +77,7 @@ export class CoreCluster {
   private readonly options: ClusterOptions;
   private lastReadId = 0;
   private lastChangeId = 0;
-  private lastCopy = 0;
+  private lastDirectoryId = 0;
 
   constructor(options: ClusterOptions) {
     this.options = options;
@@ -86,7 +86,8 @@ export class CoreCluster {
       ...members(configuration).map((id) => [id, makeNode(id, configuration)] as const),
       ...newcomers.map((id) => [id, makeNode(id, EMPTY_CONFIGURATION)] as const),
     ]);
-    for (const id of newcomers) Object.assign(this.node(id).disk, { standing: 'recovering', copy: ++this.lastCopy });
+    for (const id of newcomers)
+      Object.assign(this.node(id).disk, { standing: 'recovering', directoryId: ++this.lastDirectoryId });
     this.checks = new ClusterChecks([...this.nodes.values()]);
     for (const id of members(configuration)) this.start(id);
   }
@@ -106,7 +107,7 @@ export class CoreCluster {
   start(id: NodeId): void {
     const node = this.node(id);
     const log = node.disk.recover(this.options.cacheBytesMax);
-    const { snapshot, hardState, standing, copy } = node.disk;
+    const { snapshot, hardState, standing, directoryId } = node.disk;
     node.isRemoved = false;
     node.raft = new Raft({
       ...this.options,
@@ -116,7 +117,7 @@ export class CoreCluster {
       snapshot,
       hardState,
       standing,
-      copy,
+      directoryId,
       random: this.options.randomOf(id),
     });
     this.options.trace?.(`${id} starts with ${log.lastIndex}@${log.lastTerm}, term ${node.disk.hardState.term}`);
@@ -126,10 +127,10 @@ export class CoreCluster {
   /** The disk of `id`, which does not run, is lost; it starts anew with an empty one. */
   wipe(id: NodeId, standing: 'blank' | 'recovering' = 'recovering'): void {
     const node = this.node(id);
-    node.disk.wipe(++this.lastCopy, standing);
+    node.disk.wipe(++this.lastDirectoryId, standing);
     // Links carry nothing from one life of a node to another.
     this.wire = this.wire.filter(({ from, to }) => from !== id && to !== id);
-    this.options.trace?.(`${id} has lost its disk and begins copy ${this.lastCopy}, ${standing}`);
+    this.options.trace?.(`${id} has lost its disk and begins directory ${this.lastDirectoryId}, ${standing}`);
   }
 
   /** The disk of `id`, which does not run, gives way to one that it had before. */
@@ -137,7 +138,7 @@ export class CoreCluster {
     const node = this.node(id);
     node.disk.putBack(ghost);
     this.wire = this.wire.filter(({ from, to }) => from !== id && to !== id);
-    this.options.trace?.(`${id} has its old disk back, of copy ${node.disk.copy}`);
+    this.options.trace?.(`${id} has its old disk back, of directory ${node.disk.directoryId}`);
   }
 
   /** Asks `id` for a change of members. */
@@ -166,7 +167,8 @@ export class CoreCluster {
     const effects = node.raft.step(input);
     this.checks.afterStep(node, node.raft.core, before, effects);
     this.options.observe?.(node.raft.core, before, effects);
-    if (input.kind === 'standing') Object.assign(node.disk, { standing: input.standing, copy: input.copy });
+    if (input.kind === 'standing')
+      Object.assign(node.disk, { standing: input.standing, directoryId: input.directoryId });
     if (effects.recovered) node.remembering = 'pending';
     if (effects.removed) node.isRemoved = true;
     for (const message of node.disk.submit(effects)) this.send(node, message);
@@ -245,7 +247,7 @@ export class CoreCluster {
     if (remembering === null) return false;
     node.remembering = remembering === 'pending' ? 'durable' : null;
     if (remembering === 'pending') disk.standing = 'member';
-    else this.step(id, { kind: 'standing', standing: 'member', copy: disk.copy });
+    else this.step(id, { kind: 'standing', standing: 'member', directoryId: disk.directoryId });
     return true;
   }
 

@@ -1,4 +1,4 @@
-import { COPY_UNNAMED, decodeConfiguration, isJoint } from '../../src/raft/configuration.ts';
+import { DIRECTORY_UNKNOWN, decodeConfiguration, isJoint } from '../../src/raft/configuration.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
 import type { Configuration, Entry, Input, MemberChange, Message } from '../../src/raft/types.ts';
 
@@ -37,21 +37,21 @@ function details(message: Message): string {
     case 'readIndex':
       return `, read ${message.id}${withoutVote(message)}`;
     case 'recovering':
-      return `, copy ${message.copy}`;
+      return `, directory ${message.directoryId}`;
     case 'readIndexReply':
       return message.index < 0 ? `, read ${message.id} refused` : `, read ${message.id} at ${message.index}`;
   }
 }
 
 interface Speaking {
-  readonly copy: number;
+  readonly directoryId: number;
   readonly withoutVote: boolean;
   readonly diskFull?: boolean;
 }
 
 function withoutVote(message: Speaking): string {
-  const copy = message.copy === 0 ? '' : `, copy ${message.copy}`;
-  return `${copy}${message.withoutVote ? ', without vote' : ''}${message.diskFull === true ? ', disk full' : ''}`;
+  const directoryId = message.directoryId === 0 ? '' : `, directory ${message.directoryId}`;
+  return `${directoryId}${message.withoutVote ? ', without vote' : ''}${message.diskFull === true ? ', disk full' : ''}`;
 }
 
 /** `1 2 3`; `2 3 and 1 2 3` while both decide; then what else there is. */
@@ -60,7 +60,8 @@ export function describeConfiguration(configuration: Configuration): string {
   const parts = [`voters ${voters.join(' ')}${isJoint(configuration) ? ` and ${votersOutgoing.join(' ')}` : ''}`];
   if (learners.length > 0) parts.push(`learners ${learners.join(' ')}`);
   if (learnersNext.length > 0) parts.push(`to be learners ${learnersNext.join(' ')}`);
-  for (const { id, copy } of details) if (copy !== 0 && copy !== COPY_UNNAMED) parts.push(`${id} is copy ${copy}`);
+  for (const { id, directoryId } of details)
+    if (directoryId !== 0 && directoryId !== DIRECTORY_UNKNOWN) parts.push(`${id} is directory ${directoryId}`);
   return parts.join(', ');
 }
 
@@ -115,7 +116,7 @@ export function describeInput(input: Input): string {
     case 'changeMembers':
       return `is asked to ${describeChange(input.change)}`;
     case 'standing':
-      return `learns that it is ${input.standing}${input.copy === 0 ? '' : `, copy ${input.copy}`}`;
+      return `learns that it is ${input.standing}${input.directoryId === 0 ? '' : `, directory ${input.directoryId}`}`;
     case 'diskFull':
       return input.full ? 'has no room on its disk' : 'has room on its disk again';
     case 'tick':

@@ -13,7 +13,7 @@ function startOn(disk: SimulatedDisk): Raft {
     configurations: [{ index: 0, configuration: votersOf(3) }],
     snapshot: null,
     standing: 'member',
-    copy: 0,
+    directoryId: 0,
     log: disk.recover(1_000_000),
     hardState: disk.hardState,
     electionTimeoutTicks: 10,
@@ -69,7 +69,7 @@ describe('what a crash leaves', () => {
       to: 3,
       term: 2,
       commitIndex: 0,
-      copy: 0,
+      directoryId: 0,
       round: 1,
       clusterFull: false,
     });
@@ -111,7 +111,7 @@ describe('completions from the disk', () => {
       to: 3,
       term: 2,
       commitIndex: 0,
-      copy: 0,
+      directoryId: 0,
       round: 1,
       clusterFull: false,
     });
@@ -125,7 +125,7 @@ describe('completions from the disk', () => {
       to: 3,
       term: 2,
       commitIndex: 0,
-      copy: 0,
+      directoryId: 0,
       round: 2,
       clusterFull: false,
     };

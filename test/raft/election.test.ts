@@ -49,7 +49,7 @@ describe('election', () => {
       to: 2,
       term: 1,
       granted: false,
-      copy: 0,
+      directoryId: 0,
       withoutVote: false,
     } as const;
     cluster.step(2, { kind: 'receive', message: refusal });

@@ -14,7 +14,7 @@ import type { SimulatedDisk } from './simulated-disk.ts';
  *   links     break (what is on them is lost) and come back, which each end notices in its own time
  *   processes crash at any point, restart, stand still while their messages pile up
  *   disks     finish late or not at all; a crash tears the write that is on its way
- *   members   come, go and change places; disks are lost, new copies begin, and old ones come back, at once or after the
+ *   members   come, go and change places; disks are lost, new directories begin, and old ones come back, at once or after the
  *             cluster has gone on without them; disks are full for a while
  *   snapshots are taken, and the log compacted, at any moment; transfers are lost, or overtaken, at any moment, and
  *             crashes come between what is durable and what the core has heard of
@@ -189,7 +189,7 @@ export class FaultyWorld {
   private endBlank(id: NodeId): void {
     const { core, disk } = this.cluster.node(id);
     if (core?.standing !== 'blank') return;
-    this.cluster.step(id, { kind: 'standing', standing: 'recovering', copy: disk.copy });
+    this.cluster.step(id, { kind: 'standing', standing: 'recovering', directoryId: disk.directoryId });
   }
 
   private changeMembers(): void {
@@ -205,7 +205,7 @@ export class FaultyWorld {
     if (cluster.change(leader, change)?.refusal === null) this.counts.changes++;
   }
 
-  /** Never of so many that no majority of intact copies is left. */
+  /** Never of so many that no majority of intact directories is left. */
   private loseDisk(id: NodeId): void {
     const { cluster, random } = this;
     if (!survives(cluster, (other) => other !== id)) return;
@@ -232,7 +232,7 @@ export class FaultyWorld {
     if (ghosts.length > 0) this.putBackDisk(id, this.random.pick(ghosts));
   }
 
-  /** Links carry nothing from one copy to another. */
+  /** Links carry nothing from one directory to another. */
   private forgetPast(id: NodeId): void {
     const kept = this.past.filter(({ from, to }) => from !== id && to !== id);
     this.past.splice(0, this.past.length, ...kept);

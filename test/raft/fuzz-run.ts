@@ -22,7 +22,7 @@ export interface FuzzReport {
   readonly installs: number;
   /** Of the installs, those that dropped the log. */
   readonly resets: number;
-  /** Changes of members that were taken, disks that were lost, copies that earned their rights, nodes that left. */
+  /** Changes of members that were taken, disks that were lost, directories that earned their rights, nodes that left. */
   readonly changes: number;
   readonly wipes: number;
   /** Of the lost disks, those that came back. */

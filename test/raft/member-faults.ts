@@ -20,7 +20,7 @@ export function configurationsInForce(cluster: CoreCluster): Configuration[] {
   );
 }
 
-/** Whether the nodes that `agrees` names, as far as their copies have a say, decide in all that may be in force. */
+/** Whether the nodes that `agrees` names, as far as their directories have a say, decide in all that may be in force. */
 export function decide(cluster: CoreCluster, agrees: (id: NodeId) => boolean): boolean {
   return configurationsInForce(cluster).every((configuration) =>
     isQuorumOf(configuration, (id) => agrees(id) && hasSay(cluster, configuration, id)),
@@ -49,7 +49,7 @@ export function survives(cluster: CoreCluster, agrees: (id: NodeId) => boolean):
 
 /**
  * Whether the leader may remove `id`: what a voter has just lost its leader can't know yet, and an operator who removes
- * one intact copy while another is being lost has no quorum left.
+ * one intact directory while another is being lost has no quorum left.
  */
 export function mayRemove(cluster: CoreCluster, leader: NodeId, id: NodeId): boolean {
   const configuration = cluster.node(leader).core?.configuration;
@@ -60,7 +60,7 @@ export function mayRemove(cluster: CoreCluster, leader: NodeId, id: NodeId): boo
 
 function hasSay(cluster: CoreCluster, configuration: Configuration, id: NodeId): boolean {
   const node = cluster.nodes.get(id);
-  if (node === undefined || detailOf(configuration, id)?.copy !== node.disk.copy) return false;
+  if (node === undefined || detailOf(configuration, id)?.directoryId !== node.disk.directoryId) return false;
   return node.core === null ? node.disk.standing === 'member' : !withoutVote(node.core);
 }
 
@@ -80,7 +80,7 @@ export function drawChange(cluster: CoreCluster, leader: NodeId, random: Random)
 }
 
 /**
- * Why the members of a cluster without faults are not yet what they should be, or null: every copy that runs has earned
+ * Why the members of a cluster without faults are not yet what they should be, or null: every directory that runs has earned
  * its rights, changes are finished, and learners that are to be voters are, unless that would cost the quorum.
  */
 export function unrest(cluster: CoreCluster, isAlive: (id: NodeId) => boolean): string | null {
@@ -95,7 +95,8 @@ export function unrest(cluster: CoreCluster, isAlive: (id: NodeId) => boolean): 
     if (!isAlive(id) || core === null) continue;
     if (withoutVote(core)) return `node ${id} is ${core.standing} and has no vote`;
     const detail = detailOf(configuration, id);
-    if (detail?.copy !== core.copy) return `the copy of node ${id} is not the one that has its rights`;
+    if (detail?.directoryId !== core.directoryId)
+      return `the directory of node ${id} is not the one that has its rights`;
     if (detail?.joins !== true || isVoter(configuration, id)) continue;
     const voters = [...configuration.voters, id].filter((voter) => voter !== detail.replaces);
     const next = { ...configuration, voters, votersOutgoing: configuration.voters };

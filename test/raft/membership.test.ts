@@ -157,7 +157,7 @@ describe('a change of members', () => {
   });
 });
 
-describe('a copy that may have forgotten something', () => {
+describe('a directory that may have forgotten something', () => {
   it('counts for nothing in the check of the quorum', () => {
     const cluster = led();
     cluster.crash(2);
@@ -175,9 +175,9 @@ describe('a copy that may have forgotten something', () => {
     cluster.start(3);
     beat(cluster, 1, ELECTION_TIMEOUT_TICKS);
     expect(configurationOf(cluster, 1)).toEqual(votersOf(3));
-    cluster.step(3, { kind: 'standing', standing: 'recovering', copy: 77 });
+    cluster.step(3, { kind: 'standing', standing: 'recovering', directoryId: 77 });
     settle(cluster);
-    expect(configurationOf(cluster, 1)?.details[2]).toMatchObject({ id: 3, copy: 77, joins: true });
+    expect(configurationOf(cluster, 1)?.details[2]).toMatchObject({ id: 3, directoryId: 77, joins: true });
     expect(cluster.node(3).core?.standing).toBe('member');
     beat(cluster, 1, 5);
     expect(configurationOf(cluster, 3)).toMatchObject({ voters: [1, 2, 3], votersOutgoing: [] });
@@ -189,7 +189,7 @@ describe('a copy that may have forgotten something', () => {
     cluster.wipe(3);
     cluster.start(3);
     beat(cluster, 1, 8);
-    const { copy } = cluster.node(3).disk;
+    const { directoryId } = cluster.node(3).disk;
     expect(configurationOf(cluster, 1)).toMatchObject({ voters: [1, 2, 3] });
     cluster.change(1, { op: 'remove', id: 3 });
     settle(cluster);
@@ -199,7 +199,7 @@ describe('a copy that may have forgotten something', () => {
     for (let i = 0; i < 8; i++) {
       beat(cluster, 1);
       const detail = configurationOf(cluster, 1)?.details.find(({ id }) => id === 3);
-      if (configurationOf(cluster, 1)?.voters.includes(3)) expect(detail?.copy).toBe(copy);
+      if (configurationOf(cluster, 1)?.voters.includes(3)) expect(detail?.directoryId).toBe(directoryId);
     }
     expect(configurationOf(cluster, 3)).toMatchObject({ voters: [1, 2, 3], votersOutgoing: [] });
     expect(cluster.node(3).core).toMatchObject({ standing: 'member', isDisowned: false });
@@ -208,7 +208,7 @@ describe('a copy that may have forgotten something', () => {
   it('has no vote where the cluster has given its rights to another, until it has earned them anew', () => {
     const named = configurationWith({
       voters: [1, 2, 3],
-      details: [1, 2, 3].map((id) => detailWith({ id, copy: id === 3 ? 9 : 0 })),
+      details: [1, 2, 3].map((id) => detailWith({ id, directoryId: id === 3 ? 9 : 0 })),
     });
     const cluster = smallCluster(named);
     expect(cluster.node(3).core).toMatchObject({ standing: 'member', isDisowned: true });

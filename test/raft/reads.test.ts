@@ -110,7 +110,7 @@ describe('reads', () => {
       to: 2,
       term: 2,
       commitIndex: 0,
-      copy: 0,
+      directoryId: 0,
       round: 1,
       clusterFull: false,
     } as const;

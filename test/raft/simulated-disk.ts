@@ -38,7 +38,7 @@ export interface DiskWrite {
 export class SimulatedDisk {
   /** What the metadata beside the log remembers. */
   standing: Standing = 'member';
-  copy = 0;
+  directoryId = 0;
   /** Disks that this node had before, and lost, as they were then. What they vouched for, they had. */
   readonly ghosts: SimulatedDisk[] = [];
   hardState: HardState = { term: 0, vote: NO_NODE, commitIndex: 0 };
@@ -82,11 +82,11 @@ export class SimulatedDisk {
     this.completed = [];
   }
 
-  /** Everything is lost, and a new copy begins. */
-  wipe(copy: number, standing: 'blank' | 'recovering'): void {
+  /** Everything is lost, and a new directory begins. */
+  wipe(directoryId: number, standing: 'blank' | 'recovering'): void {
     this.ghosts.push(this.asItIs());
     this.standing = standing;
-    this.copy = copy;
+    this.directoryId = directoryId;
     this.hardState = { term: 0, vote: NO_NODE, commitIndex: 0 };
     this.start = { index: 0, term: 0 };
     this.entries.length = 0;
@@ -105,9 +105,9 @@ export class SimulatedDisk {
     Object.assign(this, ghost, { entries: [...ghost.entries], ghosts, pending: [], completed: [] });
   }
 
-  /** The disk that speaks for `copy`, with its rights: this one, or one that was lost since. */
-  ofCopy(copy: number): SimulatedDisk | undefined {
-    return [...this.ghosts, this].find((disk) => disk.copy === copy && disk.standing === 'member');
+  /** The disk that speaks for `directoryId`, with its rights: this one, or one that was lost since. */
+  ofDirectory(directoryId: number): SimulatedDisk | undefined {
+    return [...this.ghosts, this].find((disk) => disk.directoryId === directoryId && disk.standing === 'member');
   }
 
   storeSnapshot(snapshot: StoredSnapshot): void {

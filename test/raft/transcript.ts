@@ -28,7 +28,7 @@ const ADDRESS = { host: 'new.example', clientPort: 1, peerPort: 2, adminPort: 3 
  *   persist N     complete N      disk N     writes become durable; the core hears of it; both
  *   stall N       unstall N                  the disk hangs, also in `settle`
  *   crash N       restart N                  what is not durable is lost; also starts a newcomer
- *   wipe N                                   the disk of a node that is down is lost, and a new copy begins
+ *   wipe N                                   the disk of a node that is down is lost, and a new directory begins
  *   add N NEW [joins] [replaces=N]    remove N OLD    promote N ID    the leader N is asked to change the members
  *   members                                  what each node takes the members to be, and its own standing
  *   link-lost N PEER    link-up N PEER
@@ -247,7 +247,7 @@ export class Transcript {
     for (const id of readsRejected) tell(`must ask anew for read ${id}`);
     if (effects.proposeRejected) tell('takes no writes');
     if (effects.configuration !== null) tell(`goes by ${describeConfiguration(effects.configuration)}`);
-    if (effects.recovered) tell('is a member with this copy');
+    if (effects.recovered) tell('is a member with this directory');
     if (effects.removed) tell('is no member any more');
   }
 

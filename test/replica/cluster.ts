@@ -496,7 +496,7 @@ export class Cluster {
     const isFounder = id <= nodes;
     // Newcomers wait longest.
     const place = isFounder ? (id - 1) / nodes : 1 - 0.5 / nodes + (id - nodes) / 100;
-    // Copies are told apart by what they draw.
+    // Directories are told apart by what they draw.
     const share = place + ++this.boots / 1e6;
     machine.alive = true;
     const { replica, close } = await openReplica({

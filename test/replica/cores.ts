@@ -15,7 +15,7 @@ export function coreOf(
     configurations: [{ index: 0, configuration }],
     snapshot: null,
     standing,
-    copy: 0,
+    directoryId: 0,
     log,
     hardState: { term, vote: NO_NODE, commitIndex: 0 },
     electionTimeoutTicks: 10,

@@ -123,7 +123,7 @@ describe('a newcomer', () => {
     expect(voters(cluster)).toEqual([1, 2, 3, 4]);
   });
 
-  it('under an id that was removed is added as another copy', async () => {
+  it('under an id that was removed is added as another directory', async () => {
     const cluster = await Cluster.start();
     expect(await change(cluster, 1, remove(3))).toBe('done');
     await cluster.run(ELECTION_MS);

@@ -8,7 +8,7 @@ import type { PeerAddress } from '../../src/transport/types.ts';
 import { addressOf } from './cluster.ts';
 import { coreOf } from './cores.ts';
 
-const detail = (id: number) => ({ id, address: addressOf(id), copy: 0, joins: false, replaces: 0 });
+const detail = (id: number) => ({ id, address: addressOf(id), directoryId: 0, joins: false, replaces: 0 });
 const of = (ids: number[], changes: Partial<Configuration> = {}): Configuration => ({
   ...configurationOf(ids, ids.map(detail)),
   ...changes,

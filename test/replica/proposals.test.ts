@@ -25,7 +25,7 @@ function coreOf(id: number): Core {
     configurations: [{ index: 0, configuration: configurationOf([1, 2, 3]) }],
     snapshot: null,
     standing: 'member',
-    copy: 0,
+    directoryId: 0,
     log,
     hardState: { term: 4, vote: NO_NODE, commitIndex: 0 },
     electionTimeoutTicks: 10,

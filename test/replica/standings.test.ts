@@ -24,7 +24,7 @@ function fromLeader(kind: 'append' | 'heartbeat' | 'commit' | 'installSnapshot')
     case 'append':
       return { kind, ...envelope, prevIndex: 0, prevTerm: 0, commitIndex: 0, entries: [] };
     case 'heartbeat':
-      return { kind, ...envelope, commitIndex: 0, copy: 0, round: 1, clusterFull: false };
+      return { kind, ...envelope, commitIndex: 0, directoryId: 0, round: 1, clusterFull: false };
     case 'commit':
       return { kind, ...envelope, index: 1, indexTerm: 1, commitIndex: 1 };
     case 'installSnapshot':
@@ -82,7 +82,7 @@ describe('the standing of a node', () => {
       knownMember,
       onceCurrent: (callback) => waiting.push(callback),
       electionTimeoutMs: ELECTION_MS,
-      newCopy: () => 99,
+      newDirectoryId: () => 99,
       isLinked: () => true,
       send(to, { standing: said, met, nodes }) {
         sent.push(`${to} ${said === 'blank' && met ? 'met' : said}`);
@@ -95,7 +95,7 @@ describe('the standing of a node', () => {
       appliedSession: () => appliedSession,
       beginSession: (session) => sessions.push(session),
       noteFounded: () => note('founded'),
-      noteStanding: (which, copy) => note(`${which} ${copy}`),
+      noteStanding: (which, directoryId) => note(`${which} ${directoryId}`),
       raiseBootCount: (count) => note(`boot count ${count}`),
       async noteAlone(alone) {
         aloneNotes.push(alone);
@@ -138,7 +138,7 @@ describe('the standing of a node', () => {
       await microtasks();
       expect([noted, stepped, standings.mayPropose]).toEqual([['founded'], [], false]);
       await written();
-      expect(stepped).toEqual([{ kind: 'standing', standing: 'member', copy: 0 }]);
+      expect(stepped).toEqual([{ kind: 'standing', standing: 'member', directoryId: 0 }]);
       expect([standings.mayPropose, turns]).toEqual([true, 1]);
       // It has done nothing yet, so whoever died meanwhile must not be taken for wiped.
       expect(sent).toEqual(['1 met', '3 met']);
@@ -159,7 +159,7 @@ describe('the standing of a node', () => {
         standings.receive(3, news('member'));
         await written();
         expect(noted).toEqual(['founded']);
-        expect(stepped).toEqual([{ kind: 'standing', standing: 'member', copy: 0 }]);
+        expect(stepped).toEqual([{ kind: 'standing', standing: 'member', directoryId: 0 }]);
       });
 
       it('is one also where it hears of that by a leader', () => {
@@ -188,7 +188,7 @@ describe('the standing of a node', () => {
       });
     });
 
-    it.each(['member', 'recovering'] as const)('recovers where another is %s, as a new copy', async (standing) => {
+    it.each(['member', 'recovering'] as const)('recovers where another is %s, as a new directory', async (standing) => {
       begin('blank');
       standings.linkUp(1);
       standings.receive(1, news(standing));
@@ -196,7 +196,7 @@ describe('the standing of a node', () => {
       standings.receive(3, news('blank'));
       await written();
       expect(noted).toEqual(['recovering 99']);
-      expect(stepped).toEqual([{ kind: 'standing', standing: 'recovering', copy: 99 }]);
+      expect(stepped).toEqual([{ kind: 'standing', standing: 'recovering', directoryId: 99 }]);
       expect(standings.mayPropose).toBe(false);
       expect(sent.slice(-2)).toEqual(['1 recovering', '3 recovering']);
     });
@@ -321,7 +321,7 @@ describe('the standing of a node', () => {
       standings.applied(13);
       expect([noted, stepped, standings.mayPropose]).toEqual([['member 0'], [], false]);
       await written();
-      expect(stepped).toEqual([{ kind: 'standing', standing: 'member', copy: 0 }]);
+      expect(stepped).toEqual([{ kind: 'standing', standing: 'member', directoryId: 0 }]);
       expect(standings.mayPropose).toBe(false);
       catchUp();
       expect([standings.mayPropose, turns]).toEqual([true, 1]);
@@ -507,12 +507,28 @@ describe('the standing of a node', () => {
     begin('member', { knownMember: true, term: 3 });
     standings.receive(1, news('recovering'));
     expect(standings.trouble()).toBe('');
-    standings.hear({ kind: 'voteReply', from: 3, to: SELF, term: 3, granted: false, copy: 0, withoutVote: true });
+    standings.hear({
+      kind: 'voteReply',
+      from: 3,
+      to: SELF,
+      term: 3,
+      granted: false,
+      directoryId: 0,
+      withoutVote: true,
+    });
     expect(standings.trouble()).toContain('nodes 1 and 3 lost data');
     standings.linkLost(1);
     expect(standings.trouble()).toBe('');
     standings.receive(1, news('recovering'));
-    standings.hear({ kind: 'preVoteReply', from: 3, to: SELF, term: 3, granted: false, copy: 0, withoutVote: false });
+    standings.hear({
+      kind: 'preVoteReply',
+      from: 3,
+      to: SELF,
+      term: 3,
+      granted: false,
+      directoryId: 0,
+      withoutVote: false,
+    });
     expect(standings.trouble()).toBe('');
   });
 });

@@ -45,7 +45,7 @@ const MESSAGES: Arbitraries = {
     kind: fc.constant('preVoteReply'),
     ...envelope,
     granted: fc.boolean(),
-    copy: number,
+    directoryId: number,
     withoutVote: fc.boolean(),
   }),
   vote: fc.record({
@@ -59,7 +59,7 @@ const MESSAGES: Arbitraries = {
     kind: fc.constant('voteReply'),
     ...envelope,
     granted: fc.boolean(),
-    copy: number,
+    directoryId: number,
     withoutVote: fc.boolean(),
   }),
   append: append as Arbitraries['append'],
@@ -70,7 +70,7 @@ const MESSAGES: Arbitraries = {
     index: number,
     hintIndex: number,
     hintTerm: number,
-    copy: number,
+    directoryId: number,
     withoutVote: fc.boolean(),
     diskFull: fc.boolean(),
   }),
@@ -78,7 +78,7 @@ const MESSAGES: Arbitraries = {
     kind: fc.constant('heartbeat'),
     ...envelope,
     commitIndex: number,
-    copy: number,
+    directoryId: number,
     round: number,
     clusterFull: fc.boolean(),
   }),
@@ -86,7 +86,7 @@ const MESSAGES: Arbitraries = {
     kind: fc.constant('heartbeatReply'),
     ...envelope,
     round: number,
-    copy: number,
+    directoryId: number,
     withoutVote: fc.boolean(),
     diskFull: fc.boolean(),
   }),
@@ -102,7 +102,7 @@ const MESSAGES: Arbitraries = {
     kind: fc.constant('readIndex'),
     ...envelope,
     id: number,
-    copy: number,
+    directoryId: number,
     withoutVote: fc.boolean(),
   }),
   readIndexReply: fc.record({
@@ -131,7 +131,7 @@ const MESSAGES: Arbitraries = {
     snapshotIndex: number,
     snapshotTerm: number,
   }),
-  recovering: fc.record({ kind: fc.constant('recovering'), ...envelope, copy: number }),
+  recovering: fc.record({ kind: fc.constant('recovering'), ...envelope, directoryId: number }),
   standing: fc.record({
     kind: fc.constant('standing'),
     standing: fc.constantFrom('blank', 'recovering', 'member'),
@@ -216,7 +216,7 @@ describe('messages between peers', () => {
   });
 
   it('are refused where a number is too large to be exact', () => {
-    const frame = frameOf({ kind: 'recovering', from: FROM, to: TO, term: 1, copy: 1 });
+    const frame = frameOf({ kind: 'recovering', from: FROM, to: TO, term: 1, directoryId: 1 });
     for (const at of [4, 12]) {
       const wrong = Buffer.from(frame);
       wrong.fill(0xff, at, at + 8);

@@ -157,7 +157,7 @@ export class ClusterChecks {
     if (log.commitIndex > committedBefore && log.termAt(log.commitIndex) !== core.term) {
       this.#world.fail('commits its own term only', `leader ${id} commits entry ${log.commitIndex} by counting copies`);
     }
-    // A copy that is known anew has progress of its own.
+    // A directory that is known anew has progress of its own.
     if ([...matchedBefore].some(([progress, match]) => progress.matchIndex < match)) {
       this.#world.fail('progress does not go back', `leader ${id} forgets what a follower has acknowledged`);
     }

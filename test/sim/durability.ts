@@ -11,8 +11,8 @@ import type { World } from './world.ts';
  * that are written, its own included; and what is committed is written on a quorum. Judged by the completions that the
  * log files reported, whatever the core itself believes.
  *
- * Rights belong to a copy of the log. What a copy had written is remembered under its number also when its disk is
- * wiped: what it said before may still be on its way. It counts where a configuration names that copy, and nowhere else.
+ * Rights belong to a directory. What a directory had written is remembered under its number also when its disk is
+ * wiped: what it said before may still be on its way. It counts where a configuration names that directory, and nowhere else.
  */
 interface Written {
   core: Core;
@@ -24,11 +24,11 @@ interface Written {
 
 export class Durability {
   readonly #world: World;
-  /** Of the copy that each node has now. */
+  /** Of the directory that each node has now. */
   readonly #nodes = new Map<NodeId, Written>();
-  /** Of every copy that has or had rights, by `id copy`. */
-  readonly #copies = new Map<string, Written>();
-  /** Which copies have written a vote, by term and candidate. */
+  /** Of every directory that has or had rights, by node and directory id. */
+  readonly #directories = new Map<string, Written>();
+  /** Which directories have written a vote, by term and candidate. */
   readonly #votes = new Map<string, Set<string>>();
 
   constructor(world: World) {
@@ -37,7 +37,7 @@ export class Durability {
 
   /**
    * What was written is there again after a start; and what a start has read back, it has also made durable. A node
-   * whose disk was damaged may have lost some of it, but must then be another copy.
+   * whose disk was damaged may have lost some of it, but must then be another directory.
    */
   started(core: Core): void {
     const written = { core, term: core.term, vote: core.vote, index: core.log.lastIndex };
@@ -58,17 +58,17 @@ export class Durability {
     };
   }
 
-  /** From now on the copy may have rights. A blank one has none, and must not have promised anything. */
+  /** From now on the directory may have rights. A blank one has none, and must not have promised anything. */
   #adopt(written: Written): void {
     const { core } = written;
     if (core.standing === 'blank') {
       if (written.term > 0 && core.vote !== NO_NODE) this.#fail(`node ${core.id} is blank and has voted`);
       return;
     }
-    const key = keyOf(core.id, core.copy);
-    const before = this.#copies.get(key);
+    const key = keyOf(core.id, core.directoryId);
+    const before = this.#directories.get(key);
     if (before !== undefined) this.#compare(before, written);
-    this.#copies.set(key, written);
+    this.#directories.set(key, written);
     this.#voted(core, written.term, written.vote);
   }
 
@@ -98,7 +98,7 @@ export class Durability {
     if (vote === NO_NODE || core.standing === 'blank') return;
     const key = `${term} ${vote}`;
     const voters = this.#votes.get(key);
-    const voter = keyOf(core.id, core.copy);
+    const voter = keyOf(core.id, core.directoryId);
     if (voters === undefined) this.#votes.set(key, new Set([voter]));
     else voters.add(voter);
   }
@@ -151,14 +151,14 @@ export class Durability {
   #checkCommitted(leader: Core, index: number): void {
     const term = leader.log.termAt(index);
     const holds = (key: string) => {
-      const written = this.#copies.get(key);
+      const written = this.#directories.get(key);
       if (written === undefined || written.index < index) return false;
       const { log } = written.core;
       return log.termAt(index) === term || index < log.snapshotIndex;
     };
     const { configuration } = leader;
     if (isQuorum(configuration, holds)) return;
-    const where = [...this.#copies.keys()].filter(holds).join(', ');
+    const where = [...this.#directories.keys()].filter(holds).join(', ');
     this.#fail(
       `leader ${leader.id} commits entry ${index} for ${configuration.voters} and ${configuration.votersOutgoing}; ` +
         `it is on the disks of ${where} only`,
@@ -170,13 +170,13 @@ export class Durability {
   }
 }
 
-export function keyOf(id: NodeId, copy: number): string {
-  return `${id} ${copy}`;
+export function keyOf(id: NodeId, directoryId: number): string {
+  return `${id} ${directoryId}`;
 }
 
-/** Whether the copies that `agrees` names, by `id copy`, form a quorum of a configuration. */
+/** Whether the directories that `agrees` names, by node and directory id, form a quorum of a configuration. */
 export function isQuorum(configuration: Configuration, agrees: (key: string) => boolean): boolean {
   const { voters, votersOutgoing, details } = configuration;
-  const votes = new Map(details.map(({ id, copy }) => [id, agrees(keyOf(id, copy))]));
+  const votes = new Map(details.map(({ id, directoryId }) => [id, agrees(keyOf(id, directoryId))]));
   return jointVoteResult(voters, votersOutgoing, votes) === 'won';
 }

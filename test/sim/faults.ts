@@ -1,7 +1,7 @@
 import type { Core } from '../../src/raft/core.ts';
 import type { Effects, Input } from '../../src/raft/types.ts';
 import type { ClusterChecks } from './checks.ts';
-import type { Copies } from './copies.ts';
+import type { IntactDirectories } from './intact-directories.ts';
 import type { Life } from './life.ts';
 import type { Network } from './network.ts';
 import type { Operator } from './operator.ts';
@@ -64,7 +64,7 @@ export class Faults {
   readonly #nodes: readonly SimNode[];
   readonly #network: Network;
   readonly #operator: Operator;
-  readonly #copies: Copies;
+  readonly #directories: IntactDirectories;
   #ambushes: Ambush[] = [];
   #over = false;
 
@@ -75,7 +75,7 @@ export class Faults {
     nodes: readonly SimNode[],
     network: Network,
     operator: Operator,
-    copies: Copies,
+    directories: IntactDirectories,
     checks: ClusterChecks,
   ) {
     this.#world = world;
@@ -84,7 +84,7 @@ export class Faults {
     this.#nodes = nodes;
     this.#network = network;
     this.#operator = operator;
-    this.#copies = copies;
+    this.#directories = directories;
     checks.onStep = (life, core, input, effects) => this.#stepped(life, core, input, effects);
   }
 
@@ -352,14 +352,14 @@ export class Faults {
 
   #rot(node: SimNode): void {
     // A cluster of one has nobody to heal it: its node refuses to start.
-    if (this.#plan.nodeIds.length === 1 || !this.#copies.mayHarm(node)) return;
+    if (this.#plan.nodeIds.length === 1 || !this.#directories.mayHarm(node)) return;
     this.#count('rotten');
     node.rot();
     this.#startAgain(node, this.#spellMs());
   }
 
   #wipe(node: SimNode): void {
-    if (!this.#copies.mayHarm(node)) return;
+    if (!this.#directories.mayHarm(node)) return;
     this.#count('wiped');
     const others = node.core?.configuration.details.map(({ id }) => id) ?? [];
     node.wipe(others);
@@ -374,7 +374,7 @@ export class Faults {
       this.#wipe(node);
       return;
     }
-    if (!this.#copies.mayHarm(node)) return;
+    if (!this.#directories.mayHarm(node)) return;
     this.#count('swappedBack');
     node.swapBack();
     const leader = this.leader();

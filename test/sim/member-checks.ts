@@ -7,7 +7,7 @@ import type { World } from './world.ts';
 
 /**
  * What must be true of members: the configuration in force is the newest in the log, changes go through joint
- * configurations one at a time, and a copy that no committed configuration names neither votes nor counts.
+ * configurations one at a time, and a directory that no committed configuration names neither votes nor counts.
  */
 interface SeenConfiguration {
   readonly configuration: Configuration;
@@ -23,7 +23,7 @@ const META_PATH = '/data/node/meta';
 export class MemberChecks {
   /** Configuration entries that a leader has appended. */
   changes = 0;
-  /** Copies that earned their rights. */
+  /** Directories that earned their rights. */
   recoveries = 0;
   readonly #world: World;
   readonly #founders: readonly NodeId[];
@@ -155,18 +155,21 @@ export class MemberChecks {
   }
 
   /** What a node says that it is must be on its disk by then. */
-  checkNoted({ id, standing, copy }: Core, durable: MemoryDisk): void {
+  checkNoted({ id, standing, directoryId }: Core, durable: MemoryDisk): void {
     const meta = durable.paths().find((path) => path === META_PATH);
     const text = meta === undefined ? 'nothing' : durable.contentOf(meta).toString('latin1');
-    if (text.includes(`"standing":"${standing}","copy":${copy}`)) return;
-    this.#fail(`node ${id} takes itself for ${standing}, copy ${copy}; its disk says: ${text}`);
+    if (text.includes(`"standing":"${standing}","directoryId":${directoryId}`)) return;
+    this.#fail(`node ${id} takes itself for ${standing}, directory ${directoryId}; its disk says: ${text}`);
   }
 
-  /** What a leader knows of another copy's log commits nothing in this one. */
-  checkHeartbeat({ id, copy, log }: Core, input: Input, committedBefore: number): void {
-    if (input.kind !== 'receive' || input.message.kind !== 'heartbeat' || input.message.copy === copy) return;
+  /** What a leader knows of another directory's log commits nothing in this one. */
+  checkHeartbeat({ id, directoryId, log }: Core, input: Input, committedBefore: number): void {
+    if (input.kind !== 'receive' || input.message.kind !== 'heartbeat' || input.message.directoryId === directoryId)
+      return;
     if (log.commitIndex === committedBefore) return;
-    this.#fail(`node ${id} commits entry ${log.commitIndex} by a heartbeat for its copy ${input.message.copy}`);
+    this.#fail(
+      `node ${id} commits entry ${log.commitIndex} by a heartbeat for its directory ${input.message.directoryId}`,
+    );
   }
 
   #checkVoteless(core: Core, effects: Effects): void {
@@ -181,8 +184,10 @@ export class MemberChecks {
   #checkRecovered(core: Core): void {
     this.recoveries++;
     const detail = committedIn(core).details.find(({ id }) => id === core.id);
-    if (detail?.copy === core.copy) return;
-    this.#fail(`node ${core.id} takes its copy ${core.copy} for a member's; committed is ${detail?.copy ?? 'none'}`);
+    if (detail?.directoryId === core.directoryId) return;
+    this.#fail(
+      `node ${core.id} takes its directory ${core.directoryId} for a member's; committed is ${detail?.directoryId ?? 'none'}`,
+    );
   }
 
   #checkRemoved(core: Core): void {
@@ -201,13 +206,13 @@ export function committedIn({ configurations, configuration, log }: Core): Confi
   return configurations.findLast(({ index }) => index <= log.commitIndex)?.configuration ?? configuration;
 }
 
-/** It may have forgotten what it promised, or its rights have passed to another copy. */
+/** It may have forgotten what it promised, or its rights have passed to another directory. */
 export function isWithoutVote(core: Core): boolean {
   if (core.standing !== 'member') return true;
-  // A start knows little of what is committed; but what names this copy once was.
+  // A start knows little of what is committed; but what names this directory once was.
   const inForce = [committedIn(core), ...core.configurations.map(({ configuration }) => configuration)];
   const own = inForce.map(({ details }) => details.find(({ id }) => id === core.id));
-  return own[0] !== undefined && !own.some((detail) => detail?.copy === core.copy);
+  return own[0] !== undefined && !own.some((detail) => detail?.directoryId === core.directoryId);
 }
 
 function claimsRights(message: Message): boolean {
@@ -253,8 +258,10 @@ function textOf(configuration: Configuration): string {
   const { voters, votersOutgoing, learners, learnersNext, autoLeave, details } = configuration;
   const sorted = (ids: readonly NodeId[]) => [...ids].sort((a, b) => a - b).join(',');
   const groups = [voters, votersOutgoing, learners, learnersNext].map(sorted).join('/');
-  const copies = details.map(({ id, copy, joins, replaces }) => `${id}:${copy}${joins ? '+' : ''}${replaces || ''}`);
-  const text = `[${groups}${autoLeave ? ' auto' : ''} ${copies.sort().join(' ')}]`;
+  const directories = details.map(
+    ({ id, directoryId, joins, replaces }) => `${id}:${directoryId}${joins ? '+' : ''}${replaces || ''}`,
+  );
+  const text = `[${groups}${autoLeave ? ' auto' : ''} ${directories.sort().join(' ')}]`;
   texts.set(configuration, text);
   return text;
 }

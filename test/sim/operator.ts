@@ -2,7 +2,7 @@ import { RaftkvError } from '../../src/base/errors.ts';
 import type { Configuration, MemberChange, NodeId } from '../../src/raft/types.ts';
 import type { NodeReplica } from '../../src/replica/node-replica.ts';
 import type { ClusterChecks } from './checks.ts';
-import type { Copies } from './copies.ts';
+import type { IntactDirectories } from './intact-directories.ts';
 import { committedIn } from './member-checks.ts';
 import type { Plan } from './plan.ts';
 import { addressOf, type SimNode } from './processes.ts';
@@ -23,7 +23,7 @@ export class Operator {
   readonly #plan: Plan;
   readonly #random: Random;
   readonly #nodes: readonly SimNode[];
-  readonly #copies: Copies;
+  readonly #directories: IntactDirectories;
   readonly #checks: ClusterChecks;
 
   constructor(
@@ -31,14 +31,14 @@ export class Operator {
     plan: Plan,
     random: Random,
     nodes: readonly SimNode[],
-    copies: Copies,
+    directories: IntactDirectories,
     checks: ClusterChecks,
   ) {
     this.#world = world;
     this.#plan = plan;
     this.#random = random;
     this.#nodes = nodes;
-    this.#copies = copies;
+    this.#directories = directories;
     this.#checks = checks;
   }
 
@@ -58,7 +58,7 @@ export class Operator {
   replace(): void {
     this.#bringIn(({ voters }) => {
       const old = this.#random.pick(voters);
-      return this.#copies.mayLoseVoter(old) ? old : null;
+      return this.#directories.mayLoseVoter(old) ? old : null;
     });
   }
 
@@ -66,7 +66,7 @@ export class Operator {
     const known = this.#known();
     if (known === null) return;
     const id = this.#random.pick(known.details).id;
-    if (known.voters.includes(id) && !this.#copies.mayLoseVoter(id)) return;
+    if (known.voters.includes(id) && !this.#directories.mayLoseVoter(id)) return;
     this.#ask({ op: 'remove', id });
   }
 
@@ -163,11 +163,11 @@ export class Operator {
     const node = this.#random.pick(this.#nodes);
     const { life, running } = node;
     if (life === null || running === null || life.paused) return;
-    this.#copies.pending.add(change);
+    this.#directories.pending.add(change);
     // A request that nobody answers may still be on its way.
     const { electionTimeoutMs, requestTimeoutMs } = this.#plan.timing;
     const forgetMs = requestTimeoutMs + 2 * this.#plan.network.silenceMs + 5 * electionTimeoutMs;
-    this.#world.after(forgetMs, () => this.#copies.pending.delete(change));
+    this.#world.after(forgetMs, () => this.#directories.pending.delete(change));
     this.#world.say(() => `${node.id}: is asked to ${JSON.stringify(change)}`);
     life.call(() => {
       running.replica.changeMembers(change).then(

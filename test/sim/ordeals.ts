@@ -1,9 +1,9 @@
 import type { DiskOperation } from '../support/memory-disk.ts';
 import type { ClusterChecks } from './checks.ts';
 import { outputOf } from './clients.ts';
-import type { Copies } from './copies.ts';
 import type { Faults } from './faults.ts';
 import type { History } from './history.ts';
+import type { IntactDirectories } from './intact-directories.ts';
 import type { Network } from './network.ts';
 import type { OrdealKind } from './ordeal-kinds.ts';
 import type { Plan } from './plan.ts';
@@ -26,7 +26,7 @@ export interface Scene {
   readonly nodes: readonly SimNode[];
   readonly network: Network;
   readonly faults: Faults;
-  readonly copies: Copies;
+  readonly directories: IntactDirectories;
   readonly checks: ClusterChecks;
   readonly history: History;
 }
@@ -121,20 +121,22 @@ function tornTwice(scene: Scene): boolean {
 }
 
 function sameSession(scene: Scene): boolean {
-  const { world, plan, random, nodes, copies, checks } = scene;
+  const { world, plan, random, nodes, directories, checks } = scene;
   const victim = random.pick(nodes);
   const other = otherThan(scene, victim);
   // Whoever sets up a wiped node anew must tell it of members that there are.
   const areFounders = nodes.length === plan.nodeIds.length && !nodes.some(({ isSpare }) => isSpare);
-  if (nodes.length < 3 || !areFounders || !copies.mayHarm(victim)) return false;
+  if (nodes.length < 3 || !areFounders || !directories.mayHarm(victim)) return false;
   const counting = [request({ kind: 'incr', key: KEY, delta: 1 })];
   if (!isAnswered(scene, ask(scene, other, [request({ kind: 'set', key: KEY, value: '0' })]))) return false;
   // One more disk, which the cluster knows by the time that it is lost; it has not heard so itself.
   if (random.chance(0.5)) {
     victim.wipe(nodes.map(({ id }) => id));
-    const isNamed = () => checks.members.newestCommitted?.details.some(({ copy }) => copy === victim.core?.copy);
-    if (!comesUp(scene, victim) || !wait(scene, 40, () => victim.core?.copy !== 0 && isNamed() === true)) return false;
-    if (!copies.mayHarm(victim)) return false;
+    const isNamed = () =>
+      checks.members.newestCommitted?.details.some(({ directoryId }) => directoryId === victim.core?.directoryId);
+    if (!comesUp(scene, victim) || !wait(scene, 40, () => victim.core?.directoryId !== 0 && isNamed() === true))
+      return false;
+    if (!directories.mayHarm(victim)) return false;
   }
   victim.wipe(nodes.map(({ id }) => id));
   // Ahead of all starts that it has counted so far.
@@ -144,7 +146,7 @@ function sameSession(scene: Scene): boolean {
   if (!isAnswered(scene, ask(scene, victim, counting))) return false;
   const session = victim.origin?.session ?? 0;
   const wallMs = victim.life?.clock.wallMs() ?? 0;
-  if (!victim.hasOldDisk || !copies.mayHarm(victim)) return false;
+  if (!victim.hasOldDisk || !directories.mayHarm(victim)) return false;
   separate(scene, victim);
   victim.swapBack();
   victim.jumpWallTime(session * 1000 + 100 - wallMs);

@@ -53,7 +53,7 @@ export class SimNode {
   readonly #network: Network;
   readonly #checks: ClusterChecks;
   /**
-   * Disks that were taken out, each as its process left it, by the copy that is on it. Only the newest state of each:
+   * Disks that were taken out, each as its process left it, by the directory that is on it. Only the newest state of each:
    * one that had promised more since, and lost it, nobody could survive.
    */
   readonly #oldDisks = new Map<number, MemoryDisk>();
@@ -125,19 +125,19 @@ export class SimNode {
 
   /** What another life has gone on with. */
   #forgetCurrent(): void {
-    if (this.core !== null && this.core.standing !== 'blank') this.#oldDisks.delete(this.core.copy);
+    if (this.core !== null && this.core.standing !== 'blank') this.#oldDisks.delete(this.core.directoryId);
   }
 
   /** A disk that it had in an earlier life takes the place of the one that it has. */
   swapBack(): void {
     this.#end('gets an old disk back', false);
     this.disk.processEnded();
-    const copy = this.#random.pick([...this.#oldDisks.keys()]);
-    const old = this.#oldDisks.get(copy);
+    const directoryId = this.#random.pick([...this.#oldDisks.keys()]);
+    const old = this.#oldDisks.get(directoryId);
     if (old === undefined) return;
     this.#keepDisk();
-    this.#oldDisks.delete(copy);
-    this.#world.say(() => `${this.id}: that of copy ${copy}`);
+    this.#oldDisks.delete(directoryId);
+    this.#world.say(() => `${this.id}: that of directory ${directoryId}`);
     this.disk.exchange(old);
     this.core = null;
   }
@@ -145,7 +145,7 @@ export class SimNode {
   /** To be called while no process runs. */
   #keepDisk(): void {
     if (this.core === null || this.core.standing === 'blank') return;
-    this.#oldDisks.set(this.core.copy, this.disk.memory.clone());
+    this.#oldDisks.set(this.core.directoryId, this.disk.memory.clone());
   }
 
   /** The nodes that its configuration file lists. */
@@ -306,8 +306,8 @@ export class SimNode {
     if (this.life !== life) return;
     this.running = running;
     this.#world.say(() => {
-      const { term, log, standing, copy } = running.replica.raft.core;
-      return `${this.id}: runs, ${standing} ${copy}, term ${term}, log to ${log.lastIndex}, committed ${log.commitIndex}`;
+      const { term, log, standing, directoryId } = running.replica.raft.core;
+      return `${this.id}: runs, ${standing} ${directoryId}, term ${term}, log to ${log.lastIndex}, committed ${log.commitIndex}`;
     });
   }
 

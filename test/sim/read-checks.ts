@@ -4,13 +4,13 @@ import { isQuorum, keyOf } from './durability.ts';
 import type { World } from './world.ts';
 
 /**
- * A read is confirmed by a quorum's answers to a round that began after it came. Which copy has answered which round, and
+ * A read is confirmed by a quorum's answers to a round that began after it came. Which directory has answered which round, and
  * which has asked for which read, is kept here a second time, from the messages alone.
  */
 interface Heard {
-  /** The newest round that each copy, by `id copy`, has answered as one that counts. */
+  /** The newest round that each directory, by node and directory id, has answered as one that counts. */
   readonly rounds: Map<string, number>;
-  /** The copies whose request is an acknowledgement, by the `from id` of the read. */
+  /** The directories whose request is an acknowledgement, by the `from id` of the read. */
   readonly readers: Map<string, Set<string>>;
 }
 
@@ -29,13 +29,13 @@ export class ReadChecks {
     const { message } = input;
     if (message.kind === 'heartbeatReply' && !message.withoutVote) {
       const { rounds } = this.#of(leading);
-      const copy = keyOf(message.from, message.copy);
-      rounds.set(copy, Math.max(rounds.get(copy) ?? 0, message.round));
+      const directoryId = keyOf(message.from, message.directoryId);
+      rounds.set(directoryId, Math.max(rounds.get(directoryId) ?? 0, message.round));
     } else if (message.kind === 'readIndex' && !message.withoutVote) {
       const { readers } = this.#of(leading);
       const name = nameOf(message.from, message.id);
-      const copies = readers.get(name) ?? new Set();
-      readers.set(name, copies.add(keyOf(message.from, message.copy)));
+      const directories = readers.get(name) ?? new Set();
+      readers.set(name, directories.add(keyOf(message.from, message.directoryId)));
     }
   }
 
@@ -82,13 +82,15 @@ export class ReadChecks {
   }
 
   /** `round` is 0 where none was needed: then the leader and the reader alone must be a quorum. */
-  #checkConfirmed({ id, copy, configuration }: Core, leading: Leadership, read: string, round: number): void {
+  #checkConfirmed({ id, directoryId, configuration }: Core, leading: Leadership, read: string, round: number): void {
     const { rounds, readers } = this.#of(leading);
     // The leader, the reader, whose request is an acknowledgement too, and all that answered the round or a later one.
     const agrees = (key: string) =>
-      key === keyOf(id, copy) || readers.get(read)?.has(key) === true || (round > 0 && (rounds.get(key) ?? 0) >= round);
+      key === keyOf(id, directoryId) ||
+      readers.get(read)?.has(key) === true ||
+      (round > 0 && (rounds.get(key) ?? 0) >= round);
     if (isQuorum(configuration, agrees)) return;
-    const keys = configuration.details.map((each) => keyOf(each.id, each.copy)).filter(agrees);
+    const keys = configuration.details.map((each) => keyOf(each.id, each.directoryId)).filter(agrees);
     this.#fail(`leader ${id} confirms a read by round ${round} with ${keys.join(', ')} only`);
   }
 

@@ -1,8 +1,8 @@
 import { ClusterChecks } from './checks.ts';
 import { Client } from './clients.ts';
-import { Copies } from './copies.ts';
 import { Faults } from './faults.ts';
 import { History } from './history.ts';
+import { IntactDirectories } from './intact-directories.ts';
 import { Network } from './network.ts';
 import { Operator } from './operator.ts';
 import { endure } from './ordeals.ts';
@@ -56,9 +56,9 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
     { length: plan.clients },
     (_, i) => new Client(i, world, plan, random.fork(100 + i), nodes, history, flushes),
   );
-  const copies = new Copies(nodes);
-  const operator = new Operator(world, plan, random.fork(4), nodes, copies, checks);
-  const faults = new Faults(world, plan, random.fork(3), nodes, network, operator, copies, checks);
+  const directories = new IntactDirectories(nodes);
+  const operator = new Operator(world, plan, random.fork(4), nodes, directories, checks);
+  const faults = new Faults(world, plan, random.fork(3), nodes, network, operator, directories, checks);
 
   const { oddFile } = plan;
   for (const node of nodes) world.after(node.id === oddFile?.late ? oddFile.lateMs : 0, () => node.start());
@@ -88,7 +88,7 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
   for (const client of clients) client.end();
   waitForHealth(world, plan, nodes, checks);
   if (plan.ordeal !== null && world.violation === null) {
-    const scene = { world, plan, random: new Random(seed, 7), network, faults, copies, checks, history };
+    const scene = { world, plan, random: new Random(seed, 7), network, faults, directories, checks, history };
     endure(plan.ordeal, { ...scene, nodes: membersOf(nodes, checks) });
     waitForService(world, plan, 'write', nodes, history, checks);
     waitForHealth(world, plan, nodes, checks);
@@ -182,7 +182,7 @@ function membersOf(nodes: readonly SimNode[], checks: ClusterChecks): readonly S
   return nodes.filter((node) => isMember(node, checks));
 }
 
-/** What was lost heals by itself: every member that should vote does so again, by the copy that it has. */
+/** What was lost heals by itself: every member that should vote does so again, by the directory that it has. */
 function waitForHealth(world: World, plan: Plan, nodes: readonly SimNode[], checks: ClusterChecks): void {
   if (world.violation !== null) return;
   const { electionTimeoutMs } = plan.timing;
@@ -190,9 +190,9 @@ function waitForHealth(world: World, plan: Plan, nodes: readonly SimNode[], chec
   const wrong = () => {
     const newest = checks.members.newestCommitted;
     if (newest === null) return [];
-    const unwell = newest.details.filter(({ id, copy, joins }) => {
+    const unwell = newest.details.filter(({ id, directoryId, joins }) => {
       const core = nodes.find((node) => node.id === id)?.running?.replica.raft.core;
-      return joins || core?.copy !== copy || core.standing !== 'member';
+      return joins || core?.directoryId !== directoryId || core.standing !== 'member';
     });
     const leads = nodes.some(({ id, running }) => {
       return running?.replica.raft.core.role === 'leader' && newest.voters.includes(id);

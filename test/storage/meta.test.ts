@@ -48,7 +48,7 @@ describe('meta', () => {
     expect([meta.standing, meta.founders]).toEqual(['blank', null]);
     await meta.noteFounded([1, 2, 5]);
     const next = await openNode(disk);
-    expect([next.standing, next.copy, next.founders]).toEqual(['member', 0, [1, 2, 5]]);
+    expect([next.standing, next.directoryId, next.founders]).toEqual(['member', 0, [1, 2, 5]]);
   });
 
   it('counts on from a number that it was raised to, and never back', async () => {
@@ -159,18 +159,23 @@ describe('meta', () => {
   });
 });
 
-describe('the standing of a copy', () => {
+describe('the standing of a directory', () => {
   it('is blank in a fresh directory, and from then on what it was noted as', async () => {
     const disk = new MemoryDisk();
     const first = await openNode(disk);
-    expect(first).toMatchObject({ standing: 'blank', copy: 0 });
+    expect(first).toMatchObject({ standing: 'blank', directoryId: 0 });
     await first.noteStanding('recovering', 77);
-    expect(first).toMatchObject({ standing: 'recovering', copy: 77 });
+    expect(first).toMatchObject({ standing: 'recovering', directoryId: 77 });
     await first.noteLogCreated();
-    expect(await openNode(disk)).toMatchObject({ standing: 'recovering', copy: 77, logCreated: true, bootCount: 2 });
+    expect(await openNode(disk)).toMatchObject({
+      standing: 'recovering',
+      directoryId: 77,
+      logCreated: true,
+      bootCount: 2,
+    });
   });
 
-  it('is that of a member of copy 0 where a version without standings has kept a log', async () => {
+  it('is that of a member of directory id 0 where a version without standings has kept a log', async () => {
     const plantOld = async (body: string) => {
       const disk = new MemoryDisk();
       await disk.makeDirectory(DIRECTORY);
@@ -179,9 +184,9 @@ describe('the standing of a copy', () => {
       return disk;
     };
     const used = await plantOld('{"clusterId":"demo","nodeId":1,"bootCount":7,"logCreated":true}');
-    expect(await openNode(used)).toMatchObject({ standing: 'member', copy: 0, bootCount: 8 });
+    expect(await openNode(used)).toMatchObject({ standing: 'member', directoryId: 0, bootCount: 8 });
     const fresh = await plantOld('{"clusterId":"demo","nodeId":1,"bootCount":1,"logCreated":false}');
-    expect(await openNode(fresh)).toMatchObject({ standing: 'blank', copy: 0, bootCount: 2 });
+    expect(await openNode(fresh)).toMatchObject({ standing: 'blank', directoryId: 0, bootCount: 2 });
   });
 
   it('is one that was noted, and none before the last that was done, whenever power fails', async () => {
@@ -199,13 +204,13 @@ describe('the standing of a copy', () => {
       let begun = 0;
       let done = 0;
       const note = async () => {
-        for (let copy = 1; copy <= 6; copy++) {
-          begun = copy;
-          const noted = meta.noteStanding('recovering', copy);
+        for (let directoryId = 1; directoryId <= 6; directoryId++) {
+          begun = directoryId;
+          const noted = meta.noteStanding('recovering', directoryId);
           // At the same time: they share a temporary name.
-          if (copy === 3) await meta.noteLogCreated();
+          if (directoryId === 3) await meta.noteLogCreated();
           await noted;
-          done = copy;
+          done = directoryId;
         }
       };
       void note();
@@ -214,9 +219,9 @@ describe('the standing of a copy', () => {
       else disk.kill(random);
       stopAt = Number.POSITIVE_INFINITY;
       const again = await openNode(disk);
-      expect(again.copy, `seed ${seed}`).toBeGreaterThanOrEqual(done);
-      expect(again.copy, `seed ${seed}`).toBeLessThanOrEqual(begun);
-      expect(again.standing).toBe(again.copy === 0 ? 'blank' : 'recovering');
+      expect(again.directoryId, `seed ${seed}`).toBeGreaterThanOrEqual(done);
+      expect(again.directoryId, `seed ${seed}`).toBeLessThanOrEqual(begun);
+      expect(again.standing).toBe(again.directoryId === 0 ? 'blank' : 'recovering');
       if (done >= 3) expect(again.logCreated).toBe(true);
     }
   });
@@ -255,20 +260,23 @@ describe('damage, where it may be moved aside', () => {
     const { errors, onDamage } = healing();
     const meta = await openNode(disk, { onDamage, firstBootCount: 100 });
     expect(errors.map(({ code }) => code)).toEqual(['META_DAMAGED']);
-    expect(meta).toMatchObject({ standing: 'blank', copy: 0, logCreated: false, bootCount: 100 });
+    expect(meta).toMatchObject({ standing: 'blank', directoryId: 0, logCreated: false, bootCount: 100 });
     expect(left(disk)).toEqual([]);
     expect(disk.contentOf(`${ASIDE}/meta`)).toEqual(damagedMeta);
     for (const [path, bytes] of content) expect(disk.contentOf(path.replace('/node', ASIDE))).toEqual(bytes);
     expect(await openNode(disk)).toMatchObject({ standing: 'blank', bootCount: 101 });
   });
 
-  it('is recovering from then on where a copy number was given for that', async () => {
+  it('is recovering from then on where a directory id was given for that', async () => {
     const disk = await usedNode();
     disk.flipBit(FILE, 300);
-    const meta = await openNode(disk, { onDamage: healing().onDamage, copyAfterDamage: 4711 });
-    expect(meta).toMatchObject({ standing: 'recovering', copy: 4711 });
+    const meta = await openNode(disk, { onDamage: healing().onDamage, directoryIdAfterDamage: 4711 });
+    expect(meta).toMatchObject({ standing: 'recovering', directoryId: 4711 });
     // A fresh directory is no damage.
-    expect(await openNode(new MemoryDisk(), { copyAfterDamage: 4711 })).toMatchObject({ standing: 'blank', copy: 0 });
+    expect(await openNode(new MemoryDisk(), { directoryIdAfterDamage: 4711 })).toMatchObject({
+      standing: 'blank',
+      directoryId: 0,
+    });
   });
 
   it('is a meta that is missing beside a log, and also beside a snapshot alone', async () => {
@@ -308,7 +316,7 @@ describe('damage, where it may be moved aside', () => {
             if (operations++ < stopAfter) queueMicrotask(complete);
           };
           let ended = false;
-          void openNode(disk, { onDamage: healing().onDamage, copyAfterDamage: 4711 }).then(() => {
+          void openNode(disk, { onDamage: healing().onDamage, directoryIdAfterDamage: 4711 }).then(() => {
             ended = true;
           });
           await settle();
@@ -316,11 +324,11 @@ describe('damage, where it may be moved aside', () => {
           if (seed % 3 === 0) disk.kill(random);
           else disk.crash(random);
           disk.schedule = (_, complete) => queueMicrotask(complete);
-          const again = await openNode(disk, { onDamage: healing().onDamage, copyAfterDamage: 4712 });
+          const again = await openNode(disk, { onDamage: healing().onDamage, directoryIdAfterDamage: 4712 });
           const where = `stopped after ${stopAfter}, seed ${seed}`;
           expect(again.standing, where).toBe('recovering');
           expect(left(disk), where).toEqual([]);
-          expect(again.bootCount, where).toBe(ended ? 2 : again.copy === 4711 ? 2 : 1);
+          expect(again.bootCount, where).toBe(ended ? 2 : again.directoryId === 4711 ? 2 : 1);
         }
       }
     });

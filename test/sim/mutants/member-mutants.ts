@@ -1,6 +1,6 @@
 import type { Mutant } from './mutant.ts';
 
-/** Faults of changing members, and of copies that lost their rights. */
+/** Faults of changing members, and of directories that lost their rights. */
 export const memberMutants: readonly Mutant[] = [
   {
     name: 'change-before-own-commit',
@@ -82,7 +82,7 @@ export const memberMutants: readonly Mutant[] = [
   },
   {
     name: 'removed-leader-counts-itself',
-    fault: 'counts its own copy towards a configuration that it is not in',
+    fault: 'counts its own directory towards a configuration that it is not in',
     file: 'raft/replication.ts',
     find: 'jointCommittedIndex(configuration.voters, configuration.votersOutgoing, (id) => {',
     replace:
@@ -121,16 +121,16 @@ export const memberMutants: readonly Mutant[] = [
   },
   {
     name: 'voteless-acknowledges',
-    fault: 'a copy without rights lets its acknowledgements count',
+    fault: 'a directory without rights lets its acknowledgements count',
     file: 'raft/replication.ts',
-    find: `    copy: core.copy,
+    find: `    directoryId: core.directoryId,
     withoutVote: withoutVote(core),`,
-    replace: `    copy: core.copy,
+    replace: `    directoryId: core.directoryId,
     withoutVote: false,`,
   },
   {
     name: 'voteless-votes',
-    fault: 'a copy that may have forgotten its votes votes again (dragonboat 256)',
+    fault: 'a directory that may have forgotten its votes votes again (dragonboat 256)',
     file: 'raft/election.ts',
     find: `    !withoutVote(core) &&
     message.term === core.term &&`,
@@ -138,38 +138,38 @@ export const memberMutants: readonly Mutant[] = [
   },
   {
     name: 'voteless-campaigns',
-    fault: 'a copy without rights campaigns',
+    fault: 'a directory without rights campaigns',
     file: 'raft/standing.ts',
     find: '  if (withoutVote(core)) return false;\n',
     replace: '',
   },
   {
-    name: 'voteless-copies-commit',
-    fault: 'counts what a copy without rights holds towards commitment',
+    name: 'voteless-directories-commit',
+    fault: 'counts what a directory without rights holds towards commitment',
     file: 'raft/replication.ts',
     find: 'return progress?.counts === true ? progress.matchIndex : 0;',
     replace: 'return progress === undefined ? 0 : progress.matchIndex;',
   },
   {
     name: 'voteless-rounds-confirm',
-    fault: 'confirms reads by the word of copies without rights',
+    fault: 'confirms reads by the word of directories without rights',
     file: 'raft/reads.ts',
     find: 'return progress?.counts === true && progress.ackedRound >= read.round;',
     replace: 'return progress !== undefined && progress.ackedRound >= read.round;',
   },
   {
     name: 'voteless-reader-confirms',
-    fault: 'takes the question of a copy without rights for an acknowledgement',
+    fault: 'takes the question of a directory without rights for an acknowledgement',
     file: 'raft/reads.ts',
-    find: 'copy: withoutVote ? NO_COPY : copy, round',
-    replace: 'copy: withoutVote ? copy : copy, round',
+    find: 'directoryId: withoutVote ? NO_DIRECTORY : directoryId, round',
+    replace: 'directoryId: withoutVote ? directoryId : directoryId, round',
   },
   {
-    name: 'any-copy-recovers',
-    fault: 'takes the rights that another copy of the same node was given',
+    name: 'any-directory-recovers',
+    fault: 'takes the rights that another directory of the same node was given',
     file: 'raft/standing.ts',
-    find: '  if (committed === undefined || detailOf(committed, id)?.copy !== copy) return;\n',
-    replace: '  if (committed === undefined || detailOf(committed, id) === undefined || copy < 0) return;\n',
+    find: '  if (committed === undefined || detailOf(committed, id)?.directoryId !== directoryId) return;\n',
+    replace: '  if (committed === undefined || detailOf(committed, id) === undefined || directoryId < 0) return;\n',
   },
   {
     name: 'rights-before-commit',
@@ -182,11 +182,11 @@ export const memberMutants: readonly Mutant[] = [
     name: 'damaged-keeps-rights',
     fault: 'votes on after it has lost what it had promised',
     file: 'replica/open-replica.ts',
-    find: "      if (meta !== null) await meta.noteStanding('recovering', newCopy(random));\n",
+    find: "      if (meta !== null) await meta.noteStanding('recovering', newDirectoryId(random));\n",
     replace: '',
   },
   {
-    name: 'copy-used-again',
+    name: 'directory-used-again',
     fault: 'keeps its number when it loses more while it recovers',
     file: 'replica/open-replica.ts',
     find: '      if (meta !== null) await',
@@ -236,47 +236,47 @@ export const memberMutants: readonly Mutant[] = [
   },
   {
     name: 'recovery-unheard',
-    fault: 'does not notice at its start that its copy was named',
+    fault: 'does not notice at its start that its directory was named',
     file: 'raft/raft.ts',
     find: '      recoveryReported: false,\n',
     replace: `      recoveryReported: options.configurations.some(({ configuration }) =>
-        configuration.details.some((detail) => detail.id === id && detail.copy === copy),
+        configuration.details.some((detail) => detail.id === id && detail.directoryId === directoryId),
       ),
 `,
   },
   {
-    name: 'votes-of-any-copy',
-    fault: 'counts the vote of an old disk for the copy that has its rights now',
+    name: 'votes-of-any-directory',
+    fault: 'counts the vote of an old disk for the directory that has its rights now',
     file: 'raft/election.ts',
-    find: 'counted.set(id, detailOf(configuration, id)?.copy === copy);',
-    replace: 'counted.set(id, detailOf(configuration, id) !== undefined && copy !== NO_COPY);',
+    find: 'counted.set(id, detailOf(configuration, id)?.directoryId === directoryId);',
+    replace: 'counted.set(id, detailOf(configuration, id) !== undefined && directoryId !== NO_DIRECTORY);',
   },
   {
-    name: 'acknowledgements-of-any-copy',
-    fault: 'counts what an old disk holds for the copy that has its rights now',
+    name: 'acknowledgements-of-any-directory',
+    fault: 'counts what an old disk holds for the directory that has its rights now',
     file: 'raft/progress.ts',
-    find: 'return !this.withoutVote && this.copy === this.namedCopy;',
+    find: 'return !this.withoutVote && this.directoryId === this.configuredDirectoryId;',
     replace: 'return !this.withoutVote;',
   },
   {
-    name: 'progress-of-another-copy',
-    fault: 'believes of one copy what it knows of another',
+    name: 'progress-of-another-directory',
+    fault: 'believes of one directory what it knows of another',
     file: 'raft/standing.ts',
-    find: 'if (progress.copy !== reply.copy || progress.withoutVote !== reply.withoutVote) {',
-    replace: 'progress.copy = reply.copy;\n  if (progress.withoutVote !== reply.withoutVote) {',
+    find: 'if (progress.directoryId !== reply.directoryId || progress.withoutVote !== reply.withoutVote) {',
+    replace: 'progress.directoryId = reply.directoryId;\n  if (progress.withoutVote !== reply.withoutVote) {',
   },
   {
-    name: 'readers-of-any-copy',
+    name: 'readers-of-any-directory',
     fault: 'takes the question of an old disk for an acknowledgement',
     file: 'raft/reads.ts',
-    find: 'return copy !== NO_COPY && leading.progress.get(from)?.namedCopy === copy;',
-    replace: 'return copy !== NO_COPY && leading.progress.has(from);',
+    find: 'return directoryId !== NO_DIRECTORY && leading.progress.get(from)?.configuredDirectoryId === directoryId;',
+    replace: 'return directoryId !== NO_DIRECTORY && leading.progress.has(from);',
   },
   {
-    name: 'heartbeats-for-any-copy',
-    fault: 'commits what another copy was known to hold',
+    name: 'heartbeats-for-any-directory',
+    fault: 'commits what another directory was known to hold',
     file: 'raft/replication.ts',
-    find: 'const isMeant = message.copy === core.copy && !withoutVote(core);',
+    find: 'const isMeant = message.directoryId === core.directoryId && !withoutVote(core);',
     replace: 'const isMeant = !withoutVote(core);',
   },
   {
@@ -297,10 +297,10 @@ export const memberMutants: readonly Mutant[] = [
     name: 'member-while-noting',
     fault: 'counts as a member while that is being written',
     file: 'replica/standings.ts',
-    find: '    this.onceUnused(() => this.becomeMember(core.copy));\n',
+    find: '    this.onceUnused(() => this.becomeMember(core.directoryId));\n',
     replace: `    this.onceUnused(() => {
-      this.becomeMember(core.copy);
-      this.context.step({ kind: 'standing', standing: 'member', copy: core.copy });
+      this.becomeMember(core.directoryId);
+      this.context.step({ kind: 'standing', standing: 'member', directoryId: core.directoryId });
     });
 `,
   },
@@ -310,7 +310,7 @@ export const memberMutants: readonly Mutant[] = [
     file: 'replica/standings.ts',
     find: "const noted = standing === 'member' ? noteFounded()",
     replace:
-      "if (standing === 'member') step({ kind: 'standing', standing, copy });\n    const noted = standing === 'member' ? noteFounded()",
+      "if (standing === 'member') step({ kind: 'standing', standing, directoryId });\n    const noted = standing === 'member' ? noteFounded()",
   },
   {
     name: 'founders-not-compared',

@@ -76,8 +76,8 @@ export const raftMutants: readonly Mutant[] = [
     name: 'count-refusals',
     fault: 'counts every answer to its request for votes as a vote',
     file: 'raft/election.ts',
-    find: 'core.votes.set(from, granted && !withoutVote ? copy : NO_COPY);',
-    replace: 'core.votes.set(from, granted || !withoutVote ? copy : NO_COPY);',
+    find: 'core.votes.set(from, granted && !withoutVote ? directoryId : NO_DIRECTORY);',
+    replace: 'core.votes.set(from, granted || !withoutVote ? directoryId : NO_DIRECTORY);',
   },
   {
     name: 'count-old-votes',
@@ -227,7 +227,7 @@ export const raftMutants: readonly Mutant[] = [
     file: 'raft/transfer.ts',
     find: '  startElection(core, true);',
     replace:
-      '  startElection(core, true);\n  core.votes = new Map(core.configuration.details.map(({ id, copy }) => [id, copy]));',
+      '  startElection(core, true);\n  core.votes = new Map(core.configuration.details.map(({ id, directoryId }) => [id, directoryId]));',
   },
   {
     name: 'transfer-for-ever',

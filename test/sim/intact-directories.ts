@@ -6,9 +6,9 @@ import type { SimNode } from './processes.ts';
 
 /**
  * What a cluster survives: a majority of every configuration that is in force anywhere, or soon may be, must hold an
- * intact copy of the log. Faults and operators ask here before they take one away, as a careful operator would.
+ * intact directory. Faults and operators ask here before they take one away, as a careful operator would.
  */
-export class Copies {
+export class IntactDirectories {
   readonly #nodes: readonly SimNode[];
   /** Asked for, and perhaps not carried out yet. */
   readonly pending = new Set<MemberChange>();
@@ -33,18 +33,18 @@ export class Copies {
         (detail) =>
           detail.id === id ||
           !(voters.includes(detail.id) || votersOutgoing.includes(detail.id)) ||
-          intact.has(keyOf(detail.id, detail.copy)),
+          intact.has(keyOf(detail.id, detail.directoryId)),
       ),
     );
   }
 
-  /** The copies that have kept all they promised. */
+  /** The directories that have kept all they promised. */
   #intact(also: (node: SimNode) => boolean): ReadonlySet<string> {
     const keys = new Set<string>();
     for (const node of this.#nodes) {
       const { core } = node;
       if (core === null || core.standing === 'blank' || node.ended || !also(node)) continue;
-      keys.add(keyOf(node.id, core.copy));
+      keys.add(keyOf(node.id, core.directoryId));
     }
     return keys;
   }

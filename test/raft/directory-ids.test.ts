@@ -33,8 +33,8 @@ function settleWithout(cluster: CoreCluster, isLost: (message: Message) => boole
   }
 }
 
-const copyOf = (cluster: CoreCluster, id: NodeId) =>
-  cluster.node(1).core?.configuration.details.find((detail) => detail.id === id)?.copy;
+const directoryIdOf = (cluster: CoreCluster, id: NodeId) =>
+  cluster.node(1).core?.configuration.details.find((detail) => detail.id === id)?.directoryId;
 
 /** Three voters, of which the third has earned its vote with a new disk. Gives the old one, too, as it was last. */
 function healed(): { cluster: CoreCluster; old: SimulatedDisk } {
@@ -48,14 +48,14 @@ function healed(): { cluster: CoreCluster; old: SimulatedDisk } {
   run(cluster, [1, 2, 3]);
   const { disk } = cluster.node(3);
   expect(cluster.node(1).core?.configuration.voters).toEqual([1, 2, 3]);
-  expect(copyOf(cluster, 3)).toBe(disk.copy);
+  expect(directoryIdOf(cluster, 3)).toBe(disk.directoryId);
   const [old] = disk.ghosts;
   if (old === undefined) throw new Error('no disk was lost');
   return { cluster, old };
 }
 
-describe('an old disk that is put back after a newer copy has got its rights', () => {
-  it('elects nobody who lacks what the newer copy helped to commit', () => {
+describe('an old disk that is put back after a newer directory has got its rights', () => {
+  it('elects nobody who lacks what the newer directory helped to commit', () => {
     const { cluster, old } = healed();
     cluster.propose(1, 'second');
     settle(cluster, ({ from, to }) => from === 2 || to === 2);
@@ -69,21 +69,21 @@ describe('an old disk that is put back after a newer copy has got its rights', (
     restart(cluster, 1);
     run(cluster, [1, 2, 3]);
     expect(cluster.leader()).toBeDefined();
-    expect(copyOf(cluster, 3)).toBe(0);
+    expect(directoryIdOf(cluster, 3)).toBe(0);
   });
 
-  it('catches up under the same leader, which forgets what it knew of the newer copy', () => {
+  it('catches up under the same leader, which forgets what it knew of the newer directory', () => {
     const { cluster, old } = healed();
     crash(cluster, 3);
     cluster.putBack(3, old);
     restart(cluster, 3);
     run(cluster, [1, 2, 3]);
     expect(cluster.node(3).core?.log.lastIndex).toBe(cluster.node(1).core?.log.lastIndex);
-    expect(copyOf(cluster, 3)).toBe(0);
+    expect(directoryIdOf(cluster, 3)).toBe(0);
     expect(cluster.node(1).core?.configuration.voters).toEqual([1, 2, 3]);
   });
 
-  it('confirms no read for a leader that was replaced with the help of the newer copy', () => {
+  it('confirms no read for a leader that was replaced with the help of the newer directory', () => {
     const { cluster, old } = healed();
     for (const peer of [2, 3]) cluster.cuts.add(`1->${peer}`).add(`${peer}->1`);
     tick(cluster, 3, ELECTION_TIMEOUT_TICKS);
@@ -97,7 +97,7 @@ describe('an old disk that is put back after a newer copy has got its rights', (
     cluster.cuts.clear();
     for (const peer of [1, 3]) cluster.cuts.add(`2->${peer}`).add(`${peer}->2`);
     cluster.start(3);
-    // The log, which would tell the old copy of the newer one, comes late.
+    // The log, which would tell the old directory of the newer one, comes late.
     const isLost = ({ kind }: Message) => kind === 'append';
     const reads = [cluster.read(1)];
     settleWithout(cluster, isLost);
@@ -108,7 +108,7 @@ describe('an old disk that is put back after a newer copy has got its rights', (
   });
 });
 
-describe('a copy that a committed configuration names', () => {
+describe('a directory that a committed configuration names', () => {
   it('counts only from when it remembers that, so that a crash leaves nobody without a leader', () => {
     const cluster = smallCluster(votersOf(1), { newcomers: [2] });
     elect(cluster, 1);
