@@ -22,8 +22,8 @@ function describe(directory: string, examination: Examination): string {
   const { findings, meta, snapshots, log } = examination;
   const lines: string[] = [];
   if (meta !== null) {
-    const standing = meta.standing === 'member' ? 'a member' : `${meta.standing}: without a vote`;
-    lines.push(`meta       whole: node ${meta.nodeId} of cluster ${meta.clusterId}, ${standing}`);
+    const lifecycle = meta.lifecycle === 'normal' ? 'a member' : `${meta.lifecycle}: without a vote`;
+    lines.push(`meta       whole: node ${meta.nodeId} of cluster ${meta.clusterId}, ${lifecycle}`);
   }
   for (const { index, term, items, byteLength } of snapshots) {
     lines.push(`snapshot   whole: up to entry ${index} of term ${term}, ${items} items, ${byteLength} bytes`);

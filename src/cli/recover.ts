@@ -71,7 +71,7 @@ async function describeBefore(config: Config, id: number, directory: string): Pr
   const committed = Math.max(log?.hardState?.commitIndex ?? 0, newest?.index ?? 0);
   lines.push(`  it ends with entry ${lastIndex} of term ${lastTerm}; up to entry ${committed} it knew to be committed`);
   for (const { fault } of findings) if (fault !== null) lines.push(`  damaged: ${fault.message}`);
-  if (meta !== null && meta.standing !== 'member') {
+  if (meta !== null && meta.lifecycle !== 'normal') {
     lines.push('  it had lost data itself and was being healed: another node may well have more');
   }
   lines.push(

@@ -141,8 +141,8 @@ function describeAsTable({ cluster, reports, leader, voters, members, unlisted, 
 }
 
 /** A node without a vote follows, too; that it has none is what matters. */
-function roleOf({ role, nodeId, standing, learners }: ReplicaStatus): string {
-  if (standing !== 'member') return standing;
+function roleOf({ role, nodeId, lifecycle, learners }: ReplicaStatus): string {
+  if (lifecycle !== 'normal') return lifecycle;
   return learners.includes(nodeId) ? 'learner' : role;
 }
 

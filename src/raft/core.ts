@@ -6,12 +6,12 @@ import {
   type Configuration,
   type Effects,
   type HardState,
+  type LifecycleStatus,
   type Message,
   NO_NODE,
   type NodeId,
   type ReadState,
   type Role,
-  type Standing,
 } from './types.ts';
 
 /** Everything one Raft node knows. The functions of this folder change it; nobody else does. */
@@ -30,7 +30,7 @@ export interface Core {
   configuration: Configuration;
   /** Index of the newest of them that is committed. */
   committedConfigurationIndex: number;
-  standing: Standing;
+  lifecycle: LifecycleStatus;
   /** The id of this node's data directory; see `MemberDetail.directoryId`. */
   directoryId: number;
   /** The newest committed configuration gives this node's rights to another directory, and none after it gives them back. */

@@ -5,7 +5,7 @@ import { peersOf } from './membership.ts';
 import { Progress } from './progress.ts';
 import { jointVoteResult } from './quorum.ts';
 import { advanceCommit, appendAsLeader, broadcastAppends, broadcastHeartbeat } from './replication.ts';
-import { configuredDirectoryOf, mayCampaign, withoutVote } from './standing.ts';
+import { configuredDirectoryOf, mayCampaign, withoutVote } from './rights.ts';
 import { NO_NODE, type NodeId, type PreVote, type PreVoteReply, type Vote, type VoteReply } from './types.ts';
 
 /**

@@ -1,7 +1,7 @@
 import { RaftkvError } from '../base/errors.ts';
 import { detailOf, isMember, members } from './configuration.ts';
 import type { Core } from './core.ts';
-import { withoutVote } from './standing.ts';
+import { withoutVote } from './rights.ts';
 import { type Configuration, NO_NODE, type NodeId, type Role } from './types.ts';
 
 /**

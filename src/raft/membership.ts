@@ -19,7 +19,7 @@ import { becomeFollower, type Core, isQuorumOf, type Leadership, send } from './
 import { ENTRY_HEADER_BYTES, sealEntry } from './entry.ts';
 import type { Progress } from './progress.ts';
 import { appendAsLeader, broadcastAppends, mostAdvancedVoter, sendCommit } from './replication.ts';
-import { beginAnew, configuredDirectoryOf, updateRights } from './standing.ts';
+import { beginAnew, configuredDirectoryOf, updateRights } from './rights.ts';
 import { startTransfer } from './transfer.ts';
 import {
   type Configuration,

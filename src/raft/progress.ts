@@ -85,7 +85,7 @@ export class Progress {
     this.configuredDirectoryId = configuredDirectoryId;
   }
 
-  /** Whether what is known here counts towards a quorum (see `standing.ts`). */
+  /** Whether what is known here counts towards a quorum (see `rights.ts`). */
   get counts(): boolean {
     return !this.withoutVote && this.directoryId === this.configuredDirectoryId;
   }

@@ -48,6 +48,7 @@ import {
   recheckLaggards,
   sendAppends,
 } from './replication.ts';
+import { noteRecovered, setLifecycle, withoutVote } from './rights.ts';
 import {
   compact,
   handleInstallSnapshot,
@@ -57,9 +58,8 @@ import {
   tickCatchUps,
   transferStalled,
 } from './snapshot.ts';
-import { noteRecovered, setStanding, withoutVote } from './standing.ts';
 import { continueTransfer, handleTimeoutNow, startTransfer, tickStalledDisk, tickTransfer } from './transfer.ts';
-import { type Effects, type HardState, type Input, type Message, NO_NODE, type Standing } from './types.ts';
+import { type Effects, type HardState, type Input, type LifecycleStatus, type Message, NO_NODE } from './types.ts';
 
 /** What a node begins with: what it remembers, or nothing. */
 export interface RaftStart extends CoreOptions {
@@ -73,7 +73,7 @@ export interface RaftStart extends CoreOptions {
   /** The newest durable one. */
   readonly snapshot: SnapshotMark | null;
   readonly hardState: HardState;
-  readonly standing: Standing;
+  readonly lifecycle: LifecycleStatus;
   /** See `MemberDetail.directoryId`. */
   readonly directoryId: number;
 }
@@ -92,7 +92,7 @@ export interface RaftStart extends CoreOptions {
  * log.ts         one node's log       progress.ts     what the leader knows of one follower
  * snapshot.ts    what the log leaves  quorum.ts       majorities
  * membership.ts  changing the voters  configuration.ts  who they are
- * standing.ts    whose word counts    disk-room.ts    full disks
+ * rights.ts      whose word counts    disk-room.ts    full disks
  * invariants.ts  what must always be true
  */
 export class Raft {
@@ -100,7 +100,7 @@ export class Raft {
   readonly core: Core;
 
   constructor(options: RaftStart) {
-    const { id, log, hardState, standing, directoryId } = options;
+    const { id, log, hardState, lifecycle, directoryId } = options;
     this.core = {
       id,
       options,
@@ -109,7 +109,7 @@ export class Raft {
       configurations: [...options.configurations],
       configuration: EMPTY_CONFIGURATION,
       committedConfigurationIndex: 0,
-      standing,
+      lifecycle,
       directoryId,
       isDisowned: false,
       recoveringElapsed: 0,
@@ -156,7 +156,7 @@ export class Raft {
     const configurationBefore = core.configuration;
     dispatch(core, input, this.acceptsProposals);
     if (core.leading !== null) continueChange(core, core.leading);
-    if (core.standing === 'recovering') noteRecovered(core);
+    if (core.lifecycle === 'recovering') noteRecovered(core);
     if (core.configuration !== configurationBefore) configurationChanged(core);
     if (core.term !== core.emitted.term || core.vote !== core.emitted.vote) {
       // Written ahead of this step's entries and of the cut that makes room for them, the hint may rest on neither.
@@ -223,8 +223,8 @@ function dispatch(core: Core, input: Exclude<Input, { kind: 'applied' }>, accept
     case 'changeMembers':
       changeMembers(core, input.id, input.change);
       return;
-    case 'standing':
-      setStanding(core, input.standing, input.directoryId);
+    case 'lifecycle':
+      setLifecycle(core, input.lifecycle, input.directoryId);
       return;
     case 'diskFull':
       diskFullChanged(core, input.full);

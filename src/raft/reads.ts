@@ -1,7 +1,7 @@
 import { NO_DIRECTORY } from './configuration.ts';
 import { answerRead, type Core, isQuorum, type Leadership, type PendingRead, send } from './core.ts';
 import { broadcastHeartbeat } from './replication.ts';
-import { withoutVote } from './standing.ts';
+import { withoutVote } from './rights.ts';
 import { NO_NODE, type ReadIndex, type ReadIndexReply } from './types.ts';
 
 /**

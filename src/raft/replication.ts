@@ -3,8 +3,8 @@ import { becomeFollower, type Core, type Leadership, send, sendAfterPersist } fr
 import { noteAppended, noteCommitted, noteLeaderCommit, noteTruncated } from './membership.ts';
 import type { Progress } from './progress.ts';
 import { jointCommittedIndex } from './quorum.ts';
+import { askToRecover, noteReply, withoutVote } from './rights.ts';
 import { offerSnapshot } from './snapshot.ts';
-import { askToRecover, noteReply, withoutVote } from './standing.ts';
 import {
   type Append,
   type AppendReply,

@@ -1,7 +1,7 @@
 import { type Core, type Leadership, send } from './core.ts';
 import { startElection } from './election.ts';
 import { mostAdvancedVoter, sendAppends } from './replication.ts';
-import { mayCampaign } from './standing.ts';
+import { mayCampaign } from './rights.ts';
 import { NO_NODE, type NodeId, type TimeoutNow } from './types.ts';
 
 /**

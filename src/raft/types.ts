@@ -98,11 +98,11 @@ export interface MemberChangeOutcome {
 }
 
 /**
- * What this node's data directory is good for. `blank`: its data directory is empty, and it does not know yet whether
+ * The lifecycle status of a node's data directory. `uninitialized`: its data directory is empty, and it does not know yet whether
  * there is a cluster. `recovering`: it may have lost what it had promised, or is new; it neither votes nor counts until
- * a committed configuration names its directory. `member`: it has kept all it promised.
+ * a committed configuration names its directory. `normal`: it has kept all it promised.
  */
-export type Standing = 'blank' | 'recovering' | 'member';
+export type LifecycleStatus = 'uninitialized' | 'recovering' | 'normal';
 
 export type EntryKind = 'noop' | 'data' | 'configuration';
 
@@ -130,7 +130,7 @@ interface Envelope {
  */
 interface Speaker {
   readonly directoryId: number;
-  /** The sender knows that it has no rights: it is blank or recovering, or they were given to another directory. */
+  /** The sender knows that it has no rights: it is uninitialized or recovering, or they were given to another directory. */
   readonly withoutVote: boolean;
 }
 
@@ -274,8 +274,8 @@ export type Input =
     }
   /** A follower has not asked for a piece of its snapshot for too long: look anew for where it is. */
   | { readonly kind: 'transferStalled'; readonly peer: NodeId }
-  /** A blank node has learned what it is; or that a recovering one is a member now is durable. Of a founder, directory id 0. */
-  | { readonly kind: 'standing'; readonly standing: 'recovering' | 'member'; readonly directoryId: number }
+  /** An uninitialized node has learned what it is; or that a recovering one is normal now is durable. Of a founder, directory id 0. */
+  | { readonly kind: 'lifecycle'; readonly lifecycle: 'recovering' | 'normal'; readonly directoryId: number }
   | { readonly kind: 'diskFull'; readonly full: boolean };
 
 export interface ReadState {
@@ -316,7 +316,7 @@ export interface Effects {
   install: Install | null;
   /**
    * Once in a life: a committed configuration names this directory. It is a member, with rights, from when that is durable:
-   * answer with `standing` then.
+   * answer with `lifecycle` then.
    */
   recovered: boolean;
   /** A committed configuration no longer has this node: its process should say so and end. */

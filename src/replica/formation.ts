@@ -1,17 +1,17 @@
 import type { Core } from '../raft/core.ts';
-import { NO_NODE, type NodeId, type Standing } from '../raft/types.ts';
+import { type LifecycleStatus, NO_NODE, type NodeId } from '../raft/types.ts';
 import { listed } from './trouble.ts';
-import type { StandingNews } from './wire.ts';
+import type { LifecycleMessage } from './wire.ts';
 
 /**
  * How a node with an empty data directory learns what it is. A new cluster forms once all its configured members have
- * met and all are blank. Where any of them has belonged to a cluster, there is one, and this node has lost its part of
+ * met and all are uninitialized. Where any of them has belonged to a cluster, there is one, and this node has lost its part of
  * it, or is a newcomer: it recovers. So a wiped disk never votes as if it remembered, and nodes that are wiped while
  * the others are away don't begin a second, empty cluster beside the first.
  *
- *   link up ─▶ tell each other the standing ─▶ blank, all others linked and blank ─▶ has met all, and says so
- *                                          └─▶ blank, another is no longer blank ─▶ recovering, durable, asks the leader
- *   has met all ─▶ so have all others, or another is no longer blank ─▶ member, durable, may vote
+ *   link up ─▶ tell each other the status ─▶ uninitialized, all others linked and uninitialized ─▶ has met all, and says so
+ *                                          └─▶ uninitialized, another is no longer uninitialized ─▶ recovering, durable, asks the leader
+ *   has met all ─▶ so have all others, or another is no longer uninitialized ─▶ member, durable, may vote
  *
  * Without the second step the first who has met all would begin with a majority, and take those for wiped who are still
  * about to meet: a cluster that has just begun, and has lost nothing, could then bear no other loss. A node that has met
@@ -31,13 +31,13 @@ export interface FormationContext {
   readonly electionTimeoutMs: number;
   /** No leader has been heard of for long. */
   readonly isLost: () => boolean;
-  readonly send: (to: NodeId, news: StandingNews) => void;
+  readonly send: (to: NodeId, news: LifecycleMessage) => void;
   /** Makes it durable, then tells the core. Called once. */
-  readonly become: (standing: 'recovering' | 'member') => void;
+  readonly become: (lifecycle: 'recovering' | 'normal') => void;
 }
 
 /**
- * For how long a blank node listens before it founds a cluster. Members that know it dial it at least every 250 ms while
+ * For how long an uninitialized node listens before it founds a cluster. Members that know it dial it at least every 250 ms while
  * it is down; those that wait to be dialed by it, or that it has refused, ask within 800 ms.
  */
 const LISTEN_ELECTION_TIMEOUTS = 1;
@@ -56,13 +56,13 @@ export class Formation {
   private readonly context: FormationContext;
   private readonly listenMs: number;
   /** What those whose links stand have said. */
-  private readonly heard = new Map<NodeId, StandingNews>();
+  private readonly heard = new Map<NodeId, LifecycleMessage>();
   private readonly linked = new Set<NodeId>();
   /** Nodes of this cluster that this node does not know. While it is no member, only another start, with another file, forgets them. */
   private readonly strangers = new Set<NodeId>();
   private listensSinceMs: number | null = null;
   private hasListened = false;
-  /** In this life, while it was blank. */
+  /** In this life, while it was uninitialized. */
   private hasMet = false;
   private metSinceMs: number | null = null;
   private hasWaited = false;
@@ -76,7 +76,7 @@ export class Formation {
 
   /** To be called when the replica starts. */
   begin(): void {
-    if (this.context.core.standing === 'blank' && this.context.founders === null) this.decide('recovering');
+    if (this.context.core.lifecycle === 'uninitialized' && this.context.founders === null) this.decide('recovering');
   }
 
   /** To be called again and again from then on. */
@@ -109,7 +109,7 @@ export class Formation {
     this.heard.delete(peer);
   }
 
-  receive(peer: NodeId, news: StandingNews): void {
+  receive(peer: NodeId, news: LifecycleMessage): void {
     this.heard.set(peer, news);
     this.consider();
   }
@@ -121,17 +121,17 @@ export class Formation {
     this.announce();
   }
 
-  /** The standing, or what a node has done that shows it, has changed. */
+  /** The lifecycle status, or what a node has done that shows it, has changed. */
   announce(): void {
     this.tell(this.linked);
   }
 
   /** Who still listens says nothing, so that the others don't found without it what it would then have to join. */
   private tell(peers: Iterable<NodeId>): void {
-    if (this.context.core.standing === 'blank' && !this.hasListened) return;
-    const standing = this.announced();
-    const met = this.hasMet || this.context.core.standing === 'member';
-    const news: StandingNews = { kind: 'standing', standing, met, nodes: this.known() };
+    if (this.context.core.lifecycle === 'uninitialized' && !this.hasListened) return;
+    const lifecycle = this.announced();
+    const met = this.hasMet || this.context.core.lifecycle === 'normal';
+    const news: LifecycleMessage = { kind: 'lifecycle', lifecycle, met, nodes: this.known() };
     for (const peer of peers) this.context.send(peer, news);
   }
 
@@ -140,26 +140,26 @@ export class Formation {
   }
 
   /**
-   * A member that has not done anything yet is as good as blank: it met the others, but one of them may have died before
+   * A member that has not done anything yet is as good as uninitialized: it met the others, but one of them may have died before
    * it could remember that, and must not be taken for wiped. (Once a term has begun, a quorum does remember.)
    */
-  private announced(): Standing {
+  private announced(): LifecycleStatus {
     const { core } = this.context;
-    const { standing, term, log } = core;
-    return standing === 'member' && term === 0 && log.lastIndex === 0 ? 'blank' : standing;
+    const { lifecycle, term, log } = core;
+    return lifecycle === 'normal' && term === 0 && log.lastIndex === 0 ? 'uninitialized' : lifecycle;
   }
 
   private consider(): void {
     const { core, founders } = this.context;
-    if (core.standing !== 'blank' || this.decided || founders === null) return;
+    if (core.lifecycle !== 'uninitialized' || this.decided || founders === null) return;
     const agrees = this.contradiction() === '';
     const heard = [...this.heard.values()];
-    const isBegun = heard.some(({ standing }) => standing !== 'blank');
-    if (isBegun) this.decide(this.hasMet && agrees ? 'member' : 'recovering');
+    const isBegun = heard.some(({ lifecycle }) => lifecycle !== 'uninitialized');
+    if (isBegun) this.decide(this.hasMet && agrees ? 'normal' : 'recovering');
     else if (this.hasListened && agrees) this.gather(founders);
   }
 
-  /** All who are heard are blank. */
+  /** All who are heard are uninitialized. */
   private gather(founders: readonly NodeId[]): void {
     const others = founders.filter((id) => id !== this.context.core.id);
     if (!this.hasMet && others.every((id) => this.heard.has(id))) {
@@ -167,13 +167,13 @@ export class Formation {
       this.announce();
     }
     const allHaveMet = others.every((id) => this.heard.get(id)?.met === true);
-    if (this.hasMet && (allHaveMet || this.hasWaited)) this.decide('member');
+    if (this.hasMet && (allHaveMet || this.hasWaited)) this.decide('normal');
   }
 
-  private decide(standing: 'recovering' | 'member'): void {
+  private decide(lifecycle: 'recovering' | 'normal'): void {
     if (this.decided) return;
     this.decided = true;
-    this.context.become(standing);
+    this.context.become(lifecycle);
   }
 
   /** Why what this node's file lists can't be the whole cluster; empty while nothing speaks against it. */
@@ -183,10 +183,10 @@ export class Formation {
       const strangers = listed([...this.strangers].sort((a, b) => a - b));
       return `${strangers} of this cluster ${this.strangers.size > 1 ? 'are' : 'is'} not in the configuration file`;
     }
-    if (core.standing !== 'blank' || founders === null) return '';
+    if (core.lifecycle !== 'uninitialized' || founders === null) return '';
     const own = this.known();
-    for (const [peer, { standing, nodes }] of this.heard) {
-      if (standing !== 'blank' || isSame(nodes, own)) continue;
+    for (const [peer, { lifecycle, nodes }] of this.heard) {
+      if (lifecycle !== 'uninitialized' || isSame(nodes, own)) continue;
       const theirs = nodes.length === 0 ? 'no nodes' : listed(nodes);
       return `the configuration files differ: node ${peer} knows of ${theirs}, this node of ${listed(own)}`;
     }
@@ -200,7 +200,7 @@ export class Formation {
   }
 
   private isSettled(): boolean {
-    return this.context.core.standing === 'member' && !this.context.isLost();
+    return this.context.core.lifecycle === 'normal' && !this.context.isLost();
   }
 }
 

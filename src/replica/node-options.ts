@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
-import type { NodeId, Standing } from '../raft/types.ts';
+import type { LifecycleStatus, NodeId } from '../raft/types.ts';
 import type { Snapshots } from '../storage/snapshot-types.ts';
 import type { LogStart, Wal } from '../storage/wal-types.ts';
 import type { PeerAddress, Transport } from '../transport/types.ts';
@@ -24,7 +24,7 @@ export interface NodeReplicaOptions {
   /** This node's persisted boot count: its session. */
   readonly bootCount: number;
   /** What this node's data directory is good for, as its meta file says. */
-  readonly standing: Standing;
+  readonly lifecycle: LifecycleStatus;
   readonly directoryId: number;
   /** All nodes of the cluster to be formed where there is none yet; null for a newcomer, which waits to be added. */
   readonly founders: readonly NodeId[] | null;
@@ -46,8 +46,8 @@ export interface NodeReplicaOptions {
   readonly logStart: LogStart | null;
   /** Remembers that the founders have met, so that this node is a member; resolves once that is durable. */
   readonly noteFounded: () => Promise<void>;
-  /** Remembers the standing; resolves once that is durable. */
-  readonly noteStanding: (standing: 'recovering' | 'member', directoryId: number) => Promise<void>;
+  /** Persists the lifecycle status; resolves once that is durable. */
+  readonly persistLifecycle: (lifecycle: 'recovering' | 'normal', directoryId: number) => Promise<void>;
   /** Makes the next start count on from `bootCount`; resolves once that is durable. */
   readonly raiseBootCount: (bootCount: number) => Promise<void>;
   /** Remembers whether this node is the only voter; resolves once that is durable. */

@@ -9,6 +9,7 @@ import type { TransportEvents } from '../transport/types.ts';
 import type { Applier } from './applier.ts';
 import { LeaderDuties } from './leader-duties.ts';
 import type { MemberRequests } from './member-requests.ts';
+import type { NodeLifecycle } from './node-lifecycle.ts';
 import type { NodeReplicaOptions } from './node-options.ts';
 import { Origin } from './origin.ts';
 import { createParts } from './parts.ts';
@@ -20,7 +21,6 @@ import { ReadRounds } from './read-rounds.ts';
 import { Sender } from './sender.ts';
 import type { SnapshotExchange } from './snapshot-exchange.ts';
 import { nobodyConfirms } from './snapshotter.ts';
-import type { Standings } from './standings.ts';
 import { describeStatus } from './status.ts';
 import { Ticker } from './ticker.ts';
 import type { Backup, MembersView, ReadOwner, Replica, ReplicaStatus, WriteOwner } from './types.ts';
@@ -58,7 +58,7 @@ export class NodeReplica implements Replica, TransportEvents {
   private readonly applier: Applier;
   private readonly peers: Peers;
   private readonly requests: MemberRequests;
-  private readonly standings: Standings;
+  private readonly nodeLifecycle: NodeLifecycle;
   private readonly exchange: SnapshotExchange;
   /** Writes refused in this turn. */
   private refusedWrites: WriteOwner[] = [];
@@ -103,7 +103,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.applier = parts.applier;
     this.peers = parts.peers;
     this.requests = parts.requests;
-    this.standings = parts.standings;
+    this.nodeLifecycle = parts.nodeLifecycle;
     this.exchange = parts.exchange;
     this.duties = new LeaderDuties({ raft: this.raft, stateMachine, placement, step: (input) => this.step(input) });
     if (options.logStart !== null) this.persister.begin(options.logStart, hardState, []);
@@ -114,7 +114,7 @@ export class NodeReplica implements Replica, TransportEvents {
   begin(): void {
     this.guard(() => {
       this.peers.update();
-      this.standings.begin();
+      this.nodeLifecycle.begin();
     });
   }
 
@@ -180,7 +180,7 @@ export class NodeReplica implements Replica, TransportEvents {
       pendingWrites: this.origin.pendingCommands,
       pendingReads: this.rounds.pending,
       snapshotting: this.exchange.isWriting,
-      trouble: this.standings.trouble(),
+      trouble: this.nodeLifecycle.trouble(),
     };
   }
 
@@ -258,8 +258,8 @@ export class NodeReplica implements Replica, TransportEvents {
       case 'proposalRefused':
         this.proposals.receiveRefusal(peer, message);
         return;
-      case 'standing':
-        this.standings.receive(peer, message);
+      case 'lifecycle':
+        this.nodeLifecycle.receive(peer, message);
         this.peers.tellMembers(peer);
         return;
       case 'membersNews':
@@ -272,21 +272,21 @@ export class NodeReplica implements Replica, TransportEvents {
         this.requests.receiveReply(message);
         return;
       default:
-        this.standings.hear(message);
+        this.nodeLifecycle.hear(message);
         this.step({ kind: 'receive', message });
     }
   }
 
   onLinkUp(peer: NodeId): void {
     this.guard(() => {
-      this.standings.linkUp(peer);
+      this.nodeLifecycle.linkUp(peer);
       this.step({ kind: 'linkUp', peer });
     });
   }
 
   onLinkLost(peer: NodeId): void {
     this.guard(() => {
-      this.standings.linkLost(peer);
+      this.nodeLifecycle.linkLost(peer);
       this.step({ kind: 'linkLost', peer });
     });
   }
@@ -306,11 +306,11 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   onRemoved(peer: NodeId): void {
-    this.guard(() => this.standings.removedSays(peer));
+    this.guard(() => this.nodeLifecycle.removedSays(peer));
   }
 
   onStranger(peer: NodeId): void {
-    this.guard(() => this.standings.stranger(peer));
+    this.guard(() => this.nodeLifecycle.stranger(peer));
   }
 
   private step(input: Input): void {
@@ -331,17 +331,17 @@ export class NodeReplica implements Replica, TransportEvents {
     if (effects.install !== null) this.exchange.install(effects.install.index);
     if (effects.configuration !== null) {
       this.peers.update();
-      this.standings.configured();
+      this.nodeLifecycle.configured();
     }
     for (const outcome of effects.memberChanges) this.requests.outcome(outcome);
     if (effects.wantSnapshot !== null) this.exchange.want(effects.wantSnapshot);
-    if (effects.recovered) this.standings.recovered();
-    if (effects.removed) this.standings.removed();
+    if (effects.recovered) this.nodeLifecycle.recovered();
+    if (effects.removed) this.nodeLifecycle.removed();
   }
 
   private installed(): void {
     const own = this.stateMachine.session(this.options.nodeId);
-    if (this.standings.mayPropose && own?.session === this.origin.session) this.origin.overtaken(own.lastSequence);
+    if (this.nodeLifecycle.mayPropose && own?.session === this.origin.session) this.origin.overtaken(own.lastSequence);
     this.afterApplying();
   }
 
@@ -359,7 +359,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.raft.step({ kind: 'applied', index: this.applier.appliedIndex });
     this.exchange.consider();
     this.requests.progress();
-    this.standings.applied(this.applier.appliedIndex);
+    this.nodeLifecycle.applied(this.applier.appliedIndex);
     this.serveReads();
     if (this.log.commitIndex > this.applier.appliedIndex) this.scheduleTurn();
     if (this.waitingForRoom.length === 0 || !this.origin.hasRoom) return;
@@ -426,7 +426,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.refuseWrites();
     this.origin.closeBatch(nowMs);
     this.rounds.closeTurn(nowMs);
-    if (this.standings.mayPropose) this.proposals.sendNew();
+    if (this.nodeLifecycle.mayPropose) this.proposals.sendNew();
     this.flushProposals();
     this.sender.endTurn();
     if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();
@@ -464,7 +464,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.peers.update();
     this.exchange.tick();
     this.requests.progress();
-    this.standings.tick(nowMs);
+    this.nodeLifecycle.tick(nowMs);
   }
 
   /** Asks again for what a leader could not confirm, or was not able to take. */
@@ -472,7 +472,7 @@ export class NodeReplica implements Replica, TransportEvents {
     if (this.raft.core.leader === NO_NODE) return;
     const retryMs = this.options.timing.electionTimeoutMs;
     if (this.rounds.isOverdue(nowMs - retryMs)) this.step({ kind: 'read', id: this.rounds.beginAgain(nowMs) });
-    if (this.standings.mayPropose) this.proposals.sendAgainIfStuck(nowMs, retryMs);
+    if (this.nodeLifecycle.mayPropose) this.proposals.sendAgainIfStuck(nowMs, retryMs);
   }
 
   private guard(action: () => void): void {

@@ -53,7 +53,7 @@ export async function buildNode(options: BuildNodeOptions): Promise<void> {
   await beginLog(options);
   await writeAlone(disk, directory, configuration.voters.length === 1);
   await meta.noteLogCreated();
-  await meta.noteStanding('member', directoryId);
+  await meta.persistLifecycle('normal', directoryId);
 }
 
 async function beginLog(options: BuildNodeOptions): Promise<void> {

@@ -4,7 +4,7 @@ import { validateBatch } from '../kv/batch.ts';
 import { SnapshotLoader } from '../kv/snapshot.ts';
 import { decodeConfiguration } from '../raft/configuration.ts';
 import { ENTRY_HEADER_BYTES } from '../raft/entry.ts';
-import type { Entry, Standing } from '../raft/types.ts';
+import type { Entry, LifecycleStatus } from '../raft/types.ts';
 import type { Disk } from '../storage/disk.ts';
 import { openMeta } from '../storage/meta.ts';
 import { segmentName, segmentNumbers } from '../storage/segment-files.ts';
@@ -31,7 +31,7 @@ export interface MetaFacts {
   readonly bootCount: number;
   /** It is known to have had a log. */
   readonly logCreated: boolean;
-  readonly standing: Standing;
+  readonly lifecycle: LifecycleStatus;
   readonly directoryId: number;
 }
 
@@ -167,8 +167,8 @@ export async function readMetaFacts(disk: Disk, directory: string): Promise<Meta
   const { clusterId = '', nodeId = 0 } = said ?? {};
   const meta = await openMeta({ disk, directory, clusterId, nodeId, firstBootCount: 1 });
   if (said === null) throw new RaftkvError('META_DAMAGED', `${join(directory, META_NAME)} is missing`);
-  const { logCreated, standing, directoryId } = meta;
-  return { clusterId, nodeId, bootCount: meta.bootCount - 1, logCreated, standing, directoryId };
+  const { logCreated, lifecycle, directoryId } = meta;
+  return { clusterId, nodeId, bootCount: meta.bootCount - 1, logCreated, lifecycle, directoryId };
 }
 
 /** What the file says, whole or not. */

@@ -91,7 +91,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
     onDamage: keeper?.folder ?? null,
   });
   const base = await loadBase(options, meta, snapshots);
-  const recovery = new LogRecovery(base, options.logCacheBytesMax, () => meta.standing === 'recovering');
+  const recovery = new LogRecovery(base, options.logCacheBytesMax, () => meta.lifecycle === 'recovering');
   let replica: NodeReplica | null = null;
   /** One note after the other. */
   let notedAlone = Promise.resolve();
@@ -114,7 +114,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
     const opened = new NodeReplica({
       ...options,
       bootCount: meta.bootCount,
-      standing: meta.standing,
+      lifecycle: meta.lifecycle,
       directoryId: meta.directoryId,
       founders: meta.founders ?? (initial.kind === 'join' ? null : initial.nodes.map(({ id }) => id)),
       book: initial.nodes.map(({ id, address }) => ({ id, host: address.host, port: address.peerPort })),
@@ -126,7 +126,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       recovered: recovery,
       logStart,
       noteFounded: () => meta.noteFounded(initial.nodes.map(({ id }) => id)),
-      noteStanding: (standing, directoryId) => meta.noteStanding(standing, directoryId),
+      persistLifecycle: (lifecycle, directoryId) => meta.persistLifecycle(lifecycle, directoryId),
       raiseBootCount: (bootCount) => meta.raiseBootCount(bootCount),
       noteAlone(alone) {
         notedAlone = notedAlone.catch(() => {}).then(() => writeAlone(disk, directory, alone));
@@ -241,7 +241,7 @@ function damageKeeper({ directory, clock, random, logger }: OpenReplicaOptions):
     folder,
     async markLoss(error) {
       // Also one that was recovering: the cluster may have given its directory rights already, for what it held then.
-      if (meta !== null) await meta.noteStanding('recovering', newDirectoryId(random));
+      if (meta !== null) await meta.persistLifecycle('recovering', newDirectoryId(random));
       return folder(error);
     },
   };

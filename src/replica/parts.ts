@@ -2,13 +2,13 @@ import { Raft } from '../raft/raft.ts';
 import type { Input, NodeId } from '../raft/types.ts';
 import { Applier } from './applier.ts';
 import { MemberRequests } from './member-requests.ts';
+import { NodeLifecycle } from './node-lifecycle.ts';
 import { type NodeReplicaOptions, newDirectoryId } from './node-options.ts';
 import type { Origin } from './origin.ts';
 import { Peers } from './peers.ts';
 import type { Placement } from './placement.ts';
 import { Proposals } from './proposals.ts';
 import { SnapshotExchange } from './snapshot-exchange.ts';
-import { Standings } from './standings.ts';
 import type { ReadOwner } from './types.ts';
 import type { PeerMessage } from './wire.ts';
 
@@ -45,7 +45,7 @@ export interface Parts {
   readonly applier: Applier;
   readonly peers: Peers;
   readonly requests: MemberRequests;
-  readonly standings: Standings;
+  readonly nodeLifecycle: NodeLifecycle;
   readonly exchange: SnapshotExchange;
 }
 
@@ -58,11 +58,11 @@ export function createParts(host: PartsHost): Parts {
   const { core } = raft;
   const onApplied = () => guard(host.onApplied);
   const isLinked = (peer: NodeId) => transport.isUp(peer);
-  const standings = new Standings({
+  const nodeLifecycle = new NodeLifecycle({
     ...options,
     ...{ core, electionTimeoutMs, isLinked, step, guard, onFatal },
     session: () => origin.session,
-    knownMember: options.standing === 'member',
+    knownMember: options.lifecycle === 'normal',
     onceCurrent: (callback) => onceReadable(host.read, callback),
     newDirectoryId: () => newDirectoryId(options.random),
     send: tell,
@@ -73,7 +73,7 @@ export function createParts(host: PartsHost): Parts {
       if (host.isRunning()) options.onRemoved();
     },
   });
-  const onSessionUsed = () => standings.sessionUsed();
+  const onSessionUsed = () => nodeLifecycle.sessionUsed();
   const applier = new Applier(
     { log, wal, stateMachine, origin, scheduleMore: scheduleTurn, onApplied, onSessionUsed, onFatal },
     log.appliedIndex,
@@ -82,9 +82,9 @@ export function createParts(host: PartsHost): Parts {
     raft,
     applier,
     proposals: new Proposals({ nodeId, placement, core, origin, send: tell, scheduleTurn }),
-    peers: new Peers({ core, transport, book: options.book, isLost: () => standings.isLost, send: tell }),
+    peers: new Peers({ core, transport, book: options.book, isLost: () => nodeLifecycle.isLost, send: tell }),
     requests: new MemberRequests({ clock, core, timeoutMs: requestTimeoutMs, step, send: tell, isLinked }),
-    standings,
+    nodeLifecycle,
     exchange: new SnapshotExchange({
       ...options,
       ...{ core, stateMachine, applier, step, onFatal, electionTimeoutMs },
@@ -110,7 +110,7 @@ function createCore(options: NodeReplicaOptions, tickMs: number): Raft {
   return new Raft({
     id: options.nodeId,
     configurations: recovered.configurations,
-    standing: options.standing,
+    lifecycle: options.lifecycle,
     directoryId: options.directoryId,
     snapshot: options.snapshots.newest,
     log: recovered.log,

@@ -26,7 +26,7 @@ export function describeStatus(
     totalItems: stateMachine.totalItems,
     clusterTimeMs: stateMachine.timeMs,
     peersConnected: [...voters, ...learners].filter((id) => id !== nodeId && transport.isUp(id)),
-    standing: core.standing,
+    lifecycle: core.lifecycle,
     voters,
     learners,
     snapshotIndex: snapshots.newest?.index ?? 0,

@@ -15,7 +15,7 @@ export function troubleOf(
   if (core.diskFull) return 'the disk of this node is full: it takes no more log until there is room';
   if (core.clusterFull) return 'no majority of the nodes has room on its disk: writes are refused, reads go on';
   if (nodesDiffer !== '') return nodesDiffer;
-  if (core.standing === 'blank') return waitingToMeet(core, linked);
+  if (core.lifecycle === 'uninitialized') return waitingToMeet(core, linked);
   return core.leader === NO_NODE ? lostQuorum(core, lost) : '';
 }
 

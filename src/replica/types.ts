@@ -1,6 +1,6 @@
 import type { ChangeObserver } from '../kv/changes.ts';
 import type { Item, Op, ResultCode } from '../kv/types.ts';
-import type { Configuration, MemberChange, NodeAddress, NodeId, Role, Standing } from '../raft/types.ts';
+import type { Configuration, LifecycleStatus, MemberChange, NodeAddress, NodeId, Role } from '../raft/types.ts';
 import type { SnapshotInfo } from '../storage/snapshot-types.ts';
 
 /** Why a request got no result. */
@@ -122,7 +122,7 @@ export interface ReplicaStatus {
   readonly pendingReads: number;
   /** Members other than this node whose links stand. */
   readonly peersConnected: readonly NodeId[];
-  readonly standing: Standing;
+  readonly lifecycle: LifecycleStatus;
   readonly voters: readonly NodeId[];
   readonly learners: readonly NodeId[];
   /** Of the newest snapshot; 0 where there is none. */

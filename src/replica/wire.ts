@@ -2,7 +2,7 @@ import { RaftkvError } from '../base/errors.ts';
 import { readUint64, writeUint64 } from '../base/uint64.ts';
 import { decodeConfiguration, encodeConfiguration } from '../raft/configuration.ts';
 import { readEntry } from '../raft/entry.ts';
-import type { Configuration, Entry, Message, NodeId, Standing } from '../raft/types.ts';
+import type { Configuration, Entry, LifecycleStatus, Message, NodeId } from '../raft/types.ts';
 
 /**
  * What peers say to each other, as the payload of one frame of the transport. Little-endian; every message begins with
@@ -42,17 +42,17 @@ export interface ProposalRefused {
 }
 
 /** What a node says of itself over each new link, before anything else, and when it changes. */
-export interface StandingNews {
-  readonly kind: 'standing';
-  readonly standing: Standing;
-  /** It has met all of them while they, and itself, were blank, or is a member. */
+export interface LifecycleMessage {
+  readonly kind: 'lifecycle';
+  readonly lifecycle: LifecycleStatus;
+  /** It has met all of them while they, and itself, were uninitialized, or is a member. */
   readonly met: boolean;
   /** All nodes of the cluster that the sender knows of or would begin, ascending; see `Formation`. */
   readonly nodes: readonly NodeId[];
 }
 
 /**
- * The newest configuration that the sender knows to be committed, and the entry it is from; in answer to a standing. So
+ * The newest configuration that the sender knows to be committed, and the entry it is from; in answer to a `lifecycle` message. So
  * a node that was away while members changed learns where the leader is, which it does not know and so refuses.
  */
 export interface MembersNews {
@@ -77,7 +77,7 @@ export type PeerMessage =
   | Message
   | Proposal
   | ProposalRefused
-  | StandingNews
+  | LifecycleMessage
   | MembersNews
   | MemberRequest
   | MemberReply;
@@ -99,7 +99,7 @@ const KIND = {
   proposalRefused: 14,
   installSnapshot: 15,
   recovering: 16,
-  standing: 17,
+  lifecycle: 17,
   memberRequest: 18,
   memberReply: 19,
   membersNews: 20,
@@ -108,7 +108,7 @@ const KIND = {
 const FLAG_YES = 1;
 const FLAG_WITHOUT_VOTE = 2;
 const FLAG_FULL = 4;
-const STANDINGS: readonly Standing[] = ['blank', 'recovering', 'member'];
+const LIFECYCLE_STATUSES: readonly LifecycleStatus[] = ['uninitialized', 'recovering', 'normal'];
 
 const HEAD_BYTES = 12;
 const FIELD_BYTES = 8;
@@ -172,9 +172,9 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
       return [head(KIND.installSnapshot, 0, message.term, [message.snapshotIndex, message.snapshotTerm])];
     case 'recovering':
       return [head(KIND.recovering, 0, message.term, [message.directoryId])];
-    case 'standing': {
-      const { standing, met, nodes } = message;
-      return [head(KIND.standing, flagsOf(met), 0, [STANDINGS.indexOf(standing), nodes.length, ...nodes])];
+    case 'lifecycle': {
+      const { lifecycle, met, nodes } = message;
+      return [head(KIND.lifecycle, flagsOf(met), 0, [LIFECYCLE_STATUSES.indexOf(lifecycle), nodes.length, ...nodes])];
     }
     case 'membersNews':
       return [head(KIND.membersNews, 0, 0, [message.index]), encodeConfiguration(message.configuration, 0)];
@@ -264,10 +264,10 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
       return { kind: 'installSnapshot', from, to, term, snapshotIndex: field(0), snapshotTerm: field(1) };
     case KIND.recovering:
       return { kind: 'recovering', from, to, term, directoryId: field(0) };
-    case KIND.standing: {
-      const standing = STANDINGS[field(0)];
-      if (standing === undefined) throw invalid(from, 'tells of no known standing');
-      return { kind: 'standing', standing, met: yes, nodes: readList(frame, 1, from) };
+    case KIND.lifecycle: {
+      const lifecycle = LIFECYCLE_STATUSES[field(0)];
+      if (lifecycle === undefined) throw invalid(from, 'has an unknown lifecycle status');
+      return { kind: 'lifecycle', lifecycle, met: yes, nodes: readList(frame, 1, from) };
     }
     case KIND.membersNews: {
       const configuration = decodeConfiguration(frame, HEAD_BYTES + FIELD_BYTES);

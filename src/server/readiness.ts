@@ -40,8 +40,8 @@ export function watchReadiness(replica: Pick<Replica, 'read' | 'status'>, onServ
 }
 
 /** A newcomer that nobody has added. */
-function isStranger({ standing, nodeId, voters, learners }: ReplicaStatus): boolean {
-  return standing === 'recovering' && !voters.includes(nodeId) && !learners.includes(nodeId);
+function isStranger({ lifecycle, nodeId, voters, learners }: ReplicaStatus): boolean {
+  return lifecycle === 'recovering' && !voters.includes(nodeId) && !learners.includes(nodeId);
 }
 
 function notReady(reason: string): Readiness {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { RaftkvError } from '../base/errors.ts';
-import type { Standing } from '../raft/types.ts';
+import type { LifecycleStatus } from '../raft/types.ts';
 import type { Disk } from './disk.ts';
 import { segmentNumbers } from './segment-files.ts';
 import { isSnapshotName } from './snapshot-files.ts';
@@ -13,11 +13,11 @@ import { readFile, replaceFile } from './whole-file.ts';
  *
  * ```
  * raftkv meta 1                                                      the format's version
- * {"clusterId":"demo","nodeId":1,"bootCount":7,"logCreated":true,"standing":"member","directoryId":0}
+ * {"clusterId":"demo","nodeId":1,"bootCount":7,"logCreated":true,"lifecycle":"normal","directoryId":0}
  * 8a5c1d20                                                           CRC-32 of the two lines before, in hex
  * ```
  *
- * Where `standing` and `directoryId` are missing, a node that has had a log is a member with directory id 0.
+ * If `lifecycle` and `directoryId` are missing, a node that has had a log is a member with directory id 0.
  *
  * The first and the last line keep their form in every version. The file is replaced as a whole: written under another
  * name, synced, renamed, folder synced.
@@ -47,7 +47,7 @@ export interface MetaOptions {
   readonly onDamage?: ((error: RaftkvError) => Promise<string>) | null;
   /**
    * The id of this directory where damage makes the directory begin anew: it is `recovering` then, durably, and so cannot
-   * pass for blank and help to form a new cluster. Left out: it is blank.
+   * pass for uninitialized and help to form a new cluster. Left out: it is uninitialized.
    */
   readonly directoryIdAfterDamage?: number;
 }
@@ -59,16 +59,16 @@ export interface Meta {
   readonly logCreated: boolean;
   /** To be called when the log has been opened; durable when it returns. */
   noteLogCreated(): Promise<void>;
-  /** `blank` in a fresh directory. */
-  readonly standing: Standing;
-  /** The id of this directory: 0 for one that a cluster began with, and while it is blank. */
+  /** `uninitialized` in a fresh directory. */
+  readonly lifecycle: LifecycleStatus;
+  /** The id of this directory: 0 for one that a cluster began with, and while it is uninitialized. */
   readonly directoryId: number;
   /** The nodes that the cluster began with; null in a directory that was not there then. */
   readonly founders: readonly number[] | null;
-  /** This node is a member of the cluster that these nodes begin: standing `member`, directory id 0. Durable when it returns. */
+  /** This node is a member of the cluster that these nodes begin: lifecycle `normal`, directory id 0. Durable when it returns. */
   noteFounded(founders: readonly number[]): Promise<void>;
-  /** Durable when it returns, and `standing` and `directoryId` say so. */
-  noteStanding(standing: Standing, directoryId: number): Promise<void>;
+  /** Durable when it returns, and `lifecycle` and `directoryId` say so. */
+  persistLifecycle(lifecycle: LifecycleStatus, directoryId: number): Promise<void>;
   /** Makes the next start count on from `bootCount`, where that is higher; durable when it returns. */
   raiseBootCount(bootCount: number): Promise<void>;
 }
@@ -78,13 +78,13 @@ interface Content {
   readonly nodeId: number;
   readonly bootCount: number;
   readonly logCreated: boolean;
-  readonly standing: Standing;
+  readonly lifecycle: LifecycleStatus;
   readonly directoryId: number;
   readonly founders: readonly number[] | null;
 }
 
 /** As earlier versions wrote it. */
-type FoundContent = Omit<Content, 'standing' | 'directoryId' | 'founders'> & Partial<Content>;
+type FoundContent = Omit<Content, 'lifecycle' | 'directoryId' | 'founders'> & Partial<Content>;
 
 /**
  * Opens the data directory of a node, or makes it, and counts the start.
@@ -112,8 +112,8 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
     get logCreated() {
       return content.logCreated;
     },
-    get standing() {
-      return content.standing;
+    get lifecycle() {
+      return content.lifecycle;
     },
     get directoryId() {
       return content.directoryId;
@@ -121,11 +121,11 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
     get founders() {
       return content.founders;
     },
-    noteFounded: (founders) => change({ standing: 'member', directoryId: 0, founders }),
+    noteFounded: (founders) => change({ lifecycle: 'normal', directoryId: 0, founders }),
     async noteLogCreated() {
       if (!content.logCreated) await change({ logCreated: true });
     },
-    noteStanding: (standing, directoryId) => change({ standing, directoryId }),
+    persistLifecycle: (lifecycle, directoryId) => change({ lifecycle, directoryId }),
     raiseBootCount: (bootCount) => change({ bootCount: Math.max(bootCount, content.bootCount) }),
   };
 }
@@ -139,7 +139,7 @@ async function contentBefore(options: MetaOptions, exists: boolean): Promise<Con
     nodeId,
     bootCount: 0,
     logCreated: false,
-    standing: 'blank',
+    lifecycle: 'uninitialized',
     directoryId: 0,
     founders: null,
   };
@@ -150,13 +150,13 @@ async function contentBefore(options: MetaOptions, exists: boolean): Promise<Con
       return fresh;
     }
     refuseForeign(found, path, clusterId, nodeId);
-    return { standing: found.logCreated ? 'member' : 'blank', directoryId: 0, founders: null, ...found };
+    return { lifecycle: found.logCreated ? 'normal' : 'uninitialized', directoryId: 0, founders: null, ...found };
   } catch (error) {
     if (!(error instanceof RaftkvError && error.code === 'META_DAMAGED') || onDamage === null) throw error;
     await moveAllAside(disk, directory, await onDamage(error));
     return directoryIdAfterDamage === 0
       ? fresh
-      : { ...fresh, standing: 'recovering', directoryId: directoryIdAfterDamage };
+      : { ...fresh, lifecycle: 'recovering', directoryId: directoryIdAfterDamage };
   }
 }
 

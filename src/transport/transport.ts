@@ -21,7 +21,7 @@ import type { PeerAddress, Transport } from './types.ts';
  *   Its loss is its own; when the main link is lost, the bulk link is lost with it.
  * - Who is a peer, and where, may change at any time; the links of those that stay are not touched.
  * - Nobody gets a link who is not the expected node of the same cluster speaking the same protocol. Both ends log why.
- * - Whoever belongs to this cluster and is no peer gets no link, but is heard of: a blank node must know of it.
+ * - Whoever belongs to this cluster and is no peer gets no link, but is heard of: an uninitialized node must know of it.
  * - Strangers, garbage and slow readers cost a bounded number of sockets and bytes, and never another peer's link.
  *
  * ```

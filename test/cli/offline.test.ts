@@ -293,7 +293,7 @@ describe('raftkv snapshot', () => {
         clusterId: 'other',
         nodeId: id,
         logCreated: true,
-        standing: 'member',
+        lifecycle: 'normal',
         directoryId: 0,
       });
       expect(meta?.bootCount).toBeGreaterThan(1_700_000_000);
@@ -375,7 +375,7 @@ describe('raftkv recover --force-new-cluster', () => {
     expect(output).toContain('raftkv member add 3');
     const { findings, meta, snapshots, log } = await examineNode({ disk: readOnlyDisk, directory });
     expect(findings.filter(({ fault }) => fault !== null)).toEqual([]);
-    expect(meta).toMatchObject({ standing: 'member', nodeId: 1 });
+    expect(meta).toMatchObject({ lifecycle: 'normal', nodeId: 1 });
     expect(meta?.directoryId).toBeGreaterThan(0);
     expect(log).toMatchObject({ lastIndex: 13, hardState: { term: 5, vote: 0, commitIndex: 13 } });
     expect(snapshots).toMatchObject([{ index: 13, term: 4, items: 4 }]);

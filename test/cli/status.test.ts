@@ -49,7 +49,7 @@ const answer = (nodeId: number, term: number, leader: number, changes: object = 
       appliedIndex: 40,
       logBytes: 64 * 1024 * 1024,
       nodeId,
-      standing: 'member',
+      lifecycle: 'normal',
       voters: [1, 2, 3],
       learners: [],
       snapshotIndex: nodeId === 1 ? 30 : 0,
@@ -146,7 +146,7 @@ describe('raftkv status', () => {
 
   it('shows a node that has no vote as what it is', async () => {
     const { replica } = JSON.parse(answer(1, 3, 2));
-    const recovering = answer(1, 3, 2, { replica: { ...replica, standing: 'recovering' } });
+    const recovering = answer(1, 3, 2, { replica: { ...replica, lifecycle: 'recovering' } });
     expect((await status([recovering, answer(2, 3, 2), null])).output).toMatch(/^1 .* recovering /m);
   });
 

@@ -133,7 +133,7 @@ describe('a log of many times the size of the store', () => {
     await cluster.serving(wiped);
     await until('the wiped node to vote again', async () => {
       const status = await cluster.status(wiped);
-      return (status?.standing === 'member' && status.voters.includes(wiped)) || undefined;
+      return (status?.lifecycle === 'normal' && status.voters.includes(wiped)) || undefined;
     });
     await cluster.caughtUp();
     expect(logged(cluster, 'fetches a snapshot from the leader', before).map(({ node }) => node)).toContain(wiped);

@@ -58,7 +58,7 @@ async function healed(id: number): Promise<void> {
     async () => {
       const status = await cluster.status(id);
       return (
-        (status?.standing === 'member' && status.voters.includes(id) && !status.learners.includes(id)) || undefined
+        (status?.lifecycle === 'normal' && status.voters.includes(id) && !status.learners.includes(id)) || undefined
       );
     },
     HEAL_MS_MAX,

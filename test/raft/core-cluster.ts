@@ -87,7 +87,7 @@ export class CoreCluster {
       ...newcomers.map((id) => [id, makeNode(id, EMPTY_CONFIGURATION)] as const),
     ]);
     for (const id of newcomers)
-      Object.assign(this.node(id).disk, { standing: 'recovering', directoryId: ++this.lastDirectoryId });
+      Object.assign(this.node(id).disk, { lifecycle: 'recovering', directoryId: ++this.lastDirectoryId });
     this.checks = new ClusterChecks([...this.nodes.values()]);
     for (const id of members(configuration)) this.start(id);
   }
@@ -107,7 +107,7 @@ export class CoreCluster {
   start(id: NodeId): void {
     const node = this.node(id);
     const log = node.disk.recover(this.options.cacheBytesMax);
-    const { snapshot, hardState, standing, directoryId } = node.disk;
+    const { snapshot, hardState, lifecycle, directoryId } = node.disk;
     node.isRemoved = false;
     node.raft = new Raft({
       ...this.options,
@@ -116,7 +116,7 @@ export class CoreCluster {
       log,
       snapshot,
       hardState,
-      standing,
+      lifecycle,
       directoryId,
       random: this.options.randomOf(id),
     });
@@ -125,12 +125,12 @@ export class CoreCluster {
   }
 
   /** The disk of `id`, which does not run, is lost; it starts anew with an empty one. */
-  wipe(id: NodeId, standing: 'blank' | 'recovering' = 'recovering'): void {
+  wipe(id: NodeId, lifecycle: 'uninitialized' | 'recovering' = 'recovering'): void {
     const node = this.node(id);
-    node.disk.wipe(++this.lastDirectoryId, standing);
+    node.disk.wipe(++this.lastDirectoryId, lifecycle);
     // Links carry nothing from one life of a node to another.
     this.wire = this.wire.filter(({ from, to }) => from !== id && to !== id);
-    this.options.trace?.(`${id} has lost its disk and begins directory ${this.lastDirectoryId}, ${standing}`);
+    this.options.trace?.(`${id} has lost its disk and begins directory ${this.lastDirectoryId}, ${lifecycle}`);
   }
 
   /** The disk of `id`, which does not run, gives way to one that it had before. */
@@ -167,8 +167,8 @@ export class CoreCluster {
     const effects = node.raft.step(input);
     this.checks.afterStep(node, node.raft.core, before, effects);
     this.options.observe?.(node.raft.core, before, effects);
-    if (input.kind === 'standing')
-      Object.assign(node.disk, { standing: input.standing, directoryId: input.directoryId });
+    if (input.kind === 'lifecycle')
+      Object.assign(node.disk, { lifecycle: input.lifecycle, directoryId: input.directoryId });
     if (effects.recovered) node.remembering = 'pending';
     if (effects.removed) node.isRemoved = true;
     for (const message of node.disk.submit(effects)) this.send(node, message);
@@ -246,8 +246,8 @@ export class CoreCluster {
     const { remembering, disk } = node;
     if (remembering === null) return false;
     node.remembering = remembering === 'pending' ? 'durable' : null;
-    if (remembering === 'pending') disk.standing = 'member';
-    else this.step(id, { kind: 'standing', standing: 'member', directoryId: disk.directoryId });
+    if (remembering === 'pending') disk.lifecycle = 'normal';
+    else this.step(id, { kind: 'lifecycle', lifecycle: 'normal', directoryId: disk.directoryId });
     return true;
   }
 

@@ -115,8 +115,8 @@ export function describeInput(input: Input): string {
       return `hears nothing of the transfer to ${input.peer}`;
     case 'changeMembers':
       return `is asked to ${describeChange(input.change)}`;
-    case 'standing':
-      return `learns that it is ${input.standing}${input.directoryId === 0 ? '' : `, directory ${input.directoryId}`}`;
+    case 'lifecycle':
+      return `learns that it is ${input.lifecycle}${input.directoryId === 0 ? '' : `, directory ${input.directoryId}`}`;
     case 'diskFull':
       return input.full ? 'has no room on its disk' : 'has room on its disk again';
     case 'tick':

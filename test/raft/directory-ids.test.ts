@@ -118,14 +118,14 @@ describe('a directory that a committed configuration names', () => {
     restart(cluster, 2);
     run(cluster, [1, 2]);
     expect(cluster.node(2).remembering).toBe('pending');
-    expect(cluster.node(2).core?.standing).toBe('recovering');
+    expect(cluster.node(2).core?.lifecycle).toBe('recovering');
     expect(cluster.node(1).core?.configuration).toMatchObject({ voters: [1], learners: [2] });
     for (const id of [1, 2]) crash(cluster, id);
     Reflect.deleteProperty(cluster, 'remember');
     for (const id of [1, 2]) restart(cluster, id);
     run(cluster, [1, 2]);
     expect(cluster.leader()?.configuration).toMatchObject({ voters: [1, 2], votersOutgoing: [] });
-    expect(cluster.node(2).disk.standing).toBe('member');
+    expect(cluster.node(2).disk.lifecycle).toBe('normal');
   });
 
   it('says so once in a life, and not when entries were applied, of which nobody looks for news', () => {

@@ -12,7 +12,7 @@ function startOn(disk: SimulatedDisk): Raft {
     id: 3,
     configurations: [{ index: 0, configuration: votersOf(3) }],
     snapshot: null,
-    standing: 'member',
+    lifecycle: 'normal',
     directoryId: 0,
     log: disk.recover(1_000_000),
     hardState: disk.hardState,

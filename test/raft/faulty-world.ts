@@ -152,7 +152,7 @@ export class FaultyWorld {
       if (staysDown.has(id)) continue;
       const isWanted = inForce.some((configuration) => isMember(configuration, id)) || this.random.chance(0.5);
       if (!runs && isWanted) this.cluster.start(id);
-      this.endBlank(id);
+      this.findCluster(id);
       if (this.cluster.node(id).core?.diskFull === true) this.cluster.step(id, { kind: 'diskFull', full: false });
     }
     for (const link of [...this.linksDown]) {
@@ -185,11 +185,11 @@ export class FaultyWorld {
     }
   }
 
-  /** A blank node learns that there is a cluster. */
-  private endBlank(id: NodeId): void {
+  /** An uninitialized node learns that there is a cluster. */
+  private findCluster(id: NodeId): void {
     const { core, disk } = this.cluster.node(id);
-    if (core?.standing !== 'blank') return;
-    this.cluster.step(id, { kind: 'standing', standing: 'recovering', directoryId: disk.directoryId });
+    if (core?.lifecycle !== 'uninitialized') return;
+    this.cluster.step(id, { kind: 'lifecycle', lifecycle: 'recovering', directoryId: disk.directoryId });
   }
 
   private changeMembers(): void {
@@ -210,7 +210,7 @@ export class FaultyWorld {
     const { cluster, random } = this;
     if (!survives(cluster, (other) => other !== id)) return;
     this.crash(id);
-    cluster.wipe(id, random.chance(0.5) ? 'blank' : 'recovering');
+    cluster.wipe(id, random.chance(0.5) ? 'uninitialized' : 'recovering');
     this.forgetPast(id);
     this.counts.wipes++;
     if (random.chance(0.7)) this.start(id);
@@ -254,7 +254,7 @@ export class FaultyWorld {
     this.loseDisk(swapped);
     if (cluster.node(swapped).disk.ghosts.length === lost) return;
     if (cluster.node(swapped).raft === null) this.start(swapped);
-    this.endBlank(swapped);
+    this.findCluster(swapped);
     this.runAmong(this.ids, 40);
     // The least that decides with it, and the rest, which decides with it, too.
     const helpers = others.filter((id) => id !== swapped).slice(0, Math.max(0, Math.ceil((voters.length - 3) / 2)));
@@ -414,7 +414,7 @@ export class FaultyWorld {
       [this.changesMembers ? sometimes(0.5, 1) : 0, () => this.forget()],
       [this.changesMembers ? sometimes(0.5, 1) : 0, () => this.swapDisks(this.anyone())],
       [this.changesMembers ? sometimes(0.5, 4) : 0, () => this.swapBack()],
-      [this.changesMembers ? 1 : 0, () => this.endBlank(this.anyone())],
+      [this.changesMembers ? 1 : 0, () => this.findCluster(this.anyone())],
       [2, () => this.rememberSome()],
       [sometimes(0.2, 0.5), () => this.fillDisk(this.anyone())],
       [sometimes(0.75, 4), () => this.snapshotWork(this.anyone())],

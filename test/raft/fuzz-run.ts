@@ -273,7 +273,7 @@ class Calm {
       if (core === null) return `${id} is down`;
       const { log } = core;
       return (
-        `${id} ${core.standing} ${core.role} of term ${core.term}, leader ${core.leader}, ` +
+        `${id} ${core.lifecycle} ${core.role} of term ${core.term}, leader ${core.leader}, ` +
         `${describeConfiguration(core.configuration)}, committed ${log.commitIndex}, ` +
         `persisted ${log.persistedIndex}, log ends at ${log.lastIndex}@${log.lastTerm}`
       );

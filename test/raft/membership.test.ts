@@ -162,23 +162,23 @@ describe('a directory that may have forgotten something', () => {
     const cluster = led();
     cluster.crash(2);
     cluster.crash(3);
-    cluster.wipe(3, 'blank');
+    cluster.wipe(3, 'uninitialized');
     cluster.start(3);
     beat(cluster, 1, 3 * ELECTION_TIMEOUT_TICKS);
     expect(cluster.node(1).core?.role).not.toBe('leader');
   });
 
-  it('says nothing of itself while it is blank, and asks for its rights once it knows that there is a cluster', () => {
+  it('says nothing of itself while it is uninitialized, and asks for its rights once it knows that there is a cluster', () => {
     const cluster = led();
     cluster.crash(3);
-    cluster.wipe(3, 'blank');
+    cluster.wipe(3, 'uninitialized');
     cluster.start(3);
     beat(cluster, 1, ELECTION_TIMEOUT_TICKS);
     expect(configurationOf(cluster, 1)).toEqual(votersOf(3));
-    cluster.step(3, { kind: 'standing', standing: 'recovering', directoryId: 77 });
+    cluster.step(3, { kind: 'lifecycle', lifecycle: 'recovering', directoryId: 77 });
     settle(cluster);
     expect(configurationOf(cluster, 1)?.details[2]).toMatchObject({ id: 3, directoryId: 77, joins: true });
-    expect(cluster.node(3).core?.standing).toBe('member');
+    expect(cluster.node(3).core?.lifecycle).toBe('normal');
     beat(cluster, 1, 5);
     expect(configurationOf(cluster, 3)).toMatchObject({ voters: [1, 2, 3], votersOutgoing: [] });
   });
@@ -202,7 +202,7 @@ describe('a directory that may have forgotten something', () => {
       if (configurationOf(cluster, 1)?.voters.includes(3)) expect(detail?.directoryId).toBe(directoryId);
     }
     expect(configurationOf(cluster, 3)).toMatchObject({ voters: [1, 2, 3], votersOutgoing: [] });
-    expect(cluster.node(3).core).toMatchObject({ standing: 'member', isDisowned: false });
+    expect(cluster.node(3).core).toMatchObject({ lifecycle: 'normal', isDisowned: false });
   });
 
   it('has no vote where the cluster has given its rights to another, until it has earned them anew', () => {
@@ -211,7 +211,7 @@ describe('a directory that may have forgotten something', () => {
       details: [1, 2, 3].map((id) => detailWith({ id, directoryId: id === 3 ? 9 : 0 })),
     });
     const cluster = smallCluster(named);
-    expect(cluster.node(3).core).toMatchObject({ standing: 'member', isDisowned: true });
+    expect(cluster.node(3).core).toMatchObject({ lifecycle: 'normal', isDisowned: true });
     tick(cluster, 3, 3 * ELECTION_TIMEOUT_TICKS);
     expect(cluster.node(3).core).toMatchObject({ role: 'follower', term: 0 });
   });

@@ -8,9 +8,9 @@ import {
   type Effects,
   type Entry,
   type HardState,
+  type LifecycleStatus,
   type Message,
   NO_NODE,
-  type Standing,
 } from '../../src/raft/types.ts';
 
 /** A snapshot file. What it stands for says all that can be asked of it here. */
@@ -37,7 +37,7 @@ export interface DiskWrite {
  */
 export class SimulatedDisk {
   /** What the metadata beside the log remembers. */
-  standing: Standing = 'member';
+  lifecycle: LifecycleStatus = 'normal';
   directoryId = 0;
   /** Disks that this node had before, and lost, as they were then. What they vouched for, they had. */
   readonly ghosts: SimulatedDisk[] = [];
@@ -83,9 +83,9 @@ export class SimulatedDisk {
   }
 
   /** Everything is lost, and a new directory begins. */
-  wipe(directoryId: number, standing: 'blank' | 'recovering'): void {
+  wipe(directoryId: number, lifecycle: 'uninitialized' | 'recovering'): void {
     this.ghosts.push(this.asItIs());
-    this.standing = standing;
+    this.lifecycle = lifecycle;
     this.directoryId = directoryId;
     this.hardState = { term: 0, vote: NO_NODE, commitIndex: 0 };
     this.start = { index: 0, term: 0 };
@@ -107,7 +107,7 @@ export class SimulatedDisk {
 
   /** The disk that speaks for `directoryId`, with its rights: this one, or one that was lost since. */
   ofDirectory(directoryId: number): SimulatedDisk | undefined {
-    return [...this.ghosts, this].find((disk) => disk.directoryId === directoryId && disk.standing === 'member');
+    return [...this.ghosts, this].find((disk) => disk.directoryId === directoryId && disk.lifecycle === 'normal');
   }
 
   storeSnapshot(snapshot: StoredSnapshot): void {

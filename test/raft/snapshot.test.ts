@@ -79,7 +79,7 @@ function followerWith(terms: readonly number[], term: number, commitIndex = 0): 
     configurations: [{ index: 0, configuration: votersOf(3) }],
     snapshot: null,
     hardState,
-    standing: 'member',
+    lifecycle: 'normal',
     directoryId: 0,
     electionTimeoutTicks: ELECTION_TIMEOUT_TICKS,
     heartbeatIntervalTicks: HEARTBEAT_INTERVAL_TICKS,

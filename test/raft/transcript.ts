@@ -30,7 +30,7 @@ const ADDRESS = { host: 'new.example', clientPort: 1, peerPort: 2, adminPort: 3 
  *   crash N       restart N                  what is not durable is lost; also starts a newcomer
  *   wipe N                                   the disk of a node that is down is lost, and a new directory begins
  *   add N NEW [joins] [replaces=N]    remove N OLD    promote N ID    the leader N is asked to change the members
- *   members                                  what each node takes the members to be, and its own standing
+ *   members                                  what each node takes the members to be, and its own lifecycle status
  *   link-lost N PEER    link-up N PEER
  *   snapshot N [UP-TO]                       the node takes a snapshot, and lets its log go up to an index
  *   fetch N                                  the snapshot that the node wants goes one step: it begins, is here, is told
@@ -119,7 +119,7 @@ export class Transcript {
         if (core === null) this.say(`${id} is down`);
         else
           this.say(
-            `${id} ${core.standing}${core.isDisowned ? ' without vote' : ''}: ${describeConfiguration(core.configuration)}`,
+            `${id} ${core.lifecycle}${core.isDisowned ? ' without vote' : ''}: ${describeConfiguration(core.configuration)}`,
           );
       }
     },

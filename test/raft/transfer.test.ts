@@ -55,7 +55,7 @@ describe('leadership transfer', () => {
     cluster.step(1, { kind: 'linkLost', peer: 3 });
     expect(isTried(3)).toBe(false);
     cluster.crash(3);
-    cluster.wipe(3, 'blank');
+    cluster.wipe(3, 'uninitialized');
     cluster.start(3);
     cluster.step(1, { kind: 'linkUp', peer: 3 });
     settle(cluster);
@@ -69,7 +69,7 @@ describe('leadership transfer', () => {
     const cluster = smallCluster(votersOf(3));
     elect(cluster, 1);
     cluster.crash(2);
-    cluster.wipe(2, 'blank');
+    cluster.wipe(2, 'uninitialized');
     cluster.step(1, { kind: 'transferLeadership', to: 2 });
     cluster.wire = [];
     cluster.start(2);

@@ -2,19 +2,19 @@ import { configurationOf } from '../../src/raft/configuration.ts';
 import type { Core } from '../../src/raft/core.ts';
 import { RaftLog } from '../../src/raft/log.ts';
 import { Raft } from '../../src/raft/raft.ts';
-import { type Configuration, NO_NODE, type Standing } from '../../src/raft/types.ts';
+import { type Configuration, type LifecycleStatus, NO_NODE } from '../../src/raft/types.ts';
 
 /** The core of a node that has just started, for a test to put by hand where it wants it. */
 export function coreOf(
   id: number,
-  { configuration = configurationOf([1, 2, 3]), standing = 'member', term = 4 }: Partial<CoreStart> = {},
+  { configuration = configurationOf([1, 2, 3]), lifecycle = 'normal', term = 4 }: Partial<CoreStart> = {},
 ): Core {
   const log = new RaftLog({ snapshotIndex: 0, snapshotTerm: 0, cacheBytesMax: 1000 });
   return new Raft({
     id,
     configurations: [{ index: 0, configuration }],
     snapshot: null,
-    standing,
+    lifecycle,
     directoryId: 0,
     log,
     hardState: { term, vote: NO_NODE, commitIndex: 0 },
@@ -28,6 +28,6 @@ export function coreOf(
 
 interface CoreStart {
   readonly configuration: Configuration;
-  readonly standing: Standing;
+  readonly lifecycle: LifecycleStatus;
   readonly term: number;
 }

@@ -3,13 +3,13 @@ import { addressOf, Cluster, ELECTION_MS, TIMING } from './cluster.ts';
 
 /** Nodes with empty directories: which of them begin a cluster, and which find that there is one. */
 
-/** For how long a blank node hears others out before it founds a cluster with them. */
+/** For how long an uninitialized node hears others out before it founds a cluster with them. */
 const LISTEN_MS = TIMING.electionTimeoutMs;
 /** For how long one that has met all others waits for those that have not. */
 const GATHER_MS = 10 * TIMING.electionTimeoutMs;
 
 const voteless = (cluster: Cluster) =>
-  cluster.ids.filter((id) => cluster.node(id).alive && cluster.replica(id).status().standing !== 'member');
+  cluster.ids.filter((id) => cluster.node(id).alive && cluster.replica(id).status().lifecycle !== 'normal');
 
 async function succeeds(cluster: Cluster, id: number, key: string): Promise<void> {
   const request = cluster.set(id, key, 'v');
@@ -24,7 +24,7 @@ describe('a new cluster', () => {
     await cluster.startEmpty(2);
     await cluster.run(10 * ELECTION_MS);
     expect(cluster.leader()).toBe(0);
-    expect(cluster.replica(1).status()).toMatchObject({ standing: 'blank', term: 0 });
+    expect(cluster.replica(1).status()).toMatchObject({ lifecycle: 'uninitialized', term: 0 });
     expect(cluster.replica(1).status().trouble).toMatch(/missing: node 3$/);
     await cluster.startEmpty(3);
     await cluster.run(ELECTION_MS);
@@ -67,8 +67,8 @@ describe('a new cluster', () => {
     for (const id of [1, 2, 3]) await cluster.startEmpty(id);
     cluster.node(3).disk.stall();
     for (let ms = 0; ms <= LISTEN_MS + 20; ms += 10) await cluster.run(10);
-    expect(cluster.replica(1).status()).toMatchObject({ standing: 'member', term: 0 });
-    expect(cluster.replica(3).status().standing).toBe('blank');
+    expect(cluster.replica(1).status()).toMatchObject({ lifecycle: 'normal', term: 0 });
+    expect(cluster.replica(3).status().lifecycle).toBe('uninitialized');
     cluster.kill(3);
     await cluster.run(ELECTION_MS);
     cluster.node(3).disk.resume();
@@ -85,7 +85,7 @@ describe('a node whose disk was wiped', () => {
     await succeeds(cluster, 2, 'a');
     cluster.kill(2);
     await cluster.startEmpty(2);
-    expect(cluster.replica(2).status().standing).toBe('blank');
+    expect(cluster.replica(2).status().lifecycle).toBe('uninitialized');
     await cluster.run(ELECTION_MS);
     expect(voteless(cluster)).toEqual([]);
     for (const id of cluster.ids) {
@@ -189,7 +189,7 @@ describe('a founder of a cluster that has grown, whose disk was wiped and whose 
     cluster.kill(1);
     await cluster.startEmpty(1);
     await cluster.run(10 * ELECTION_MS);
-    expect(cluster.replica(1).status()).toMatchObject({ standing: 'blank', term: 0 });
+    expect(cluster.replica(1).status()).toMatchObject({ lifecycle: 'uninitialized', term: 0 });
     expect(cluster.replica(1).status().trouble).toMatch(
       /^nodes 2 and 3 of this cluster are not in the configuration file/,
     );
@@ -209,7 +209,8 @@ describe('a founder of a cluster that has grown, whose disk was wiped and whose 
     for (const id of [1, 2]) await cluster.startEmpty(id);
     await cluster.run(10 * ELECTION_MS);
     expect(voteless(cluster)).toEqual([1, 2]);
-    for (const id of [1, 2]) expect(cluster.replica(id).status()).toMatchObject({ standing: 'blank', term: 0 });
+    for (const id of [1, 2])
+      expect(cluster.replica(id).status()).toMatchObject({ lifecycle: 'uninitialized', term: 0 });
     await succeeds(cluster, 3, 'b');
   });
 
@@ -219,7 +220,8 @@ describe('a founder of a cluster that has grown, whose disk was wiped and whose 
     for (const id of [3, 4, 5]) cluster.cut(2, id);
     for (const id of [1, 2]) await cluster.startEmpty(id);
     await cluster.run(10 * ELECTION_MS);
-    for (const id of [1, 2]) expect(cluster.replica(id).status()).toMatchObject({ standing: 'blank', term: 0 });
+    for (const id of [1, 2])
+      expect(cluster.replica(id).status()).toMatchObject({ lifecycle: 'uninitialized', term: 0 });
     expect(cluster.replica(2).status().trouble).toMatch(
       /node 1 knows of nodes 1, 2, 3, 4 and 5, this node of nodes 1 and 2/,
     );
@@ -232,7 +234,7 @@ describe('a founder of a cluster that has grown, whose disk was wiped and whose 
     const segment = disk.paths().find((path) => path.startsWith('/data/node/wal/'));
     disk.flipBit(segment ?? '', 8 * 1000);
     await cluster.restart(1);
-    expect(cluster.replica(1).status().standing).toBe('recovering');
+    expect(cluster.replica(1).status().lifecycle).toBe('recovering');
     await cluster.run(2 * ELECTION_MS);
     // Who the others are it has lost with its log.
     expect(cluster.replica(1).status().trouble).toMatch(/^nodes 2 and 3 of this cluster are not in the configuration/);

@@ -57,11 +57,11 @@ describe('a newcomer', () => {
     }
     await cluster.startEmpty(4);
     await cluster.run(ELECTION_MS);
-    expect(cluster.replica(4).status()).toMatchObject({ standing: 'recovering', voters: [] });
+    expect(cluster.replica(4).status()).toMatchObject({ lifecycle: 'recovering', voters: [] });
     expect(await change(cluster, 3, add(4))).toBe('done');
     await cluster.run(ELECTION_MS);
     expect(voters(cluster)).toEqual([1, 2, 3, 4]);
-    expect(cluster.replica(4).status()).toMatchObject({ standing: 'member', learners: [] });
+    expect(cluster.replica(4).status()).toMatchObject({ lifecycle: 'normal', learners: [] });
     expect(cluster.replica(4).status().snapshotIndex).toBeGreaterThan(0);
     expect(cluster.replica(4).stateMachine.hash()).toBe(cluster.replica(1).stateMachine.hash());
     for (const leaving of [3, 1, 2]) {

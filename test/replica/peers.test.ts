@@ -82,7 +82,7 @@ describe('whom a node keeps links with', () => {
   });
 
   it('are for a newcomer those that its file names', () => {
-    peersOf(coreOf(4, { configuration: configurationOf([]), standing: 'recovering' }), book(1, 2, 4));
+    peersOf(coreOf(4, { configuration: configurationOf([]), lifecycle: 'recovering' }), book(1, 2, 4));
     expect(ids()).toEqual([1, 2]);
   });
 
@@ -103,7 +103,7 @@ describe('whom a node keeps links with', () => {
   });
 
   it('are not who was removed, also where the file of a newcomer still lists it', () => {
-    peersOf(coreOf(4, { configuration: of([1, 2], { removed: [3] }), standing: 'recovering' }), book(1, 2, 3));
+    peersOf(coreOf(4, { configuration: of([1, 2], { removed: [3] }), lifecycle: 'recovering' }), book(1, 2, 3));
     expect(ids()).toEqual([1, 2]);
     expect(told.at(-1)?.removed).toEqual([3]);
   });

@@ -24,7 +24,7 @@ function coreOf(id: number): Core {
     id,
     configurations: [{ index: 0, configuration: configurationOf([1, 2, 3]) }],
     snapshot: null,
-    standing: 'member',
+    lifecycle: 'normal',
     directoryId: 0,
     log,
     hardState: { term: 4, vote: NO_NODE, commitIndex: 0 },

@@ -382,7 +382,7 @@ describe('a follower that was away for too long', () => {
       installs++;
       await cluster.restart(3);
       await cluster.run(ELECTION_MS);
-      expect(cluster.replica(3).status().standing).toBe('member');
+      expect(cluster.replica(3).status().lifecycle).toBe('normal');
       expectSame(cluster);
       if (deaths < installs) break;
     }
@@ -578,7 +578,7 @@ describe('a snapshot that rots', () => {
     cluster.kill(3);
     cluster.node(3).disk.flipBit(filesOf(cluster, 3)[0] ?? '', 8 * 1000);
     await cluster.restart(3);
-    expect(cluster.replica(3).status()).toMatchObject({ standing: 'member', snapshotIndex: 0 });
+    expect(cluster.replica(3).status()).toMatchObject({ lifecycle: 'normal', snapshotIndex: 0 });
     await cluster.run(ELECTION_MS);
     expectSame(cluster);
   });
@@ -589,9 +589,9 @@ describe('a snapshot that rots', () => {
     cluster.kill(3);
     cluster.node(3).disk.flipBit(filesOf(cluster, 3)[0] ?? '', 8 * 1000);
     await cluster.restart(3);
-    expect(cluster.replica(3).status().standing).toBe('recovering');
+    expect(cluster.replica(3).status().lifecycle).toBe('recovering');
     await cluster.run(2 * ELECTION_MS);
-    expect(cluster.replica(3).status()).toMatchObject({ standing: 'member', voters: [1, 2, 3] });
+    expect(cluster.replica(3).status()).toMatchObject({ lifecycle: 'normal', voters: [1, 2, 3] });
     expectSame(cluster);
     const moved = cluster
       .node(3)

@@ -26,7 +26,7 @@ describe('what keeps a cluster from serving', () => {
   });
 
   it('is that a new cluster has not met yet', () => {
-    const core = coreOf(2, { standing: 'blank', term: 0 });
+    const core = coreOf(2, { lifecycle: 'uninitialized', term: 0 });
     expect(troubleOf(core, nobody, linkedTo())).toMatch(/missing: nodes 1 and 3$/);
     expect(troubleOf(core, nobody, linkedTo(1))).toMatch(/missing: node 3$/);
     expect(troubleOf(core, nobody, linkedTo(1, 3))).toContain('getting to know each other');

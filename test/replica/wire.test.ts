@@ -132,9 +132,9 @@ const MESSAGES: Arbitraries = {
     snapshotTerm: number,
   }),
   recovering: fc.record({ kind: fc.constant('recovering'), ...envelope, directoryId: number }),
-  standing: fc.record({
-    kind: fc.constant('standing'),
-    standing: fc.constantFrom('blank', 'recovering', 'member'),
+  lifecycle: fc.record({
+    kind: fc.constant('lifecycle'),
+    lifecycle: fc.constantFrom('uninitialized', 'recovering', 'normal'),
     met: fc.boolean(),
     nodes: fc.array(fc.integer({ min: 1, max: 2 ** 32 - 1 }), { maxLength: 9 }),
   }),

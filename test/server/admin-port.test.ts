@@ -26,7 +26,7 @@ const replicaStatus: ReplicaStatus = {
   pendingWrites: 0,
   pendingReads: 0,
   peersConnected: [1, 3],
-  standing: 'member',
+  lifecycle: 'normal',
   voters: [1, 2, 3],
   learners: [],
   snapshotIndex: 30,
@@ -475,8 +475,8 @@ describe('readiness', () => {
     const changed = (changes: Partial<ReplicaStatus>) =>
       watchReadiness({ ...replica, status: () => ({ ...replica.status(), ...changes }) }, () => {})().reason;
     expect(changed({ trouble: 'nodes 1 and 3 have lost data' })).toBe('nodes 1 and 3 have lost data');
-    expect(changed({ standing: 'recovering', voters: [1, 3] })).toContain('raftkv member add 2');
-    expect(changed({ standing: 'recovering', voters: [1, 3], learners: [2] })).toContain('quorum');
-    expect(changed({ standing: 'recovering' })).toContain('quorum');
+    expect(changed({ lifecycle: 'recovering', voters: [1, 3] })).toContain('raftkv member add 2');
+    expect(changed({ lifecycle: 'recovering', voters: [1, 3], learners: [2] })).toContain('quorum');
+    expect(changed({ lifecycle: 'recovering' })).toContain('quorum');
   });
 });

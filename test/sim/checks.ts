@@ -96,7 +96,7 @@ export class ClusterChecks {
       const matched = matchesOf(core);
       const rounds = roundsOf(core);
       const voteless = isWithoutVote(core);
-      const { standing } = core;
+      const { lifecycle } = core;
       const agrees = input.kind === 'snapshotReceived' && core.log.termAt(input.index) === input.term;
       this.#reads.hear(core, input);
       const effects = step(input);
@@ -112,7 +112,7 @@ export class ClusterChecks {
       for (const entry of effects.append) this.#checkEntry(core, entry.index, entry.term, entry.bytes);
       this.members.stepped(core, effects, voteless);
       this.members.checkHeartbeat(core, input, before.commitIndex);
-      if (core.standing !== standing) this.members.checkNoted(core, disk.durable());
+      if (core.lifecycle !== lifecycle) this.members.checkNoted(core, disk.durable());
       if (core.role === 'leader' && before.role !== 'leader') this.#checkElected(core);
       this.#checkVote(core, before, input, effects);
       this.#checkCommitted(core, before.commitIndex);

@@ -58,11 +58,11 @@ export class Durability {
     };
   }
 
-  /** From now on the directory may have rights. A blank one has none, and must not have promised anything. */
+  /** From now on the directory may have rights. An uninitialized one has none, and must not have promised anything. */
   #adopt(written: Written): void {
     const { core } = written;
-    if (core.standing === 'blank') {
-      if (written.term > 0 && core.vote !== NO_NODE) this.#fail(`node ${core.id} is blank and has voted`);
+    if (core.lifecycle === 'uninitialized') {
+      if (written.term > 0 && core.vote !== NO_NODE) this.#fail(`node ${core.id} is uninitialized and has voted`);
       return;
     }
     const key = keyOf(core.id, core.directoryId);
@@ -95,7 +95,7 @@ export class Durability {
   }
 
   #voted(core: Core, term: number, vote: NodeId): void {
-    if (vote === NO_NODE || core.standing === 'blank') return;
+    if (vote === NO_NODE || core.lifecycle === 'uninitialized') return;
     const key = `${term} ${vote}`;
     const voters = this.#votes.get(key);
     const voter = keyOf(core.id, core.directoryId);
@@ -106,7 +106,7 @@ export class Durability {
   stepped(core: Core, input: Input, effects: Effects, committedBefore: number): void {
     const written = this.#nodes.get(core.id);
     if (written === undefined) return;
-    if (input.kind === 'standing') this.#adopt(written);
+    if (input.kind === 'lifecycle') this.#adopt(written);
     if (input.kind === 'snapshotReceived' && input.term > written.term) {
       this.#fail(`node ${core.id} stores a snapshot of term ${input.term}; its disk knows term ${written.term}`);
     }

@@ -43,7 +43,7 @@ export class IntactDirectories {
     const keys = new Set<string>();
     for (const node of this.#nodes) {
       const { core } = node;
-      if (core === null || core.standing === 'blank' || node.ended || !also(node)) continue;
+      if (core === null || core.lifecycle === 'uninitialized' || node.ended || !also(node)) continue;
       keys.add(keyOf(node.id, core.directoryId));
     }
     return keys;
@@ -53,7 +53,7 @@ export class IntactDirectories {
   #inForce(): readonly Configuration[] {
     const found = new Set<Configuration>();
     for (const { core, ended } of this.#nodes) {
-      if (core === null || ended || core.standing === 'blank') continue;
+      if (core === null || ended || core.lifecycle === 'uninitialized') continue;
       for (const each of inForceAt(core)) if (each.voters.length > 0) found.add(each);
     }
     return [...found];

@@ -55,7 +55,7 @@ export class MemberChecks {
     const actual = textOf(core.configuration);
     if (expected !== null ? textOf(expected) === actual : this.#isInitial(core.configuration)) return;
     // Its configuration file may say something else; it decides nothing by that.
-    if (expected === null && core.standing !== 'member') return;
+    if (expected === null && core.lifecycle !== 'normal') return;
     const should = expected === null ? 'none' : textOf(expected);
     this.#fail(`node ${core.id} goes by ${actual}; the newest configuration in its log is ${should}`);
   }
@@ -155,11 +155,11 @@ export class MemberChecks {
   }
 
   /** What a node says that it is must be on its disk by then. */
-  checkNoted({ id, standing, directoryId }: Core, durable: MemoryDisk): void {
+  checkNoted({ id, lifecycle, directoryId }: Core, durable: MemoryDisk): void {
     const meta = durable.paths().find((path) => path === META_PATH);
     const text = meta === undefined ? 'nothing' : durable.contentOf(meta).toString('latin1');
-    if (text.includes(`"standing":"${standing}","directoryId":${directoryId}`)) return;
-    this.#fail(`node ${id} takes itself for ${standing}, directory ${directoryId}; its disk says: ${text}`);
+    if (text.includes(`"lifecycle":"${lifecycle}","directoryId":${directoryId}`)) return;
+    this.#fail(`node ${id} takes itself for ${lifecycle}, directory ${directoryId}; its disk says: ${text}`);
   }
 
   /** What a leader knows of another directory's log commits nothing in this one. */
@@ -173,10 +173,10 @@ export class MemberChecks {
   }
 
   #checkVoteless(core: Core, effects: Effects): void {
-    if (core.role !== 'follower') this.#fail(`node ${core.id} has no vote (${core.standing}) and is ${core.role}`);
+    if (core.role !== 'follower') this.#fail(`node ${core.id} has no vote (${core.lifecycle}) and is ${core.role}`);
     for (const message of [...effects.sendNow, ...effects.sendAfterPersist]) {
       if (claimsRights(message)) {
-        this.#fail(`node ${core.id} has no vote (${core.standing}) and says ${JSON.stringify(message)}`);
+        this.#fail(`node ${core.id} has no vote (${core.lifecycle}) and says ${JSON.stringify(message)}`);
       }
     }
   }
@@ -208,7 +208,7 @@ export function committedIn({ configurations, configuration, log }: Core): Confi
 
 /** It may have forgotten what it promised, or its rights have passed to another directory. */
 export function isWithoutVote(core: Core): boolean {
-  if (core.standing !== 'member') return true;
+  if (core.lifecycle !== 'normal') return true;
   // A start knows little of what is committed; but what names this directory once was.
   const inForce = [committedIn(core), ...core.configurations.map(({ configuration }) => configuration)];
   const own = inForce.map(({ details }) => details.find(({ id }) => id === core.id));

@@ -106,7 +106,7 @@ export class Operator {
     return !this.#nodes.some(({ id: other, core }) => {
       if (other === id || core === null || !members.includes(other)) return false;
       if (!listed.includes(other) && !logged.includes(other)) return false;
-      return core.standing === 'member' || core.committedConfigurationIndex > 0;
+      return core.lifecycle === 'normal' || core.committedConfigurationIndex > 0;
     });
   }
 

@@ -142,7 +142,7 @@ function sameSession(scene: Scene): boolean {
   // Ahead of all starts that it has counted so far.
   victim.jumpWallTime(1_000_000);
   if (!comesUp(scene, victim)) return false;
-  if (!wait(scene, 40, () => victim.core?.standing === 'member')) return false;
+  if (!wait(scene, 40, () => victim.core?.lifecycle === 'normal')) return false;
   if (!isAnswered(scene, ask(scene, victim, counting))) return false;
   const session = victim.origin?.session ?? 0;
   const wallMs = victim.life?.clock.wallMs() ?? 0;

@@ -125,7 +125,7 @@ export class SimNode {
 
   /** What another life has gone on with. */
   #forgetCurrent(): void {
-    if (this.core !== null && this.core.standing !== 'blank') this.#oldDisks.delete(this.core.directoryId);
+    if (this.core !== null && this.core.lifecycle !== 'uninitialized') this.#oldDisks.delete(this.core.directoryId);
   }
 
   /** A disk that it had in an earlier life takes the place of the one that it has. */
@@ -144,7 +144,7 @@ export class SimNode {
 
   /** To be called while no process runs. */
   #keepDisk(): void {
-    if (this.core === null || this.core.standing === 'blank') return;
+    if (this.core === null || this.core.lifecycle === 'uninitialized') return;
     this.#oldDisks.set(this.core.directoryId, this.disk.memory.clone());
   }
 
@@ -306,8 +306,8 @@ export class SimNode {
     if (this.life !== life) return;
     this.running = running;
     this.#world.say(() => {
-      const { term, log, standing, directoryId } = running.replica.raft.core;
-      return `${this.id}: runs, ${standing} ${directoryId}, term ${term}, log to ${log.lastIndex}, committed ${log.commitIndex}`;
+      const { term, log, lifecycle, directoryId } = running.replica.raft.core;
+      return `${this.id}: runs, ${lifecycle} ${directoryId}, term ${term}, log to ${log.lastIndex}, committed ${log.commitIndex}`;
     });
   }
 

@@ -25,7 +25,7 @@ async function usedNode(): Promise<MemoryDisk> {
   const disk = new MemoryDisk();
   const meta = await openNode(disk);
   await meta.noteLogCreated();
-  await meta.noteStanding('member', 0);
+  await meta.persistLifecycle('normal', 0);
   const { wal } = await open(disk);
   await append(wal, [Buffer.from('a')]);
   await wal.close();
@@ -45,10 +45,10 @@ describe('meta', () => {
   it('remembers whom the cluster began with, and that this node is a member of it', async () => {
     const disk = new MemoryDisk();
     const meta = await openNode(disk);
-    expect([meta.standing, meta.founders]).toEqual(['blank', null]);
+    expect([meta.lifecycle, meta.founders]).toEqual(['uninitialized', null]);
     await meta.noteFounded([1, 2, 5]);
     const next = await openNode(disk);
-    expect([next.standing, next.directoryId, next.founders]).toEqual(['member', 0, [1, 2, 5]]);
+    expect([next.lifecycle, next.directoryId, next.founders]).toEqual(['normal', 0, [1, 2, 5]]);
   });
 
   it('counts on from a number that it was raised to, and never back', async () => {
@@ -159,23 +159,23 @@ describe('meta', () => {
   });
 });
 
-describe('the standing of a directory', () => {
-  it('is blank in a fresh directory, and from then on what it was noted as', async () => {
+describe('the lifecycle status of a directory', () => {
+  it('is uninitialized in a fresh directory, and from then on what it was noted as', async () => {
     const disk = new MemoryDisk();
     const first = await openNode(disk);
-    expect(first).toMatchObject({ standing: 'blank', directoryId: 0 });
-    await first.noteStanding('recovering', 77);
-    expect(first).toMatchObject({ standing: 'recovering', directoryId: 77 });
+    expect(first).toMatchObject({ lifecycle: 'uninitialized', directoryId: 0 });
+    await first.persistLifecycle('recovering', 77);
+    expect(first).toMatchObject({ lifecycle: 'recovering', directoryId: 77 });
     await first.noteLogCreated();
     expect(await openNode(disk)).toMatchObject({
-      standing: 'recovering',
+      lifecycle: 'recovering',
       directoryId: 77,
       logCreated: true,
       bootCount: 2,
     });
   });
 
-  it('is that of a member of directory id 0 where a version without standings has kept a log', async () => {
+  it('is that of a member of directory id 0 where a version without a lifecycle status has kept a log', async () => {
     const plantOld = async (body: string) => {
       const disk = new MemoryDisk();
       await disk.makeDirectory(DIRECTORY);
@@ -184,9 +184,9 @@ describe('the standing of a directory', () => {
       return disk;
     };
     const used = await plantOld('{"clusterId":"demo","nodeId":1,"bootCount":7,"logCreated":true}');
-    expect(await openNode(used)).toMatchObject({ standing: 'member', directoryId: 0, bootCount: 8 });
+    expect(await openNode(used)).toMatchObject({ lifecycle: 'normal', directoryId: 0, bootCount: 8 });
     const fresh = await plantOld('{"clusterId":"demo","nodeId":1,"bootCount":1,"logCreated":false}');
-    expect(await openNode(fresh)).toMatchObject({ standing: 'blank', directoryId: 0, bootCount: 2 });
+    expect(await openNode(fresh)).toMatchObject({ lifecycle: 'uninitialized', directoryId: 0, bootCount: 2 });
   });
 
   it('is one that was noted, and none before the last that was done, whenever power fails', async () => {
@@ -206,7 +206,7 @@ describe('the standing of a directory', () => {
       const note = async () => {
         for (let directoryId = 1; directoryId <= 6; directoryId++) {
           begun = directoryId;
-          const noted = meta.noteStanding('recovering', directoryId);
+          const noted = meta.persistLifecycle('recovering', directoryId);
           // At the same time: they share a temporary name.
           if (directoryId === 3) await meta.noteLogCreated();
           await noted;
@@ -221,7 +221,7 @@ describe('the standing of a directory', () => {
       const again = await openNode(disk);
       expect(again.directoryId, `seed ${seed}`).toBeGreaterThanOrEqual(done);
       expect(again.directoryId, `seed ${seed}`).toBeLessThanOrEqual(begun);
-      expect(again.standing).toBe(again.directoryId === 0 ? 'blank' : 'recovering');
+      expect(again.lifecycle).toBe(again.directoryId === 0 ? 'uninitialized' : 'recovering');
       if (done >= 3) expect(again.logCreated).toBe(true);
     }
   });
@@ -231,8 +231,8 @@ describe('the standing of a directory', () => {
       const disk = new MemoryDisk();
       const meta = await openNode(disk);
       disk.failOnce('EIO', (operation) => operation.kind === kind);
-      await expect(meta.noteStanding('member', 0), kind).rejects.toMatchObject({ code: 'EIO' });
-      expect(meta.standing).toBe('blank');
+      await expect(meta.persistLifecycle('normal', 0), kind).rejects.toMatchObject({ code: 'EIO' });
+      expect(meta.lifecycle).toBe('uninitialized');
       await expect(meta.noteLogCreated(), kind).rejects.toMatchObject({ code: 'EIO' });
     }
   });
@@ -260,21 +260,21 @@ describe('damage, where it may be moved aside', () => {
     const { errors, onDamage } = healing();
     const meta = await openNode(disk, { onDamage, firstBootCount: 100 });
     expect(errors.map(({ code }) => code)).toEqual(['META_DAMAGED']);
-    expect(meta).toMatchObject({ standing: 'blank', directoryId: 0, logCreated: false, bootCount: 100 });
+    expect(meta).toMatchObject({ lifecycle: 'uninitialized', directoryId: 0, logCreated: false, bootCount: 100 });
     expect(left(disk)).toEqual([]);
     expect(disk.contentOf(`${ASIDE}/meta`)).toEqual(damagedMeta);
     for (const [path, bytes] of content) expect(disk.contentOf(path.replace('/node', ASIDE))).toEqual(bytes);
-    expect(await openNode(disk)).toMatchObject({ standing: 'blank', bootCount: 101 });
+    expect(await openNode(disk)).toMatchObject({ lifecycle: 'uninitialized', bootCount: 101 });
   });
 
   it('is recovering from then on where a directory id was given for that', async () => {
     const disk = await usedNode();
     disk.flipBit(FILE, 300);
     const meta = await openNode(disk, { onDamage: healing().onDamage, directoryIdAfterDamage: 4711 });
-    expect(meta).toMatchObject({ standing: 'recovering', directoryId: 4711 });
+    expect(meta).toMatchObject({ lifecycle: 'recovering', directoryId: 4711 });
     // A fresh directory is no damage.
     expect(await openNode(new MemoryDisk(), { directoryIdAfterDamage: 4711 })).toMatchObject({
-      standing: 'blank',
+      lifecycle: 'uninitialized',
       directoryId: 0,
     });
   });
@@ -326,7 +326,7 @@ describe('damage, where it may be moved aside', () => {
           disk.schedule = (_, complete) => queueMicrotask(complete);
           const again = await openNode(disk, { onDamage: healing().onDamage, directoryIdAfterDamage: 4712 });
           const where = `stopped after ${stopAfter}, seed ${seed}`;
-          expect(again.standing, where).toBe('recovering');
+          expect(again.lifecycle, where).toBe('recovering');
           expect(left(disk), where).toEqual([]);
           expect(again.bootCount, where).toBe(ended ? 2 : again.directoryId === 4711 ? 2 : 1);
         }

@@ -168,7 +168,7 @@ export class FakeReplica implements Replica {
       pendingWrites: this.#writers.length,
       pendingReads: this.#readers.length,
       peersConnected: [],
-      standing: 'member',
+      lifecycle: 'normal',
       voters: [ORIGIN],
       learners: [],
       snapshotIndex: 0,

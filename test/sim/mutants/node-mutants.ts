@@ -50,7 +50,7 @@ this.wal.append({`,
     find: 'const bootCount = Math.max(before.bootCount + 1, options.firstBootCount ?? 1);',
     replace: 'const bootCount = before.bootCount > 0 ? before.bootCount : (options.firstBootCount ?? 1);',
     also: {
-      file: 'replica/standings.ts',
+      file: 'replica/node-lifecycle.ts',
       within: 'onceUnused',
       find: 'if (known < session()) {',
       replace: 'if (known < Infinity) {',

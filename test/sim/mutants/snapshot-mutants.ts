@@ -249,7 +249,7 @@ acknowledge(core, from, snapshotIndex);`,
     fault: 'waits for ever for writes that a snapshot contains',
     file: 'replica/node-replica.ts',
     within: 'installed',
-    find: 'if (this.standings.mayPropose && own?.session === this.origin.session) this.origin.overtaken(own.lastSequence);',
+    find: 'if (this.nodeLifecycle.mayPropose && own?.session === this.origin.session) this.origin.overtaken(own.lastSequence);',
     replace: '',
   },
   {

@@ -4,13 +4,13 @@ import type { Core } from '../raft/core.ts';
 import { type Input, type Message, NO_NODE, type NodeId } from '../raft/types.ts';
 import { Formation, NODES_DIFFER_REMEDY } from './formation.ts';
 import { lostQuorum, troubleOf } from './trouble.ts';
-import type { StandingNews } from './wire.ts';
+import type { LifecycleMessage } from './wire.ts';
 
 /**
  * What this node's data directory is good for, and what the others say of theirs (ADR 0008): forms a new cluster, finds
  * its way into one that is there, and names who has lost data where that stops the cluster.
  */
-export interface StandingsContext {
+export interface NodeLifecycleContext {
   readonly core: Core;
   readonly logger: Logger;
   /** All nodes of the cluster to be formed where there is none yet; null for a newcomer. */
@@ -23,7 +23,7 @@ export interface StandingsContext {
   readonly electionTimeoutMs: number;
   readonly newDirectoryId: () => number;
   readonly isLinked: (peer: NodeId) => boolean;
-  readonly send: (to: NodeId, news: StandingNews) => void;
+  readonly send: (to: NodeId, news: LifecycleMessage) => void;
   readonly step: (input: Input) => void;
   /** The newest session of this node from which the state machine has applied anything; 0 for none. */
   readonly appliedSession: () => number;
@@ -31,7 +31,7 @@ export interface StandingsContext {
   readonly beginSession: (session: number) => void;
   /** These resolve once it is durable. */
   readonly noteFounded: () => Promise<void>;
-  readonly noteStanding: (standing: 'recovering' | 'member', directoryId: number) => Promise<void>;
+  readonly persistLifecycle: (lifecycle: 'recovering' | 'normal', directoryId: number) => Promise<void>;
   readonly raiseBootCount: (bootCount: number) => Promise<void>;
   /** Whether no other node could give back what this one loses. */
   readonly noteAlone: (alone: boolean) => Promise<void>;
@@ -48,7 +48,7 @@ export interface StandingsContext {
  */
 const LOST_ELECTION_TIMEOUTS = 10;
 
-export class Standings {
+export class NodeLifecycle {
   /** No leader has been heard of for long: the members may be others than this node knows. */
   isLost = false;
   /**
@@ -57,7 +57,7 @@ export class Standings {
    * back. Nothing is proposed before.
    */
   mayPropose = false;
-  private readonly context: StandingsContext;
+  private readonly context: NodeLifecycleContext;
   private readonly formation: Formation;
   /** Who says of itself that it has no vote. */
   private readonly withoutVote = new Set<NodeId>();
@@ -75,12 +75,12 @@ export class Standings {
   private alone: boolean | null = null;
   private notedAtMs = 0;
 
-  constructor(context: StandingsContext) {
+  constructor(context: NodeLifecycleContext) {
     this.context = context;
     this.formation = new Formation({
       ...context,
       isLost: () => this.isLost,
-      become: (standing) => this.become(standing),
+      become: (lifecycle) => this.become(lifecycle),
     });
   }
 
@@ -131,8 +131,8 @@ export class Standings {
     this.formation.linkLost(peer);
   }
 
-  receive(peer: NodeId, news: StandingNews): void {
-    this.noteVote(peer, news.standing === 'recovering');
+  receive(peer: NodeId, news: LifecycleMessage): void {
+    this.noteVote(peer, news.lifecycle === 'recovering');
     this.formation.receive(peer, news);
   }
 
@@ -140,9 +140,9 @@ export class Standings {
   hear(message: Message): void {
     if (message.kind === 'preVoteReply' || message.kind === 'voteReply') {
       this.noteVote(message.from, message.withoutVote);
-    } else if (comesFromLeader(message) && this.context.core.standing === 'blank') {
+    } else if (comesFromLeader(message) && this.context.core.lifecycle === 'uninitialized') {
       // Whoever hears a leader has found a cluster, whatever was lost on the way.
-      this.formation.receive(message.from, { kind: 'standing', standing: 'member', met: true, nodes: [] });
+      this.formation.receive(message.from, { kind: 'lifecycle', lifecycle: 'normal', met: true, nodes: [] });
     }
   }
 
@@ -151,21 +151,21 @@ export class Standings {
     else this.withoutVote.delete(peer);
   }
 
-  /** What a blank node has turned out to be. */
-  private become(standing: 'recovering' | 'member'): void {
-    const { newDirectoryId, logger, noteFounded, noteStanding, guard, step, onMayPropose, onFatal } = this.context;
-    const directoryId = standing === 'member' ? 0 : newDirectoryId();
-    const what = standing === 'member' ? 'all nodes of a new cluster have met' : 'joins a cluster, without a vote yet';
-    logger.info({ standing }, what);
-    const noted = standing === 'member' ? noteFounded() : noteStanding(standing, directoryId);
+  /** What an uninitialized node has turned out to be. */
+  private become(lifecycle: 'recovering' | 'normal'): void {
+    const { newDirectoryId, logger, noteFounded, persistLifecycle, guard, step, onMayPropose, onFatal } = this.context;
+    const directoryId = lifecycle === 'normal' ? 0 : newDirectoryId();
+    const what = lifecycle === 'normal' ? 'all nodes of a new cluster have met' : 'joins a cluster, without a vote yet';
+    logger.info({ lifecycle }, what);
+    const noted = lifecycle === 'normal' ? noteFounded() : persistLifecycle(lifecycle, directoryId);
     noted.then(
       () =>
         guard(() => {
-          if (standing === 'member') this.mayPropose = true;
-          step({ kind: 'standing', standing, directoryId });
+          if (lifecycle === 'normal') this.mayPropose = true;
+          step({ kind: 'lifecycle', lifecycle, directoryId });
           this.configured();
           this.formation.announce();
-          if (standing === 'member') onMayPropose();
+          if (lifecycle === 'normal') onMayPropose();
         }),
       onFatal,
     );
@@ -209,11 +209,11 @@ export class Standings {
 
   /** Only what is durable may count: a crash must not leave a voter that says that it is none. */
   private becomeMember(directoryId: number): void {
-    const { noteStanding, guard, step, onceCurrent, onFatal } = this.context;
-    noteStanding('member', directoryId).then(
+    const { persistLifecycle, guard, step, onceCurrent, onFatal } = this.context;
+    persistLifecycle('normal', directoryId).then(
       () =>
         guard(() => {
-          step({ kind: 'standing', standing: 'member', directoryId });
+          step({ kind: 'lifecycle', lifecycle: 'normal', directoryId });
           this.configured();
           this.formation.announce();
           // An old disk may have been named before another took its place, whose batches come only now.
@@ -235,7 +235,7 @@ export class Standings {
   configured(): void {
     const { core, noteAlone, onFatal } = this.context;
     // What a node that has lost its part of the cluster takes for the members may be long out of date.
-    if (core.standing !== 'member') return;
+    if (core.lifecycle !== 'normal') return;
     const { voters, votersOutgoing } = core.configuration;
     const alone = [voters, votersOutgoing].some((group) => group.length === 1 && group[0] === core.id);
     if (alone === this.alone) return;
@@ -251,7 +251,7 @@ export class Standings {
   removedSays(peer: NodeId): void {
     const { core } = this.context;
     // A newcomer under an id that was used before waits to be added.
-    if (core.standing !== 'member') return;
+    if (core.lifecycle !== 'normal') return;
     this.removedBy.add(peer);
     const others = core.configuration.voters.filter((id) => id !== core.id);
     const agreeing = others.filter((id) => this.removedBy.has(id));
@@ -273,7 +273,7 @@ export class Standings {
       this.configured();
     }
     // Where no leader is heard, the others may know of members that this node does not, and say so in answer.
-    const seeksOthers = core.standing === 'blank' || core.term === 0 || core.leader === NO_NODE;
+    const seeksOthers = core.lifecycle === 'uninitialized' || core.term === 0 || core.leader === NO_NODE;
     if (seeksOthers && nowMs - this.announcedAtMs >= electionTimeoutMs) {
       this.announcedAtMs = nowMs;
       this.formation.announce();

@@ -9,7 +9,7 @@ import { NO_NODE, type NodeId } from './types.ts';
  * so rights belong to a directory, not to an id. What a directory without rights says counts towards nothing: not for an election,
  * a commitment or a read, nor for the check of the quorum.
  *
- *   blank ──▶ recovering ── asks the leader ──▶ a committed configuration names its directory, as a learner ──▶ member
+ *   uninitialized ──▶ recovering ── asks the leader ──▶ a committed configuration names its directory, as a learner ──▶ normal
  *
  * Once that configuration is committed, what the old directory had promised binds nobody any more: a majority of the voters
  * without it holds that configuration, and so none that still counts the old directory can elect or commit without them. The
@@ -18,7 +18,7 @@ import { NO_NODE, type NodeId } from './types.ts';
 
 /** This node knows that its votes, acknowledgements and reads must not count. */
 export function withoutVote(core: Core): boolean {
-  return core.standing !== 'member' || core.isDisowned;
+  return core.lifecycle !== 'normal' || core.isDisowned;
 }
 
 /** The directory of `id` that the newest configuration with it names. */
@@ -60,9 +60,9 @@ export function noteRecovered(core: Core): void {
   core.effects.recovered = true;
 }
 
-/** A blank node has learned what it is, or a recovering one remembers that it is a member now. */
-export function setStanding(core: Core, standing: 'recovering' | 'member', directoryId: number): void {
-  core.standing = standing;
+/** An uninitialized node has learned what it is, or a recovering one has persisted that its status is normal. */
+export function setLifecycle(core: Core, lifecycle: 'recovering' | 'normal', directoryId: number): void {
+  core.lifecycle = lifecycle;
   core.directoryId = directoryId;
   updateRights(core);
   askToRecover(core);
@@ -73,7 +73,7 @@ export function setStanding(core: Core, standing: 'recovering' | 'member', direc
  * in an election timeout until it has happened.
  */
 export function askToRecover(core: Core): void {
-  if (core.standing === 'blank' || !withoutVote(core)) return;
+  if (core.lifecycle === 'uninitialized' || !withoutVote(core)) return;
   if (core.leader === NO_NODE || core.leader === core.id) return;
   core.recoveringElapsed = 0;
   send(core, { kind: 'recovering', from: core.id, to: core.leader, term: core.term, directoryId: core.directoryId });
@@ -95,7 +95,7 @@ export function mayCampaign(core: Core): boolean {
 
 /**
  * A follower answered. Where another directory speaks than before, nothing that is known of the old one's log holds for it;
- * nor where it says for the first time that it has no vote, or that it has: a blank directory has no number of its own yet.
+ * nor where it says for the first time that it has no vote, or that it has: an uninitialized directory has no number of its own yet.
  */
 export function noteReply(
   core: Core,

@@ -2,18 +2,18 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
 import { configurationOf } from '../../src/raft/configuration.ts';
 import type { Core } from '../../src/raft/core.ts';
-import type { Input, Message, Standing } from '../../src/raft/types.ts';
-import { Standings } from '../../src/replica/standings.ts';
-import type { StandingNews } from '../../src/replica/wire.ts';
+import type { Input, LifecycleStatus, Message } from '../../src/raft/types.ts';
+import { NodeLifecycle } from '../../src/replica/node-lifecycle.ts';
+import type { LifecycleMessage } from '../../src/replica/wire.ts';
 import { coreOf } from './cores.ts';
 import { microtasks } from './support.ts';
 
 const SELF = 2;
 const ELECTION_MS = 300;
 /** Of one that has met all others, where it says no less. */
-const news = (standing: Standing, nodes = [1, 2, 3], met = true): StandingNews => ({
-  kind: 'standing',
-  standing,
+const news = (lifecycle: LifecycleStatus, nodes = [1, 2, 3], met = true): LifecycleMessage => ({
+  kind: 'lifecycle',
+  lifecycle,
   met,
   nodes,
 });
@@ -33,7 +33,7 @@ function fromLeader(kind: 'append' | 'heartbeat' | 'commit' | 'installSnapshot')
 }
 
 /** What node 2 makes of its own data and of what the others say. */
-describe('the standing of a node', () => {
+describe('the lifecycle of a node', () => {
   let core: Core;
   let sent: string[];
   let nodesSent: (readonly number[])[];
@@ -48,7 +48,7 @@ describe('the standing of a node', () => {
   let sessions: number[];
   /** What is to become durable waits here. */
   let disk: { resolve: () => void; reject: (error: Error) => void }[];
-  let standings: Standings;
+  let nodeLifecycle: NodeLifecycle;
   /** Who waits until all is applied that was acknowledged when this life began. */
   let waiting: (() => void)[];
 
@@ -68,13 +68,16 @@ describe('the standing of a node', () => {
     waiting = [];
   });
 
-  function begin(standing: Standing, { founders = [1, 2, 3] as number[] | null, knownMember = false, term = 0 } = {}) {
-    core = coreOf(SELF, { standing, term, configuration: configurationOf(founders ?? []) });
+  function begin(
+    lifecycle: LifecycleStatus,
+    { founders = [1, 2, 3] as number[] | null, knownMember = false, term = 0 } = {},
+  ) {
+    core = coreOf(SELF, { lifecycle, term, configuration: configurationOf(founders ?? []) });
     const note = (what: string) => {
       noted.push(what);
       return new Promise<void>((resolve, reject) => disk.push({ resolve, reject }));
     };
-    standings = new Standings({
+    nodeLifecycle = new NodeLifecycle({
       core,
       logger: silentLogger,
       founders,
@@ -84,18 +87,18 @@ describe('the standing of a node', () => {
       electionTimeoutMs: ELECTION_MS,
       newDirectoryId: () => 99,
       isLinked: () => true,
-      send(to, { standing: said, met, nodes }) {
-        sent.push(`${to} ${said === 'blank' && met ? 'met' : said}`);
+      send(to, { lifecycle: said, met, nodes }) {
+        sent.push(`${to} ${said === 'uninitialized' && met ? 'met' : said}`);
         nodesSent.push(nodes);
       },
       step(input) {
         stepped.push(input);
-        if (input.kind === 'standing') core.standing = input.standing;
+        if (input.kind === 'lifecycle') core.lifecycle = input.lifecycle;
       },
       appliedSession: () => appliedSession,
       beginSession: (session) => sessions.push(session),
       noteFounded: () => note('founded'),
-      noteStanding: (which, directoryId) => note(`${which} ${directoryId}`),
+      persistLifecycle: (which, directoryId) => note(`${which} ${directoryId}`),
       raiseBootCount: (count) => note(`boot count ${count}`),
       async noteAlone(alone) {
         aloneNotes.push(alone);
@@ -106,12 +109,12 @@ describe('the standing of a node', () => {
       onRemoved: () => removals++,
       onFatal: (error) => fatal.push(error),
     });
-    standings.begin();
+    nodeLifecycle.begin();
   }
 
   /** Lets so many election timeouts pass. */
   function listen(electionTimeouts = 1): void {
-    for (let ms = 0; ms <= electionTimeouts * ELECTION_MS; ms += 10) standings.tick(ms);
+    for (let ms = 0; ms <= electionTimeouts * ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
   }
 
   function catchUp(): void {
@@ -123,186 +126,192 @@ describe('the standing of a node', () => {
     await microtasks();
   }
 
-  describe('that is blank', () => {
-    it('becomes a member once all have met all and are blank, and not before that is durable', async () => {
-      begin('blank');
+  describe('that is uninitialized', () => {
+    it('becomes a member once all have met all and are uninitialized, and not before that is durable', async () => {
+      begin('uninitialized');
       listen();
-      standings.linkUp(1);
-      standings.receive(1, news('blank'));
-      standings.linkUp(3);
-      expect([sent.splice(0), noted]).toEqual([['1 blank', '3 blank'], []]);
-      standings.receive(3, news('blank', [1, 2, 3], false));
+      nodeLifecycle.linkUp(1);
+      nodeLifecycle.receive(1, news('uninitialized'));
+      nodeLifecycle.linkUp(3);
+      expect([sent.splice(0), noted]).toEqual([['1 uninitialized', '3 uninitialized'], []]);
+      nodeLifecycle.receive(3, news('uninitialized', [1, 2, 3], false));
       expect([sent.splice(0), noted]).toEqual([['1 met', '3 met'], []]);
-      standings.receive(3, news('blank'));
-      standings.receive(3, news('blank'));
+      nodeLifecycle.receive(3, news('uninitialized'));
+      nodeLifecycle.receive(3, news('uninitialized'));
       await microtasks();
-      expect([noted, stepped, standings.mayPropose]).toEqual([['founded'], [], false]);
+      expect([noted, stepped, nodeLifecycle.mayPropose]).toEqual([['founded'], [], false]);
       await written();
-      expect(stepped).toEqual([{ kind: 'standing', standing: 'member', directoryId: 0 }]);
-      expect([standings.mayPropose, turns]).toEqual([true, 1]);
+      expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'normal', directoryId: 0 }]);
+      expect([nodeLifecycle.mayPropose, turns]).toEqual([true, 1]);
       // It has done nothing yet, so whoever died meanwhile must not be taken for wiped.
       expect(sent).toEqual(['1 met', '3 met']);
     });
 
     describe('and has met all', () => {
       beforeEach(() => {
-        begin('blank');
+        begin('uninitialized');
         listen();
         for (const id of [1, 3]) {
-          standings.linkUp(id);
-          standings.receive(id, news('blank', [1, 2, 3], false));
+          nodeLifecycle.linkUp(id);
+          nodeLifecycle.receive(id, news('uninitialized', [1, 2, 3], false));
         }
         expect(noted).toEqual([]);
       });
 
       it('is a founder although the others have begun meanwhile: it has forgotten nothing', async () => {
-        standings.receive(3, news('member'));
+        nodeLifecycle.receive(3, news('normal'));
         await written();
         expect(noted).toEqual(['founded']);
-        expect(stepped).toEqual([{ kind: 'standing', standing: 'member', directoryId: 0 }]);
+        expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'normal', directoryId: 0 }]);
       });
 
       it('is one also where it hears of that by a leader', () => {
-        standings.hear(fromLeader('heartbeat'));
+        nodeLifecycle.hear(fromLeader('heartbeat'));
         expect(noted).toEqual(['founded']);
       });
 
       it('is one where it hears of that only after its link was lost', () => {
-        standings.linkLost(3);
-        standings.linkUp(3);
-        standings.receive(3, news('member'));
+        nodeLifecycle.linkLost(3);
+        nodeLifecycle.linkUp(3);
+        nodeLifecycle.receive(3, news('normal'));
         expect(noted).toEqual(['founded']);
       });
 
       it('recovers where a stranger has asked for a link since', () => {
-        standings.stranger(7);
-        standings.receive(3, news('member'));
+        nodeLifecycle.stranger(7);
+        nodeLifecycle.receive(3, news('normal'));
         expect(noted).toEqual(['recovering 99']);
       });
 
       it('waits for those who have not, but not for ever', () => {
-        for (let ms = ELECTION_MS; ms < 11 * ELECTION_MS; ms += 10) standings.tick(ms);
+        for (let ms = ELECTION_MS; ms < 11 * ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
         expect(noted).toEqual([]);
-        standings.tick(11 * ELECTION_MS);
+        nodeLifecycle.tick(11 * ELECTION_MS);
         expect(noted).toEqual(['founded']);
       });
     });
 
-    it.each(['member', 'recovering'] as const)('recovers where another is %s, as a new directory', async (standing) => {
-      begin('blank');
-      standings.linkUp(1);
-      standings.receive(1, news(standing));
-      standings.linkUp(3);
-      standings.receive(3, news('blank'));
-      await written();
-      expect(noted).toEqual(['recovering 99']);
-      expect(stepped).toEqual([{ kind: 'standing', standing: 'recovering', directoryId: 99 }]);
-      expect(standings.mayPropose).toBe(false);
-      expect(sent.slice(-2)).toEqual(['1 recovering', '3 recovering']);
-    });
+    it.each(['normal', 'recovering'] as const)(
+      'recovers where another is %s, as a new directory',
+      async (lifecycle) => {
+        begin('uninitialized');
+        nodeLifecycle.linkUp(1);
+        nodeLifecycle.receive(1, news(lifecycle));
+        nodeLifecycle.linkUp(3);
+        nodeLifecycle.receive(3, news('uninitialized'));
+        await written();
+        expect(noted).toEqual(['recovering 99']);
+        expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'recovering', directoryId: 99 }]);
+        expect(nodeLifecycle.mayPropose).toBe(false);
+        expect(sent.slice(-2)).toEqual(['1 recovering', '3 recovering']);
+      },
+    );
 
     it.each(['append', 'heartbeat', 'commit', 'installSnapshot'] as const)(
       'recovers when it hears a leader, whatever else was lost on the way: by %s',
       (kind) => {
-        begin('blank');
-        standings.hear(fromLeader(kind));
+        begin('uninitialized');
+        nodeLifecycle.hear(fromLeader(kind));
         expect(noted).toEqual(['recovering 99']);
       },
     );
 
     it('founds no cluster against what it has heard because others have elected a leader', () => {
-      begin('blank', { founders: [1, SELF] });
-      standings.linkUp(1);
-      standings.stranger(7);
+      begin('uninitialized', { founders: [1, SELF] });
+      nodeLifecycle.linkUp(1);
+      nodeLifecycle.stranger(7);
       listen();
       core.leader = 1;
-      standings.receive(1, news('blank', [1, SELF, 7]));
+      nodeLifecycle.receive(1, news('uninitialized', [1, SELF, 7]));
       expect(noted).toEqual([]);
     });
 
     it('listens for a while before it founds a cluster, and longest where it is alone', () => {
-      begin('blank');
+      begin('uninitialized');
       for (const id of [1, 3]) {
-        standings.linkUp(id);
-        standings.receive(id, news('blank'));
+        nodeLifecycle.linkUp(id);
+        nodeLifecycle.receive(id, news('uninitialized'));
       }
-      for (let ms = 0; ms < ELECTION_MS; ms += 10) standings.tick(ms);
+      for (let ms = 0; ms < ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
       expect([noted, sent]).toEqual([[], []]);
-      standings.tick(ELECTION_MS);
-      expect([noted.splice(0), sent]).toEqual([['founded'], expect.arrayContaining(['1 blank', '3 blank'])]);
-      begin('blank', { founders: [SELF] });
-      for (let ms = 0; ms < 3 * ELECTION_MS; ms += 10) standings.tick(ms);
+      nodeLifecycle.tick(ELECTION_MS);
+      expect([noted.splice(0), sent]).toEqual([
+        ['founded'],
+        expect.arrayContaining(['1 uninitialized', '3 uninitialized']),
+      ]);
+      begin('uninitialized', { founders: [SELF] });
+      for (let ms = 0; ms < 3 * ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
       expect(noted).toEqual([]);
-      standings.tick(3 * ELECTION_MS);
+      nodeLifecycle.tick(3 * ELECTION_MS);
       expect(noted).toEqual(['founded']);
     });
 
     it('founds no cluster once a stranger of this one has asked for a link, says why, and tells the others', () => {
-      begin('blank', { founders: [1, SELF] });
-      standings.linkUp(1);
-      standings.stranger(7);
-      standings.stranger(5);
+      begin('uninitialized', { founders: [1, SELF] });
+      nodeLifecycle.linkUp(1);
+      nodeLifecycle.stranger(7);
+      nodeLifecycle.stranger(5);
       listen();
-      standings.receive(1, news('blank', [1, SELF]));
+      nodeLifecycle.receive(1, news('uninitialized', [1, SELF]));
       expect(noted).toEqual([]);
-      expect(standings.trouble()).toMatch(
+      expect(nodeLifecycle.trouble()).toMatch(
         /^nodes 5 and 7 of this cluster are not in the configuration file\. List all/,
       );
       expect(nodesSent.at(-1)).toEqual([1, SELF, 5, 7]);
       // Such a one is a member, after all.
-      standings.linkUp(5);
-      standings.receive(5, news('member', []));
+      nodeLifecycle.linkUp(5);
+      nodeLifecycle.receive(5, news('normal', []));
       expect(noted).toEqual(['recovering 99']);
     });
 
     it.each([[[1, 2, 3, 4]], [[1, 2]], [[1, 2, 4]], [[]]])('founds no cluster with one that knows of %j', (nodes) => {
-      begin('blank');
+      begin('uninitialized');
       listen();
-      for (const id of [1, 3]) standings.linkUp(id);
-      standings.receive(1, news('blank'));
-      standings.receive(3, news('blank', nodes));
+      for (const id of [1, 3]) nodeLifecycle.linkUp(id);
+      nodeLifecycle.receive(1, news('uninitialized'));
+      nodeLifecycle.receive(3, news('uninitialized', nodes));
       expect(noted).toEqual([]);
-      expect(standings.trouble()).toMatch(
+      expect(nodeLifecycle.trouble()).toMatch(
         /^the configuration files differ: node 3 knows of no?.*, this node of nodes 1, 2 and 3\. List all/,
       );
-      standings.receive(3, news('blank'));
+      nodeLifecycle.receive(3, news('uninitialized'));
       expect(noted).toEqual(['founded']);
     });
 
     it('forgets what those have said who are no longer linked', () => {
-      begin('blank');
+      begin('uninitialized');
       listen();
-      standings.linkUp(1);
-      standings.receive(1, news('blank'));
-      standings.linkLost(1);
-      standings.linkUp(3);
-      standings.receive(3, news('blank'));
+      nodeLifecycle.linkUp(1);
+      nodeLifecycle.receive(1, news('uninitialized'));
+      nodeLifecycle.linkLost(1);
+      nodeLifecycle.linkUp(3);
+      nodeLifecycle.receive(3, news('uninitialized'));
       expect(noted).toEqual([]);
     });
 
     it('recovers at once where it is a newcomer', () => {
-      begin('blank', { founders: null });
+      begin('uninitialized', { founders: null });
       expect(noted).toEqual(['recovering 99']);
     });
 
     it('says what it is again and again, until it has found a leader', () => {
-      begin('blank');
-      standings.linkUp(1);
-      for (let ms = 0; ms < ELECTION_MS; ms += 10) standings.tick(ms);
+      begin('uninitialized');
+      nodeLifecycle.linkUp(1);
+      for (let ms = 0; ms < ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
       expect(sent).toEqual([]);
-      for (let ms = ELECTION_MS; ms <= 1000; ms += 10) standings.tick(ms);
+      for (let ms = ELECTION_MS; ms <= 1000; ms += 10) nodeLifecycle.tick(ms);
       expect(sent.length).toBeGreaterThanOrEqual(3);
-      expect(new Set(sent)).toEqual(new Set(['1 blank']));
+      expect(new Set(sent)).toEqual(new Set(['1 uninitialized']));
       sent.splice(0);
-      core.standing = 'member';
+      core.lifecycle = 'normal';
       core.term = 1;
       core.leader = 1;
-      for (let ms = 1000; ms <= 2000; ms += 10) standings.tick(ms);
+      for (let ms = 1000; ms <= 2000; ms += 10) nodeLifecycle.tick(ms);
       expect(sent).toEqual([]);
     });
 
     it('ends with its process where that cannot be noted', async () => {
-      begin('blank', { founders: [SELF] });
+      begin('uninitialized', { founders: [SELF] });
       listen(3);
       disk[0]?.reject(new Error('EIO'));
       await microtasks();
@@ -314,51 +323,51 @@ describe('the standing of a node', () => {
     it('is a member and may propose once all that earlier lives left is applied, and that is durable', async () => {
       begin('recovering');
       core.log.commitIndex = 12;
-      standings.recovered();
-      standings.applied(11);
+      nodeLifecycle.recovered();
+      nodeLifecycle.applied(11);
       expect(noted).toEqual([]);
-      standings.applied(12);
-      standings.applied(13);
-      expect([noted, stepped, standings.mayPropose]).toEqual([['member 0'], [], false]);
+      nodeLifecycle.applied(12);
+      nodeLifecycle.applied(13);
+      expect([noted, stepped, nodeLifecycle.mayPropose]).toEqual([['normal 0'], [], false]);
       await written();
-      expect(stepped).toEqual([{ kind: 'standing', standing: 'member', directoryId: 0 }]);
-      expect(standings.mayPropose).toBe(false);
+      expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'normal', directoryId: 0 }]);
+      expect(nodeLifecycle.mayPropose).toBe(false);
       catchUp();
-      expect([standings.mayPropose, turns]).toEqual([true, 1]);
+      expect([nodeLifecycle.mayPropose, turns]).toEqual([true, 1]);
     });
 
     it('counts on, before it proposes, where it was named long ago and another disk has used its session since', async () => {
       begin('recovering');
       core.log.commitIndex = 12;
-      standings.recovered();
-      standings.applied(12);
+      nodeLifecycle.recovered();
+      nodeLifecycle.applied(12);
       await written();
       appliedSession = 7;
-      standings.applied(13);
+      nodeLifecycle.applied(13);
       catchUp();
-      expect([noted, standings.mayPropose]).toEqual([['member 0', 'boot count 8'], false]);
+      expect([noted, nodeLifecycle.mayPropose]).toEqual([['normal 0', 'boot count 8'], false]);
       await written();
-      expect([sessions, standings.mayPropose, fatal]).toEqual([[8], true, []]);
+      expect([sessions, nodeLifecycle.mayPropose, fatal]).toEqual([[8], true, []]);
     });
 
     it.each([7, 8])('counts on, durably first, where an earlier life has counted up to %i', async (session) => {
       begin('recovering');
       appliedSession = session;
       core.log.commitIndex = 12;
-      standings.recovered();
-      standings.applied(12);
+      nodeLifecycle.recovered();
+      nodeLifecycle.applied(12);
       expect([noted.splice(0), sessions]).toEqual([[`boot count ${session + 1}`], []]);
       await written();
-      expect([noted, sessions, standings.mayPropose]).toEqual([['member 0'], [session + 1], false]);
+      expect([noted, sessions, nodeLifecycle.mayPropose]).toEqual([['normal 0'], [session + 1], false]);
       await written();
       catchUp();
-      expect([sessions, standings.mayPropose, fatal]).toEqual([[session + 1], true, []]);
+      expect([sessions, nodeLifecycle.mayPropose, fatal]).toEqual([[session + 1], true, []]);
       // What it goes by from now on is the new one.
       appliedSession = session + 1;
-      standings.applied(13);
-      expect(noted).toEqual(['member 0']);
+      nodeLifecycle.applied(13);
+      expect(noted).toEqual(['normal 0']);
       appliedSession = session + 2;
-      standings.applied(14);
+      nodeLifecycle.applied(14);
       await written();
       expect(fatal).toEqual([expect.objectContaining({ code: 'SESSION_BEHIND' })]);
     });
@@ -366,86 +375,86 @@ describe('the standing of a node', () => {
 
   describe('that is a member', () => {
     it('lets it propose once it has applied all that was acknowledged before, if nobody has used its session', () => {
-      begin('member', { knownMember: true, term: 3 });
-      expect([standings.mayPropose, turns]).toEqual([false, 0]);
+      begin('normal', { knownMember: true, term: 3 });
+      expect([nodeLifecycle.mayPropose, turns]).toEqual([false, 0]);
       appliedSession = 6;
       catchUp();
-      expect([standings.mayPropose, turns, noted]).toEqual([true, 1, []]);
+      expect([nodeLifecycle.mayPropose, turns, noted]).toEqual([true, 1, []]);
     });
 
     it('counts on, before it proposes, where its disk is an old one and another has used its session', async () => {
-      begin('member', { knownMember: true, term: 3 });
+      begin('normal', { knownMember: true, term: 3 });
       appliedSession = 7;
       catchUp();
-      expect(standings.mayPropose).toBe(false);
+      expect(nodeLifecycle.mayPropose).toBe(false);
       appliedSession = 9;
       await written();
-      expect([sessions, standings.mayPropose]).toEqual([[8], false]);
+      expect([sessions, nodeLifecycle.mayPropose]).toEqual([[8], false]);
       await written();
-      expect([sessions, standings.mayPropose, turns]).toEqual([[8, 10], true, 1]);
+      expect([sessions, nodeLifecycle.mayPropose, turns]).toEqual([[8, 10], true, 1]);
       expect([noted, fatal]).toEqual([['boot count 8', 'boot count 10'], []]);
     });
 
     it('proposes nothing where it cannot count on', async () => {
-      begin('member', { knownMember: true, term: 3 });
+      begin('normal', { knownMember: true, term: 3 });
       appliedSession = 7;
       catchUp();
       disk[0]?.reject(new Error('EIO'));
       await microtasks();
-      expect([sessions, standings.mayPropose, fatal]).toEqual([[], false, [new Error('EIO')]]);
+      expect([sessions, nodeLifecycle.mayPropose, fatal]).toEqual([[], false, [new Error('EIO')]]);
     });
 
     it('ends, to count on from there, where its disk is an old one that has missed starts', async () => {
-      begin('member', { knownMember: true, term: 3 });
+      begin('normal', { knownMember: true, term: 3 });
       catchUp();
       appliedSession = 7;
-      standings.applied(11);
+      nodeLifecycle.applied(11);
       expect(noted).toEqual([]);
       appliedSession = 9;
-      standings.applied(12);
-      standings.applied(13);
+      nodeLifecycle.applied(12);
+      nodeLifecycle.applied(13);
       await written();
       expect([noted, fatal]).toEqual([['boot count 9'], [expect.objectContaining({ code: 'SESSION_BEHIND' })]]);
     });
 
     it('ends where a batch that is not its own has its session, once it has proposed', async () => {
-      begin('member', { knownMember: true, term: 3 });
-      standings.sessionUsed();
+      begin('normal', { knownMember: true, term: 3 });
+      nodeLifecycle.sessionUsed();
       expect(noted).toEqual([]);
       catchUp();
-      standings.sessionUsed();
+      nodeLifecycle.sessionUsed();
       await written();
       expect([noted, fatal]).toEqual([['boot count 7'], [expect.objectContaining({ code: 'SESSION_BEHIND' })]]);
     });
 
     it('ends when most of the others say that it was removed; one alone may be behind', () => {
-      begin('member', { knownMember: true, term: 3 });
-      standings.removedSays(1);
-      standings.removedSays(1);
-      standings.removedSays(9);
+      begin('normal', { knownMember: true, term: 3 });
+      nodeLifecycle.removedSays(1);
+      nodeLifecycle.removedSays(1);
+      nodeLifecycle.removedSays(9);
       expect(removals).toBe(0);
-      standings.removedSays(3);
-      standings.removed();
+      nodeLifecycle.removedSays(3);
+      nodeLifecycle.removed();
       expect(removals).toBe(1);
     });
   });
 
   it('tells where a stranger of the cluster has asked in vain, until it has found a leader or is a member', () => {
     begin('recovering', { founders: [SELF] });
-    standings.stranger(1);
-    expect(standings.trouble()).toMatch(/^node 1 of this cluster is not in the configuration file/);
+    nodeLifecycle.stranger(1);
+    expect(nodeLifecycle.trouble()).toMatch(/^node 1 of this cluster is not in the configuration file/);
     core.leader = 3;
-    expect(standings.trouble()).toBe('');
-    begin('member', { knownMember: true, term: 3 });
-    standings.stranger(9);
-    expect(standings.trouble()).toBe('');
+    expect(nodeLifecycle.trouble()).toBe('');
+    begin('normal', { knownMember: true, term: 3 });
+    nodeLifecycle.stranger(9);
+    expect(nodeLifecycle.trouble()).toBe('');
   });
 
   it('remembers whether it is the only voter, on either side of a joint configuration, once that changes', () => {
-    begin('member', { knownMember: true, term: 3 });
+    begin('normal', { knownMember: true, term: 3 });
     const become = (voters: number[], votersOutgoing: number[] = []) => {
       core.configuration = { ...configurationOf(voters), votersOutgoing };
-      standings.configured();
+      nodeLifecycle.configured();
     };
     become([1, 2], [1, 2, 3]);
     expect(aloneNotes.splice(0)).toEqual([false]);
@@ -459,55 +468,55 @@ describe('the standing of a node', () => {
   });
 
   it('is lost when it has heard of no leader for long; from then on strangers are news', () => {
-    begin('member', { knownMember: true, term: 3 });
+    begin('normal', { knownMember: true, term: 3 });
     listen(9);
-    standings.stranger(9);
-    expect([standings.isLost, standings.trouble()]).toEqual([false, '']);
+    nodeLifecycle.stranger(9);
+    expect([nodeLifecycle.isLost, nodeLifecycle.trouble()]).toEqual([false, '']);
     listen(10);
-    standings.stranger(9);
-    expect(standings.isLost).toBe(true);
-    expect(standings.trouble()).toMatch(/^node 9 of this cluster is not in the configuration file/);
+    nodeLifecycle.stranger(9);
+    expect(nodeLifecycle.isLost).toBe(true);
+    expect(nodeLifecycle.trouble()).toMatch(/^node 9 of this cluster is not in the configuration file/);
     core.leader = 1;
-    standings.tick(11 * ELECTION_MS);
-    expect([standings.isLost, standings.trouble()]).toEqual([false, '']);
+    nodeLifecycle.tick(11 * ELECTION_MS);
+    expect([nodeLifecycle.isLost, nodeLifecycle.trouble()]).toEqual([false, '']);
     // Another time counts from its own beginning, and by its own strangers.
     core.leader = 0;
-    standings.tick(12 * ELECTION_MS);
-    standings.tick(21 * ELECTION_MS);
-    expect(standings.isLost).toBe(false);
-    standings.tick(22 * ELECTION_MS);
-    expect([standings.isLost, standings.trouble()]).toEqual([true, '']);
+    nodeLifecycle.tick(12 * ELECTION_MS);
+    nodeLifecycle.tick(21 * ELECTION_MS);
+    expect(nodeLifecycle.isLost).toBe(false);
+    nodeLifecycle.tick(22 * ELECTION_MS);
+    expect([nodeLifecycle.isLost, nodeLifecycle.trouble()]).toEqual([true, '']);
   });
 
   it('tries again to remember it while the disk is full', async () => {
     noRoom = true;
-    begin('member', { knownMember: true, term: 3 });
+    begin('normal', { knownMember: true, term: 3 });
     await microtasks();
-    standings.tick(ELECTION_MS);
+    nodeLifecycle.tick(ELECTION_MS);
     await microtasks();
     expect([aloneNotes.splice(0), fatal]).toEqual([[false, false], []]);
     noRoom = false;
-    for (let ms = ELECTION_MS; ms <= 5 * ELECTION_MS; ms += 10) standings.tick(ms);
+    for (let ms = ELECTION_MS; ms <= 5 * ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
     expect(aloneNotes).toEqual([false]);
   });
 
   it('remembers nothing of the kind while it recovers: what it takes for the members may be out of date', () => {
     begin('recovering', { founders: [SELF] });
-    standings.configured();
+    nodeLifecycle.configured();
     expect(aloneNotes).toEqual([]);
   });
 
   it('does not end as removed while it waits to be added again', () => {
     begin('recovering');
-    for (const peer of [1, 3]) standings.removedSays(peer);
+    for (const peer of [1, 3]) nodeLifecycle.removedSays(peer);
     expect(removals).toBe(0);
   });
 
   it('names who has lost data, for as long as they say so', () => {
-    begin('member', { knownMember: true, term: 3 });
-    standings.receive(1, news('recovering'));
-    expect(standings.trouble()).toBe('');
-    standings.hear({
+    begin('normal', { knownMember: true, term: 3 });
+    nodeLifecycle.receive(1, news('recovering'));
+    expect(nodeLifecycle.trouble()).toBe('');
+    nodeLifecycle.hear({
       kind: 'voteReply',
       from: 3,
       to: SELF,
@@ -516,11 +525,11 @@ describe('the standing of a node', () => {
       directoryId: 0,
       withoutVote: true,
     });
-    expect(standings.trouble()).toContain('nodes 1 and 3 lost data');
-    standings.linkLost(1);
-    expect(standings.trouble()).toBe('');
-    standings.receive(1, news('recovering'));
-    standings.hear({
+    expect(nodeLifecycle.trouble()).toContain('nodes 1 and 3 lost data');
+    nodeLifecycle.linkLost(1);
+    expect(nodeLifecycle.trouble()).toBe('');
+    nodeLifecycle.receive(1, news('recovering'));
+    nodeLifecycle.hear({
       kind: 'preVoteReply',
       from: 3,
       to: SELF,
@@ -529,6 +538,6 @@ describe('the standing of a node', () => {
       directoryId: 0,
       withoutVote: false,
     });
-    expect(standings.trouble()).toBe('');
+    expect(nodeLifecycle.trouble()).toBe('');
   });
 });
