@@ -8,12 +8,12 @@ import { Output } from '../memcached/output.ts';
 import { RequestParser } from '../memcached/parser.ts';
 import { TOO_MANY_CONNECTIONS } from '../memcached/replies.ts';
 import type { Replica } from '../replica/types.ts';
+import { Authenticator } from './authenticator.ts';
 import { type ClientLimits, DEFAULT_CLIENT_LIMITS } from './client-limits.ts';
 import { type StatsSources, writeStatsReply } from './client-stats.ts';
 import { Connection, type ConnectionHost } from './connection.ts';
 import { newCounters } from './counters.ts';
 import type { Credentials } from './credentials.ts';
-import { Doorkeeper } from './doorkeeper.ts';
 import { watchIdle } from './idle.ts';
 import { SlotPool } from './slots.ts';
 import { COMPLAINT_INTERVAL_MS, openTlsListener } from './tls-listener.ts';
@@ -134,7 +134,7 @@ export function createHost(options: ClientPortOptions, limits: ClientLimits, cli
     output: new Output(),
     watchers,
     slots: new SlotPool(),
-    doorkeeper: credentials === null ? null : new Doorkeeper(credentials, counters),
+    authenticator: credentials === null ? null : new Authenticator(credentials, counters),
     inputBytes: 0,
     serveSoon: serving.soon,
     serveNextTurn: (connection) => clock.endOfTurn(() => serving.soon(connection)),

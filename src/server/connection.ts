@@ -9,9 +9,9 @@ import { OK, OUT_OF_INPUT_MEMORY, TOO_MANY_WATCHERS } from '../memcached/replies
 import { SwallowedBlock } from '../memcached/swallow.ts';
 import type { Failure, Replica } from '../replica/types.ts';
 import { type AnswerContext, writeAnswer } from './answers.ts';
+import type { Authenticator } from './authenticator.ts';
 import type { ClientLimits } from './client-limits.ts';
 import type { Counters } from './counters.ts';
-import type { Doorkeeper } from './doorkeeper.ts';
 import { Input } from './input.ts';
 import { copyKeys, kindOf, propose } from './requests.ts';
 import { type Slot, type SlotOwner, type SlotPool, SlotQueue } from './slots.ts';
@@ -29,7 +29,7 @@ export interface ConnectionHost {
   readonly watchers: Watchers;
   readonly slots: SlotPool;
   /** Null where nobody has to log in. */
-  readonly doorkeeper: Doorkeeper | null;
+  readonly authenticator: Authenticator | null;
   /** Bytes held in the inputs of all connections. */
   inputBytes: number;
   /** Calls `serve` when what is going on now is over. */
@@ -67,7 +67,7 @@ export class Connection implements SlotOwner, AnswerContext {
   readonly #input = new Input();
   readonly #queue = new SlotQueue();
   /** Not null until this client has logged in, where it has to: until then nothing it sends reaches parser or replica. */
-  #doorkeeper: Doorkeeper | null;
+  #authenticator: Authenticator | null;
   #refusals = 0;
   #cancelLogin: (() => void) | null = null;
   /** Not null once this client watches: nothing more that it sends is looked at. */
@@ -102,8 +102,8 @@ export class Connection implements SlotOwner, AnswerContext {
     this.output = host.output;
     this.replica = host.replica;
     this.counters = host.counters;
-    this.#doorkeeper = host.doorkeeper;
-    if (host.doorkeeper !== null) {
+    this.#authenticator = host.authenticator;
+    if (host.authenticator !== null) {
       this.#cancelLogin = host.clock.after(host.limits.loginMsMax, () => socket.destroy());
     }
     socket.setNoDelay(true);
@@ -219,8 +219,8 @@ export class Connection implements SlotOwner, AnswerContext {
         this.#blocked = true;
         break;
       }
-      if (this.#doorkeeper !== null) {
-        if (!this.#knock(input.buffer, this.#doorkeeper)) break;
+      if (this.#authenticator !== null) {
+        if (!this.#authenticate(input.buffer, this.#authenticator)) break;
         taken = true;
         continue;
       }
@@ -251,19 +251,19 @@ export class Connection implements SlotOwner, AnswerContext {
     return taken;
   }
 
-  /** False where more bytes are needed to judge what has come. */
-  #knock(buffer: Buffer, doorkeeper: Doorkeeper): boolean {
-    const bytes = doorkeeper.examine(buffer, this.#input.start, this.#input.end);
+  /** Returns false if more bytes are needed. */
+  #authenticate(buffer: Buffer, authenticator: Authenticator): boolean {
+    const bytes = authenticator.examine(buffer, this.#input.start, this.#input.end);
     if (bytes === 0) return false;
     this.#input.consume(bytes);
-    this.#say(doorkeeper.reply);
-    if (doorkeeper.verdict === 'admitted') {
-      this.#doorkeeper = null;
+    this.#say(authenticator.reply);
+    if (authenticator.verdict === 'admitted') {
+      this.#authenticator = null;
       this.#cancelLogin?.();
       return true;
     }
     this.#refusals++;
-    if (doorkeeper.verdict === 'hangUp' || this.#refusals >= this.#host.limits.refusalsMax) this.#closing = true;
+    if (authenticator.verdict === 'hangUp' || this.#refusals >= this.#host.limits.refusalsMax) this.#closing = true;
     return true;
   }
 

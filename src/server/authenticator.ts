@@ -6,8 +6,8 @@ import type { Credentials } from './credentials.ts';
 /** `refused` ones may try again, up to a limit. */
 export type Verdict = 'admitted' | 'refused' | 'hangUp';
 
-/** Judges what comes from clients that have not logged in. One serves all connections of a port, like its parser. */
-export class Doorkeeper {
+/** Checks the login of a connection. One object serves all connections of a port, as their parser does. */
+export class Authenticator {
   verdict: Verdict = 'refused';
   reply: Buffer = NOTHING;
   readonly #parser = new LoginParser();
@@ -19,7 +19,7 @@ export class Doorkeeper {
     this.#counters = counters;
   }
 
-  /** Returns how many bytes were judged, or 0 where more are needed. */
+  /** Returns how many bytes were consumed, or 0 if more are needed. */
   examine(buffer: Buffer, start: number, end: number): number {
     const parser = this.#parser;
     const bytes = parser.parse(buffer, start, end);
