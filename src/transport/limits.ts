@@ -42,11 +42,11 @@ export interface TransportLimits {
    */
   readonly refusedRedialMs: number;
   /**
-   * A node that waits to be dialed asks by itself after so long: where it was removed while it was away, nobody dials
-   * it any more, and this is how it hears why. Long beside any wait of a peer that does dial; short as `refusedRedialMs`
-   * is, and for the same reason.
+   * A node that waits to be dialed sends a probe (dials by itself) after this time: if it was removed while it was
+   * down, no peer dials it, and the refusal of the probe tells it why. Longer than any redial wait of a peer that does
+   * dial; as short as `refusedRedialMs`, for the same reason.
    */
-  readonly knockMs: number;
+  readonly probeMs: number;
   /** A link must have stood this long to count as sound; until then its loss makes the waits longer. */
   readonly soundLinkMs: number;
   /** How long frames that were sent may take to leave when the node stops or the peer leaves. */
@@ -68,7 +68,7 @@ export const DEFAULT_LIMITS: TransportLimits = {
   redialMsMin: 10,
   redialMsMax: 250,
   refusedRedialMs: 800,
-  knockMs: 800,
+  probeMs: 800,
   soundLinkMs: 5000,
   stopMsMax: 1000,
   complaintIntervalMs: 10_000,

@@ -109,8 +109,8 @@ export function createPeerLink(
     const longest = refused ? limits.refusedRedialMs : Math.min(limits.redialMsMax, doubled);
     failures += 1;
     if (dials) redialAfter(longest);
-    // Whoever waits in vain knocks: it hears at least why nobody comes.
-    else if (channel === 'main') redialAfter(limits.knockMs);
+    // A node that waits to be dialed sends a probe: if it was removed, the refusal says so.
+    else if (channel === 'main') redialAfter(limits.probeMs);
   }
 
   function redialAfter(longestMs: number): void {
@@ -172,9 +172,9 @@ export function createPeerLink(
     const fields = { peer: peerId, host, port };
     const isRefusal = why instanceof RaftkvError && why.code === 'PEER_REFUSED';
     if (isRefusal) counters.refusals += 1;
-    // The answer to a knock of one that is welcome.
-    const wasKnock = !dials && !wasCurrent && (!isRefusal || refusedFor === 'wrongDirection');
-    if (wasKnock) return;
+    // The expected answer to a probe from a member.
+    const wasProbe = !dials && !wasCurrent && (!isRefusal || refusedFor === 'wrongDirection');
+    if (wasProbe) return;
     if (why instanceof RaftkvError) complaints.warn(`peer ${peerId} ${why.code}`, why, fields);
     if (wasCurrent) {
       logger.info({ ...fields, why: why?.message ?? 'the peer closed it' }, `${name} is lost`);

@@ -272,7 +272,7 @@ describe('a node that was removed', () => {
     });
 
     it(`and comes later hears so, as node ${removed} of two`, async () => {
-      const limits = { knockMs: 20 };
+      const limits = { probeMs: 20 };
       const other = await startNode({ id: left, peers: {}, limits });
       other.transport.setPeers([], [removed]);
       const gone = await startNode({ id: removed, peers: { [left]: other.transport.port() }, limits });
@@ -305,23 +305,23 @@ describe('a node that was removed', () => {
 });
 
 describe('a node that waits to be dialed', () => {
-  it('knocks after a while, is told that it is a peer and goes on waiting, without alarm', async () => {
+  it('probes after a while, is told that it is a peer and goes on waiting, without alarm', async () => {
     const manual = createManualClock();
     const two = await startNode({ id: 2, peers: { 1: NO_PORT }, limits: { redialMsMin: 1000, redialMsMax: 1000 } });
     const one = await startNode({ id: 1, peers: { 2: two.transport.port() }, clock: manual.clock });
-    const wait = DEFAULT_LIMITS.knockMs * 0.75;
+    const wait = DEFAULT_LIMITS.probeMs * 0.75;
     const waits = () => manual.scheduled.filter((delay) => delay === wait).length;
     expect(manual.scheduled).toEqual([wait]);
-    for (let knock = 1; knock <= 3; knock++) {
+    for (let probe = 1; probe <= 3; probe++) {
       manual.advance(wait);
-      await manual.until(() => waits() === knock + 1);
-      expect(one.transport.stats().peers[0]?.refusals).toBe(knock);
+      await manual.until(() => waits() === probe + 1);
+      expect(one.transport.stats().peers[0]?.refusals).toBe(probe);
     }
     expect(one.allEvents).toEqual([]);
     expect(one.logs.filter(({ level }) => level === 'warn')).toEqual([]);
     two.transport.setPeers([nodeAt(1, one)], []);
     await has(one, 'up 2', 'bulk up 2');
-    // Nobody knocks who has a link: one timer for each of the two connections is all.
+    // A node that has a link sends no probe: one timer for each of the two connections is all.
     expect(manual.pending()).toBe(2);
   });
 });
