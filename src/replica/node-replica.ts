@@ -7,7 +7,7 @@ import type { Raft } from '../raft/raft.ts';
 import { type Effects, type Fetch, type Input, type MemberChange, NO_NODE, type NodeId } from '../raft/types.ts';
 import type { TransportEvents } from '../transport/types.ts';
 import type { Applier } from './applier.ts';
-import { LeaderDuties } from './leader-duties.ts';
+import { LeaderMaintenance } from './leader-maintenance.ts';
 import type { MemberRequests } from './member-requests.ts';
 import type { NodeLifecycle } from './node-lifecycle.ts';
 import type { NodeReplicaOptions } from './node-options.ts';
@@ -51,7 +51,7 @@ export class NodeReplica implements Replica, TransportEvents {
   readonly stateMachine: StateMachine;
   private readonly origin: Origin;
   private readonly proposals: Proposals;
-  private readonly duties: LeaderDuties;
+  private readonly maintenance: LeaderMaintenance;
   private readonly rounds: ReadRounds;
   private readonly persister: Persister;
   private readonly sender: Sender;
@@ -105,7 +105,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.requests = parts.requests;
     this.nodeLifecycle = parts.nodeLifecycle;
     this.exchange = parts.exchange;
-    this.duties = new LeaderDuties({ raft: this.raft, stateMachine, placement, step: (input) => this.step(input) });
+    this.maintenance = new LeaderMaintenance(this.raft, stateMachine, placement, (input) => this.step(input));
     if (options.logStart !== null) this.persister.begin(options.logStart, hardState, []);
     this.ticker = new Ticker(clock, tickMs, (count, nowMs) => this.guard(() => this.tick(count, nowMs)));
   }
@@ -394,7 +394,7 @@ export class NodeReplica implements Replica, TransportEvents {
     const isNews = core.leader !== this.knownLeader;
     this.knownLeader = core.leader;
     this.knownTerm = core.term;
-    this.duties.leaderChanged(this.options.clock.monotonicMs());
+    this.maintenance.leaderChanged(this.options.clock.monotonicMs());
     if (core.role !== 'leader') this.proposals.forget();
     if (core.leader !== NO_NODE) {
       this.proposals.sendAllAgain();
@@ -450,8 +450,8 @@ export class NodeReplica implements Replica, TransportEvents {
 
   private tick(count: number, nowMs: number): void {
     for (let i = 0; i < count; i++) this.step({ kind: 'tick' });
-    this.duties.tick(nowMs, this.options.clock.wallMs());
-    this.keepHouse(nowMs);
+    this.maintenance.tick(nowMs, this.options.clock.wallMs());
+    this.runPeriodicMaintenance(nowMs);
     this.retry(nowMs);
     this.origin.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
     this.rounds.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
@@ -459,8 +459,8 @@ export class NodeReplica implements Replica, TransportEvents {
     this.scheduleTurn();
   }
 
-  /** What may take its time: members, snapshots and their transfers. */
-  private keepHouse(nowMs: number): void {
+  /** Work that is not urgent: peers, snapshot transfers, pending member requests, the lifecycle. */
+  private runPeriodicMaintenance(nowMs: number): void {
     this.peers.update();
     this.exchange.tick();
     this.requests.progress();
