@@ -30,7 +30,7 @@ interface Overview {
   /** The node that a majority of the voters names as leader of one term; 0 where there is none. */
   readonly leader: number;
   /** What keeps the cluster from serving, or from taking writes, as its nodes say; each once. */
-  readonly troubles: readonly string[];
+  readonly healthProblems: readonly string[];
 }
 
 /** Gives the exit code: success where a majority of the voters agrees on a leader. */
@@ -53,9 +53,19 @@ async function lookAround(config: Config, tls: TlsIdentity | null): Promise<Over
   const reports =
     unlisted.length === 0 ? listed : [...listed, ...(await askAll(await findNodes(config, tls, unlisted)))];
   const voters = newest?.voters.length ? newest.voters : config.nodes.map(({ id }) => id);
-  const troubles = reports.map(({ answer }) => answer?.replica?.trouble ?? '').filter((trouble) => trouble !== '');
+  const healthProblems = reports
+    .map(({ answer }) => answer?.replica?.healthProblem ?? '')
+    .filter((problem) => problem !== '');
   const leader = agreedLeader(reports, voters);
-  return { cluster: config.cluster, reports, voters, members, unlisted, leader, troubles: [...new Set(troubles)] };
+  return {
+    cluster: config.cluster,
+    reports,
+    voters,
+    members,
+    unlisted,
+    leader,
+    healthProblems: [...new Set(healthProblems)],
+  };
 }
 
 function newestOf(reports: readonly NodeReport[]): ReplicaStatus | null {
@@ -93,20 +103,20 @@ function agreedLeader(reports: readonly NodeReport[], voters: readonly number[])
   return 0;
 }
 
-function describeAsJson({ cluster, reports, leader, voters, troubles }: Overview): string {
+function describeAsJson({ cluster, reports, leader, voters, healthProblems }: Overview): string {
   const nodes = reports.map(({ node, answer, failure }) =>
     answer === null
       ? { id: node.id, host: node.host, adminPort: node.adminPort, reachable: false, error: failure }
       : { id: node.id, host: node.host, adminPort: node.adminPort, reachable: true, ...answer },
   );
-  const body = { cluster, leader: leader === 0 ? null : leader, serves: leader !== 0, voters, troubles, nodes };
+  const body = { cluster, leader: leader === 0 ? null : leader, serves: leader !== 0, voters, healthProblems, nodes };
   return `${JSON.stringify(body, null, 2)}\n`;
 }
 
 const HEAD = ['node', 'clients', 'role', 'term', 'leader', 'committed', 'applied', 'log', 'snapshot', 'state'];
 const UNKNOWN = ['-', '-', '-', '-', '-', '-', '-'];
 
-function describeAsTable({ cluster, reports, leader, voters, members, unlisted, troubles }: Overview): string {
+function describeAsTable({ cluster, reports, leader, voters, members, unlisted, healthProblems }: Overview): string {
   const rows = reports.map(({ node, answer, failure }) => {
     const own = [String(node.id), `${node.host}:${node.clientPort}`];
     if (answer === null) {
@@ -132,7 +142,7 @@ function describeAsTable({ cluster, reports, leader, voters, members, unlisted, 
     leader === 0
       ? `Cluster ${cluster}: no majority of its ${voters.length} voters agrees on a leader.`
       : `Cluster ${cluster}: node ${leader} leads.`,
-    ...troubles.map((trouble) => `Trouble: ${trouble}`),
+    ...healthProblems.map((problem) => `Health problem: ${problem}`),
   ];
   if (unlisted.length > 0) {
     lines.push(`Not in cluster.json, but ${unlisted.length === 1 ? 'a member' : 'members'}: ${unlisted.join(', ')}.`);

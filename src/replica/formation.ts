@@ -1,6 +1,6 @@
 import type { Core } from '../raft/core.ts';
 import { type LifecycleStatus, NO_NODE, type NodeId } from '../raft/types.ts';
-import { listed } from './trouble.ts';
+import { listed } from './health.ts';
 import type { LifecycleMessage } from './wire.ts';
 
 /**

@@ -3,7 +3,7 @@ import type { Logger } from '../base/logger.ts';
 import type { Core } from '../raft/core.ts';
 import { type Input, type Message, NO_NODE, type NodeId } from '../raft/types.ts';
 import { Formation, NODES_DIFFER_REMEDY } from './formation.ts';
-import { lostQuorum, troubleOf } from './trouble.ts';
+import { healthProblemOf, lostQuorum } from './health.ts';
 import type { LifecycleMessage } from './wire.ts';
 
 /**
@@ -303,10 +303,10 @@ export class NodeLifecycle {
     this.differenceTold = difference;
   }
 
-  trouble(): string {
+  healthProblem(): string {
     const difference = this.formation.difference();
     const nodesDiffer = difference === '' ? '' : `${difference}. ${NODES_DIFFER_REMEDY}`;
-    return troubleOf(this.context.core, this.withoutVote, this.context.isLinked, nodesDiffer);
+    return healthProblemOf(this.context.core, this.withoutVote, this.context.isLinked, nodesDiffer);
   }
 }
 

@@ -180,7 +180,7 @@ export class NodeReplica implements Replica, TransportEvents {
       pendingWrites: this.origin.pendingCommands,
       pendingReads: this.rounds.pending,
       snapshotting: this.exchange.isWriting,
-      trouble: this.nodeLifecycle.trouble(),
+      healthProblem: this.nodeLifecycle.healthProblem(),
     };
   }
 

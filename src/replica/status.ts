@@ -3,7 +3,7 @@ import type { Core } from '../raft/core.ts';
 import type { NodeReplicaOptions } from './node-options.ts';
 import type { ReplicaStatus } from './types.ts';
 
-type OfTheLoop = 'appliedIndex' | 'pendingWrites' | 'pendingReads' | 'snapshotting' | 'trouble';
+type OfTheLoop = 'appliedIndex' | 'pendingWrites' | 'pendingReads' | 'snapshotting' | 'healthProblem';
 
 /** What core, files and state machine tell of a replica; the loop itself adds the rest. */
 export function describeStatus(

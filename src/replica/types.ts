@@ -133,5 +133,5 @@ export interface ReplicaStatus {
   /** The oldest entry that the log still has. */
   readonly firstLogIndex: number;
   /** Why the cluster, as this node sees it, can't serve or can't take writes; empty where it can. */
-  readonly trouble: string;
+  readonly healthProblem: string;
 }

@@ -56,15 +56,15 @@ export async function membersAnswer(
     const view = await door.members();
     return { status: 200, body: { cluster, nodeId, ...view } satisfies MembersBody };
   } catch (error) {
-    return failureOf(error instanceof RaftkvError ? 503 : 500, withTrouble(error, door));
+    return failureOf(error instanceof RaftkvError ? 503 : 500, withHealthProblem(error, door));
   }
 }
 
 /** That nobody leads is seldom all there is to say. */
-function withTrouble(error: unknown, door: MembersDoor): unknown {
-  const { trouble } = door.status();
-  if (!(error instanceof RaftkvError) || trouble === '') return error;
-  return new RaftkvError(error.code, `${error.message}: ${trouble}`, error.remedy, error);
+function withHealthProblem(error: unknown, door: MembersDoor): unknown {
+  const { healthProblem } = door.status();
+  if (!(error instanceof RaftkvError) || healthProblem === '') return error;
+  return new RaftkvError(error.code, `${error.message}: ${healthProblem}`, error.remedy, error);
 }
 
 export async function changeMembersAnswer(door: MembersDoor, request: IncomingMessage): Promise<Answer> {
@@ -82,7 +82,7 @@ export async function changeMembersAnswer(door: MembersDoor, request: IncomingMe
     return { status: 200, body: { committed: true } };
   } catch (error) {
     const status = statusOfRefusal(error, door);
-    return failureOf(status, status === 503 ? withTrouble(error, door) : error);
+    return failureOf(status, status === 503 ? withHealthProblem(error, door) : error);
   }
 }
 

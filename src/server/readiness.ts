@@ -32,7 +32,7 @@ export function watchReadiness(replica: Pick<Replica, 'read' | 'status'>, onServ
     const status = replica.status();
     if (confirmed && status.leader !== 0) return READY;
     // The replica knows better than any guess from here.
-    if (status.trouble !== '') return notReady(status.trouble);
+    if (status.healthProblem !== '') return notReady(status.healthProblem);
     if (isStranger(status))
       return notReady(`this node is not a member of the cluster: raftkv member add ${status.nodeId}`);
     return confirmed ? LEADERLESS : CATCHING_UP;

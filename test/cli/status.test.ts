@@ -55,7 +55,7 @@ const answer = (nodeId: number, term: number, leader: number, changes: object = 
       snapshotIndex: nodeId === 1 ? 30 : 0,
       snapshotBytes: 2048,
       snapshotting: nodeId === 3,
-      trouble: '',
+      healthProblem: '',
     },
     ...changes,
   });
@@ -128,16 +128,16 @@ describe('raftkv status', () => {
     },
   );
 
-  it('counts voters, not learners, and says what troubles the cluster', async () => {
+  it('counts voters, not learners, and reports health problems', async () => {
     const replicaOf = (id: number, changes: object) => {
       const { replica } = JSON.parse(answer(id, 3, 2));
       return answer(id, 3, 2, { replica: { ...replica, ...changes } });
     };
-    const members = { voters: [2, 4, 5], learners: [1], trouble: 'the disk of node 2 is full' };
+    const members = { voters: [2, 4, 5], learners: [1], healthProblem: 'the disk of node 2 is full' };
     const { code, output } = await status([replicaOf(1, members), replicaOf(2, members), null]);
     expect(code).toBe(1);
     expect(output).toMatch(/^1 .* learner /m);
-    expect(output).toMatch(/Trouble: the disk of node 2 is full\nNot in cluster\.json, but members: 4, 5\.\n$/);
+    expect(output).toMatch(/Health problem: the disk of node 2 is full\nNot in cluster\.json, but members: 4, 5\.\n$/);
     const alone = { voters: [2], learners: [1] };
     const second = await status([replicaOf(1, alone), replicaOf(2, alone), null]);
     expect(second.code).toBe(0);

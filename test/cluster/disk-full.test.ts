@@ -118,19 +118,21 @@ function startLargeWrites(prefix: string, clients: number) {
   return { load, stored, refused: () => refused };
 }
 
-const troubleOf = async (id: number) => (await cluster.status(id))?.trouble ?? '';
+const healthProblemOf = async (id: number) => (await cluster.status(id))?.healthProblem ?? '';
 
 describe.skipIf(obstacle !== '')('the full disk of one node', () => {
   it('of the leader: another leads, no request fails, and it catches up when there is room', async () => {
     const leader = await cluster.leader();
     const { load, stored, refused } = startLargeWrites('one', 4);
     fillDisk(leader);
-    await until('the leader to notice', async () => (await troubleOf(leader)).includes('full') || undefined);
+    await until('the leader to notice', async () => (await healthProblemOf(leader)).includes('full') || undefined);
     expect(await cluster.leader(leader)).not.toBe(leader);
     await load.progress(20);
-    expect(await troubleOf(leader)).toBe('the disk of this node is full: it takes no more log until there is room');
+    expect(await healthProblemOf(leader)).toBe(
+      'the disk of this node is full: it takes no more log until there is room',
+    );
     makeRoom(leader);
-    await until('the node to take log again', async () => (await troubleOf(leader)) === '' || undefined);
+    await until('the node to take log again', async () => (await healthProblemOf(leader)) === '' || undefined);
     await load.progress(20);
     await load.stop();
     expect(load.errors).toEqual([]);

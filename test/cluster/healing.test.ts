@@ -201,15 +201,15 @@ describe('damage on a majority', () => {
     flip(placeAt(3, 0.3, 'wal'), seededRandom(SEED));
     const before = cluster.lines().length;
     await Promise.all(NODES.map((id) => cluster.start(id)));
-    const trouble = await until('the cluster to say what is wrong', async () => {
-      const text = (await cluster.status(intact))?.trouble ?? '';
+    const healthProblem = await until('the cluster to say what is wrong', async () => {
+      const text = (await cluster.status(intact))?.healthProblem ?? '';
       return text.includes('lost data') ? text : undefined;
     });
-    expect(trouble).toContain('nodes 2 and 3 lost data');
+    expect(healthProblem).toContain('nodes 2 and 3 lost data');
     const report = await cluster.command('status');
     expect(report.code).toBe(1);
     expect(report.stdout).toContain('nodes 2 and 3 lost data');
-    expect(logged(cluster, trouble, before).map(({ code }) => code)).toContain('QUORUM_LOST');
+    expect(logged(cluster, healthProblem, before).map(({ code }) => code)).toContain('QUORUM_LOST');
     expect((await Promise.all(NODES.map((id) => cluster.status(id)))).map((status) => status?.leader)).toEqual([
       0, 0, 0,
     ]);

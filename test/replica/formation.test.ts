@@ -25,12 +25,12 @@ describe('a new cluster', () => {
     await cluster.run(10 * ELECTION_MS);
     expect(cluster.leader()).toBe(0);
     expect(cluster.replica(1).status()).toMatchObject({ lifecycle: 'uninitialized', term: 0 });
-    expect(cluster.replica(1).status().trouble).toMatch(/missing: node 3$/);
+    expect(cluster.replica(1).status().healthProblem).toMatch(/missing: node 3$/);
     await cluster.startEmpty(3);
     await cluster.run(ELECTION_MS);
     expect(cluster.leader()).toBeGreaterThan(0);
     expect(voteless(cluster)).toEqual([]);
-    expect(cluster.replica(1).status().trouble).toBe('');
+    expect(cluster.replica(1).status().healthProblem).toBe('');
   });
 
   it('is begun by a node alone where it is the only one', async () => {
@@ -163,7 +163,7 @@ describe('a node whose disk was wiped', () => {
     await cluster.restart(1);
     await cluster.run(5 * ELECTION_MS);
     expect(cluster.leader()).toBe(0);
-    expect(cluster.replica(1).status().trouble).toMatch(/^nodes 2 and 3 lost data/);
+    expect(cluster.replica(1).status().healthProblem).toMatch(/^nodes 2 and 3 lost data/);
     expect(cluster.replica(1).status().lastLogIndex).toBeGreaterThan(1);
   });
 });
@@ -190,7 +190,7 @@ describe('a founder of a cluster that has grown, whose disk was wiped and whose 
     await cluster.startEmpty(1);
     await cluster.run(10 * ELECTION_MS);
     expect(cluster.replica(1).status()).toMatchObject({ lifecycle: 'uninitialized', term: 0 });
-    expect(cluster.replica(1).status().trouble).toMatch(
+    expect(cluster.replica(1).status().healthProblem).toMatch(
       /^nodes 2 and 3 of this cluster are not in the configuration file/,
     );
     expect([2, 3]).toContain(cluster.leader());
@@ -198,7 +198,7 @@ describe('a founder of a cluster that has grown, whose disk was wiped and whose 
     cluster.list(1, [1, 2, 3]);
     await cluster.restart(1);
     await cluster.run(2 * ELECTION_MS);
-    expect(cluster.replica(1).status()).toMatchObject({ trouble: '', voters: [1, 2, 3] });
+    expect(cluster.replica(1).status()).toMatchObject({ healthProblem: '', voters: [1, 2, 3] });
     expect(voteless(cluster)).toEqual([]);
     expect(cluster.value(1, 'a')).toBe('v');
   });
@@ -222,7 +222,7 @@ describe('a founder of a cluster that has grown, whose disk was wiped and whose 
     await cluster.run(10 * ELECTION_MS);
     for (const id of [1, 2])
       expect(cluster.replica(id).status()).toMatchObject({ lifecycle: 'uninitialized', term: 0 });
-    expect(cluster.replica(2).status().trouble).toMatch(
+    expect(cluster.replica(2).status().healthProblem).toMatch(
       /node 1 knows of nodes 1, 2, 3, 4 and 5, this node of nodes 1 and 2/,
     );
   });
@@ -237,7 +237,9 @@ describe('a founder of a cluster that has grown, whose disk was wiped and whose 
     expect(cluster.replica(1).status().lifecycle).toBe('recovering');
     await cluster.run(2 * ELECTION_MS);
     // Who the others are it has lost with its log.
-    expect(cluster.replica(1).status().trouble).toMatch(/^nodes 2 and 3 of this cluster are not in the configuration/);
+    expect(cluster.replica(1).status().healthProblem).toMatch(
+      /^nodes 2 and 3 of this cluster are not in the configuration/,
+    );
     cluster.kill(1);
     cluster.list(1, [1, 2, 3]);
     await cluster.restart(1);
@@ -267,18 +269,18 @@ describe('a member that was away while all whom it knew were replaced', () => {
     await succeeds(cluster, 4, 'b');
     await cluster.restart(3);
     await cluster.run(ELECTION_MS);
-    expect(cluster.replica(3).status().trouble).toBe('');
+    expect(cluster.replica(3).status().healthProblem).toBe('');
     await cluster.run(3 * ELECTION_MS);
     await cluster.run(ELECTION_MS);
     expect(cluster.replica(3).status()).toMatchObject({ leader: 0, voters: [1, 2, 3] });
-    expect(cluster.replica(3).status().trouble).toMatch(
+    expect(cluster.replica(3).status().healthProblem).toMatch(
       /^nodes 4 and 5 of this cluster are not in the configuration file\. List all/,
     );
     cluster.kill(3);
     cluster.list(3, [3, 4, 5]);
     await cluster.restart(3);
     await cluster.run(5 * ELECTION_MS);
-    expect(cluster.replica(3).status()).toMatchObject({ trouble: '', voters: [3, 4, 5] });
+    expect(cluster.replica(3).status()).toMatchObject({ healthProblem: '', voters: [3, 4, 5] });
     expect(cluster.value(3, 'b')).toBe('v');
     cluster.kill(4);
     await cluster.run(2 * ELECTION_MS);
@@ -314,7 +316,7 @@ describe('founders with different files', () => {
     for (const id of [1, 2, 3]) await cluster.startEmpty(id);
     await cluster.run(5 * ELECTION_MS);
     expect(cluster.leader()).toBe(0);
-    expect(cluster.replica(1).status().trouble).toMatch(
+    expect(cluster.replica(1).status().healthProblem).toMatch(
       /^the configuration files differ: node 3 knows of nodes 1, 2, 3 and 4, this node of nodes 1, 2 and 3/,
     );
     cluster.kill(3);

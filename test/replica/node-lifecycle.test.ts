@@ -254,7 +254,7 @@ describe('the lifecycle of a node', () => {
       listen();
       nodeLifecycle.receive(1, news('uninitialized', [1, SELF]));
       expect(noted).toEqual([]);
-      expect(nodeLifecycle.trouble()).toMatch(
+      expect(nodeLifecycle.healthProblem()).toMatch(
         /^nodes 5 and 7 of this cluster are not in the configuration file\. List all/,
       );
       expect(nodesSent.at(-1)).toEqual([1, SELF, 5, 7]);
@@ -271,7 +271,7 @@ describe('the lifecycle of a node', () => {
       nodeLifecycle.receive(1, news('uninitialized'));
       nodeLifecycle.receive(3, news('uninitialized', nodes));
       expect(noted).toEqual([]);
-      expect(nodeLifecycle.trouble()).toMatch(
+      expect(nodeLifecycle.healthProblem()).toMatch(
         /^the configuration files differ: node 3 knows of no?.*, this node of nodes 1, 2 and 3\. List all/,
       );
       nodeLifecycle.receive(3, news('uninitialized'));
@@ -442,12 +442,12 @@ describe('the lifecycle of a node', () => {
   it('tells where a stranger of the cluster has asked in vain, until it has found a leader or is a member', () => {
     begin('recovering', { founders: [SELF] });
     nodeLifecycle.stranger(1);
-    expect(nodeLifecycle.trouble()).toMatch(/^node 1 of this cluster is not in the configuration file/);
+    expect(nodeLifecycle.healthProblem()).toMatch(/^node 1 of this cluster is not in the configuration file/);
     core.leader = 3;
-    expect(nodeLifecycle.trouble()).toBe('');
+    expect(nodeLifecycle.healthProblem()).toBe('');
     begin('normal', { knownMember: true, term: 3 });
     nodeLifecycle.stranger(9);
-    expect(nodeLifecycle.trouble()).toBe('');
+    expect(nodeLifecycle.healthProblem()).toBe('');
   });
 
   it('remembers whether it is the only voter, on either side of a joint configuration, once that changes', () => {
@@ -471,21 +471,21 @@ describe('the lifecycle of a node', () => {
     begin('normal', { knownMember: true, term: 3 });
     listen(9);
     nodeLifecycle.stranger(9);
-    expect([nodeLifecycle.isLost, nodeLifecycle.trouble()]).toEqual([false, '']);
+    expect([nodeLifecycle.isLost, nodeLifecycle.healthProblem()]).toEqual([false, '']);
     listen(10);
     nodeLifecycle.stranger(9);
     expect(nodeLifecycle.isLost).toBe(true);
-    expect(nodeLifecycle.trouble()).toMatch(/^node 9 of this cluster is not in the configuration file/);
+    expect(nodeLifecycle.healthProblem()).toMatch(/^node 9 of this cluster is not in the configuration file/);
     core.leader = 1;
     nodeLifecycle.tick(11 * ELECTION_MS);
-    expect([nodeLifecycle.isLost, nodeLifecycle.trouble()]).toEqual([false, '']);
+    expect([nodeLifecycle.isLost, nodeLifecycle.healthProblem()]).toEqual([false, '']);
     // Another time counts from its own beginning, and by its own strangers.
     core.leader = 0;
     nodeLifecycle.tick(12 * ELECTION_MS);
     nodeLifecycle.tick(21 * ELECTION_MS);
     expect(nodeLifecycle.isLost).toBe(false);
     nodeLifecycle.tick(22 * ELECTION_MS);
-    expect([nodeLifecycle.isLost, nodeLifecycle.trouble()]).toEqual([true, '']);
+    expect([nodeLifecycle.isLost, nodeLifecycle.healthProblem()]).toEqual([true, '']);
   });
 
   it('tries again to remember it while the disk is full', async () => {
@@ -515,7 +515,7 @@ describe('the lifecycle of a node', () => {
   it('names who has lost data, for as long as they say so', () => {
     begin('normal', { knownMember: true, term: 3 });
     nodeLifecycle.receive(1, news('recovering'));
-    expect(nodeLifecycle.trouble()).toBe('');
+    expect(nodeLifecycle.healthProblem()).toBe('');
     nodeLifecycle.hear({
       kind: 'voteReply',
       from: 3,
@@ -525,9 +525,9 @@ describe('the lifecycle of a node', () => {
       directoryId: 0,
       withoutVote: true,
     });
-    expect(nodeLifecycle.trouble()).toContain('nodes 1 and 3 lost data');
+    expect(nodeLifecycle.healthProblem()).toContain('nodes 1 and 3 lost data');
     nodeLifecycle.linkLost(1);
-    expect(nodeLifecycle.trouble()).toBe('');
+    expect(nodeLifecycle.healthProblem()).toBe('');
     nodeLifecycle.receive(1, news('recovering'));
     nodeLifecycle.hear({
       kind: 'preVoteReply',
@@ -538,6 +538,6 @@ describe('the lifecycle of a node', () => {
       directoryId: 0,
       withoutVote: false,
     });
-    expect(nodeLifecycle.trouble()).toBe('');
+    expect(nodeLifecycle.healthProblem()).toBe('');
   });
 });

@@ -33,7 +33,7 @@ const replicaStatus: ReplicaStatus = {
   snapshotBytes: 2048,
   snapshotting: false,
   firstLogIndex: 21,
-  trouble: '',
+  healthProblem: '',
 };
 const identity = {
   version: '1.2.3',
@@ -241,7 +241,7 @@ describe('/members', () => {
   });
 
   it('says why nobody leads, where that is known', async () => {
-    const status = () => ({ ...replicaStatus, leader: 0, trouble: 'nodes 1 and 2 lost data' });
+    const status = () => ({ ...replicaStatus, leader: 0, healthProblem: 'nodes 1 and 2 lost data' });
     const port = await open({ door: () => door({ members: refused, changeMembers: refused, status }) });
     for (const answer of [await ask(port, '/members'), await post(port, { op: 'remove', id: 1 })]) {
       expect([answer.status, JSON.parse(answer.body).error]).toEqual([
@@ -474,7 +474,7 @@ describe('readiness', () => {
     const { replica } = fakeReplica();
     const changed = (changes: Partial<ReplicaStatus>) =>
       watchReadiness({ ...replica, status: () => ({ ...replica.status(), ...changes }) }, () => {})().reason;
-    expect(changed({ trouble: 'nodes 1 and 3 have lost data' })).toBe('nodes 1 and 3 have lost data');
+    expect(changed({ healthProblem: 'nodes 1 and 3 have lost data' })).toBe('nodes 1 and 3 have lost data');
     expect(changed({ lifecycle: 'recovering', voters: [1, 3] })).toContain('raftkv member add 2');
     expect(changed({ lifecycle: 'recovering', voters: [1, 3], learners: [2] })).toContain('quorum');
     expect(changed({ lifecycle: 'recovering' })).toContain('quorum');

@@ -101,7 +101,7 @@ export class Operator {
 
   /** It says so, and neither its file nor its log names a member that is one by its own disk, or has been told who they are. */
   #isLost({ id, listed, running }: SimNode, members: readonly NodeId[]): boolean {
-    if (running === null || !running.replica.status().trouble.includes('configuration file')) return false;
+    if (running === null || !running.replica.status().healthProblem.includes('configuration file')) return false;
     const logged = running.replica.raft.core.configuration.details.map((detail) => detail.id);
     return !this.#nodes.some(({ id: other, core }) => {
       if (other === id || core === null || !members.includes(other)) return false;

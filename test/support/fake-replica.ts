@@ -175,7 +175,7 @@ export class FakeReplica implements Replica {
       snapshotBytes: 0,
       snapshotting: false,
       firstLogIndex: 1,
-      trouble: '',
+      healthProblem: '',
     };
   }
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { configurationOf } from '../../src/raft/configuration.ts';
-import { lostQuorum, troubleOf } from '../../src/replica/trouble.ts';
+import { healthProblemOf, lostQuorum } from '../../src/replica/health.ts';
 import { coreOf } from './cores.ts';
 
 const nobody = new Set<number>();
@@ -12,24 +12,24 @@ const linkedTo =
 describe('what keeps a cluster from serving', () => {
   it('is nothing while somebody leads, or is only about to', () => {
     const core = coreOf(1);
-    expect(troubleOf(core, nobody, linkedTo())).toBe('');
+    expect(healthProblemOf(core, nobody, linkedTo())).toBe('');
     core.leader = 2;
-    expect(troubleOf(core, new Set([2, 3]), linkedTo())).toBe('');
+    expect(healthProblemOf(core, new Set([2, 3]), linkedTo())).toBe('');
   });
 
   it('is a full disk, of this node or of too many', () => {
     const core = coreOf(1);
     core.clusterFull = true;
-    expect(troubleOf(core, nobody, linkedTo())).toContain('no majority of the nodes has room');
+    expect(healthProblemOf(core, nobody, linkedTo())).toContain('no majority of the nodes has room');
     core.diskFull = true;
-    expect(troubleOf(core, nobody, linkedTo())).toContain('the disk of this node is full');
+    expect(healthProblemOf(core, nobody, linkedTo())).toContain('the disk of this node is full');
   });
 
   it('is that a new cluster has not met yet', () => {
     const core = coreOf(2, { lifecycle: 'uninitialized', term: 0 });
-    expect(troubleOf(core, nobody, linkedTo())).toMatch(/missing: nodes 1 and 3$/);
-    expect(troubleOf(core, nobody, linkedTo(1))).toMatch(/missing: node 3$/);
-    expect(troubleOf(core, nobody, linkedTo(1, 3))).toContain('getting to know each other');
+    expect(healthProblemOf(core, nobody, linkedTo())).toMatch(/missing: nodes 1 and 3$/);
+    expect(healthProblemOf(core, nobody, linkedTo(1))).toMatch(/missing: node 3$/);
+    expect(healthProblemOf(core, nobody, linkedTo(1, 3))).toContain('getting to know each other');
   });
 
   it.each([

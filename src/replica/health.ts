@@ -6,7 +6,7 @@ import { NO_NODE, type NodeId } from '../raft/types.ts';
  * that say of themselves that they have lost data and have no vote; `nodesDiffer` says what is wrong with this node's
  * list of nodes, if anything.
  */
-export function troubleOf(
+export function healthProblemOf(
   core: Core,
   lost: ReadonlySet<NodeId>,
   linked: (id: NodeId) => boolean,
