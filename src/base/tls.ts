@@ -2,8 +2,8 @@ import { constants } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { SecureContextOptions, SecureVersion, Server, TLSSocket, TlsOptions } from 'node:tls';
 import type { Clock } from './clock.ts';
-import type { Complaints } from './complaints.ts';
 import { RaftkvError } from './errors.ts';
+import type { RateLimitedLog } from './rate-limited-log.ts';
 
 /**
  * What every encrypted port has in common. Types only are imported here: `node:tls` costs some 20 ms of a start, and is
@@ -46,7 +46,7 @@ export function listenerOptions({ identity, clientCertificates }: PortTls, minVe
 
 export interface HandshakeGuard {
   readonly clock: Clock;
-  readonly complaints: Complaints;
+  readonly rateLimitedLog: RateLimitedLog;
   /** As in "the client port". */
   readonly portName: string;
   readonly handshakeMsMax?: number;
@@ -55,7 +55,7 @@ export interface HandshakeGuard {
 
 /** Bounds the handshakes of a listener in time and number, and logs those that fail. */
 export function guardHandshakes(server: Server, guard: HandshakeGuard): void {
-  const { clock, complaints, portName } = guard;
+  const { clock, rateLimitedLog, portName } = guard;
   const handshakeMsMax = guard.handshakeMsMax ?? HANDSHAKE_MS_MAX;
   const unfinishedMax = guard.unfinishedMax ?? HANDSHAKES_UNFINISHED_MAX;
   /** By the other end's address and port, all that an encrypted socket shares with the one below it. Oldest first. */
@@ -68,7 +68,7 @@ export function guardHandshakes(server: Server, guard: HandshakeGuard): void {
   const refuse = (socket: Socket, why: string) => {
     // The address of one that has gone already is not known any more.
     const from = socket.remoteAddress === undefined ? '' : ` from ${socket.remoteAddress}`;
-    complaints.warn(
+    rateLimitedLog.warn(
       `tls ${portName}`,
       new RaftkvError(
         'TLS_REFUSED',

@@ -1,16 +1,16 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
-import { createComplaints } from '../base/complaints.ts';
 import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import { createRateLimitedLog } from '../base/rate-limited-log.ts';
 import { contextOptions, guardHandshakes, listenerOptions, type PortTls, type TlsIdentity } from '../base/tls.ts';
 import type { Replica, ReplicaStatus } from '../replica/types.ts';
 import { type Answer, STARTING, send } from './admin-answers.ts';
 import { changeMembersAnswer, type MembersDoor, membersAnswer } from './admin-members.ts';
 import { createDownloads } from './admin-snapshot.ts';
 import type { Readiness } from './readiness.ts';
-import { COMPLAINT_INTERVAL_MS, TLS_VERSION_MIN } from './tls-listener.ts';
+import { REPEATED_WARNING_MS, TLS_VERSION_MIN } from './tls-listener.ts';
 
 /**
  * The operator's port: a small HTTP server.
@@ -118,8 +118,8 @@ async function createHttpServer(
   if (!tls) return { server: createServer(HTTP_LIMITS, onRequest), replaceIdentity() {} };
   const https = await import('node:https');
   const server = https.createServer({ ...HTTP_LIMITS, ...listenerOptions(tls, TLS_VERSION_MIN) }, onRequest);
-  const complaints = createComplaints(clock, logger, COMPLAINT_INTERVAL_MS);
-  guardHandshakes(server, { clock, complaints, portName: 'the admin port' });
+  const rateLimitedLog = createRateLimitedLog(clock, logger, REPEATED_WARNING_MS);
+  guardHandshakes(server, { clock, rateLimitedLog, portName: 'the admin port' });
   return {
     server,
     replaceIdentity: (identity) => server.setSecureContext(contextOptions(identity, TLS_VERSION_MIN)),

@@ -1,8 +1,8 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
-import { createComplaints } from '../base/complaints.ts';
 import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import { createRateLimitedLog } from '../base/rate-limited-log.ts';
 import type { PortTls, TlsIdentity } from '../base/tls.ts';
 import { Output } from '../memcached/output.ts';
 import { RequestParser } from '../memcached/parser.ts';
@@ -16,7 +16,7 @@ import { newCounters } from './counters.ts';
 import type { Credentials } from './credentials.ts';
 import { watchIdle } from './idle.ts';
 import { SlotPool } from './slots.ts';
-import { COMPLAINT_INTERVAL_MS, openTlsListener } from './tls-listener.ts';
+import { openTlsListener, REPEATED_WARNING_MS } from './tls-listener.ts';
 import { Watchers } from './watchers.ts';
 
 /**
@@ -94,8 +94,8 @@ interface Listener {
 
 async function createListener({ tls, clock, logger }: ClientPortOptions): Promise<Listener> {
   if (tls) {
-    const complaints = createComplaints(clock, logger, COMPLAINT_INTERVAL_MS);
-    return openTlsListener(tls, { clock, complaints, portName: 'the client port' });
+    const rateLimitedLog = createRateLimitedLog(clock, logger, REPEATED_WARNING_MS);
+    return openTlsListener(tls, { clock, rateLimitedLog, portName: 'the client port' });
   }
   const server = createServer({ allowHalfOpen: true });
   return { server, onSocket: (accept) => server.on('connection', accept), replaceIdentity() {} };

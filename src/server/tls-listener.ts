@@ -10,8 +10,8 @@ import {
 
 /** Clients are of all ages. */
 export const TLS_VERSION_MIN = 'TLSv1.2';
-/** One kind of trouble at one port is logged at most this often. */
-export const COMPLAINT_INTERVAL_MS = 10_000;
+/** A warning of the same kind at the same port is logged at most this often. */
+export const REPEATED_WARNING_MS = 10_000;
 
 export interface TlsListener {
   readonly server: Server;

@@ -51,8 +51,8 @@ export interface TransportLimits {
   readonly soundLinkMs: number;
   /** How long frames that were sent may take to leave when the node stops or the peer leaves. */
   readonly stopMsMax: number;
-  /** One kind of trouble with one peer is logged at most this often. */
-  readonly complaintIntervalMs: number;
+  /** A warning of the same kind about the same peer is logged at most this often. */
+  readonly repeatedWarningMs: number;
 }
 
 export const DEFAULT_LIMITS: TransportLimits = {
@@ -71,5 +71,5 @@ export const DEFAULT_LIMITS: TransportLimits = {
   probeMs: 800,
   soundLinkMs: 5000,
   stopMsMax: 1000,
-  complaintIntervalMs: 10_000,
+  repeatedWarningMs: 10_000,
 };

@@ -1,6 +1,6 @@
-import type { Complaints } from '../base/complaints.ts';
 import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import type { RateLimitedLog } from '../base/rate-limited-log.ts';
 import { type Connection, type ConnectionContext, type ConnectionOwner, createConnection } from './connection.ts';
 import type { Channel, Refusal, RefusalCode } from './handshake.ts';
 import type { PeerAddress } from './types.ts';
@@ -47,7 +47,7 @@ export interface PeerLink {
 export interface PeerLinkContext extends ConnectionContext {
   readonly random: () => number;
   readonly logger: Logger;
-  readonly complaints: Complaints;
+  readonly rateLimitedLog: RateLimitedLog;
 }
 
 export interface PeerLinkOwner {
@@ -73,7 +73,7 @@ export function createPeerLink(
   owner: PeerLinkOwner,
   context: PeerLinkContext,
 ): PeerLink {
-  const { local, clock, limits, sockets, random, logger, complaints } = context;
+  const { local, clock, limits, sockets, random, logger, rateLimitedLog } = context;
   const name = channel === 'main' ? 'link to peer' : 'bulk link to peer';
   /** The higher id dials, so that a pair of nodes never makes two links at once. */
   const dials = local.selfId > peerId;
@@ -175,13 +175,13 @@ export function createPeerLink(
     // The expected answer to a probe from a member.
     const wasProbe = !dials && !wasCurrent && (!isRefusal || refusedFor === 'wrongDirection');
     if (wasProbe) return;
-    if (why instanceof RaftkvError) complaints.warn(`peer ${peerId} ${why.code}`, why, fields);
+    if (why instanceof RaftkvError) rateLimitedLog.warn(`peer ${peerId} ${why.code}`, why, fields);
     if (wasCurrent) {
       logger.info({ ...fields, why: why?.message ?? 'the peer closed it' }, `${name} is lost`);
       return;
     }
     if (why instanceof RaftkvError || failures < QUIET_DIALS) return;
-    complaints.warn(`peer ${peerId} unreachable`, unreachable(owner.address(), why), fields);
+    rateLimitedLog.warn(`peer ${peerId} unreachable`, unreachable(owner.address(), why), fields);
   }
 
   return {

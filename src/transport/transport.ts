@@ -1,8 +1,8 @@
 import type { AddressInfo, Server, Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
-import { createComplaints } from '../base/complaints.ts';
 import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import { createRateLimitedLog } from '../base/rate-limited-log.ts';
 import type { TlsIdentity } from '../base/tls.ts';
 import { type Connection, type ConnectionContext, type ConnectionOwner, createConnection } from './connection.ts';
 import { encodeHello, type LocalIdentity } from './handshake.ts';
@@ -86,7 +86,7 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
     isRemoved: (id) => removedIds.has(id),
   };
   encodeHello(local, selfId);
-  const complaints = createComplaints(clock, logger, limits.complaintIntervalMs);
+  const rateLimitedLog = createRateLimitedLog(clock, logger, limits.repeatedWarningMs);
 
   /** Accepted and not yet through the handshake, oldest first; never more than `pendingHandshakesMax`. */
   const pending = new Set<Connection>();
@@ -113,7 +113,7 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
     counters.strangers += 1;
     const code = why instanceof RaftkvError ? why.code : 'none';
     if (code === 'PEER_REFUSED') counters.refusals += 1;
-    if (why !== null) complaints.warn(`stranger ${code}`, why, { claimedPeer: connection.peerId });
+    if (why !== null) rateLimitedLog.warn(`stranger ${code}`, why, { claimedPeer: connection.peerId });
   }
 
   function accept(socket: Socket, context: ConnectionContext): void {
@@ -128,12 +128,12 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
   return {
     async start(events) {
       if (options.tls) {
-        const guard = { clock, complaints, portName: 'the peer port', handshakeMsMax: limits.handshakeMsMax };
+        const guard = { clock, rateLimitedLog, portName: 'the peer port', handshakeMsMax: limits.handshakeMsMax };
         sockets = await createTlsSockets(options.tls, options.clusterId, guard);
       }
-      const context = { local, clock, limits, sockets, random: options.random, logger, complaints, events };
+      const context = { local, clock, limits, sockets, random: options.random, logger, rateLimitedLog, events };
       listener = await listenOn(sockets, options.listen, limits.backlog, (socket) => accept(socket, context));
-      listener.on('error', (error) => complaints.warn('listener', error, {}));
+      listener.on('error', (error) => rateLimitedLog.warn('listener', error, {}));
       peers = createPeerSet(context);
       peers.set(initialPeers, removedIds);
     },

@@ -34,7 +34,7 @@ export function createQueue<T>(): Queue<T> {
 export interface FakeNode {
   readonly id: number;
   readonly pid: number;
-  do(command: 'send' | 'print' | 'complain' | 'exit' | 'deafen', argument?: unknown): void;
+  do(command: 'send' | 'print' | 'writeToStderr' | 'exit' | 'deafen', argument?: unknown): void;
   /** What the node says after its start. */
   readonly said: Queue<string>;
   /** Resolves when the process has ended. */

@@ -132,8 +132,8 @@ describe('a node that ends', () => {
 
   it('has its last words read before the restart is announced', async () => {
     const node = await startOne();
-    node.do('complain', 'out of');
-    node.do('complain', ' luck');
+    node.do('writeToStderr', 'out of');
+    node.do('writeToStderr', ' luck');
     node.do('exit', 1);
     await clock.timerSet.next();
     expect(await lines.next()).toEqual({ line: 'out of luck', nodeId: 1, stream: 'stderr' });

@@ -26,7 +26,7 @@ const has = (node: TestNode, ...events: string[]) => node.until(() => events.eve
 const count = (node: TestNode, event: string) => node.allEvents.filter((each) => each === event).length;
 
 /** Every refusal is logged, so that it can be awaited. */
-const TALKATIVE = { complaintIntervalMs: 0 };
+const TALKATIVE = { repeatedWarningMs: 0 };
 
 async function startPair() {
   const one = await startNode({ id: 1, peers: { 2: NO_PORT }, limits: TALKATIVE });

@@ -374,7 +374,7 @@ describe('strangers', () => {
     );
     expect([one.events, two.events]).toEqual([['up 2'], ['up 1']]);
     expect(one.transport.stats().strangers).toBeGreaterThan(100);
-    // Hundreds of troubles, a handful of lines.
+    // Hundreds of failures, a handful of lines.
     expect(warnings(one).length).toBeLessThan(6);
   });
 
