@@ -117,7 +117,7 @@ export class Faults {
     });
   }
 
-  /** Undoing and follow-ups; dropped once the trouble is over, for `end` has undone it all. */
+  /** Undoing and follow-ups; dropped once the fault phase is over, for `end` has undone it all. */
   #later(delayMs: number, action: () => void): void {
     this.#world.after(delayMs, () => {
       if (!this.#over) action();

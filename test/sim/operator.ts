@@ -83,7 +83,7 @@ export class Operator {
   }
 
   /**
-   * To be called when the trouble is over. From then on, where a member says that its file is wrong, and nobody is left
+   * To be called when the fault phase is over. From then on, where a member says that its file is wrong, and nobody is left
    * whom that lists, the file is put right; nothing else is done for it.
    */
   mindFiles(): void {

@@ -95,7 +95,7 @@ export interface Plan {
   /** Between two faults, on average. */
   readonly faultIntervalMs: number;
   /** How long faults go on. */
-  readonly troubleMs: number;
+  readonly faultPhaseMs: number;
   /** A founder whose configuration file lists other nodes than those of the others, until somebody puts it right. */
   readonly oddFile: OddFile | null;
   /** Instead of faults at random: one that the others must ride out while it lasts. */
@@ -146,7 +146,7 @@ export function planOf(seed: number): Plan {
   const network = networkOf(random, electionTimeoutMs);
   const walSegmentBytes = random.pick([16, 16, 32, 64, 256]) * KIB;
   const clients = random.pick([1 + random.below(6), 1 + random.below(6), 12]);
-  const troubleMs = electionTimeoutMs * random.pick([15, 25, 25, 60]);
+  const faultPhaseMs = electionTimeoutMs * random.pick([15, 25, 25, 60]);
   const faults = faultsOf(random);
   const siege = siegeOf(random, nodes);
   const changesMembers = faults.some((kind) => (MEMBER_CHANGES as readonly FaultKind[]).includes(kind));
@@ -202,13 +202,13 @@ export function planOf(seed: number): Plan {
     hashInterval: random.pick([8, 64]),
     faults,
     faultIntervalMs: electionTimeoutMs * random.pick([0.3, 1, 2, 4]),
-    troubleMs,
+    faultPhaseMs,
     oddFile: siege === null ? oddFileOf(new Random(seed, 5), nodeIds, electionTimeoutMs) : null,
     siege,
     ordeal: ordealOf(new Random(seed, 6)),
     clients,
-    // So that what clients may ask lasts for about as long as the trouble does.
-    thinkMs: (troubleMs * clients * REQUESTS_PER_BURST) / random.pick([300, OPERATIONS_MAX, OPERATIONS_MAX]),
+    // So that what clients may ask lasts for about as long as the fault phase.
+    thinkMs: (faultPhaseMs * clients * REQUESTS_PER_BURST) / random.pick([300, OPERATIONS_MAX, OPERATIONS_MAX]),
     rhythmMs: electionTimeoutMs * random.pick([0, 0, 2, 6]),
     patienceMs: electionTimeoutMs * random.pick([1.5, 5, 30]),
     keys: random.pick([1, 3, 8]),

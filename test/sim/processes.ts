@@ -316,7 +316,7 @@ export class SimNode {
     if (!life.alive) return;
     this.#world.say(() => `${this.id}: gives up: ${error instanceof Error ? error.message : String(error)}`);
     const isExpected = this.rotten && error instanceof RaftkvError && isDamage(error);
-    if (!isExpected && !isLostCount(error) && (this.disk.failuresMet === 0 || !isDiskTrouble(error))) {
+    if (!isExpected && !isLostCount(error) && (this.disk.failuresMet === 0 || !isDiskFailure(error))) {
       this.#world.fail('a node fails only where its disk does', `node ${this.id}: ${describe(error)}`);
     }
     if (this.running !== null && isFull(error)) {
@@ -360,10 +360,10 @@ function isLostCount(error: unknown): boolean {
   return error instanceof RaftkvError && error.code === 'SESSION_BEHIND';
 }
 
-function isDiskTrouble(error: unknown): boolean {
+function isDiskFailure(error: unknown): boolean {
   const { code, cause } = error as { code?: unknown; cause?: unknown };
   if (code === 'EIO' || code === 'ENOSPC' || code === 'WAL_WRITE_FAILED') return true;
-  return cause !== undefined && isDiskTrouble(cause);
+  return cause !== undefined && isDiskFailure(cause);
 }
 
 /** What a node is, and that it has started, must be on disk before it goes on; all else waits for room. */

@@ -66,7 +66,7 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
   if (oddFile !== null)
     world.after(oddFile.rightAtMs, () => nodes.find(({ id }) => id === oddFile.node)?.correctFile(plan.nodeIds));
   faults.begin();
-  if (plan.siege === null) world.run(plan.troubleMs, () => false);
+  if (plan.siege === null) world.run(plan.faultPhaseMs, () => false);
   else {
     if (plan.siege === 'oldFile') {
       // A bulk link that breaks at every third chunk would take longer than anybody waits for.
@@ -78,7 +78,7 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
     besiege(world, plan, random, besieged, network, faults, checks, history);
   }
 
-  world.say(() => 'the trouble is over');
+  world.say(() => 'the fault phase is over');
   faults.end();
   operator.mindFiles();
   for (const client of clients) client.finish();
