@@ -192,7 +192,7 @@ export function becomeFollower(core: Core, term: number, leader: NodeId): void {
   }
   core.role = 'follower';
   core.leader = leader;
-  // A leader that has just been met is told at once what this node is in need of.
+  // A newly known leader is told at once what this node needs.
   core.recoveringElapsed = core.options.electionTimeoutTicks;
   core.leading = null;
   core.votes.clear();

@@ -274,7 +274,7 @@ export type Input =
     }
   /** A follower has not asked for a piece of its snapshot for too long: look anew for where it is. */
   | { readonly kind: 'transferStalled'; readonly peer: NodeId }
-  /** An uninitialized node has learned what it is; or that a recovering one is normal now is durable. Of a founder, directory id 0. */
+  /** An uninitialized node has learned what it is; or that a recovering one is normal now is durable. An initial member has directory id 0. */
   | { readonly kind: 'lifecycle'; readonly lifecycle: 'recovering' | 'normal'; readonly directoryId: number }
   | { readonly kind: 'diskFull'; readonly full: boolean };
 

@@ -15,14 +15,14 @@ export function healthProblemOf(
   if (core.diskFull) return 'the disk of this node is full: it takes no more log until there is room';
   if (core.clusterFull) return 'no majority of the nodes has room on its disk: writes are refused, reads go on';
   if (nodesDiffer !== '') return nodesDiffer;
-  if (core.lifecycle === 'uninitialized') return waitingToMeet(core, linked);
+  if (core.lifecycle === 'uninitialized') return waitingForMembers(core, linked);
   return core.leader === NO_NODE ? lostQuorum(core, lost) : '';
 }
 
-function waitingToMeet(core: Core, linked: (id: NodeId) => boolean): string {
+function waitingForMembers(core: Core, linked: (id: NodeId) => boolean): string {
   const missing = members(core.configuration).filter((id) => id !== core.id && !linked(id));
-  if (missing.length === 0) return 'the nodes of this new cluster are getting to know each other';
-  return `a new cluster begins once all its nodes have met; missing: ${listed(missing)}`;
+  if (missing.length === 0) return 'the initial members of this new cluster are about to bootstrap it';
+  return `a new cluster is bootstrapped once all its initial members are connected; missing: ${listed(missing)}`;
 }
 
 /** Names who has lost data, where so many have that the intact directories are no quorum; else empty. */

@@ -2,19 +2,19 @@ import { RaftkvError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Core } from '../raft/core.ts';
 import { type Input, type Message, NO_NODE, type NodeId } from '../raft/types.ts';
-import { Formation, NODES_DIFFER_REMEDY } from './formation.ts';
+import { Bootstrap, NODES_DIFFER_REMEDY } from './bootstrap.ts';
 import { healthProblemOf, lostQuorum } from './health.ts';
 import type { LifecycleMessage } from './wire.ts';
 
 /**
- * What this node's data directory is good for, and what the others say of theirs (ADR 0008): forms a new cluster, finds
+ * What this node's data directory is good for, and what the others say of theirs (ADR 0008): bootstraps a new cluster, finds
  * its way into one that is there, and names who has lost data where that stops the cluster.
  */
 export interface NodeLifecycleContext {
   readonly core: Core;
   readonly logger: Logger;
-  /** All nodes of the cluster to be formed where there is none yet; null for a newcomer. */
-  readonly founders: readonly NodeId[] | null;
+  /** The nodes that bootstrap the cluster if there is none yet; null if this node joins an existing one. */
+  readonly initialMembers: readonly NodeId[] | null;
   /** The number under which this life proposes: its boot count, unless another life has used that. */
   readonly session: () => number;
   readonly knownMember: boolean;
@@ -30,7 +30,7 @@ export interface NodeLifecycleContext {
   /** Gives this life another session, before it has proposed anything. */
   readonly beginSession: (session: number) => void;
   /** These resolve once it is durable. */
-  readonly noteFounded: () => Promise<void>;
+  readonly persistBootstrapped: () => Promise<void>;
   readonly persistLifecycle: (lifecycle: 'recovering' | 'normal', directoryId: number) => Promise<void>;
   readonly raiseBootCount: (bootCount: number) => Promise<void>;
   /** Whether no other node could give back what this one loses. */
@@ -58,7 +58,7 @@ export class NodeLifecycle {
    */
   mayPropose = false;
   private readonly context: NodeLifecycleContext;
-  private readonly formation: Formation;
+  private readonly bootstrap: Bootstrap;
   /** Who says of itself that it has no vote. */
   private readonly withoutVote = new Set<NodeId>();
   /** Who says that this node was removed. */
@@ -77,7 +77,7 @@ export class NodeLifecycle {
 
   constructor(context: NodeLifecycleContext) {
     this.context = context;
-    this.formation = new Formation({
+    this.bootstrap = new Bootstrap({
       ...context,
       isLost: () => this.isLost,
       become: (lifecycle) => this.become(lifecycle),
@@ -85,7 +85,7 @@ export class NodeLifecycle {
   }
 
   begin(): void {
-    this.formation.begin();
+    this.bootstrap.begin();
     this.configured();
     if (this.context.knownMember) this.context.onceCurrent(() => this.caughtUp());
   }
@@ -123,17 +123,17 @@ export class NodeLifecycle {
   }
 
   linkUp(peer: NodeId): void {
-    this.formation.linkUp(peer);
+    this.bootstrap.linkUp(peer);
   }
 
   linkLost(peer: NodeId): void {
     this.withoutVote.delete(peer);
-    this.formation.linkLost(peer);
+    this.bootstrap.linkLost(peer);
   }
 
   receive(peer: NodeId, news: LifecycleMessage): void {
     this.noteVote(peer, news.lifecycle === 'recovering');
-    this.formation.receive(peer, news);
+    this.bootstrap.receive(peer, news);
   }
 
   /** To be called with every message of another core, before it is stepped. */
@@ -142,7 +142,7 @@ export class NodeLifecycle {
       this.noteVote(message.from, message.withoutVote);
     } else if (comesFromLeader(message) && this.context.core.lifecycle === 'uninitialized') {
       // Whoever hears a leader has found a cluster, whatever was lost on the way.
-      this.formation.receive(message.from, { kind: 'lifecycle', lifecycle: 'normal', met: true, nodes: [] });
+      this.bootstrap.receive(message.from, { kind: 'lifecycle', lifecycle: 'normal', ready: true, nodes: [] });
     }
   }
 
@@ -153,18 +153,20 @@ export class NodeLifecycle {
 
   /** What an uninitialized node has turned out to be. */
   private become(lifecycle: 'recovering' | 'normal'): void {
-    const { newDirectoryId, logger, noteFounded, persistLifecycle, guard, step, onMayPropose, onFatal } = this.context;
+    const { newDirectoryId, logger, persistBootstrapped, persistLifecycle, guard, step, onMayPropose, onFatal } =
+      this.context;
     const directoryId = lifecycle === 'normal' ? 0 : newDirectoryId();
-    const what = lifecycle === 'normal' ? 'all nodes of a new cluster have met' : 'joins a cluster, without a vote yet';
+    const what =
+      lifecycle === 'normal' ? 'bootstrapped a new cluster' : 'joining an existing cluster, without a vote yet';
     logger.info({ lifecycle }, what);
-    const noted = lifecycle === 'normal' ? noteFounded() : persistLifecycle(lifecycle, directoryId);
+    const noted = lifecycle === 'normal' ? persistBootstrapped() : persistLifecycle(lifecycle, directoryId);
     noted.then(
       () =>
         guard(() => {
           if (lifecycle === 'normal') this.mayPropose = true;
           step({ kind: 'lifecycle', lifecycle, directoryId });
           this.configured();
-          this.formation.announce();
+          this.bootstrap.announce();
           if (lifecycle === 'normal') onMayPropose();
         }),
       onFatal,
@@ -215,7 +217,7 @@ export class NodeLifecycle {
         guard(() => {
           step({ kind: 'lifecycle', lifecycle: 'normal', directoryId });
           this.configured();
-          this.formation.announce();
+          this.bootstrap.announce();
           // An old disk may have been named before another took its place, whose batches come only now.
           onceCurrent(() => this.caughtUp());
         }),
@@ -225,7 +227,7 @@ export class NodeLifecycle {
 
   /** A node of this cluster that is no peer asked for a link. */
   stranger(peer: NodeId): void {
-    this.formation.stranger(peer);
+    this.bootstrap.stranger(peer);
   }
 
   /**
@@ -267,7 +269,7 @@ export class NodeLifecycle {
   tick(nowMs: number): void {
     const { core, electionTimeoutMs } = this.context;
     this.lookForLeader(nowMs);
-    this.formation.tick(nowMs);
+    this.bootstrap.tick(nowMs);
     if (this.alone === null && nowMs - this.notedAtMs >= electionTimeoutMs) {
       this.notedAtMs = nowMs;
       this.configured();
@@ -276,7 +278,7 @@ export class NodeLifecycle {
     const seeksOthers = core.lifecycle === 'uninitialized' || core.term === 0 || core.leader === NO_NODE;
     if (seeksOthers && nowMs - this.announcedAtMs >= electionTimeoutMs) {
       this.announcedAtMs = nowMs;
-      this.formation.announce();
+      this.bootstrap.announce();
     }
     this.reportQuorumLoss();
     this.reportDifference();
@@ -297,14 +299,14 @@ export class NodeLifecycle {
   }
 
   private reportDifference(): void {
-    const difference = this.formation.difference();
+    const difference = this.bootstrap.difference();
     const isNews = difference !== '' && difference !== this.differenceTold;
     if (isNews) this.context.logger.error({ code: 'CONFIG_INVALID', remedy: NODES_DIFFER_REMEDY }, difference);
     this.differenceTold = difference;
   }
 
   healthProblem(): string {
-    const difference = this.formation.difference();
+    const difference = this.bootstrap.difference();
     const nodesDiffer = difference === '' ? '' : `${difference}. ${NODES_DIFFER_REMEDY}`;
     return healthProblemOf(this.context.core, this.withoutVote, this.context.isLinked, nodesDiffer);
   }

@@ -27,7 +27,7 @@ export interface NodeReplicaOptions {
   readonly lifecycle: LifecycleStatus;
   readonly directoryId: number;
   /** All nodes of the cluster to be formed where there is none yet; null for a newcomer, which waits to be added. */
-  readonly founders: readonly NodeId[] | null;
+  readonly initialMembers: readonly NodeId[] | null;
   /** Where the nodes are that the configuration file lists. */
   readonly book: readonly PeerAddress[];
   readonly timing: ReplicaTiming;
@@ -44,8 +44,8 @@ export interface NodeReplicaOptions {
   readonly recovered: Pick<LogRecovery, 'log' | 'hardState' | 'stateMachine' | 'configurations' | 'bytesBehindBase'>;
   /** Where the log file has to begin anew before anything else is written to it; null where it is as it should be. */
   readonly logStart: LogStart | null;
-  /** Remembers that the founders have met, so that this node is a member; resolves once that is durable. */
-  readonly noteFounded: () => Promise<void>;
+  /** Persists that this node has bootstrapped the cluster and is a member; resolves once that is durable. */
+  readonly persistBootstrapped: () => Promise<void>;
   /** Persists the lifecycle status; resolves once that is durable. */
   readonly persistLifecycle: (lifecycle: 'recovering' | 'normal', directoryId: number) => Promise<void>;
   /** Makes the next start count on from `bootCount`; resolves once that is durable. */

@@ -116,7 +116,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       bootCount: meta.bootCount,
       lifecycle: meta.lifecycle,
       directoryId: meta.directoryId,
-      founders: meta.founders ?? (initial.kind === 'join' ? null : initial.nodes.map(({ id }) => id)),
+      initialMembers: meta.initialMembers ?? (initial.kind === 'join' ? null : initial.nodes.map(({ id }) => id)),
       book: initial.nodes.map(({ id, address }) => ({ id, host: address.host, port: address.peerPort })),
       snapshotLimits: { ...SNAPSHOT_LIMITS, ...options.snapshotLimits },
       transfer: { ...TRANSFER_LIMITS, ...options.transferLimits },
@@ -125,7 +125,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       snapshots,
       recovered: recovery,
       logStart,
-      noteFounded: () => meta.noteFounded(initial.nodes.map(({ id }) => id)),
+      persistBootstrapped: () => meta.persistBootstrapped(initial.nodes.map(({ id }) => id)),
       persistLifecycle: (lifecycle, directoryId) => meta.persistLifecycle(lifecycle, directoryId),
       raiseBootCount: (bootCount) => meta.raiseBootCount(bootCount),
       noteAlone(alone) {
@@ -169,7 +169,7 @@ async function loadBase(options: OpenReplicaOptions, meta: Meta, snapshots: Snap
     logger.info({ index, items: stateMachine.items, bytes: byteLength, tookMs }, 'loaded a snapshot');
     return { index, term, configuration: decodeConfiguration(configuration, 0), stateMachine };
   }
-  return blankBase(options, meta.founders);
+  return emptyBase(options, meta.initialMembers);
 }
 
 async function loadState(snapshots: Snapshots): Promise<StateMachine | null> {
@@ -189,9 +189,9 @@ async function loadState(snapshots: Snapshots): Promise<StateMachine | null> {
  * A cluster's members are those that it began with until its log says otherwise: who edits `cluster.json` later, and
  * starts one node after the other, must not give the nodes different ideas of what a majority is.
  */
-function blankBase({ initial }: OpenReplicaOptions, founders: readonly NodeId[] | null): RecoveryBase {
+function emptyBase({ initial }: OpenReplicaOptions, initialMembers: readonly NodeId[] | null): RecoveryBase {
   const listed = initial.nodes.map(({ id }) => id);
-  const ids = founders ?? (initial.kind === 'join' ? [] : listed);
+  const ids = initialMembers ?? (initial.kind === 'join' ? [] : listed);
   const details = ids.map((id) => {
     const address = initial.nodes.find((node) => node.id === id)?.address ?? null;
     return { id, address, directoryId: 0, joins: false, replaces: 0 };

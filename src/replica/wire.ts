@@ -9,7 +9,7 @@ import type { Configuration, Entry, LifecycleStatus, Message, NodeId } from '../
  *
  * ```
  *  0  u8  kind     see KIND
- *  1  u8  flags    1 granted, success, transfer or met; 2 the sender knows that it is without a vote; 4 disk or cluster full
+ *  1  u8  flags    1 granted, success, transfer or ready; 2 the sender knows that it is without a vote; 4 disk or cluster full
  *  2  u16 zero
  *  4  u64 term
  * 12  u64 × n      the fields of the kind, in the order in which `FIELDS` names them
@@ -45,9 +45,9 @@ export interface ProposalRefused {
 export interface LifecycleMessage {
   readonly kind: 'lifecycle';
   readonly lifecycle: LifecycleStatus;
-  /** It has met all of them while they, and itself, were uninitialized, or is a member. */
-  readonly met: boolean;
-  /** All nodes of the cluster that the sender knows of or would begin, ascending; see `Formation`. */
+  /** The sender is ready to bootstrap (see `Bootstrap`), or `normal`. */
+  readonly ready: boolean;
+  /** All nodes of the cluster that the sender knows of or would begin, ascending; see `Bootstrap`. */
   readonly nodes: readonly NodeId[];
 }
 
@@ -173,8 +173,8 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
     case 'recovering':
       return [head(KIND.recovering, 0, message.term, [message.directoryId])];
     case 'lifecycle': {
-      const { lifecycle, met, nodes } = message;
-      return [head(KIND.lifecycle, flagsOf(met), 0, [LIFECYCLE_STATUSES.indexOf(lifecycle), nodes.length, ...nodes])];
+      const { lifecycle, ready, nodes } = message;
+      return [head(KIND.lifecycle, flagsOf(ready), 0, [LIFECYCLE_STATUSES.indexOf(lifecycle), nodes.length, ...nodes])];
     }
     case 'membersNews':
       return [head(KIND.membersNews, 0, 0, [message.index]), encodeConfiguration(message.configuration, 0)];
@@ -267,7 +267,7 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
     case KIND.lifecycle: {
       const lifecycle = LIFECYCLE_STATUSES[field(0)];
       if (lifecycle === undefined) throw invalid(from, 'has an unknown lifecycle status');
-      return { kind: 'lifecycle', lifecycle, met: yes, nodes: readList(frame, 1, from) };
+      return { kind: 'lifecycle', lifecycle, ready: yes, nodes: readList(frame, 1, from) };
     }
     case KIND.membersNews: {
       const configuration = decodeConfiguration(frame, HEAD_BYTES + FIELD_BYTES);

@@ -63,10 +63,10 @@ export interface Meta {
   readonly lifecycle: LifecycleStatus;
   /** The id of this directory: 0 for one that a cluster began with, and while it is uninitialized. */
   readonly directoryId: number;
-  /** The nodes that the cluster began with; null in a directory that was not there then. */
-  readonly founders: readonly number[] | null;
-  /** This node is a member of the cluster that these nodes begin: lifecycle `normal`, directory id 0. Durable when it returns. */
-  noteFounded(founders: readonly number[]): Promise<void>;
+  /** The nodes with which the cluster was bootstrapped; null in a directory that joined later. */
+  readonly initialMembers: readonly number[] | null;
+  /** This node is one of the initial members of a new cluster: lifecycle `normal`, directory id 0. Durable when it returns. */
+  persistBootstrapped(initialMembers: readonly number[]): Promise<void>;
   /** Durable when it returns, and `lifecycle` and `directoryId` say so. */
   persistLifecycle(lifecycle: LifecycleStatus, directoryId: number): Promise<void>;
   /** Makes the next start count on from `bootCount`, where that is higher; durable when it returns. */
@@ -80,11 +80,11 @@ interface Content {
   readonly logCreated: boolean;
   readonly lifecycle: LifecycleStatus;
   readonly directoryId: number;
-  readonly founders: readonly number[] | null;
+  readonly initialMembers: readonly number[] | null;
 }
 
 /** As earlier versions wrote it. */
-type FoundContent = Omit<Content, 'lifecycle' | 'directoryId' | 'founders'> & Partial<Content>;
+type FoundContent = Omit<Content, 'lifecycle' | 'directoryId' | 'initialMembers'> & Partial<Content>;
 
 /**
  * Opens the data directory of a node, or makes it, and counts the start.
@@ -118,10 +118,10 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
     get directoryId() {
       return content.directoryId;
     },
-    get founders() {
-      return content.founders;
+    get initialMembers() {
+      return content.initialMembers;
     },
-    noteFounded: (founders) => change({ lifecycle: 'normal', directoryId: 0, founders }),
+    persistBootstrapped: (initialMembers) => change({ lifecycle: 'normal', directoryId: 0, initialMembers }),
     async noteLogCreated() {
       if (!content.logCreated) await change({ logCreated: true });
     },
@@ -141,7 +141,7 @@ async function contentBefore(options: MetaOptions, exists: boolean): Promise<Con
     logCreated: false,
     lifecycle: 'uninitialized',
     directoryId: 0,
-    founders: null,
+    initialMembers: null,
   };
   try {
     const found = exists ? await readContent(disk, path) : null;
@@ -150,7 +150,7 @@ async function contentBefore(options: MetaOptions, exists: boolean): Promise<Con
       return fresh;
     }
     refuseForeign(found, path, clusterId, nodeId);
-    return { lifecycle: found.logCreated ? 'normal' : 'uninitialized', directoryId: 0, founders: null, ...found };
+    return { lifecycle: found.logCreated ? 'normal' : 'uninitialized', directoryId: 0, initialMembers: null, ...found };
   } catch (error) {
     if (!(error instanceof RaftkvError && error.code === 'META_DAMAGED') || onDamage === null) throw error;
     await moveAllAside(disk, directory, await onDamage(error));

@@ -89,7 +89,7 @@ function batchOf(sequence: number, items: Record<string, string>): Buffer {
   return bytes;
 }
 
-const founders = configurationOf([1, 2, 3]);
+const initialMembers = configurationOf([1, 2, 3]);
 
 /** A node with `a` and `b` in a snapshot up to entry 10, and a log behind it: `c`, then a configuration. */
 async function makeNode(id: number): Promise<string> {
@@ -98,7 +98,7 @@ async function makeNode(id: number): Promise<string> {
   const directory = nodeFolder(id);
   await buildNode({
     ...{ disk: fileDisk, clock: systemClock, random: Math.random, directory, clusterId: 'demo', nodeId: id },
-    ...{ index: 10, term: 3, currentTerm: 3, configuration: founders, directoryId: 0, bootCount: 7 },
+    ...{ index: 10, term: 3, currentTerm: 3, configuration: initialMembers, directoryId: 0, bootCount: 7 },
     walSegmentBytes: SEGMENT_BYTES,
     async produce(write) {
       const cut = state.beginCut();
@@ -107,7 +107,7 @@ async function makeNode(id: number): Promise<string> {
   });
   const entries = [
     sealEntry(batchOf(2, { c: 'three' }), 'data', 4, 11),
-    sealEntry(encodeConfiguration(founders, ENTRY_HEADER_BYTES), 'configuration', 4, 12),
+    sealEntry(encodeConfiguration(initialMembers, ENTRY_HEADER_BYTES), 'configuration', 4, 12),
     sealEntry(batchOf(3, { 'd\x01': '' }), 'data', 4, 13),
   ];
   const { wal } = await openWal({
@@ -230,7 +230,12 @@ describe('raftkv log dump', () => {
   it('prints a range as JSON', async () => {
     await logDumpCommand(await makeNode(1), { json: true, from: 12, to: 12 });
     expect(output.split('\n')).toHaveLength(2);
-    expect(JSON.parse(output)).toMatchObject({ index: 12, term: 4, kind: 'configuration', configuration: founders });
+    expect(JSON.parse(output)).toMatchObject({
+      index: 12,
+      term: 4,
+      kind: 'configuration',
+      configuration: initialMembers,
+    });
   });
 
   it('fails where the log is damaged', async () => {

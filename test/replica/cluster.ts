@@ -335,7 +335,7 @@ export class Cluster {
   readonly network = new MemoryNetwork();
   private readonly nodes = new Map<number, ClusterNode>();
   private readonly newcomers: number[] = [];
-  /** What the configuration file of a node lists, where that is not the founders. */
+  /** What the configuration file of a node lists, where that is not the initial members. */
   private readonly files = new Map<number, readonly number[]>();
   private boots = 0;
   private readonly options: Required<ClusterOptions>;
@@ -493,9 +493,9 @@ export class Cluster {
     const life = ++machine.lives;
     const clock = this.clock.forProcess(() => machine.alive && machine.lives === life);
     const { nodes } = this.options;
-    const isFounder = id <= nodes;
+    const isInitialMember = id <= nodes;
     // Newcomers wait longest.
-    const place = isFounder ? (id - 1) / nodes : 1 - 0.5 / nodes + (id - nodes) / 100;
+    const place = isInitialMember ? (id - 1) / nodes : 1 - 0.5 / nodes + (id - nodes) / 100;
     // Directories are told apart by what they draw.
     const share = place + ++this.boots / 1e6;
     machine.alive = true;
@@ -503,7 +503,7 @@ export class Cluster {
       nodeId: id,
       clusterId: 'test',
       directory: DIRECTORY,
-      initial: { kind: isFounder ? 'bootstrap' : 'join', nodes: this.listedBy(id) },
+      initial: { kind: isInitialMember ? 'bootstrap' : 'join', nodes: this.listedBy(id) },
       timing: TIMING,
       limits: { ...LIMITS, ...this.options.limits },
       walLimits: SMALL_WAL,

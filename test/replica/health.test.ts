@@ -25,11 +25,11 @@ describe('what keeps a cluster from serving', () => {
     expect(healthProblemOf(core, nobody, linkedTo())).toContain('the disk of this node is full');
   });
 
-  it('is that a new cluster has not met yet', () => {
+  it('is that a new cluster is not bootstrapped yet', () => {
     const core = coreOf(2, { lifecycle: 'uninitialized', term: 0 });
     expect(healthProblemOf(core, nobody, linkedTo())).toMatch(/missing: nodes 1 and 3$/);
     expect(healthProblemOf(core, nobody, linkedTo(1))).toMatch(/missing: node 3$/);
-    expect(healthProblemOf(core, nobody, linkedTo(1, 3))).toContain('getting to know each other');
+    expect(healthProblemOf(core, nobody, linkedTo(1, 3))).toContain('about to bootstrap');
   });
 
   it.each([

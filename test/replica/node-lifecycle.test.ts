@@ -10,11 +10,11 @@ import { microtasks } from './support.ts';
 
 const SELF = 2;
 const ELECTION_MS = 300;
-/** Of one that has met all others, where it says no less. */
-const news = (lifecycle: LifecycleStatus, nodes = [1, 2, 3], met = true): LifecycleMessage => ({
+/** From a node that is ready to bootstrap, unless told otherwise. */
+const news = (lifecycle: LifecycleStatus, nodes = [1, 2, 3], ready = true): LifecycleMessage => ({
   kind: 'lifecycle',
   lifecycle,
-  met,
+  ready,
   nodes,
 });
 
@@ -70,9 +70,9 @@ describe('the lifecycle of a node', () => {
 
   function begin(
     lifecycle: LifecycleStatus,
-    { founders = [1, 2, 3] as number[] | null, knownMember = false, term = 0 } = {},
+    { initialMembers = [1, 2, 3] as number[] | null, knownMember = false, term = 0 } = {},
   ) {
-    core = coreOf(SELF, { lifecycle, term, configuration: configurationOf(founders ?? []) });
+    core = coreOf(SELF, { lifecycle, term, configuration: configurationOf(initialMembers ?? []) });
     const note = (what: string) => {
       noted.push(what);
       return new Promise<void>((resolve, reject) => disk.push({ resolve, reject }));
@@ -80,15 +80,15 @@ describe('the lifecycle of a node', () => {
     nodeLifecycle = new NodeLifecycle({
       core,
       logger: silentLogger,
-      founders,
+      initialMembers,
       session: () => sessions.at(-1) ?? 7,
       knownMember,
       onceCurrent: (callback) => waiting.push(callback),
       electionTimeoutMs: ELECTION_MS,
       newDirectoryId: () => 99,
       isLinked: () => true,
-      send(to, { lifecycle: said, met, nodes }) {
-        sent.push(`${to} ${said === 'uninitialized' && met ? 'met' : said}`);
+      send(to, { lifecycle: said, ready, nodes }) {
+        sent.push(`${to} ${said === 'uninitialized' && ready ? 'ready' : said}`);
         nodesSent.push(nodes);
       },
       step(input) {
@@ -97,7 +97,7 @@ describe('the lifecycle of a node', () => {
       },
       appliedSession: () => appliedSession,
       beginSession: (session) => sessions.push(session),
-      noteFounded: () => note('founded'),
+      persistBootstrapped: () => note('bootstrapped'),
       persistLifecycle: (which, directoryId) => note(`${which} ${directoryId}`),
       raiseBootCount: (count) => note(`boot count ${count}`),
       async noteAlone(alone) {
@@ -127,7 +127,7 @@ describe('the lifecycle of a node', () => {
   }
 
   describe('that is uninitialized', () => {
-    it('becomes a member once all have met all and are uninitialized, and not before that is durable', async () => {
+    it('becomes a member once all are uninitialized and ready to bootstrap, and not before that is durable', async () => {
       begin('uninitialized');
       listen();
       nodeLifecycle.linkUp(1);
@@ -135,19 +135,19 @@ describe('the lifecycle of a node', () => {
       nodeLifecycle.linkUp(3);
       expect([sent.splice(0), noted]).toEqual([['1 uninitialized', '3 uninitialized'], []]);
       nodeLifecycle.receive(3, news('uninitialized', [1, 2, 3], false));
-      expect([sent.splice(0), noted]).toEqual([['1 met', '3 met'], []]);
+      expect([sent.splice(0), noted]).toEqual([['1 ready', '3 ready'], []]);
       nodeLifecycle.receive(3, news('uninitialized'));
       nodeLifecycle.receive(3, news('uninitialized'));
       await microtasks();
-      expect([noted, stepped, nodeLifecycle.mayPropose]).toEqual([['founded'], [], false]);
+      expect([noted, stepped, nodeLifecycle.mayPropose]).toEqual([['bootstrapped'], [], false]);
       await written();
       expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'normal', directoryId: 0 }]);
       expect([nodeLifecycle.mayPropose, turns]).toEqual([true, 1]);
       // It has done nothing yet, so whoever died meanwhile must not be taken for wiped.
-      expect(sent).toEqual(['1 met', '3 met']);
+      expect(sent).toEqual(['1 ready', '3 ready']);
     });
 
-    describe('and has met all', () => {
+    describe('and is ready to bootstrap', () => {
       beforeEach(() => {
         begin('uninitialized');
         listen();
@@ -158,23 +158,23 @@ describe('the lifecycle of a node', () => {
         expect(noted).toEqual([]);
       });
 
-      it('is a founder although the others have begun meanwhile: it has forgotten nothing', async () => {
+      it('is an initial member although the others have begun meanwhile: it has forgotten nothing', async () => {
         nodeLifecycle.receive(3, news('normal'));
         await written();
-        expect(noted).toEqual(['founded']);
+        expect(noted).toEqual(['bootstrapped']);
         expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'normal', directoryId: 0 }]);
       });
 
       it('is one also where it hears of that by a leader', () => {
         nodeLifecycle.hear(fromLeader('heartbeat'));
-        expect(noted).toEqual(['founded']);
+        expect(noted).toEqual(['bootstrapped']);
       });
 
       it('is one where it hears of that only after its link was lost', () => {
         nodeLifecycle.linkLost(3);
         nodeLifecycle.linkUp(3);
         nodeLifecycle.receive(3, news('normal'));
-        expect(noted).toEqual(['founded']);
+        expect(noted).toEqual(['bootstrapped']);
       });
 
       it('recovers where a stranger has asked for a link since', () => {
@@ -187,7 +187,7 @@ describe('the lifecycle of a node', () => {
         for (let ms = ELECTION_MS; ms < 11 * ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
         expect(noted).toEqual([]);
         nodeLifecycle.tick(11 * ELECTION_MS);
-        expect(noted).toEqual(['founded']);
+        expect(noted).toEqual(['bootstrapped']);
       });
     });
 
@@ -216,8 +216,8 @@ describe('the lifecycle of a node', () => {
       },
     );
 
-    it('founds no cluster against what it has heard because others have elected a leader', () => {
-      begin('uninitialized', { founders: [1, SELF] });
+    it('bootstraps no cluster against what it has heard because others have elected a leader', () => {
+      begin('uninitialized', { initialMembers: [1, SELF] });
       nodeLifecycle.linkUp(1);
       nodeLifecycle.stranger(7);
       listen();
@@ -226,7 +226,7 @@ describe('the lifecycle of a node', () => {
       expect(noted).toEqual([]);
     });
 
-    it('listens for a while before it founds a cluster, and longest where it is alone', () => {
+    it('listens for a while before it bootstraps a cluster, and longest where it is alone', () => {
       begin('uninitialized');
       for (const id of [1, 3]) {
         nodeLifecycle.linkUp(id);
@@ -236,18 +236,18 @@ describe('the lifecycle of a node', () => {
       expect([noted, sent]).toEqual([[], []]);
       nodeLifecycle.tick(ELECTION_MS);
       expect([noted.splice(0), sent]).toEqual([
-        ['founded'],
+        ['bootstrapped'],
         expect.arrayContaining(['1 uninitialized', '3 uninitialized']),
       ]);
-      begin('uninitialized', { founders: [SELF] });
+      begin('uninitialized', { initialMembers: [SELF] });
       for (let ms = 0; ms < 3 * ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
       expect(noted).toEqual([]);
       nodeLifecycle.tick(3 * ELECTION_MS);
-      expect(noted).toEqual(['founded']);
+      expect(noted).toEqual(['bootstrapped']);
     });
 
-    it('founds no cluster once a stranger of this one has asked for a link, says why, and tells the others', () => {
-      begin('uninitialized', { founders: [1, SELF] });
+    it('bootstraps no cluster once a stranger of this one has asked for a link, says why, and tells the others', () => {
+      begin('uninitialized', { initialMembers: [1, SELF] });
       nodeLifecycle.linkUp(1);
       nodeLifecycle.stranger(7);
       nodeLifecycle.stranger(5);
@@ -264,19 +264,22 @@ describe('the lifecycle of a node', () => {
       expect(noted).toEqual(['recovering 99']);
     });
 
-    it.each([[[1, 2, 3, 4]], [[1, 2]], [[1, 2, 4]], [[]]])('founds no cluster with one that knows of %j', (nodes) => {
-      begin('uninitialized');
-      listen();
-      for (const id of [1, 3]) nodeLifecycle.linkUp(id);
-      nodeLifecycle.receive(1, news('uninitialized'));
-      nodeLifecycle.receive(3, news('uninitialized', nodes));
-      expect(noted).toEqual([]);
-      expect(nodeLifecycle.healthProblem()).toMatch(
-        /^the configuration files differ: node 3 knows of no?.*, this node of nodes 1, 2 and 3\. List all/,
-      );
-      nodeLifecycle.receive(3, news('uninitialized'));
-      expect(noted).toEqual(['founded']);
-    });
+    it.each([[[1, 2, 3, 4]], [[1, 2]], [[1, 2, 4]], [[]]])(
+      'bootstraps no cluster with one that knows of %j',
+      (nodes) => {
+        begin('uninitialized');
+        listen();
+        for (const id of [1, 3]) nodeLifecycle.linkUp(id);
+        nodeLifecycle.receive(1, news('uninitialized'));
+        nodeLifecycle.receive(3, news('uninitialized', nodes));
+        expect(noted).toEqual([]);
+        expect(nodeLifecycle.healthProblem()).toMatch(
+          /^the configuration files differ: node 3 knows of no?.*, this node of nodes 1, 2 and 3\. List all/,
+        );
+        nodeLifecycle.receive(3, news('uninitialized'));
+        expect(noted).toEqual(['bootstrapped']);
+      },
+    );
 
     it('forgets what those have said who are no longer linked', () => {
       begin('uninitialized');
@@ -290,7 +293,7 @@ describe('the lifecycle of a node', () => {
     });
 
     it('recovers at once where it is a newcomer', () => {
-      begin('uninitialized', { founders: null });
+      begin('uninitialized', { initialMembers: null });
       expect(noted).toEqual(['recovering 99']);
     });
 
@@ -311,7 +314,7 @@ describe('the lifecycle of a node', () => {
     });
 
     it('ends with its process where that cannot be noted', async () => {
-      begin('uninitialized', { founders: [SELF] });
+      begin('uninitialized', { initialMembers: [SELF] });
       listen(3);
       disk[0]?.reject(new Error('EIO'));
       await microtasks();
@@ -440,7 +443,7 @@ describe('the lifecycle of a node', () => {
   });
 
   it('tells where a stranger of the cluster has asked in vain, until it has found a leader or is a member', () => {
-    begin('recovering', { founders: [SELF] });
+    begin('recovering', { initialMembers: [SELF] });
     nodeLifecycle.stranger(1);
     expect(nodeLifecycle.healthProblem()).toMatch(/^node 1 of this cluster is not in the configuration file/);
     core.leader = 3;
@@ -501,7 +504,7 @@ describe('the lifecycle of a node', () => {
   });
 
   it('remembers nothing of the kind while it recovers: what it takes for the members may be out of date', () => {
-    begin('recovering', { founders: [SELF] });
+    begin('recovering', { initialMembers: [SELF] });
     nodeLifecycle.configured();
     expect(aloneNotes).toEqual([]);
   });

@@ -135,7 +135,7 @@ const MESSAGES: Arbitraries = {
   lifecycle: fc.record({
     kind: fc.constant('lifecycle'),
     lifecycle: fc.constantFrom('uninitialized', 'recovering', 'normal'),
-    met: fc.boolean(),
+    ready: fc.boolean(),
     nodes: fc.array(fc.integer({ min: 1, max: 2 ** 32 - 1 }), { maxLength: 9 }),
   }),
   memberRequest: fc.record({ kind: fc.constant('memberRequest'), id: number, body: bytes }),

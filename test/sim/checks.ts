@@ -58,9 +58,9 @@ export class ClusterChecks {
   /** The state after each entry, by index. */
   readonly #states: (string | undefined)[] = [];
 
-  constructor(world: World, founders: readonly NodeId[], hashInterval: number) {
+  constructor(world: World, initialMembers: readonly NodeId[], hashInterval: number) {
     this.#world = world;
-    this.members = new MemberChecks(world, founders, (index) => this.#committed[index]);
+    this.members = new MemberChecks(world, initialMembers, (index) => this.#committed[index]);
     this.snapshots = new SnapshotChecks(world, (index) => this.#committed[index]);
     this.#durability = new Durability(world);
     this.#reads = new ReadChecks(world);

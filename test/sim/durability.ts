@@ -139,7 +139,7 @@ export class Durability {
       const has = `its log has term ${core.log.termAt(index)} there and ends at ${core.log.lastIndex}`;
       this.#fail(`node ${core.id} had written entry ${index} of term ${termBefore}; after its start ${has}`);
     }
-    // A founder that was wiped before anybody heard of its first campaign begins again. It alone had voted for itself,
+    // An initial member that was wiped before anybody heard of its first campaign begins again. It alone had voted for itself,
     // and whoever asked for that vote has died with it.
     if (vote === core.id && before.log.lastIndex === 0) return;
     if (core.term < term || (core.term === term && vote !== NO_NODE && core.vote !== vote)) {

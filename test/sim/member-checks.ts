@@ -26,7 +26,7 @@ export class MemberChecks {
   /** Directories that earned their rights. */
   recoveries = 0;
   readonly #world: World;
-  readonly #founders: readonly NodeId[];
+  readonly #initialMembers: readonly NodeId[];
   readonly #committedTermAt: (index: number) => number | undefined;
   /** By index, ascending; each with those of all terms. */
   readonly #indexes: number[] = [];
@@ -34,9 +34,9 @@ export class MemberChecks {
   /** How the log of each leadership grew. */
   readonly #lengths = new WeakMap<Leadership, { readonly tick: number; readonly lastIndex: number }[]>();
 
-  constructor(world: World, founders: readonly NodeId[], committedTermAt: (index: number) => number | undefined) {
+  constructor(world: World, initialMembers: readonly NodeId[], committedTermAt: (index: number) => number | undefined) {
     this.#world = world;
-    this.#founders = founders;
+    this.#initialMembers = initialMembers;
     this.#committedTermAt = committedTermAt;
   }
 
@@ -61,8 +61,9 @@ export class MemberChecks {
   }
 
   #isInitial({ voters, votersOutgoing, learners }: Configuration): boolean {
-    const isFounding = voters.length === this.#founders.length && this.#founders.every((id) => voters.includes(id));
-    return (voters.length === 0 || isFounding) && votersOutgoing.length + learners.length === 0;
+    const isInitial =
+      voters.length === this.#initialMembers.length && this.#initialMembers.every((id) => voters.includes(id));
+    return (voters.length === 0 || isInitial) && votersOutgoing.length + learners.length === 0;
   }
 
   /** The newest that the log holds, or that a snapshot in its place stands for; null where that is the first. */

@@ -125,8 +125,8 @@ function sameSession(scene: Scene): boolean {
   const victim = random.pick(nodes);
   const other = otherThan(scene, victim);
   // Whoever sets up a wiped node anew must tell it of members that there are.
-  const areFounders = nodes.length === plan.nodeIds.length && !nodes.some(({ isSpare }) => isSpare);
-  if (nodes.length < 3 || !areFounders || !directories.mayHarm(victim)) return false;
+  const areInitialMembers = nodes.length === plan.nodeIds.length && !nodes.some(({ isSpare }) => isSpare);
+  if (nodes.length < 3 || !areInitialMembers || !directories.mayHarm(victim)) return false;
   const counting = [request({ kind: 'incr', key: KEY, delta: 1 })];
   if (!isAnswered(scene, ask(scene, other, [request({ kind: 'set', key: KEY, value: '0' })]))) return false;
   // One more disk, which the cluster knows by the time that it is lost; it has not heard so itself.

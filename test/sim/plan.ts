@@ -96,7 +96,7 @@ export interface Plan {
   readonly faultIntervalMs: number;
   /** How long faults go on. */
   readonly faultPhaseMs: number;
-  /** A founder whose configuration file lists other nodes than those of the others, until somebody puts it right. */
+  /** An initial member whose configuration file lists other nodes than those of the others, until somebody puts it right. */
   readonly oddFile: OddFile | null;
   /** Instead of faults at random: one that the others must ride out while it lasts. */
   readonly siege: SiegeKind | null;

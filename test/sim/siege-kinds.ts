@@ -17,7 +17,7 @@ export const SIEGE_KINDS = [
   'allFull',
   /** Its data directory is gone; it starts again with an empty one, and heals. */
   'wiped',
-  /** So is that of the node that founded the cluster alone, and its configuration file knows of no other. */
+  /** So is that of the node that bootstrapped the cluster alone, and its configuration file knows of no other. */
   'oldFile',
 ] as const;
 export type SiegeKind = (typeof SIEGE_KINDS)[number];

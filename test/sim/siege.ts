@@ -24,7 +24,7 @@ const ELECTIONS_MAX = 4;
 /** One for each newcomer would do; the leader may not be ready, or a change not finished. */
 const GROWTH_REQUESTS_MAX = 40;
 
-/** A cluster that one node founded alone, and that others joined. */
+/** A cluster that one node bootstrapped alone, and that others joined. */
 export function grow(
   world: World,
   plan: Plan,
@@ -67,8 +67,8 @@ export function besiege(
     return;
   }
   const followers = nodes.filter((node) => node !== leader);
-  const founder = nodes.find(({ id }) => id === 1) ?? leader;
-  const victim = kind === 'oneWay' ? random.pick(followers) : kind === 'oldFile' ? founder : leader;
+  const initialMember = nodes.find(({ id }) => id === 1) ?? leader;
+  const victim = kind === 'oneWay' ? random.pick(followers) : kind === 'oldFile' ? initialMember : leader;
   world.say(() => `${victim.id}: siege: ${kind}`);
   lay(kind, world, random, network, leader, victim, nodes);
   const electionsBefore = checks.elections;

@@ -45,10 +45,10 @@ describe('meta', () => {
   it('remembers whom the cluster began with, and that this node is a member of it', async () => {
     const disk = new MemoryDisk();
     const meta = await openNode(disk);
-    expect([meta.lifecycle, meta.founders]).toEqual(['uninitialized', null]);
-    await meta.noteFounded([1, 2, 5]);
+    expect([meta.lifecycle, meta.initialMembers]).toEqual(['uninitialized', null]);
+    await meta.persistBootstrapped([1, 2, 5]);
     const next = await openNode(disk);
-    expect([next.lifecycle, next.directoryId, next.founders]).toEqual(['normal', 0, [1, 2, 5]]);
+    expect([next.lifecycle, next.directoryId, next.initialMembers]).toEqual(['normal', 0, [1, 2, 5]]);
   });
 
   it('counts on from a number that it was raised to, and never back', async () => {

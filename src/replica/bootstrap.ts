@@ -4,30 +4,33 @@ import { listed } from './health.ts';
 import type { LifecycleMessage } from './wire.ts';
 
 /**
- * How a node with an empty data directory learns what it is. A new cluster forms once all its configured members have
- * met and all are uninitialized. Where any of them has belonged to a cluster, there is one, and this node has lost its part of
- * it, or is a newcomer: it recovers. So a wiped disk never votes as if it remembered, and nodes that are wiped while
- * the others are away don't begin a second, empty cluster beside the first.
+ * How a node with an empty data directory finds out whether to bootstrap a cluster or to recover into an existing one.
+ * A new cluster is bootstrapped when all its initial members are connected and uninitialized. If any of them has
+ * belonged to a cluster, that cluster exists and this node has lost its data or is new: it recovers. So a wiped node
+ * never votes as if it remembered its promises, and nodes that are wiped while the others are away don't bootstrap a
+ * second, empty cluster.
  *
- *   link up ─▶ tell each other the status ─▶ uninitialized, all others linked and uninitialized ─▶ has met all, and says so
- *                                          └─▶ uninitialized, another is no longer uninitialized ─▶ recovering, durable, asks the leader
- *   has met all ─▶ so have all others, or another is no longer uninitialized ─▶ member, durable, may vote
+ *   link up ─▶ exchange lifecycle status ─▶ all initial members linked and uninitialized ─▶ ready, and says so
+ *                                       └─▶ another is initialized ─▶ recovering (durable), asks the leader
+ *   ready ─▶ all others are ready, or another is initialized ─▶ normal (durable), may vote
  *
- * Without the second step the first who has met all would begin with a majority, and take those for wiped who are still
- * about to meet: a cluster that has just begun, and has lost nothing, could then bear no other loss. A node that has met
- * all in this life knows that nothing binds it that an earlier life of it may have promised: each of the others had yet
- * to begin its first term when it said so, after that life had ended.
+ * Why two phases? With one, the first majority to find each other would bootstrap, and the remaining initial members
+ * would look like wiped nodes: a cluster that has lost nothing could then tolerate no further loss. A ready node knows
+ * that no earlier incarnation of it has made a promise that still binds it: each of the others reported that it had not
+ * begun its first term, after that incarnation had ended.
  *
- * The configuration file of a wiped node may be older than its cluster, and name too few. Two things keep it from founding
- * a second one: it listens for a while, since members that it does not know go on asking it for a link; and founders
- * tell each other which nodes they know of. Where a stranger has asked, or what they know differs, nobody founds.
+ * The configuration file of a wiped node may be older than its cluster and name too few nodes. Two things keep the node
+ * from bootstrapping a second cluster. It listens for a while, because members that it does not know keep dialing it.
+ * And initial members tell each other which nodes they know. While an unknown node has dialed, or the lists differ, no
+ * node bootstraps.
  *
- * A member that was away while all whom it knows were replaced is asked by strangers only, too; they are its members now.
+ * A member that was away while all members it knows were replaced is dialed by unknown nodes only, too. They are its
+ * members now.
  */
-export interface FormationContext {
+export interface BootstrapContext {
   readonly core: Core;
-  /** All nodes that the cluster begins with. Null for a newcomer, which waits to be added. */
-  readonly founders: readonly NodeId[] | null;
+  /** The nodes with which the cluster is bootstrapped. Null for a newcomer, which waits to be added. */
+  readonly initialMembers: readonly NodeId[] | null;
   readonly electionTimeoutMs: number;
   /** No leader has been heard of for long. */
   readonly isLost: () => boolean;
@@ -37,23 +40,23 @@ export interface FormationContext {
 }
 
 /**
- * For how long an uninitialized node listens before it founds a cluster. Members that know it dial it at least every 250 ms while
+ * For how long an uninitialized node listens before it bootstraps a cluster. Members that know it dial it at least every 250 ms while
  * it is down; those that wait to be dialed by it, or that it has refused, ask within 800 ms.
  */
 const LISTEN_ELECTION_TIMEOUTS = 1;
-/** The same where its file names nobody else: no other founder could have heard what it misses. */
+/** The same if its file names no other node: no other initial member could then report what it misses. */
 const ALONE_ELECTION_TIMEOUTS = 3;
 /**
- * For how long one that has met all waits for those that have not. Links take less where nothing is wrong; where two nodes
- * can't reach each other, a majority begins without them, and they recover through its leader.
+ * How long a ready node waits for initial members that are not ready. Links need less if nothing is wrong; if two nodes
+ * cannot reach each other, a majority bootstraps without them, and they recover through its leader.
  */
-const GATHER_ELECTION_TIMEOUTS = 10;
+const READY_ELECTION_TIMEOUTS = 10;
 
 export const NODES_DIFFER_REMEDY =
   'List all nodes of the cluster in the configuration file, on each node the same, and start this node again.';
 
-export class Formation {
-  private readonly context: FormationContext;
+export class Bootstrap {
+  private readonly context: BootstrapContext;
   private readonly listenMs: number;
   /** What those whose links stand have said. */
   private readonly heard = new Map<NodeId, LifecycleMessage>();
@@ -62,30 +65,31 @@ export class Formation {
   private readonly strangers = new Set<NodeId>();
   private listensSinceMs: number | null = null;
   private hasListened = false;
-  /** In this life, while it was uninitialized. */
-  private hasMet = false;
-  private metSinceMs: number | null = null;
+  /** In this incarnation, while uninitialized: every other initial member was linked and uninitialized. */
+  private isReady = false;
+  private readySinceMs: number | null = null;
   private hasWaited = false;
   private decided = false;
 
-  constructor(context: FormationContext) {
+  constructor(context: BootstrapContext) {
     this.context = context;
-    const isAlone = context.founders?.length === 1;
+    const isAlone = context.initialMembers?.length === 1;
     this.listenMs = context.electionTimeoutMs * (isAlone ? ALONE_ELECTION_TIMEOUTS : LISTEN_ELECTION_TIMEOUTS);
   }
 
   /** To be called when the replica starts. */
   begin(): void {
-    if (this.context.core.lifecycle === 'uninitialized' && this.context.founders === null) this.decide('recovering');
+    if (this.context.core.lifecycle === 'uninitialized' && this.context.initialMembers === null)
+      this.decide('recovering');
   }
 
   /** To be called again and again from then on. */
   tick(nowMs: number): void {
     if (this.isSettled()) this.strangers.clear();
     this.listen(nowMs);
-    if (!this.hasMet || this.hasWaited) return;
-    this.metSinceMs ??= nowMs;
-    if (nowMs - this.metSinceMs < this.context.electionTimeoutMs * GATHER_ELECTION_TIMEOUTS) return;
+    if (!this.isReady || this.hasWaited) return;
+    this.readySinceMs ??= nowMs;
+    if (nowMs - this.readySinceMs < this.context.electionTimeoutMs * READY_ELECTION_TIMEOUTS) return;
     this.hasWaited = true;
     this.consider();
   }
@@ -126,22 +130,22 @@ export class Formation {
     this.tell(this.linked);
   }
 
-  /** Who still listens says nothing, so that the others don't found without it what it would then have to join. */
+  /** A node that still listens sends nothing; otherwise the others could bootstrap without it, and it would have to join. */
   private tell(peers: Iterable<NodeId>): void {
     if (this.context.core.lifecycle === 'uninitialized' && !this.hasListened) return;
     const lifecycle = this.announced();
-    const met = this.hasMet || this.context.core.lifecycle === 'normal';
-    const news: LifecycleMessage = { kind: 'lifecycle', lifecycle, met, nodes: this.known() };
+    const ready = this.isReady || this.context.core.lifecycle === 'normal';
+    const news: LifecycleMessage = { kind: 'lifecycle', lifecycle, ready, nodes: this.known() };
     for (const peer of peers) this.context.send(peer, news);
   }
 
   private known(): NodeId[] {
-    return [...new Set([...(this.context.founders ?? []), ...this.strangers])].sort((a, b) => a - b);
+    return [...new Set([...(this.context.initialMembers ?? []), ...this.strangers])].sort((a, b) => a - b);
   }
 
   /**
-   * A member that has not done anything yet is as good as uninitialized: it met the others, but one of them may have died before
-   * it could remember that, and must not be taken for wiped. (Once a term has begun, a quorum does remember.)
+   * A member in term 0 with an empty log still reports `uninitialized`: another initial member may have died before it
+   * persisted the bootstrap, and must not be taken for wiped. (Once a term has begun, a quorum has persisted it.)
    */
   private announced(): LifecycleStatus {
     const { core } = this.context;
@@ -150,24 +154,24 @@ export class Formation {
   }
 
   private consider(): void {
-    const { core, founders } = this.context;
-    if (core.lifecycle !== 'uninitialized' || this.decided || founders === null) return;
+    const { core, initialMembers } = this.context;
+    if (core.lifecycle !== 'uninitialized' || this.decided || initialMembers === null) return;
     const agrees = this.contradiction() === '';
     const heard = [...this.heard.values()];
     const isBegun = heard.some(({ lifecycle }) => lifecycle !== 'uninitialized');
-    if (isBegun) this.decide(this.hasMet && agrees ? 'normal' : 'recovering');
-    else if (this.hasListened && agrees) this.gather(founders);
+    if (isBegun) this.decide(this.isReady && agrees ? 'normal' : 'recovering');
+    else if (this.hasListened && agrees) this.prepare(initialMembers);
   }
 
-  /** All who are heard are uninitialized. */
-  private gather(founders: readonly NodeId[]): void {
-    const others = founders.filter((id) => id !== this.context.core.id);
-    if (!this.hasMet && others.every((id) => this.heard.has(id))) {
-      this.hasMet = true;
+  /** All nodes heard from are uninitialized. */
+  private prepare(initialMembers: readonly NodeId[]): void {
+    const others = initialMembers.filter((id) => id !== this.context.core.id);
+    if (!this.isReady && others.every((id) => this.heard.has(id))) {
+      this.isReady = true;
       this.announce();
     }
-    const allHaveMet = others.every((id) => this.heard.get(id)?.met === true);
-    if (this.hasMet && (allHaveMet || this.hasWaited)) this.decide('normal');
+    const allAreReady = others.every((id) => this.heard.get(id)?.ready === true);
+    if (this.isReady && (allAreReady || this.hasWaited)) this.decide('normal');
   }
 
   private decide(lifecycle: 'recovering' | 'normal'): void {
@@ -178,12 +182,12 @@ export class Formation {
 
   /** Why what this node's file lists can't be the whole cluster; empty while nothing speaks against it. */
   private contradiction(): string {
-    const { core, founders } = this.context;
+    const { core, initialMembers } = this.context;
     if (this.strangers.size > 0) {
       const strangers = listed([...this.strangers].sort((a, b) => a - b));
       return `${strangers} of this cluster ${this.strangers.size > 1 ? 'are' : 'is'} not in the configuration file`;
     }
-    if (core.lifecycle !== 'uninitialized' || founders === null) return '';
+    if (core.lifecycle !== 'uninitialized' || initialMembers === null) return '';
     const own = this.known();
     for (const [peer, { lifecycle, nodes }] of this.heard) {
       if (lifecycle !== 'uninitialized' || isSame(nodes, own)) continue;

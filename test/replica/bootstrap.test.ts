@@ -3,9 +3,9 @@ import { addressOf, Cluster, ELECTION_MS, TIMING } from './cluster.ts';
 
 /** Nodes with empty directories: which of them begin a cluster, and which find that there is one. */
 
-/** For how long an uninitialized node hears others out before it founds a cluster with them. */
+/** For how long an uninitialized node hears others out before it bootstraps a cluster with them. */
 const LISTEN_MS = TIMING.electionTimeoutMs;
-/** For how long one that has met all others waits for those that have not. */
+/** For how long a node that is ready to bootstrap waits for the other initial members. */
 const GATHER_MS = 10 * TIMING.electionTimeoutMs;
 
 const voteless = (cluster: Cluster) =>
@@ -18,7 +18,7 @@ async function succeeds(cluster: Cluster, id: number, key: string): Promise<void
 }
 
 describe('a new cluster', () => {
-  it('waits until all its nodes have met, and names who is missing', async () => {
+  it('waits for all initial members, and names those that are missing', async () => {
     const cluster = Cluster.empty();
     await cluster.startEmpty(1);
     await cluster.startEmpty(2);
@@ -38,7 +38,7 @@ describe('a new cluster', () => {
     await succeeds(cluster, 1, 'a');
   });
 
-  it('has all its votes where two nodes meet late, and so can lose the leader at once', async () => {
+  it('has all its votes where two nodes connect late, and so can lose the leader at once', async () => {
     const cluster = Cluster.empty({ nodes: 5 });
     cluster.cut(1, 4);
     for (const id of cluster.ids) await cluster.startEmpty(id);
@@ -52,7 +52,7 @@ describe('a new cluster', () => {
     await succeeds(cluster, cluster.leader(), 'a');
   });
 
-  it('is begun although two of its nodes never meet', async () => {
+  it('is begun although two of its nodes never connect', async () => {
     const cluster = Cluster.empty({ nodes: 5 });
     cluster.cut(1, 4);
     for (const id of cluster.ids) await cluster.startEmpty(id);
@@ -62,7 +62,7 @@ describe('a new cluster', () => {
     await succeeds(cluster, 4, 'b');
   });
 
-  it('is begun although a node dies before it could remember that all had met', async () => {
+  it('is bootstrapped although a node dies before it could persist that', async () => {
     const cluster = Cluster.empty();
     for (const id of [1, 2, 3]) await cluster.startEmpty(id);
     cluster.node(3).disk.stall();
@@ -168,9 +168,9 @@ describe('a node whose disk was wiped', () => {
   });
 });
 
-/** A cluster that `founders` nodes began, and that has grown. */
-async function grown(founders: number, newcomers: readonly number[]): Promise<Cluster> {
-  const cluster = await Cluster.start({ nodes: founders });
+/** A cluster that `initialCount` nodes began, and that has grown. */
+async function grown(initialCount: number, newcomers: readonly number[]): Promise<Cluster> {
+  const cluster = await Cluster.start({ nodes: initialCount });
   for (const id of newcomers) {
     await cluster.startEmpty(id);
     await cluster.run(ELECTION_MS);
@@ -183,7 +183,7 @@ async function grown(founders: number, newcomers: readonly number[]): Promise<Cl
   return cluster;
 }
 
-describe('a founder of a cluster that has grown, whose disk was wiped and whose file was never brought up to date', () => {
+describe('an initial member of a cluster that has grown, whose disk was wiped and whose file was never brought up to date', () => {
   it('begins no second cluster alone, but says who is missing in its file; with all in it, it heals', async () => {
     const cluster = await grown(1, [2, 3]);
     cluster.kill(1);
@@ -203,7 +203,7 @@ describe('a founder of a cluster that has grown, whose disk was wiped and whose 
     expect(cluster.value(1, 'a')).toBe('v');
   });
 
-  it('begins none with the other founders either', async () => {
+  it('begins none with the other initial members either', async () => {
     const cluster = await grown(2, [3, 4, 5]);
     for (const id of [1, 2]) cluster.kill(id);
     for (const id of [1, 2]) await cluster.startEmpty(id);
@@ -309,8 +309,8 @@ describe('the last voter of a cluster that has shrunk, with a file that lists mo
   });
 });
 
-describe('founders with different files', () => {
-  it('found no cluster, name the difference, and go on when it is gone', async () => {
+describe('initial members with different files', () => {
+  it('bootstrap no cluster, name the difference, and go on when it is gone', async () => {
     const cluster = Cluster.empty();
     cluster.list(3, [1, 2, 3, 4]);
     for (const id of [1, 2, 3]) await cluster.startEmpty(id);
