@@ -51,7 +51,7 @@ import {
 import { noteRecovered, setLifecycle, withoutVote } from './rights.ts';
 import {
   compact,
-  handleInstallSnapshot,
+  handleSnapshotOffer,
   type SnapshotMark,
   snapshotReceived,
   snapshotStored,
@@ -320,7 +320,7 @@ function meetHigherTerm(core: Core, message: Message): boolean {
     case 'append':
     case 'heartbeat':
     case 'commit':
-    case 'installSnapshot':
+    case 'snapshotOffer':
       becomeFollower(core, message.term, message.from);
       return true;
     case 'voteReply':
@@ -346,7 +346,7 @@ function answerOlderTerm(core: Core, message: Message): void {
       return;
     case 'append':
     case 'heartbeat':
-    case 'installSnapshot':
+    case 'snapshotOffer':
       // A leader cut off in an old term, whose peers all know a newer one, must learn of it (etcd 8243).
       refuseAppend(core, to);
       return;
@@ -400,7 +400,7 @@ function handle(core: Core, message: Message): void {
     case 'append':
     case 'heartbeat':
     case 'commit':
-    case 'installSnapshot':
+    case 'snapshotOffer':
       handleFromLeader(core, message);
       return;
     case 'appendReply':
@@ -427,7 +427,7 @@ function handle(core: Core, message: Message): void {
   }
 }
 
-type FromLeader = Extract<Message, { kind: 'append' | 'heartbeat' | 'commit' | 'installSnapshot' }>;
+type FromLeader = Extract<Message, { kind: 'append' | 'heartbeat' | 'commit' | 'snapshotOffer' }>;
 
 function handleFromLeader(core: Core, message: FromLeader): void {
   if (core.leading !== null) {
@@ -445,8 +445,8 @@ function handleFromLeader(core: Core, message: FromLeader): void {
     case 'commit':
       handleCommit(core, message);
       return;
-    case 'installSnapshot':
-      handleInstallSnapshot(core, message);
+    case 'snapshotOffer':
+      handleSnapshotOffer(core, message);
       return;
   }
 }

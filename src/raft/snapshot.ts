@@ -3,7 +3,7 @@ import { becomeFollower, type Core, hardStateIsPending, type Leadership, send } 
 import { configurationInstalled, noteCompacted } from './membership.ts';
 import type { Progress } from './progress.ts';
 import { acknowledge, commitTo, sendAppends } from './replication.ts';
-import { type Configuration, type InstallSnapshot, NO_NODE, type NodeId } from './types.ts';
+import { type Configuration, NO_NODE, type NodeId, type SnapshotOffer } from './types.ts';
 
 /**
  * Snapshots (§5): the log goes behind them, and a follower that needs what is gone gets one instead. The core only
@@ -59,11 +59,11 @@ export function offerSnapshot(core: Core, to: NodeId, progress: Progress): void 
   }
   const snapshotIndex = progress.pendingSnapshot;
   const snapshotTerm = core.log.termAt(snapshotIndex);
-  send(core, { kind: 'installSnapshot', from: core.id, to, term: core.term, snapshotIndex, snapshotTerm });
+  send(core, { kind: 'snapshotOffer', from: core.id, to, term: core.term, snapshotIndex, snapshotTerm });
 }
 
 /** The leader no longer has in its log what this node lacks; or thinks so. */
-export function handleInstallSnapshot(core: Core, message: InstallSnapshot): void {
+export function handleSnapshotOffer(core: Core, message: SnapshotOffer): void {
   const { log } = core;
   const { from, snapshotIndex, snapshotTerm } = message;
   // A leader's snapshot is committed, so where this log has its last entry, it has all of it (§3.5).

@@ -211,9 +211,12 @@ export interface ReadIndexReply extends Envelope {
   /** Read once this is applied; -1 where the receiver does not lead and the reader must ask again. */
   readonly index: number;
 }
-/** What the receiver lacks is no longer in the leader's log: it should fetch this snapshot (§5), unless it has more. */
-export interface InstallSnapshot extends Envelope {
-  readonly kind: 'installSnapshot';
+/**
+ * The leader offers a snapshot because its log no longer holds what the receiver needs (§5). The receiver fetches it from
+ * the leader unless its log already reaches as far. The paper's InstallSnapshot, without the data.
+ */
+export interface SnapshotOffer extends Envelope {
+  readonly kind: 'snapshotOffer';
   readonly snapshotIndex: number;
   readonly snapshotTerm: number;
 }
@@ -236,7 +239,7 @@ export type Message =
   | TimeoutNow
   | ReadIndex
   | ReadIndexReply
-  | InstallSnapshot
+  | SnapshotOffer
   | Recovering;
 
 export type Input =

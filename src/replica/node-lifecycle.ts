@@ -313,7 +313,7 @@ export class NodeLifecycle {
 }
 
 function comesFromLeader({ kind }: Message): boolean {
-  return kind === 'append' || kind === 'heartbeat' || kind === 'commit' || kind === 'installSnapshot';
+  return kind === 'append' || kind === 'heartbeat' || kind === 'commit' || kind === 'snapshotOffer';
 }
 
 const QUORUM_LOST_REMEDY =

@@ -97,7 +97,7 @@ const KIND = {
   readIndexReply: 12,
   proposal: 13,
   proposalRefused: 14,
-  installSnapshot: 15,
+  snapshotOffer: 15,
   recovering: 16,
   lifecycle: 17,
   memberRequest: 18,
@@ -168,8 +168,8 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
     }
     case 'proposalRefused':
       return [head(KIND.proposalRefused, 0, message.term, [message.session, message.expectedSequence])];
-    case 'installSnapshot':
-      return [head(KIND.installSnapshot, 0, message.term, [message.snapshotIndex, message.snapshotTerm])];
+    case 'snapshotOffer':
+      return [head(KIND.snapshotOffer, 0, message.term, [message.snapshotIndex, message.snapshotTerm])];
     case 'recovering':
       return [head(KIND.recovering, 0, message.term, [message.directoryId])];
     case 'lifecycle': {
@@ -260,8 +260,8 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
     }
     case KIND.proposalRefused:
       return { kind: 'proposalRefused', term, session: field(0), expectedSequence: field(1) };
-    case KIND.installSnapshot:
-      return { kind: 'installSnapshot', from, to, term, snapshotIndex: field(0), snapshotTerm: field(1) };
+    case KIND.snapshotOffer:
+      return { kind: 'snapshotOffer', from, to, term, snapshotIndex: field(0), snapshotTerm: field(1) };
     case KIND.recovering:
       return { kind: 'recovering', from, to, term, directoryId: field(0) };
     case KIND.lifecycle: {

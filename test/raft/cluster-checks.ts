@@ -262,7 +262,7 @@ function termsIn(message: Message): number[] {
       return [message.hintTerm];
     case 'commit':
       return [message.indexTerm];
-    case 'installSnapshot':
+    case 'snapshotOffer':
       return [message.snapshotTerm];
     default:
       return [];

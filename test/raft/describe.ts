@@ -32,7 +32,7 @@ function details(message: Message): string {
       return ` ${message.commitIndex} where ${message.index}@${message.indexTerm}`;
     case 'timeoutNow':
       return '';
-    case 'installSnapshot':
+    case 'snapshotOffer':
       return `, of ${message.snapshotIndex}@${message.snapshotTerm}`;
     case 'readIndex':
       return `, read ${message.id}${withoutVote(message)}`;

@@ -218,7 +218,7 @@ describe('compaction', () => {
       const entry = cluster.entryAt(cluster.node(1), fetchFrom);
       cluster.snapshot(1, fetchFrom + beyond);
       const { sendNow } = step(cluster, 1, { kind: 'fetched', peer: 3, entries: [entry] });
-      expect(sendNow.map(({ kind }) => kind)).toEqual(['installSnapshot']);
+      expect(sendNow.map(({ kind }) => kind)).toEqual(['snapshotOffer']);
     }
   });
 
@@ -275,7 +275,7 @@ describe('a follower that needs what is no longer in the log', () => {
 
   it('says so where its log has the last entry of the snapshot, and need not fetch it', () => {
     const raft = followerWith([1, 1, 1, 1, 1], 1, 1);
-    const message: Message = { kind: 'installSnapshot', from: 1, to: 3, term: 1, snapshotIndex: 3, snapshotTerm: 1 };
+    const message: Message = { kind: 'snapshotOffer', from: 1, to: 3, term: 1, snapshotIndex: 3, snapshotTerm: 1 };
     const effects = hear(raft, message);
     expect(effects).toMatchObject({ wantSnapshot: null, install: null });
     expect(acknowledgements(effects)).toEqual([3]);
@@ -289,7 +289,7 @@ describe('a follower that needs what is no longer in the log', () => {
     ] as const) {
       const raft = followerWith([1, 1, 1, 1, 1], 2, 1);
       const message: Message = {
-        kind: 'installSnapshot',
+        kind: 'snapshotOffer',
         from: 1,
         to: 3,
         term: 2,
@@ -307,7 +307,7 @@ describe('a follower that needs what is no longer in the log', () => {
 
   it('wants it only once the term that it hears of with the offer is on disk', () => {
     const raft = followerWith([1, 1], 1);
-    const message: Message = { kind: 'installSnapshot', from: 1, to: 3, term: 5, snapshotIndex: 9, snapshotTerm: 5 };
+    const message: Message = { kind: 'snapshotOffer', from: 1, to: 3, term: 5, snapshotIndex: 9, snapshotTerm: 5 };
     const { hardState, wantSnapshot } = hear(raft, message);
     expect(wantSnapshot).toBeNull();
     expect(hear(raft, message).wantSnapshot).toBeNull();
@@ -318,7 +318,7 @@ describe('a follower that needs what is no longer in the log', () => {
   it('hears of the leader by the offer, and tells a leader of an older term of its own', () => {
     const raft = followerWith([1, 1], 2);
     for (let i = 1; i < ELECTION_TIMEOUT_TICKS; i++) stepAlone(raft, { kind: 'tick' });
-    const offer = { kind: 'installSnapshot', from: 1, to: 3, snapshotIndex: 9, snapshotTerm: 1 } as const;
+    const offer = { kind: 'snapshotOffer', from: 1, to: 3, snapshotIndex: 9, snapshotTerm: 1 } as const;
     hear(raft, { ...offer, term: 2 });
     expect(raft.core).toMatchObject({ leader: 1, electionElapsed: 0 });
     const effects = hear(raft, { ...offer, from: 2, term: 1 });
@@ -339,7 +339,7 @@ describe('a follower that needs what is no longer in the log', () => {
       cluster.propose(1, 'x');
       tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
       const kinds = cluster.wire.filter(({ to }) => to === 3).map(({ kind }) => kind);
-      expect(kinds).toEqual(['heartbeat', 'installSnapshot']);
+      expect(kinds).toEqual(['heartbeat', 'snapshotOffer']);
       settleWithoutTransfers(cluster);
     }
   });
@@ -354,7 +354,7 @@ describe('a follower that needs what is no longer in the log', () => {
     cluster.snapshot(1);
     expect(coreOf(cluster, 1).snapshot).toMatchObject({ index: 7 });
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
-    const offers = cluster.wire.filter(({ kind }) => kind === 'installSnapshot');
+    const offers = cluster.wire.filter(({ kind }) => kind === 'snapshotOffer');
     expect(offers).toMatchObject([{ to: 3, snapshotIndex: 6, snapshotTerm: 1 }]);
   });
 
@@ -362,7 +362,7 @@ describe('a follower that needs what is no longer in the log', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
     restart(cluster, 3);
-    settle(cluster, ({ kind }) => kind === 'installSnapshot');
+    settle(cluster, ({ kind }) => kind === 'snapshotOffer');
     expect(cluster.node(3).transfer).toBeNull();
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
     settle(cluster);

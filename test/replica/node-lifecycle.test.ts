@@ -18,7 +18,7 @@ const news = (lifecycle: LifecycleStatus, nodes = [1, 2, 3], ready = true): Life
   nodes,
 });
 
-function fromLeader(kind: 'append' | 'heartbeat' | 'commit' | 'installSnapshot'): Message {
+function fromLeader(kind: 'append' | 'heartbeat' | 'commit' | 'snapshotOffer'): Message {
   const envelope = { from: 1, to: SELF, term: 1 };
   switch (kind) {
     case 'append':
@@ -27,7 +27,7 @@ function fromLeader(kind: 'append' | 'heartbeat' | 'commit' | 'installSnapshot')
       return { kind, ...envelope, commitIndex: 0, directoryId: 0, round: 1, clusterFull: false };
     case 'commit':
       return { kind, ...envelope, index: 1, indexTerm: 1, commitIndex: 1 };
-    case 'installSnapshot':
+    case 'snapshotOffer':
       return { kind, ...envelope, snapshotIndex: 1, snapshotTerm: 1 };
   }
 }
@@ -207,7 +207,7 @@ describe('the lifecycle of a node', () => {
       },
     );
 
-    it.each(['append', 'heartbeat', 'commit', 'installSnapshot'] as const)(
+    it.each(['append', 'heartbeat', 'commit', 'snapshotOffer'] as const)(
       'recovers when it hears a leader, whatever else was lost on the way: by %s',
       (kind) => {
         begin('uninitialized');

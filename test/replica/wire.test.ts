@@ -125,8 +125,8 @@ const MESSAGES: Arbitraries = {
     session: number,
     expectedSequence: number,
   }),
-  installSnapshot: fc.record({
-    kind: fc.constant('installSnapshot'),
+  snapshotOffer: fc.record({
+    kind: fc.constant('snapshotOffer'),
     ...envelope,
     snapshotIndex: number,
     snapshotTerm: number,

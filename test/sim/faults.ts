@@ -458,7 +458,7 @@ function isMoment(moment: Moment, core: Core, input: Input, effects: Effects): b
     case 'compacted':
       return input.kind === 'compact';
     case 'offered':
-      return effects.sendNow.some((message) => message.kind === 'installSnapshot');
+      return effects.sendNow.some((message) => message.kind === 'snapshotOffer');
     case 'wanted':
       return effects.wantSnapshot !== null;
     case 'installed':

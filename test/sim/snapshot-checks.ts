@@ -77,7 +77,7 @@ export class SnapshotChecks {
   /** One offer may be lost, or come at a bad time: it is said again, and not only when all patience is over. */
   #checkOffers({ id, leading, options }: Core, { sendNow }: Effects): void {
     for (const [peer, progress] of leading?.progress ?? []) {
-      const isOffered = sendNow.some(({ kind, to }) => kind === 'installSnapshot' && to === peer);
+      const isOffered = sendNow.some(({ kind, to }) => kind === 'snapshotOffer' && to === peer);
       const ticks = isOffered || progress.state !== 'snapshot' ? 0 : (this.#sinceOffer.get(progress) ?? 0) + 1;
       this.#sinceOffer.set(progress, ticks);
       if (ticks <= options.heartbeatIntervalTicks) continue;
