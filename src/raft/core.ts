@@ -101,8 +101,8 @@ export interface Leadership {
 
 interface Transfer {
   readonly to: NodeId;
-  /** It campaigns with the log that it has: this node's disk no longer gives it what it lacks. */
-  readonly asItIs: boolean;
+  /** The target campaigns with the log that it has, because this disk cannot read back what it lacks. */
+  readonly force: boolean;
   elapsed: number;
 }
 

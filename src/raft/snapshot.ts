@@ -7,7 +7,7 @@ import { type Configuration, NO_NODE, type NodeId, type SnapshotOffer } from './
 
 /**
  * Snapshots (§5): the log goes behind them, and a follower that needs what is gone gets one instead. The core only
- * keeps the books; the state itself is written, carried and put in place by its caller.
+ * keeps track; its caller writes, transfers and installs the state itself.
  *
  *   own state: "stored up to S" ──▶ "compact to I" ──▶ the log begins after min(I, S, applied, on disk, needs of transfers)
  *

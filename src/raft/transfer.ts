@@ -8,7 +8,7 @@ import { NO_NODE, type NodeId, type TimeoutNow } from './types.ts';
  * Handing over leadership (§3.10): the leader stops taking writes, brings one follower up to date and tells it to
  * campaign at once. A time limit reopens writes whatever becomes of it.
  */
-export function startTransfer(core: Core, to: NodeId, asItIs = false): void {
+export function startTransfer(core: Core, to: NodeId, force = false): void {
   const { leading } = core;
   if (leading === null || leading.transfer !== null) return;
   const target = to === NO_NODE ? mostAdvancedVoter(core, leading) : to;
@@ -17,7 +17,7 @@ export function startTransfer(core: Core, to: NodeId, asItIs = false): void {
   if (!core.configuration.voters.includes(target)) return;
   // Writes would stop where they can go on.
   if (to !== NO_NODE && progress.diskFull && !core.diskFull) return;
-  leading.transfer = { to: target, asItIs, elapsed: 0 };
+  leading.transfer = { to: target, force, elapsed: 0 };
   sendAppends(core, target, progress);
   continueTransfer(core);
 }
@@ -28,7 +28,7 @@ export function continueTransfer(core: Core): void {
   if (transfer === null || transfer === undefined) return;
   const progress = core.leading?.progress.get(transfer.to);
   if (progress?.counts !== true) return;
-  if (progress.matchIndex !== core.log.lastIndex && !transfer.asItIs) return;
+  if (progress.matchIndex !== core.log.lastIndex && !transfer.force) return;
   send(core, { kind: 'timeoutNow', from: core.id, to: transfer.to, term: core.term });
 }
 

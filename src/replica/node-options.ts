@@ -29,7 +29,7 @@ export interface NodeReplicaOptions {
   /** All nodes of the cluster to be formed where there is none yet; null for a newcomer, which waits to be added. */
   readonly initialMembers: readonly NodeId[] | null;
   /** Where the nodes are that the configuration file lists. */
-  readonly book: readonly PeerAddress[];
+  readonly peerAddresses: readonly PeerAddress[];
   readonly timing: ReplicaTiming;
   readonly limits: OriginLimits;
   readonly snapshotLimits: SnapshotLimits;

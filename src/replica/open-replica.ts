@@ -117,7 +117,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       lifecycle: meta.lifecycle,
       directoryId: meta.directoryId,
       initialMembers: meta.initialMembers ?? (initial.kind === 'join' ? null : initial.nodes.map(({ id }) => id)),
-      book: initial.nodes.map(({ id, address }) => ({ id, host: address.host, port: address.peerPort })),
+      peerAddresses: initial.nodes.map(({ id, address }) => ({ id, host: address.host, port: address.peerPort })),
       snapshotLimits: { ...SNAPSHOT_LIMITS, ...options.snapshotLimits },
       transfer: { ...TRANSFER_LIMITS, ...options.transferLimits },
       transport,

@@ -27,8 +27,8 @@ export interface Batch {
   readonly acceptedAtMs: number;
   /** Who waits for each command; null once they have been told that it took too long. */
   owners: WriteOwner[] | null;
-  /** Its bytes are in this node's own log, or on their way to a peer. */
-  bytesInUse: boolean;
+  /** Sent to a leader: its bytes are in this node's own log or in a peer link's buffer, so they must not change. */
+  sent: boolean;
 }
 
 /** Of a batch, what its leader fills in: the entry's header, and the time with which a batch begins. */
@@ -115,7 +115,7 @@ export class Origin implements ResultSink {
     const { itemBytesMax, storeBytesMax } = this.limits;
     const sequence = this.nextSequence++;
     const bytes = this.builder.seal(this.nodeId, this.session, sequence, itemBytesMax, storeBytesMax);
-    this.batches.push({ sequence, bytes, acceptedAtMs: nowMs, owners: this.owners, bytesInUse: false });
+    this.batches.push({ sequence, bytes, acceptedAtMs: nowMs, owners: this.owners, sent: false });
     this.unappliedBytes += bytes.length;
     this.owners = [];
   }
@@ -126,7 +126,7 @@ export class Origin implements ResultSink {
    */
   expects(origin: number, session: number, sequence: number): boolean {
     const next = this.batches[this.head];
-    return origin === this.nodeId && session === this.session && sequence === next?.sequence && next.bytesInUse;
+    return origin === this.nodeId && session === this.session && sequence === next?.sequence && next.sent;
   }
 
   /**

@@ -82,7 +82,13 @@ export function createParts(host: PartsHost): Parts {
     raft,
     applier,
     proposals: new Proposals({ nodeId, placement, core, origin, send: tell, scheduleTurn }),
-    peers: new Peers({ core, transport, book: options.book, isLost: () => nodeLifecycle.isLost, send: tell }),
+    peers: new Peers({
+      core,
+      transport,
+      peerAddresses: options.peerAddresses,
+      isLost: () => nodeLifecycle.isLost,
+      send: tell,
+    }),
     requests: new MemberRequests({ clock, core, timeoutMs: requestTimeoutMs, step, send: tell, isLinked }),
     nodeLifecycle,
     exchange: new SnapshotExchange({

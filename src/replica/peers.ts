@@ -14,7 +14,7 @@ export interface PeersContext {
   readonly core: Core;
   readonly transport: Pick<Transport, 'setPeers'>;
   /** The nodes that `cluster.json` lists. */
-  readonly book: readonly PeerAddress[];
+  readonly peerAddresses: readonly PeerAddress[];
   /** No leader has been heard of for long. */
   readonly isLost: () => boolean;
   readonly send: (to: NodeId, news: MembersNews) => void;
@@ -79,10 +79,10 @@ export class Peers {
   }
 
   private wanted(): PeerAddress[] {
-    const { core, book } = this.context;
+    const { core, peerAddresses } = this.context;
     const ids = new Set<NodeId>(members(core.configuration));
     // A newcomer knows nobody yet but those that its file names.
-    if (!ids.has(core.id) || this.wasLost) for (const { id } of book) ids.add(id);
+    if (!ids.has(core.id) || this.wasLost) for (const { id } of peerAddresses) ids.add(id);
     for (const id of core.configuration.removed) ids.delete(id);
     if (this.ahead !== null) for (const id of members(this.ahead)) ids.add(id);
     // Who has just left is among the removed, and to be told so.
@@ -92,7 +92,7 @@ export class Peers {
   }
 
   private addressOf(id: NodeId): PeerAddress | null {
-    const listed = this.context.book.find((node) => node.id === id);
+    const listed = this.context.peerAddresses.find((node) => node.id === id);
     if (listed !== undefined) return listed;
     const known = this.context.core.configurations.map(({ configuration }) => configuration).reverse();
     for (const configuration of this.ahead === null ? known : [this.ahead, ...known]) {

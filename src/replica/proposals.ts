@@ -66,9 +66,9 @@ export class Proposals {
     const { oldestSequence, session } = origin;
     const { bytes } = batch;
     const proposal: Proposal = { kind: 'proposal', term, session, sequence, oldestSequence, bytes };
-    if (leader === nodeId) this.receive(nodeId, proposal, batch.bytesInUse);
+    if (leader === nodeId) this.receive(nodeId, proposal, batch.sent);
     else if (!send(leader, proposal)) return 0;
-    batch.bytesInUse = true;
+    batch.sent = true;
     return bytes.length;
   }
 
@@ -103,13 +103,13 @@ export class Proposals {
    * entry's header and time into the bytes, so they may enter its log only while nobody else uses them: neither an older
    * entry of this log nor a link that has not sent them yet.
    */
-  receive(from: NodeId, proposal: Proposal, bytesInUse = false): void {
+  receive(from: NodeId, proposal: Proposal, sent = false): void {
     const { core, nodeId, send, scheduleTurn } = this.context;
     const verdict = this.intake.judge(from, proposal, core.term, core.role === 'leader');
     if (verdict === 'ignore') return;
     if (verdict === 'take') {
       this.context.placement.count(from);
-      this.taken.push(bytesInUse ? Buffer.from(proposal.bytes) : proposal.bytes);
+      this.taken.push(sent ? Buffer.from(proposal.bytes) : proposal.bytes);
       scheduleTurn();
       return;
     }

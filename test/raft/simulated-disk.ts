@@ -84,7 +84,7 @@ export class SimulatedDisk {
 
   /** Everything is lost, and a new directory begins. */
   wipe(directoryId: number, lifecycle: 'uninitialized' | 'recovering'): void {
-    this.ghosts.push(this.asItIs());
+    this.ghosts.push(this.copy());
     this.lifecycle = lifecycle;
     this.directoryId = directoryId;
     this.hardState = { term: 0, vote: NO_NODE, commitIndex: 0 };
@@ -95,13 +95,13 @@ export class SimulatedDisk {
     this.completed = [];
   }
 
-  private asItIs(): SimulatedDisk {
+  private copy(): SimulatedDisk {
     return Object.assign(new SimulatedDisk(), this, { entries: [...this.entries], ghosts: [] });
   }
 
   /** One that was lost takes the place of this one, which is lost now. */
   putBack(ghost: SimulatedDisk): void {
-    const ghosts = [...this.ghosts.filter((each) => each !== ghost), this.asItIs()];
+    const ghosts = [...this.ghosts.filter((each) => each !== ghost), this.copy()];
     Object.assign(this, ghost, { entries: [...ghost.entries], ghosts, pending: [], completed: [] });
   }
 

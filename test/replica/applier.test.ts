@@ -72,7 +72,7 @@ describe('the applier', () => {
     origin.add(Op.set, source, 0, source.length, 0, 0, 0, 0, 0, 0, request);
     origin.closeBatch(nowMs);
     const batch = origin.batch(origin.oldestSequence + origin.unapplied - 1);
-    if (batch !== undefined) batch.bytesInUse = true;
+    if (batch !== undefined) batch.sent = true;
     return request;
   }
 
@@ -142,7 +142,7 @@ describe('the applier', () => {
   it('does not take a batch of an earlier life under the same session for one that has not left yet', () => {
     const own = propose('a');
     const batch = origin.batch(1);
-    if (batch !== undefined) batch.bytesInUse = false;
+    if (batch !== undefined) batch.sent = false;
     append(batchOf('old', 'v', { origin: SELF, session: SESSION }));
     commit();
     applier.applyCommitted();

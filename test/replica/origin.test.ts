@@ -29,7 +29,7 @@ function addBatch(origin: Origin, nowMs = 0): Request {
 
 function send(origin: Origin, sequence: number): void {
   const batch = origin.batch(sequence);
-  if (batch !== undefined) batch.bytesInUse = true;
+  if (batch !== undefined) batch.sent = true;
 }
 
 /** Settles the oldest batch, all of whose commands are `stored`. */

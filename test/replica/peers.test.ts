@@ -13,7 +13,7 @@ const of = (ids: number[], changes: Partial<Configuration> = {}): Configuration 
   ...configurationOf(ids, ids.map(detail)),
   ...changes,
 });
-const book = (...ids: number[]): PeerAddress[] => ids.map((id) => ({ id, host: 'book', port: id }));
+const addressesOf = (...ids: number[]): PeerAddress[] => ids.map((id) => ({ id, host: 'listed', port: id }));
 
 describe('whom a node keeps links with', () => {
   let told: { peers: readonly PeerAddress[]; removed: readonly number[] }[];
@@ -34,7 +34,7 @@ describe('whom a node keeps links with', () => {
     const peers = new Peers({
       core,
       transport: transport as never,
-      book: listed,
+      peerAddresses: listed,
       isLost: () => isLost,
       send: (to, news) => said.push({ to, news }),
     });
@@ -57,11 +57,11 @@ describe('whom a node keeps links with', () => {
       .sort();
 
   it('are the other members, where the file says, or else the log', () => {
-    peersOf(coreOf(2, { configuration: of([1, 2, 3]) }), book(1));
+    peersOf(coreOf(2, { configuration: of([1, 2, 3]) }), addressesOf(1));
     expect(told).toEqual([
       {
         peers: [
-          { id: 1, host: 'book', port: 1 },
+          { id: 1, host: 'listed', port: 1 },
           { id: 3, host: '127.0.0.1', port: addressOf(3).peerPort },
         ],
         removed: [],
@@ -71,7 +71,7 @@ describe('whom a node keeps links with', () => {
 
   it('are told to the transport only when they change', () => {
     const core = coreOf(2, { configuration: of([1, 2, 3]) });
-    const peers = peersOf(core, book(1, 3));
+    const peers = peersOf(core, addressesOf(1, 3));
     peers.update();
     expect(told).toHaveLength(1);
     adopt(core, of([1, 2, 3, 4]));
@@ -82,18 +82,18 @@ describe('whom a node keeps links with', () => {
   });
 
   it('are for a newcomer those that its file names', () => {
-    peersOf(coreOf(4, { configuration: configurationOf([]), lifecycle: 'recovering' }), book(1, 2, 4));
+    peersOf(coreOf(4, { configuration: configurationOf([]), lifecycle: 'recovering' }), addressesOf(1, 2, 4));
     expect(ids()).toEqual([1, 2]);
   });
 
   it('are no longer those of the file once the node is a member: what the log says counts', () => {
-    peersOf(coreOf(1, { configuration: of([1, 2]) }), book(1, 2, 3));
+    peersOf(coreOf(1, { configuration: of([1, 2]) }), addressesOf(1, 2, 3));
     expect(ids()).toEqual([2]);
   });
 
   it('are those of the file, too, while no leader is heard of for long: the others may have been replaced', () => {
     const core = coreOf(1, { configuration: of([1, 2], { removed: [3] }) });
-    const peers = peersOf(core, book(1, 2, 3, 4));
+    const peers = peersOf(core, addressesOf(1, 2, 3, 4));
     isLost = true;
     peers.update();
     expect(ids()).toEqual([2, 4]);
@@ -103,14 +103,14 @@ describe('whom a node keeps links with', () => {
   });
 
   it('are not who was removed, also where the file of a newcomer still lists it', () => {
-    peersOf(coreOf(4, { configuration: of([1, 2], { removed: [3] }), lifecycle: 'recovering' }), book(1, 2, 3));
+    peersOf(coreOf(4, { configuration: of([1, 2], { removed: [3] }), lifecycle: 'recovering' }), addressesOf(1, 2, 3));
     expect(ids()).toEqual([1, 2]);
     expect(told.at(-1)?.removed).toEqual([3]);
   });
 
   it('tell nobody that it was removed before that is certain', () => {
     const core = coreOf(1, { configuration: of([1, 2, 3]) });
-    const peers = peersOf(core, book(1, 2, 3));
+    const peers = peersOf(core, addressesOf(1, 2, 3));
     adopt(core, of([1, 2], { removed: [3] }), { committed: false });
     peers.update();
     expect([ids(), told.at(-1)?.removed]).toEqual([[2], []]);
@@ -126,7 +126,7 @@ describe('whom a node keeps links with', () => {
       [3, {}],
     ]);
     core.leading = { progress } as never;
-    const peers = peersOf(core, book(1, 2, 3));
+    const peers = peersOf(core, addressesOf(1, 2, 3));
     adopt(core, of([1, 2], { removed: [3] }));
     peers.update();
     expect(ids()).toEqual([2, 3]);
@@ -139,13 +139,13 @@ describe('whom a node keeps links with', () => {
     const core = coreOf(1, { configuration: of([1, 2, 3]) });
     core.leading = { progress: new Map([[3, {}]]) } as never;
     adopt(core, of([1, 2], { removed: [3] }));
-    peersOf(core, book(2));
+    peersOf(core, addressesOf(2));
     expect(told.at(-1)?.peers).toContainEqual({ id: 3, host: '127.0.0.1', port: addressOf(3).peerPort });
   });
 
   it('are also those that another node says are members now, until this one knows better', () => {
     const core = coreOf(1, { configuration: of([1, 2, 3]) });
-    const peers = peersOf(core, book(1, 2, 3));
+    const peers = peersOf(core, addressesOf(1, 2, 3));
     peers.receive({ kind: 'membersNews', index: 5, configuration: of([1, 4, 5]) });
     expect(ids()).toEqual([2, 3, 4, 5]);
     expect(told.at(-1)?.peers).toContainEqual({ id: 4, host: '127.0.0.1', port: addressOf(4).peerPort });
@@ -165,7 +165,7 @@ describe('whom a node keeps links with', () => {
 
   it('hear who the members are, as far as that is certain and not what all began with', () => {
     const core = coreOf(1, { configuration: of([1, 2, 3]) });
-    const peers = peersOf(core, book());
+    const peers = peersOf(core, addressesOf());
     peers.tellMembers(2);
     adopt(core, of([1, 2, 3, 4]));
     adopt(core, of([1, 2]), { committed: false });

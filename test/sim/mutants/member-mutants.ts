@@ -261,7 +261,7 @@ this.context.onMayPropose();`,
     fault: 'gives the results of an earlier life to the clients of this one',
     file: 'replica/origin.ts',
     within: 'expects',
-    find: 'sequence === next?.sequence && next.bytesInUse;',
+    find: 'sequence === next?.sequence && next.sent;',
     replace: 'sequence === next?.sequence;',
   },
   {
