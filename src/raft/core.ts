@@ -25,7 +25,7 @@ export interface Core {
    * By index, ascending, never empty: those in the log, and before them the newest that the log no longer holds. All of
    * them at or below the last index.
    */
-  configurations: ConfigurationAt[];
+  configurations: IndexedConfiguration[];
   /** The newest of them, committed or not: the one in force (§4.1). */
   configuration: Configuration;
   /** Index of the newest of them that is committed. */
@@ -72,7 +72,7 @@ export interface Core {
   effects: Effects;
 }
 
-export interface ConfigurationAt {
+export interface IndexedConfiguration {
   readonly index: number;
   readonly configuration: Configuration;
 }
@@ -136,7 +136,7 @@ export function emptyEffects(): Effects {
     append: [],
     sendNow: [],
     sendAfterPersist: [],
-    fetch: [],
+    readBacks: [],
     reads: [],
     readsRejected: [],
     proposeRejected: false,

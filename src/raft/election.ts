@@ -114,8 +114,8 @@ export function handlePreVote(core: Core, message: PreVote): void {
  */
 function yieldsTo(core: Core, message: PreVote): boolean {
   if (core.role !== 'preCandidate') return false;
-  const longer = message.lastTerm !== core.log.lastTerm || message.lastIndex !== core.log.lastIndex;
-  return longer || message.from < core.id;
+  const differs = message.lastTerm !== core.log.lastTerm || message.lastIndex !== core.log.lastIndex;
+  return differs || message.from < core.id;
 }
 
 export function handlePreVoteReply(core: Core, message: PreVoteReply): void {

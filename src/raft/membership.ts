@@ -79,14 +79,14 @@ export function noteCompacted(core: Core): void {
 }
 
 /** The configuration that was in force when the log ended at `index`. */
-export function configurationAt(core: Core, index: number): Configuration {
+export function configurationAsOf(core: Core, index: number): Configuration {
   const at = core.configurations.findLast((each) => each.index <= index);
   if (at === undefined) throw new RaftkvError('INVARIANT_BROKEN', `no configuration is known as of entry ${index}`);
   return at.configuration;
 }
 
 /** To be called once, with the configurations that a node begins with. */
-export function configurationsFound(core: Core): void {
+export function configurationsRecovered(core: Core): void {
   settle(core);
   // A snapshot is newer than all that a log holds before it.
   noteCompacted(core);

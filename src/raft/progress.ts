@@ -5,7 +5,7 @@
  *   probe ───┤                                       │  ▲  │
  *    ▲  ▲    └─ needs what is no longer in the log ─┐│  │  │
  *    │  │                                           ▼▼  │  │
- *    │  └── link lost, transfer stalled ────────── snapshot (it holds where the log begins)
+ *    │  └── link lost, snapshot stalled ────────── snapshot (it holds where the log begins)
  *    └────── refused, link lost ───────────────────────────┘
  *
  * In `probe` one append at a time looks for the place where the logs agree; in `replicate` appends are sent ahead of
@@ -69,7 +69,7 @@ export class Progress {
   private roundTarget = -1;
   private roundBegan = 0;
   /** The leader's tick since when entries for this follower are being read back from disk; null where none are. */
-  private fetchingSinceTick: number | null = null;
+  private readingBackSinceTick: number | null = null;
   /** In `probe`: an append is on its way and the next waits for its answer, or for a heartbeat's. */
   private probeSent = false;
   private readonly limits: FlowLimits;
@@ -97,13 +97,13 @@ export class Progress {
   }
 
   /** Entries for this follower are being read back from disk; nothing is sent until they arrive. */
-  get fetching(): boolean {
-    return this.fetchingSinceTick !== null;
+  get readingBack(): boolean {
+    return this.readingBackSinceTick !== null;
   }
 
   /** Whether an append may be sent now. */
   get maySend(): boolean {
-    if (this.fetching) return false;
+    if (this.readingBack) return false;
     if (this.state !== 'replicate') return this.state === 'probe' && !this.probeSent;
     return (
       this.inflightIndexes.length < this.limits.inflightMessagesMax && this.inflightBytes < this.limits.inflightBytesMax
@@ -220,17 +220,17 @@ export class Progress {
   }
 
   /** What it needs next is no longer in memory, and is being read back from disk. */
-  beginFetch(tick: number): void {
-    this.fetchingSinceTick = tick;
+  beginReadBack(tick: number): void {
+    this.readingBackSinceTick = tick;
   }
 
-  endFetch(): void {
-    this.fetchingSinceTick = null;
+  endReadBack(): void {
+    this.readingBackSinceTick = null;
   }
 
   /** For how long it has waited for what is being read for it; 0 where nothing is. */
-  fetchingTicks(tick: number): number {
-    return this.fetchingSinceTick === null ? 0 : tick - this.fetchingSinceTick;
+  readingBackTicks(tick: number): number {
+    return this.readingBackSinceTick === null ? 0 : tick - this.readingBackSinceTick;
   }
 
   /** A heartbeat was answered: a probe whose answer was lost may be sent again. */
@@ -243,7 +243,7 @@ export class Progress {
     this.nextIndex = nextIndex;
     this.pendingSnapshot = 0;
     this.probeSent = false;
-    this.endFetch();
+    this.endReadBack();
     this.inflightIndexes.length = 0;
     this.inflightSizes.length = 0;
     this.inflightBytes = 0;

@@ -2,10 +2,10 @@ import { RaftkvError } from '../base/errors.ts';
 import { EMPTY_CONFIGURATION } from './configuration.ts';
 import {
   becomeFollower,
-  type ConfigurationAt,
   type Core,
   type CoreOptions,
   emptyEffects,
+  type IndexedConfiguration,
   isQuorum,
   type Leadership,
   resetElectionTimer,
@@ -26,7 +26,7 @@ import { sealEntry } from './entry.ts';
 import type { RaftLog } from './log.ts';
 import {
   changeMembers,
-  configurationsFound,
+  configurationsRecovered,
   continueChange,
   handleRecovering,
   tickMembership,
@@ -38,13 +38,13 @@ import {
   appendAsLeader,
   broadcastAppends,
   broadcastHeartbeat,
+  followLeader,
   handleAppend,
   handleAppendReply,
   handleCommit,
-  handleFetched,
   handleHeartbeat,
   handleHeartbeatReply,
-  hearLeader,
+  handleReadBack,
   recheckLaggards,
   sendAppends,
 } from './replication.ts';
@@ -54,9 +54,9 @@ import {
   handleSnapshotOffer,
   type SnapshotMark,
   snapshotReceived,
+  snapshotStalled,
   snapshotStored,
   tickCatchUps,
-  transferStalled,
 } from './snapshot.ts';
 import { continueTransfer, handleTimeoutNow, startTransfer, tickStalledDisk, tickTransfer } from './transfer.ts';
 import { type Effects, type HardState, type Input, type LifecycleStatus, type Message, NO_NODE } from './types.ts';
@@ -69,7 +69,7 @@ export interface RaftStart extends CoreOptions {
    * By index, ascending, at least one: that of the newest snapshot, under its index, or without one that of a new
    * cluster, or the empty one of a newcomer, under 0; then those that the log holds behind it.
    */
-  readonly configurations: readonly ConfigurationAt[];
+  readonly configurations: readonly IndexedConfiguration[];
   /** The newest durable one. */
   readonly snapshot: SnapshotMark | null;
   readonly hardState: HardState;
@@ -134,7 +134,7 @@ export class Raft {
       effects: emptyEffects(),
     };
     log.commitIndex = Math.max(log.commitIndex, Math.min(hardState.commitIndex, log.lastIndex));
-    configurationsFound(this.core);
+    configurationsRecovered(this.core);
     resetElectionTimer(this.core);
   }
 
@@ -195,8 +195,8 @@ function dispatch(core: Core, input: Exclude<Input, { kind: 'applied' }>, accept
     case 'persisted':
       persisted(core, input.term, input.index, input.hardState);
       return;
-    case 'fetched':
-      handleFetched(core, input.peer, input.entries);
+    case 'readBack':
+      handleReadBack(core, input.peer, input.entries);
       return;
     case 'linkLost':
       if (core.leading !== null) core.leading.progress.get(input.peer)?.linkLost(core.log.snapshotIndex);
@@ -217,8 +217,8 @@ function dispatch(core: Core, input: Exclude<Input, { kind: 'applied' }>, accept
     case 'snapshotReceived':
       snapshotReceived(core, input.index, input.term, input.configuration);
       return;
-    case 'transferStalled':
-      transferStalled(core, input.peer);
+    case 'snapshotStalled':
+      snapshotStalled(core, input.peer);
       return;
     case 'changeMembers':
       changeMembers(core, input.id, input.change);
@@ -433,7 +433,7 @@ function handleFromLeader(core: Core, message: FromLeader): void {
   if (core.leading !== null) {
     throw new RaftkvError('INVARIANT_BROKEN', `nodes ${core.id} and ${message.from} both lead in term ${core.term}`);
   }
-  hearLeader(core, message.from);
+  followLeader(core, message.from);
   if ('commitIndex' in message) core.heardCommitIndex = Math.max(core.heardCommitIndex, message.commitIndex);
   switch (message.kind) {
     case 'append':

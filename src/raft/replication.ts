@@ -52,8 +52,8 @@ function sendAppend(core: Core, peer: NodeId, progress: Progress): boolean {
       offerSnapshot(core, peer, progress);
       return false;
     }
-    progress.beginFetch(core.leading?.ticks ?? 0);
-    core.effects.fetch.push({ peer, fromIndex: nextIndex, bytesMax: options.appendBytesMax });
+    progress.beginReadBack(core.leading?.ticks ?? 0);
+    core.effects.readBacks.push({ peer, fromIndex: nextIndex, bytesMax: options.appendBytesMax });
     return false;
   }
   sendEntries(core, peer, progress, log.slice(nextIndex, options.appendBytesMax));
@@ -72,10 +72,10 @@ function sendEntries(core: Core, to: NodeId, progress: Progress, entries: readon
 }
 
 /** Entries that had left memory are back from the disk. */
-export function handleFetched(core: Core, peer: NodeId, entries: readonly Entry[]): void {
+export function handleReadBack(core: Core, peer: NodeId, entries: readonly Entry[]): void {
   const progress = core.leading?.progress.get(peer);
-  if (progress === undefined || !progress.fetching) return;
-  progress.endFetch();
+  if (progress === undefined || !progress.readingBack) return;
+  progress.endReadBack();
   const fits = entries[0]?.index === progress.nextIndex && agreesWithLog(core, entries);
   if (fits && progress.maySend) sendEntries(core, peer, progress, entries);
   sendAppends(core, peer, progress);
@@ -264,7 +264,7 @@ export function handleHeartbeatReply(core: Core, message: HeartbeatReply): void 
 export function recheckLaggards(core: Core, leading: Leadership): void {
   for (const [peer, progress] of leading.progress) {
     // One whose acknowledgements don't count learns of commitment from appends alone (see `broadcastHeartbeat`).
-    if (progress.fetching || (progress.matchIndex === core.log.lastIndex && progress.counts)) continue;
+    if (progress.readingBack || (progress.matchIndex === core.log.lastIndex && progress.counts)) continue;
     const needsSnapshot = progress.state === 'snapshot' || progress.nextIndex <= core.log.snapshotIndex;
     if (needsSnapshot) offerSnapshot(core, peer, progress);
     else if (progress.state === 'replicate') sendEntries(core, peer, progress, []);
@@ -273,7 +273,7 @@ export function recheckLaggards(core: Core, leading: Leadership): void {
 }
 
 /** The leader (or a node that says so, in this term) spoke: follow it and wait for it anew. */
-export function hearLeader(core: Core, leader: NodeId): void {
+export function followLeader(core: Core, leader: NodeId): void {
   if (core.role !== 'follower' || core.leader !== leader) becomeFollower(core, core.term, leader);
   core.electionElapsed = 0;
   core.quickCampaignsLeft = 0;

@@ -117,7 +117,7 @@ export function tickCatchUps(core: Core, leading: Leadership): void {
 }
 
 /** The follower has not asked for its snapshot for too long, or it is no longer here: look for where the follower is. */
-export function transferStalled(core: Core, peer: NodeId): void {
+export function snapshotStalled(core: Core, peer: NodeId): void {
   const progress = core.leading?.progress.get(peer);
   if (progress?.state !== 'snapshot') return;
   progress.probeAnew(core.log.snapshotIndex);

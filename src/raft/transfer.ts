@@ -55,7 +55,7 @@ export function tickStalledDisk(core: Core, leading: Leadership): void {
   const progress = leading.progress.get(target);
   if (progress === undefined) return;
   const isAhead = progress.matchIndex > log.persistedIndex;
-  const isHeldUp = progress.fetchingTicks(leading.ticks) >= core.options.electionTimeoutTicks;
+  const isHeldUp = progress.readingBackTicks(leading.ticks) >= core.options.electionTimeoutTicks;
   if (isAhead || isHeldUp) startTransfer(core, target, !isAhead);
 }
 

@@ -254,8 +254,8 @@ export type Input =
   | { readonly kind: 'persisted'; readonly term: number; readonly index: number; readonly hardState: HardState | null }
   /** The state machine has applied up to `index`. */
   | { readonly kind: 'applied'; readonly index: number }
-  /** Entries that `fetch` asked for, read back from the disk. Empty where they are no longer wanted. */
-  | { readonly kind: 'fetched'; readonly peer: NodeId; readonly entries: readonly Entry[] }
+  /** Entries that `readBacks` asked for. Empty if they are no longer in the log. */
+  | { readonly kind: 'readBack'; readonly peer: NodeId; readonly entries: readonly Entry[] }
   /** The link to a peer broke: its process has most likely died. */
   | { readonly kind: 'linkLost'; readonly peer: NodeId }
   /** A link to a peer stands: whatever was in flight to it is gone, so probe at once. */
@@ -276,7 +276,7 @@ export type Input =
       readonly configuration: Configuration;
     }
   /** A follower has not asked for a piece of its snapshot for too long: look anew for where it is. */
-  | { readonly kind: 'transferStalled'; readonly peer: NodeId }
+  | { readonly kind: 'snapshotStalled'; readonly peer: NodeId }
   /** An uninitialized node has learned what it is; or that a recovering one is normal now is durable. An initial member has directory id 0. */
   | { readonly kind: 'lifecycle'; readonly lifecycle: 'recovering' | 'normal'; readonly directoryId: number }
   | { readonly kind: 'diskFull'; readonly full: boolean };
@@ -285,7 +285,7 @@ export interface ReadState {
   readonly id: number;
   readonly index: number;
 }
-export interface Fetch {
+export interface ReadBack {
   readonly peer: NodeId;
   readonly fromIndex: number;
   readonly bytesMax: number;
@@ -303,7 +303,7 @@ export interface Effects {
   /** Promises of durability: to be sent once everything emitted up to this step is on disk. */
   sendAfterPersist: Message[];
   /** Entries to be read back from disk for a slow follower. */
-  fetch: Fetch[];
+  readBacks: ReadBack[];
   /** Reads that may be served once their index is applied. */
   reads: ReadState[];
   /** Reads that could not be confirmed; ask again under a new id. */

@@ -4,7 +4,7 @@ import type { Item, Op } from '../kv/types.ts';
 import { readEntry } from '../raft/entry.ts';
 import type { RaftLog } from '../raft/log.ts';
 import type { Raft } from '../raft/raft.ts';
-import { type Effects, type Fetch, type Input, type MemberChange, NO_NODE, type NodeId } from '../raft/types.ts';
+import { type Effects, type Input, type MemberChange, NO_NODE, type NodeId, type ReadBack } from '../raft/types.ts';
 import type { TransportEvents } from '../transport/types.ts';
 import type { Applier } from './applier.ts';
 import { LeaderMaintenance } from './leader-maintenance.ts';
@@ -318,7 +318,7 @@ export class NodeReplica implements Replica, TransportEvents {
     const { core } = this.raft;
     this.persister.persist(effects, { term: core.term, vote: core.vote, commitIndex: this.log.commitIndex });
     for (const message of effects.sendNow) this.sender.send(message);
-    for (const fetch of effects.fetch) this.serveFetch(fetch);
+    for (const each of effects.readBacks) this.serveReadBack(each);
     for (const { id, index } of effects.reads) this.rounds.confirm(id, index);
     for (const id of effects.readsRejected) this.rounds.reject(id);
     if (isRare(effects)) this.carryOutRare(effects);
@@ -373,18 +373,18 @@ export class NodeReplica implements Replica, TransportEvents {
     if (index > 0 || hardState !== null) this.step({ kind: 'persisted', term, index, hardState });
   }
 
-  private serveFetch({ peer, fromIndex, bytesMax }: Fetch): void {
+  private serveReadBack({ peer, fromIndex, bytesMax }: ReadBack): void {
     const last = this.log.firstCachedIndex - 1;
     this.options.wal.read(fromIndex, last, bytesMax).then(
       (records) =>
         this.guard(() => {
           const entries = records.map((record) => readEntry(record, 0));
-          this.step({ kind: 'fetched', peer, entries });
+          this.step({ kind: 'readBack', peer, entries });
         }),
       (error) => {
         // What was compacted meanwhile is not wanted any more: the follower gets a snapshot.
         if (fromIndex > this.log.snapshotIndex) this.fail(error);
-        else this.guard(() => this.step({ kind: 'fetched', peer, entries: [] }));
+        else this.guard(() => this.step({ kind: 'readBack', peer, entries: [] }));
       },
     );
   }

@@ -1,5 +1,5 @@
 import { type Core, members } from '../raft/core.ts';
-import { configurationAt } from '../raft/membership.ts';
+import { configurationAsOf } from '../raft/membership.ts';
 import type { Configuration, NodeId } from '../raft/types.ts';
 import type { PeerAddress, Transport } from '../transport/types.ts';
 import type { MembersNews } from './wire.ts';
@@ -38,7 +38,7 @@ export class Peers {
     const { core, isLost } = this.context;
     const progressCount = core.leading?.progress.size ?? 0;
     const lost = isLost();
-    const committed = configurationAt(core, core.committedConfigurationIndex);
+    const committed = configurationAsOf(core, core.committedConfigurationIndex);
     const isSame = core.configuration === this.configuration && committed === this.committed;
     if (isSame && progressCount === this.progressCount && lost === this.wasLost) return;
     this.configuration = core.configuration;
@@ -52,7 +52,7 @@ export class Peers {
   tellMembers(peer: NodeId): void {
     const { core, send } = this.context;
     const index = core.committedConfigurationIndex;
-    if (index > 0) send(peer, { kind: 'membersNews', index, configuration: configurationAt(core, index) });
+    if (index > 0) send(peer, { kind: 'membersNews', index, configuration: configurationAsOf(core, index) });
   }
 
   receive(news: MembersNews): void {
@@ -65,7 +65,7 @@ export class Peers {
     const { core, transport } = this.context;
     const wanted = this.wanted();
     // Who is told that it was removed ends, so that must not be taken back any more.
-    const { removed } = configurationAt(core, core.committedConfigurationIndex);
+    const { removed } = configurationAsOf(core, core.committedConfigurationIndex);
     transport.setPeers(
       wanted,
       removed.filter((id) => !wanted.some((peer) => peer.id === id) || core.leading?.progress.has(id) === true),

@@ -1,7 +1,7 @@
 import { RaftkvError } from '../base/errors.ts';
 import type { StateMachine } from '../kv/state-machine.ts';
 import { decodeConfiguration } from '../raft/configuration.ts';
-import type { ConfigurationAt } from '../raft/core.ts';
+import type { IndexedConfiguration } from '../raft/core.ts';
 import { ENTRY_HEADER_BYTES, readEntry } from '../raft/entry.ts';
 import { RaftLog } from '../raft/log.ts';
 import { type Configuration, type Entry, type HardState, NO_NODE } from '../raft/types.ts';
@@ -33,7 +33,7 @@ export class LogRecovery {
   /** The newest read so far. */
   hardState: HardState = { term: 0, vote: NO_NODE, commitIndex: 0 };
   /** Ascending; the first is the base's. */
-  readonly configurations: ConfigurationAt[];
+  readonly configurations: IndexedConfiguration[];
   /** Of the entries read behind the base, those that later ones replaced included. */
   bytesBehindBase = 0;
   private readonly base: RecoveryBase;

@@ -74,7 +74,7 @@ export class SnapshotExchange {
       send,
       pieceBytesMax: transfer.transferPieceBytes,
       stalledMs: STALLED_TIMEOUTS * electionTimeoutMs,
-      onStalled: (peer) => step({ kind: 'transferStalled', peer }),
+      onStalled: (peer) => step({ kind: 'snapshotStalled', peer }),
     });
     this.fetcher = new SnapshotFetcher({
       ...context,

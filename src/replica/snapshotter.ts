@@ -4,7 +4,7 @@ import type { Logger } from '../base/logger.ts';
 import type { StateMachine } from '../kv/state-machine.ts';
 import { encodeConfiguration } from '../raft/configuration.ts';
 import type { Core } from '../raft/core.ts';
-import { configurationAt } from '../raft/membership.ts';
+import { configurationAsOf } from '../raft/membership.ts';
 import type { SnapshotInfo, Snapshots, SnapshotWriter } from '../storage/snapshot-types.ts';
 import type { Wal } from '../storage/wal-types.ts';
 import type { Applier } from './applier.ts';
@@ -148,7 +148,7 @@ export class Snapshotter {
     const { stateMachine, applier, core, snapshots, clock, logger } = this.context;
     const index = applier.appliedIndex;
     const term = core.log.termAt(index);
-    const members = configurationAt(core, index);
+    const members = configurationAsOf(core, index);
     // A newcomer that has not come to the entry yet that says who is a member.
     if (members.voters.length === 0) return null;
     const configuration = encodeConfiguration(members, 0);

@@ -2,18 +2,18 @@ import { EMPTY_CONFIGURATION, members } from '../../src/raft/configuration.ts';
 import type { Core, CoreOptions } from '../../src/raft/core.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
 import { type CoreSummary, summarize } from '../../src/raft/invariants.ts';
-import { configurationAt } from '../../src/raft/membership.ts';
+import { configurationAsOf } from '../../src/raft/membership.ts';
 import { Raft } from '../../src/raft/raft.ts';
 import type {
   Configuration,
   Effects,
   Entry,
-  Fetch,
   Input,
   MemberChange,
   MemberChangeOutcome,
   Message,
   NodeId,
+  ReadBack,
   WantSnapshot,
 } from '../../src/raft/types.ts';
 import { type CheckedNode, ClusterChecks } from './cluster-checks.ts';
@@ -22,10 +22,10 @@ import { SimulatedDisk, type StoredSnapshot } from './simulated-disk.ts';
 
 /**
  * A cluster of pure cores, moved by hand: nothing happens unless it is called for, and after every step everything is
- * checked. What is under way lies open: messages in `wire`, writes in each node's `disk`, reads from disk in `fetches`,
+ * checked. What is under way lies open: messages in `wire`, writes in each node's `disk`, reads from disk in `readBacks`,
  * snapshots being written in `saving` and being fetched in `transfer`.
  *
- *   step(node, input) ─▶ Raft.step ─▶ checks ─▶ disk.pending, wire, fetches, reads
+ *   step(node, input) ─▶ Raft.step ─▶ checks ─▶ disk.pending, wire, readBacks, reads
  */
 export interface ClusterOptions extends Omit<CoreOptions, 'random'> {
   readonly configuration: Configuration;
@@ -47,7 +47,7 @@ export interface ClusterNode extends CheckedNode {
   initial: Configuration;
   /** It was told that it is no member any more. */
   isRemoved: boolean;
-  fetches: Fetch[];
+  readBacks: ReadBack[];
   /** A snapshot of its own state, which is not durable yet. */
   saving: StoredSnapshot | null;
   transfer: Transfer | null;
@@ -151,7 +151,7 @@ export class CoreCluster {
   crash(id: NodeId, recordsKept = 0): void {
     const node = this.node(id);
     node.raft = null;
-    node.fetches = [];
+    node.readBacks = [];
     node.saving = null;
     node.transfer = null;
     node.remembering = null;
@@ -173,7 +173,7 @@ export class CoreCluster {
     if (effects.removed) node.isRemoved = true;
     for (const message of node.disk.submit(effects)) this.send(node, message);
     for (const message of effects.sendNow) this.send(node, message);
-    node.fetches.push(...effects.fetch);
+    node.readBacks.push(...effects.readBacks);
     for (const read of effects.reads) node.answers.set(read.id, read.index);
     for (const read of effects.readsRejected) node.answers.set(read, -1);
     // A transfer that has begun goes to its end, whatever else is offered meanwhile.
@@ -230,13 +230,13 @@ export class CoreCluster {
   }
 
   /** The oldest read from the disk of `id` is done. */
-  serveFetch(id: NodeId): boolean {
+  serveReadBack(id: NodeId): boolean {
     const node = this.node(id);
-    const fetch = node.fetches.shift();
+    const readBack = node.readBacks.shift();
     const log = node.raft?.core.log;
-    if (fetch === undefined || log === undefined) return false;
-    const entries = node.disk.read(fetch.fromIndex, log.firstCachedIndex - 1, fetch.bytesMax);
-    this.step(id, { kind: 'fetched', peer: fetch.peer, entries });
+    if (readBack === undefined || log === undefined) return false;
+    const entries = node.disk.read(readBack.fromIndex, log.firstCachedIndex - 1, readBack.bytesMax);
+    this.step(id, { kind: 'readBack', peer: readBack.peer, entries });
     return true;
   }
 
@@ -270,7 +270,7 @@ export class CoreCluster {
     if (core === null || node.saving !== null) return false;
     const index = core.log.appliedIndex;
     if (index <= (node.disk.snapshot?.index ?? 0)) return false;
-    node.saving = { index, term: core.log.termAt(index), configuration: configurationAt(core, index) };
+    node.saving = { index, term: core.log.termAt(index), configuration: configurationAsOf(core, index) };
     this.options.trace?.(`${id} begins a snapshot of ${index}@${node.saving.term}`);
     return true;
   }
@@ -330,7 +330,7 @@ export class CoreCluster {
       return true;
     }
     node.transfer = null;
-    this.step(from, { kind: 'transferStalled', peer: node.id });
+    this.step(from, { kind: 'snapshotStalled', peer: node.id });
     return true;
   }
 
@@ -367,7 +367,7 @@ function makeNode(id: NodeId, initial: Configuration): ClusterNode {
     isRemoved: false,
     disk: new SimulatedDisk(),
     raft: null,
-    fetches: [],
+    readBacks: [],
     saving: null,
     transfer: null,
     remembering: null,

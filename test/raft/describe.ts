@@ -97,7 +97,7 @@ export function describeInput(input: Input): string {
       return `hears that ${input.index}@${input.term}${input.hardState === null ? '' : ` and term ${input.hardState.term}`} is on disk`;
     case 'applied':
       return `has applied up to ${input.index}`;
-    case 'fetched':
+    case 'readBack':
       return `has read back for ${input.peer}: ${describeEntries(input.entries)}`;
     case 'linkLost':
       return `loses the link to ${input.peer}`;
@@ -111,7 +111,7 @@ export function describeInput(input: Input): string {
       return `may forget its log up to ${input.index}`;
     case 'snapshotReceived':
       return `has received the snapshot of ${input.index}@${input.term}`;
-    case 'transferStalled':
+    case 'snapshotStalled':
       return `hears nothing of the transfer to ${input.peer}`;
     case 'changeMembers':
       return `is asked to ${describeChange(input.change)}`;

@@ -54,7 +54,7 @@ export class FaultyWorld {
     steps: 0,
     reads: 0,
     proposals: 0,
-    fetches: 0,
+    readBacks: 0,
     compactions: 0,
     installs: 0,
     resets: 0,
@@ -308,7 +308,7 @@ export class FaultyWorld {
       this.moveAmong(side, 5 * side.length);
       for (const id of side) {
         if (this.paused.has(id) || this.stalledDisks.has(id)) continue;
-        this.serveFetch(id);
+        this.serveReadBack(id);
         this.moveTransfer(id);
         this.cluster.apply(id);
         this.cluster.remember(id);
@@ -362,9 +362,9 @@ export class FaultyWorld {
     if (core !== null) this.cluster.step(id, { kind: 'diskFull', full: !core.diskFull });
   }
 
-  serveFetch(id: NodeId): boolean {
-    const served = this.cluster.serveFetch(id);
-    if (served) this.counts.fetches++;
+  serveReadBack(id: NodeId): boolean {
+    const served = this.cluster.serveReadBack(id);
+    if (served) this.counts.readBacks++;
     return served;
   }
 
@@ -460,7 +460,7 @@ export class FaultyWorld {
         this.cluster.settleDisk(id);
         return;
       default:
-        this.serveFetch(id);
+        this.serveReadBack(id);
     }
   }
 
@@ -504,7 +504,7 @@ export class FaultyWorld {
     const { cluster, random } = this;
     if (random.chance(0.7)) cluster.node(id).transfer = null;
     const leader = this.someLeader();
-    if (leader !== undefined && random.chance(0.5)) cluster.step(leader, { kind: 'transferStalled', peer: id });
+    if (leader !== undefined && random.chance(0.5)) cluster.step(leader, { kind: 'snapshotStalled', peer: id });
   }
 
   private applySome(): void {

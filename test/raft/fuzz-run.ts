@@ -17,7 +17,7 @@ export interface FuzzReport {
   /** Ticks from the end of the faults until all was well. */
   readonly recoveryTicks: number;
   readonly reads: number;
-  readonly fetches: number;
+  readonly readBacks: number;
   readonly compactions: number;
   readonly installs: number;
   /** Of the installs, those that dropped the log. */
@@ -246,7 +246,7 @@ class Calm {
       for (const id of this.alive) {
         const isStalled = world.stalledDisks.has(id);
         if (random.chance(0.7) && !isStalled) cluster.settleDisk(id);
-        while (!isStalled && world.serveFetch(id));
+        while (!isStalled && world.serveReadBack(id));
         while (world.moveTransfer(id));
         cluster.apply(id);
         while (cluster.remember(id));

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { MEMBERS_MAX } from '../../src/raft/configuration.ts';
-import { configurationAt } from '../../src/raft/membership.ts';
+import { configurationAsOf } from '../../src/raft/membership.ts';
 import type { MemberChange, NodeId } from '../../src/raft/types.ts';
 import { configurationWith, detailWith } from './configurations.ts';
 import type { CoreCluster } from './core-cluster.ts';
@@ -120,7 +120,7 @@ describe('a change of members', () => {
     beat(cluster, 2);
     expect(configurationOf(cluster, 1)).toEqual(votersOf(3));
     const { core } = cluster.node(1);
-    expect(core === null ? null : configurationAt(core, core.log.lastIndex)).toEqual(votersOf(3));
+    expect(core === null ? null : configurationAsOf(core, core.log.lastIndex)).toEqual(votersOf(3));
   });
 
   it('finds a promoted learner ready to vote though it does not know of its promotion (etcd 10998)', () => {

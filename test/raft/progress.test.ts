@@ -121,10 +121,10 @@ describe('what a leader knows of a follower', () => {
 
   it('waits for entries that are being read back, and forgets about them when it has to begin anew', () => {
     const progress = replicating(4);
-    progress.beginFetch(0);
+    progress.beginReadBack(0);
     expect(progress.maySend).toBe(false);
     progress.linkUp(0);
-    expect(progress).toMatchObject({ fetching: false, maySend: true });
+    expect(progress).toMatchObject({ readingBack: false, maySend: true });
   });
 
   it('sends nothing to a follower that needs a snapshot, whatever it answers to heartbeats', () => {
@@ -241,9 +241,9 @@ describe('what a leader knows of a follower', () => {
 
   it('forgets about entries that are being read back when the follower needs a snapshot instead', () => {
     const progress = replicating(4);
-    progress.beginFetch(0);
+    progress.beginReadBack(0);
     progress.needsSnapshot(20, 0);
-    expect(progress).toMatchObject({ fetching: false, maySend: false });
+    expect(progress).toMatchObject({ readingBack: false, maySend: false });
     progress.acknowledged(20, 20);
     expect(progress.maySend).toBe(true);
   });

@@ -28,7 +28,7 @@ describe('replication', () => {
     expect(cluster.node(1).core?.log.firstCachedIndex).toBe(8);
     cluster.start(3);
     cluster.step(1, { kind: 'linkUp', peer: 3 });
-    expect(cluster.node(1).fetches).toEqual([{ peer: 3, fromIndex: 2, bytesMax: 60 }]);
+    expect(cluster.node(1).readBacks).toEqual([{ peer: 3, fromIndex: 2, bytesMax: 60 }]);
     settle(cluster);
     expect(cluster.node(3).core?.log).toMatchObject({ lastIndex: 7, persistedIndex: 7, commitIndex: 7 });
   });
@@ -41,11 +41,11 @@ describe('replication', () => {
     settle(cluster);
     cluster.start(3);
     cluster.step(1, { kind: 'linkUp', peer: 3 });
-    const [fetch] = cluster.node(1).fetches.splice(0);
-    expect(fetch).toMatchObject({ peer: 3, fromIndex: 2 });
+    const [readBack] = cluster.node(1).readBacks.splice(0);
+    expect(readBack).toMatchObject({ peer: 3, fromIndex: 2 });
     const foreign = sealEntry(batchOf('foreign'), 'data', 0, 2);
-    const effects = cluster.step(1, { kind: 'fetched', peer: 3, entries: [foreign] });
-    expect(effects).toMatchObject({ sendNow: [], fetch: [{ peer: 3, fromIndex: 2 }] });
+    const effects = cluster.step(1, { kind: 'readBack', peer: 3, entries: [foreign] });
+    expect(effects).toMatchObject({ sendNow: [], readBacks: [{ peer: 3, fromIndex: 2 }] });
     settle(cluster);
     expect(cluster.node(3).core?.log.commitIndex).toBe(2);
   });

@@ -1,5 +1,5 @@
 import { decodeConfiguration } from '../../src/raft/configuration.ts';
-import type { ConfigurationAt } from '../../src/raft/core.ts';
+import type { IndexedConfiguration } from '../../src/raft/core.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
 import { RaftLog } from '../../src/raft/log.ts';
 import type { SnapshotMark } from '../../src/raft/snapshot.ts';
@@ -145,7 +145,7 @@ export class SimulatedDisk {
   }
 
   /** Those in the log, after the one that it begins with; `first` is that of a new cluster. */
-  configurations(first: Configuration): ConfigurationAt[] {
+  configurations(first: Configuration): IndexedConfiguration[] {
     const { snapshot } = this;
     const base = snapshot === null ? { index: 0, configuration: first } : snapshot;
     const later = this.entries.flatMap(({ index, kind, bytes }) => {

@@ -42,7 +42,7 @@ export function settle(
     if (rounds++ > SETTLE_ROUNDS_MAX) throw new Error('the cluster never comes to rest');
     for (const id of cluster.nodes.keys()) {
       if (diskWorks(id) && cluster.settleDisk(id)) moved = true;
-      while (cluster.serveFetch(id) || cluster.moveTransfer(id) || cluster.remember(id)) moved = true;
+      while (cluster.serveReadBack(id) || cluster.moveTransfer(id) || cluster.remember(id)) moved = true;
     }
     cluster.wire = cluster.wire.filter((message) => !isLost(message));
     if (cluster.wire.length > 0) moved = true;

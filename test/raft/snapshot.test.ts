@@ -192,7 +192,7 @@ describe('compaction', () => {
   });
 
   it('waits for nobody who is gone, or whose transfer has stalled', () => {
-    for (const end of ['linkLost', 'transferStalled'] as const) {
+    for (const end of ['linkLost', 'snapshotStalled'] as const) {
       const cluster = withOneBehind(6);
       cluster.snapshot(1, 6);
       restart(cluster, 3);
@@ -213,11 +213,11 @@ describe('compaction', () => {
       crash(cluster, 3);
       write(cluster, 5);
       restart(cluster, 3);
-      const fetchFrom = cluster.node(1).fetches.splice(0)[0]?.fromIndex ?? 0;
-      expect(fetchFrom).toBe(2);
-      const entry = cluster.entryAt(cluster.node(1), fetchFrom);
-      cluster.snapshot(1, fetchFrom + beyond);
-      const { sendNow } = step(cluster, 1, { kind: 'fetched', peer: 3, entries: [entry] });
+      const readBackFrom = cluster.node(1).readBacks.splice(0)[0]?.fromIndex ?? 0;
+      expect(readBackFrom).toBe(2);
+      const entry = cluster.entryAt(cluster.node(1), readBackFrom);
+      cluster.snapshot(1, readBackFrom + beyond);
+      const { sendNow } = step(cluster, 1, { kind: 'readBack', peer: 3, entries: [entry] });
       expect(sendNow.map(({ kind }) => kind)).toEqual(['snapshotOffer']);
     }
   });
@@ -405,7 +405,7 @@ describe('a follower that needs what is no longer in the log', () => {
     cluster.propose(1, 'x');
     settleWithoutTransfers(cluster);
     cluster.snapshot(1);
-    step(cluster, 1, { kind: 'transferStalled', peer: 3 });
+    step(cluster, 1, { kind: 'snapshotStalled', peer: 3 });
     expect(cluster.wire).toMatchObject([{ kind: 'append', to: 3, prevIndex: 6 }]);
     settle(cluster);
     expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 7, commitIndex: 7 });
@@ -418,7 +418,7 @@ describe('a follower that needs what is no longer in the log', () => {
       [1, 9],
       [2, 1],
     ] as const) {
-      expect(step(cluster, id, { kind: 'transferStalled', peer })).toMatchObject({ sendNow: [], sendAfterPersist: [] });
+      expect(step(cluster, id, { kind: 'snapshotStalled', peer })).toMatchObject({ sendNow: [], sendAfterPersist: [] });
     }
     expect(progressOf(cluster, 1, 2).state).toBe('replicate');
   });

@@ -132,7 +132,7 @@ export class Transcript {
     fetch: ([id]) => {
       if (!this.cluster.moveTransfer(idOf(id))) this.say('nothing to fetch');
     },
-    stalled: ([id, peer]) => void this.cluster.step(idOf(id), { kind: 'transferStalled', peer: idOf(peer) }),
+    stalled: ([id, peer]) => void this.cluster.step(idOf(id), { kind: 'snapshotStalled', peer: idOf(peer) }),
     settle: () =>
       settle(
         this.cluster,

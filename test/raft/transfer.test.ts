@@ -98,7 +98,7 @@ describe('leadership transfer', () => {
     const node = cluster.node(1);
     expect(node.core?.log).toMatchObject({ lastIndex: 3, persistedIndex: 2, firstCachedIndex: 3 });
     const hangs = () => {
-      node.fetches = [];
+      node.readBacks = [];
       for (const id of [2, 3]) cluster.settleDisk(id);
       while (cluster.wire.length > 0) cluster.deliver(0);
     };
@@ -125,7 +125,7 @@ describe('leadership transfer', () => {
     tick(cluster, 1, STALL_TICKS - 3);
     cluster.wire = [];
     restart(cluster, 2);
-    expect(cluster.node(1).fetches).toHaveLength(1);
+    expect(cluster.node(1).readBacks).toHaveLength(1);
     tick(cluster, 1, 3);
     expect(cluster.node(1).core?.leading).toMatchObject({ transfer: null, persistStalledTicks: 0 });
   });

@@ -223,7 +223,7 @@ function slowReader(scene: Scene): boolean {
   separate(scene, follower);
   const wanted = (follower.core?.log.lastIndex ?? 0) + 1;
   if (!fill(scene, leader, () => core.log.firstCachedIndex > wanted) || core.log.snapshotIndex >= wanted) return false;
-  const isFetching = () => core.leading?.progress.get(follower.id)?.fetching === true;
+  const isFetching = () => core.leading?.progress.get(follower.id)?.readingBack === true;
   leader.disk.hangAt(({ kind }) => kind === 'open' && isFetching() && !leader.disk.hangs);
   linkAnew(scene, follower, leader);
   if (!wait(scene, 5, () => leader.disk.hangs)) return false;

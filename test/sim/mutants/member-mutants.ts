@@ -123,7 +123,7 @@ message.term === core.term &&`,
     fault: 'tells a node that it was removed before that is committed',
     file: 'replica/peers.ts',
     within: 'link',
-    find: 'const { removed } = configurationAt(core, core.committedConfigurationIndex);',
+    find: 'const { removed } = configurationAsOf(core, core.committedConfigurationIndex);',
     replace: 'const { removed } = core.configuration;',
   },
   {
