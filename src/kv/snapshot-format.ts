@@ -35,7 +35,7 @@ import { KEY_BYTES_MAX } from './batch.ts';
  *     12  u32 casHigh
  *     16  u32 casLow
  *     20  f64 expiresAtMs        Infinity for never
- *     28  f64 accessedAtSeconds  the node's own note (types.ts)
+ *     28  f64 accessedAtSeconds  the node's own record (types.ts)
  *     36  key, value: what the chunk has no room for follows in the next
  * ```
  */

@@ -55,7 +55,7 @@ export class Store {
     return this.#shardOf(key).get(key);
   }
 
-  /** The caller has looked: there is no item of that key. `nowMs` is only noted. */
+  /** The caller has looked: there is no item of that key. `nowMs` is only recorded. */
   insert(key: string, value: string, flags: number, expiresAtMs: number, cas: Cas, nowMs: number): StoredItem {
     const item = new ItemInPlace(key, value, flags, cas, -Math.trunc(nowMs / 1000), this.#cutNumber);
     this.#shardOf(key).set(key, item);

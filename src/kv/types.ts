@@ -58,7 +58,7 @@ export interface Item {
   /** STALE and WON of meta.ts. */
   readonly tokens: number;
   /**
-   * This node's own note, not part of the replicated state: the Unix time in seconds of the last fetch here; negated,
+   * This node's own record, not part of the replicated state: the Unix time in seconds of the last fetch here; negated,
    * that of the write where nobody has fetched it since.
    */
   accessedAtSeconds: number;

@@ -121,7 +121,7 @@ function yieldsTo(core: Core, message: PreVote): boolean {
 export function handlePreVoteReply(core: Core, message: PreVoteReply): void {
   if (core.role !== 'preCandidate') return;
   if (message.granted ? message.term !== core.term + 1 : message.term !== core.term) return;
-  noteBallot(core, message);
+  recordVote(core, message);
   const result = tally(core);
   if (result === 'won') startElection(core, false);
   else if (result === 'lost') becomeCampaigner(core, core.term);
@@ -151,11 +151,11 @@ export function handleVote(core: Core, message: Vote): void {
 
 export function handleVoteReply(core: Core, message: VoteReply): void {
   if (core.role !== 'candidate' || message.term !== core.term) return;
-  noteBallot(core, message);
+  recordVote(core, message);
   countVotes(core);
 }
 
-function noteBallot(core: Core, { from, granted, withoutVote, directoryId }: PreVoteReply | VoteReply): void {
+function recordVote(core: Core, { from, granted, withoutVote, directoryId }: PreVoteReply | VoteReply): void {
   core.votes.set(from, granted && !withoutVote ? directoryId : NO_DIRECTORY);
 }
 

@@ -46,21 +46,21 @@ import {
 const FAREWELL_ELECTION_TIMEOUTS = 2;
 
 /** A configuration entry is in the log now, so it is in force. */
-export function noteAppended(core: Core, entry: Entry): void {
+export function configurationAppended(core: Core, entry: Entry): void {
   const configuration = decodeConfiguration(entry.bytes, ENTRY_HEADER_BYTES);
   core.configurations.push({ index: entry.index, configuration });
   settle(core);
 }
 
 /** The log was cut: what a configuration entry there brought about is undone. */
-export function noteTruncated(core: Core, fromIndex: number): void {
+export function configurationsTruncated(core: Core, fromIndex: number): void {
   if ((core.configurations.at(-1)?.index ?? 0) < fromIndex) return;
   core.configurations = core.configurations.filter(({ index }) => index < fromIndex);
   settle(core);
 }
 
 /** The commit index rose. */
-export function noteCommitted(core: Core): void {
+export function configurationsCommitted(core: Core): void {
   if ((core.configurations.at(-1)?.index ?? 0) === core.committedConfigurationIndex) return;
   settle(core);
 }
@@ -73,7 +73,7 @@ export function configurationInstalled(core: Core, index: number, configuration:
 }
 
 /** The log begins later now: of the configurations before it only the newest is needed. */
-export function noteCompacted(core: Core): void {
+export function configurationsCompacted(core: Core): void {
   const base = core.configurations.findLastIndex(({ index }) => index <= core.log.snapshotIndex);
   if (base > 0) core.configurations = core.configurations.slice(base);
 }
@@ -89,7 +89,7 @@ export function configurationAsOf(core: Core, index: number): Configuration {
 export function configurationsRecovered(core: Core): void {
   settle(core);
   // A snapshot is newer than all that a log holds before it.
-  noteCompacted(core);
+  configurationsCompacted(core);
 }
 
 function settle(core: Core): void {
@@ -367,7 +367,7 @@ function hasBeenTold(core: Core, id: NodeId, progress: Progress): boolean {
  * that is still behind may yet find that it was added again; and a leader knows of all that is committed only once an
  * entry of its own term is.
  */
-export function noteLeaderCommit(core: Core, commitIndex: number): void {
+export function recordLeaderCommit(core: Core, commitIndex: number): void {
   const { log } = core;
   if (isMember(core.configuration, core.id)) return;
   if (log.commitIndex < core.heardCommitIndex || log.termAt(commitIndex) !== core.term) return;

@@ -48,7 +48,7 @@ import {
   recheckLaggards,
   sendAppends,
 } from './replication.ts';
-import { noteRecovered, setLifecycle, withoutVote } from './rights.ts';
+import { reportRecovery, setLifecycle, withoutVote } from './rights.ts';
 import {
   compact,
   handleSnapshotOffer,
@@ -156,7 +156,7 @@ export class Raft {
     const configurationBefore = core.configuration;
     dispatch(core, input, this.acceptsProposals);
     if (core.leading !== null) continueChange(core, core.leading);
-    if (core.lifecycle === 'recovering') noteRecovered(core);
+    if (core.lifecycle === 'recovering') reportRecovery(core);
     if (core.configuration !== configurationBefore) configurationChanged(core);
     if (core.term !== core.emitted.term || core.vote !== core.emitted.vote) {
       // Written ahead of this step's entries and of the cut that makes room for them, the hint may rest on neither.

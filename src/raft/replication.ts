@@ -1,9 +1,14 @@
 import { RaftkvError } from '../base/errors.ts';
 import { becomeFollower, type Core, type Leadership, send, sendAfterPersist } from './core.ts';
-import { noteAppended, noteCommitted, noteLeaderCommit, noteTruncated } from './membership.ts';
+import {
+  configurationAppended,
+  configurationsCommitted,
+  configurationsTruncated,
+  recordLeaderCommit,
+} from './membership.ts';
 import type { Progress } from './progress.ts';
 import { jointCommittedIndex } from './quorum.ts';
-import { askToRecover, noteReply, withoutVote } from './rights.ts';
+import { askToRecover, recordReply, withoutVote } from './rights.ts';
 import { offerSnapshot } from './snapshot.ts';
 import {
   type Append,
@@ -28,7 +33,7 @@ import {
 export function appendAsLeader(core: Core, entry: Entry): void {
   core.log.append(entry);
   core.effects.append.push(entry);
-  if (entry.kind === 'configuration') noteAppended(core, entry);
+  if (entry.kind === 'configuration') configurationAppended(core, entry);
 }
 
 export function broadcastAppends(core: Core): void {
@@ -117,7 +122,7 @@ export function handleAppend(core: Core, message: Append): void {
   // Only what this very message verified may be committed: a longer tail may be another leader's (scylla 9965).
   const verified = prevIndex + entries.length;
   commitTo(core, Math.min(message.commitIndex, verified));
-  noteLeaderCommit(core, message.commitIndex);
+  recordLeaderCommit(core, message.commitIndex);
   acknowledge(core, message.from, Math.max(verified, log.commitIndex));
 }
 
@@ -145,18 +150,18 @@ function acceptEntry(core: Core, entry: Entry): void {
   if (entry.index <= log.lastIndex) {
     if (log.termAt(entry.index) === entry.term) return;
     log.truncateFrom(entry.index);
-    noteTruncated(core, entry.index);
+    configurationsTruncated(core, entry.index);
     effects.append = effects.append.filter((pending) => pending.index < entry.index);
     effects.truncateFrom = effects.truncateFrom === 0 ? entry.index : Math.min(effects.truncateFrom, entry.index);
   }
   log.append(entry);
   effects.append.push(entry);
-  if (entry.kind === 'configuration') noteAppended(core, entry);
+  if (entry.kind === 'configuration') configurationAppended(core, entry);
 }
 
 export function handleAppendReply(core: Core, message: AppendReply): void {
   if (core.leading === null) return;
-  const progress = noteReply(core, core.leading, message.from, message);
+  const progress = recordReply(core, core.leading, message.from, message);
   if (progress === undefined) return;
   if (!message.success) {
     const possibleMatch = core.log.lastPossibleMatch(message.hintIndex, message.hintTerm);
@@ -205,7 +210,7 @@ export function sendCommit(core: Core, to: NodeId, progress: Progress): void {
 export function handleCommit(core: Core, message: Commit): void {
   if (core.log.termAt(message.index) !== message.indexTerm) return;
   commitTo(core, Math.min(message.commitIndex, message.index));
-  noteLeaderCommit(core, message.commitIndex);
+  recordLeaderCommit(core, message.commitIndex);
 }
 
 export function commitTo(core: Core, index: number): void {
@@ -214,7 +219,7 @@ export function commitTo(core: Core, index: number): void {
   }
   if (index <= core.log.commitIndex) return;
   core.log.commitIndex = index;
-  noteCommitted(core);
+  configurationsCommitted(core);
 }
 
 /** Begins a new round: whoever answers it follows this leader now, which reads and the quorum check rely on. */
@@ -251,7 +256,7 @@ export function handleHeartbeat(core: Core, message: Heartbeat): void {
 
 export function handleHeartbeatReply(core: Core, message: HeartbeatReply): void {
   if (core.leading === null) return;
-  const progress = noteReply(core, core.leading, message.from, message);
+  const progress = recordReply(core, core.leading, message.from, message);
   if (progress === undefined) return;
   progress.ackedRound = Math.max(progress.ackedRound, message.round);
   progress.heartbeatAnswered();

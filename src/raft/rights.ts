@@ -51,7 +51,7 @@ export function updateRights(core: Core): void {
  * a crash could take it back. Reported only: until it is remembered that this directory is a member, a crash could take that
  * back as well, and leave a cluster that counts on a voter which says that it is none.
  */
-export function noteRecovered(core: Core): void {
+export function reportRecovery(core: Core): void {
   const { configurations, committedConfigurationIndex, id, directoryId, log } = core;
   if (core.recoveryReported || committedConfigurationIndex > log.persistedIndex) return;
   const committed = configurations.findLast(({ index }) => index === committedConfigurationIndex)?.configuration;
@@ -97,7 +97,7 @@ export function mayCampaign(core: Core): boolean {
  * A follower answered. Where another directory speaks than before, nothing that is known of the old one's log holds for it;
  * nor where it says for the first time that it has no vote, or that it has: an uninitialized directory has no number of its own yet.
  */
-export function noteReply(
+export function recordReply(
   core: Core,
   leading: Leadership,
   from: NodeId,

@@ -1,6 +1,6 @@
 import { RaftkvError } from '../base/errors.ts';
 import { becomeFollower, type Core, hardStateIsPending, type Leadership, send } from './core.ts';
-import { configurationInstalled, noteCompacted } from './membership.ts';
+import { configurationInstalled, configurationsCompacted } from './membership.ts';
 import type { Progress } from './progress.ts';
 import { acknowledge, commitTo, sendAppends } from './replication.ts';
 import { type Configuration, NO_NODE, type NodeId, type SnapshotOffer } from './types.ts';
@@ -39,7 +39,7 @@ export function compact(core: Core, index: number): void {
     end = Math.min(end, progress.keepsLogFrom);
   }
   log.compactTo(end);
-  noteCompacted(core);
+  configurationsCompacted(core);
 }
 
 /**

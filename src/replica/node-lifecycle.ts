@@ -34,7 +34,7 @@ export interface NodeLifecycleContext {
   readonly persistLifecycle: (lifecycle: 'recovering' | 'normal', directoryId: number) => Promise<void>;
   readonly raiseBootCount: (bootCount: number) => Promise<void>;
   /** Whether no other node could give back what this one loses. */
-  readonly noteAlone: (alone: boolean) => Promise<void>;
+  readonly persistAlone: (alone: boolean) => Promise<void>;
   /** Runs what follows a promise within the loop's own guard. */
   readonly guard: (action: () => void) => void;
   readonly onMayPropose: () => void;
@@ -71,7 +71,7 @@ export class NodeLifecycle {
   private removalTold = false;
   private quorumLossTold = false;
   private differenceTold = '';
-  /** What was noted last; null where it is still to be noted. */
+  /** What was persisted last; null if that is still pending. */
   private alone: boolean | null = null;
   private notedAtMs = 0;
 
@@ -132,21 +132,21 @@ export class NodeLifecycle {
   }
 
   receive(peer: NodeId, news: LifecycleMessage): void {
-    this.noteVote(peer, news.lifecycle === 'recovering');
+    this.rememberVote(peer, news.lifecycle === 'recovering');
     this.bootstrap.receive(peer, news);
   }
 
   /** To be called with every message of another core, before it is stepped. */
   hear(message: Message): void {
     if (message.kind === 'preVoteReply' || message.kind === 'voteReply') {
-      this.noteVote(message.from, message.withoutVote);
+      this.rememberVote(message.from, message.withoutVote);
     } else if (comesFromLeader(message) && this.context.core.lifecycle === 'uninitialized') {
       // Whoever hears a leader has found a cluster, whatever was lost on the way.
       this.bootstrap.receive(message.from, { kind: 'lifecycle', lifecycle: 'normal', ready: true, nodes: [] });
     }
   }
 
-  private noteVote(peer: NodeId, withoutVote: boolean): void {
+  private rememberVote(peer: NodeId, withoutVote: boolean): void {
     if (withoutVote) this.withoutVote.add(peer);
     else this.withoutVote.delete(peer);
   }
@@ -159,8 +159,8 @@ export class NodeLifecycle {
     const what =
       lifecycle === 'normal' ? 'bootstrapped a new cluster' : 'joining an existing cluster, without a vote yet';
     logger.info({ lifecycle }, what);
-    const noted = lifecycle === 'normal' ? persistBootstrapped() : persistLifecycle(lifecycle, directoryId);
-    noted.then(
+    const persisted = lifecycle === 'normal' ? persistBootstrapped() : persistLifecycle(lifecycle, directoryId);
+    persisted.then(
       () =>
         guard(() => {
           if (lifecycle === 'normal') this.mayPropose = true;
@@ -235,14 +235,14 @@ export class NodeLifecycle {
    * side of a joint configuration only: what it loses then nobody can give back.
    */
   configured(): void {
-    const { core, noteAlone, onFatal } = this.context;
+    const { core, persistAlone, onFatal } = this.context;
     // What a node that has lost its part of the cluster takes for the members may be long out of date.
     if (core.lifecycle !== 'normal') return;
     const { voters, votersOutgoing } = core.configuration;
     const alone = [voters, votersOutgoing].some((group) => group.length === 1 && group[0] === core.id);
     if (alone === this.alone) return;
     this.alone = alone;
-    noteAlone(alone).catch((error: NodeJS.ErrnoException) => {
+    persistAlone(alone).catch((error: NodeJS.ErrnoException) => {
       // A node outlives a full disk; it tries again.
       if (error.code === 'ENOSPC') this.alone = null;
       else onFatal(error);

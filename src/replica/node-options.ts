@@ -51,7 +51,7 @@ export interface NodeReplicaOptions {
   /** Makes the next start count on from `bootCount`; resolves once that is durable. */
   readonly raiseBootCount: (bootCount: number) => Promise<void>;
   /** Remembers whether this node is the only voter; resolves once that is durable. */
-  readonly noteAlone: (alone: boolean) => Promise<void>;
+  readonly persistAlone: (alone: boolean) => Promise<void>;
   /** The node can't go on: its process must end. Called once. */
   readonly onFatal: (error: unknown) => void;
   readonly onLeaderChanged: (leader: NodeId, term: number) => void;

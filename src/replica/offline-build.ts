@@ -52,7 +52,7 @@ export async function buildNode(options: BuildNodeOptions): Promise<void> {
   await writeSnapshotFile(disk, join(snapshots, snapshotName(index, term)), head, options.produce);
   await beginLog(options);
   await writeAlone(disk, directory, configuration.voters.length === 1);
-  await meta.noteLogCreated();
+  await meta.persistLogCreated();
   await meta.persistLifecycle('normal', directoryId);
 }
 

@@ -93,7 +93,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
   const base = await loadBase(options, meta, snapshots);
   const recovery = new LogRecovery(base, options.logCacheBytesMax, () => meta.lifecycle === 'recovering');
   let replica: NodeReplica | null = null;
-  /** One note after the other. */
+  /** One change at a time. */
   let notedAlone = Promise.resolve();
   const { wal } = await openWal({
     ...{ disk, clock, clusterId, random, logger, sink: recovery },
@@ -106,7 +106,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
     ...(options.walLimits === undefined ? {} : { limits: options.walLimits }),
   });
   try {
-    await meta.noteLogCreated();
+    await meta.persistLogCreated();
     const logStart = recovery.finish();
     warnOfStrangers(options, recovery);
     const { initial, createTransport } = options;
@@ -128,7 +128,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       persistBootstrapped: () => meta.persistBootstrapped(initial.nodes.map(({ id }) => id)),
       persistLifecycle: (lifecycle, directoryId) => meta.persistLifecycle(lifecycle, directoryId),
       raiseBootCount: (bootCount) => meta.raiseBootCount(bootCount),
-      noteAlone(alone) {
+      persistAlone(alone) {
         notedAlone = notedAlone.catch(() => {}).then(() => writeAlone(disk, directory, alone));
         return notedAlone;
       },
@@ -211,7 +211,7 @@ function warnOfStrangers({ initial, nodeId, logger }: OpenReplicaOptions, { conf
 }
 
 interface DamageKeeper {
-  /** The meta file has been opened: from now on it can be noted there that something is lost. */
+  /** The meta file is open: from now on damage can be recorded there. */
   knows(meta: Meta): void;
   /** Where damaged files go from which nothing promised is lost: a snapshot only repeats what is committed. */
   folder(error: RaftkvError): Promise<string>;
@@ -221,7 +221,7 @@ interface DamageKeeper {
 
 /**
  * Nobody could give back what a node without others lost, so it refuses to start on damage and changes nothing. Who its
- * others are the configuration file tells only where the node itself has not noted it.
+ * others are, the configuration file says only if the node itself has not recorded it.
  */
 async function isAlone({ disk, directory, initial }: OpenReplicaOptions): Promise<boolean> {
   return (await readAlone(disk, directory)) ?? (initial.kind === 'bootstrap' && initial.nodes.length === 1);

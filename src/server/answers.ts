@@ -24,8 +24,8 @@ import {
 import { writeValue } from '../memcached/values.ts';
 import type { Failure, Replica } from '../replica/types.ts';
 import type { Counters } from './counters.ts';
-import { noteFetch } from './fetch-note.ts';
 import { writeMetaAnswer } from './meta-answers.ts';
+import { recordFetch } from './record-fetch.ts';
 import type { Slot } from './slots.ts';
 
 /** What writing a reply needs, and what tells it to stop in the middle of a long one. */
@@ -125,7 +125,7 @@ function writeTouchedItems(slot: Slot, context: AnswerContext): boolean {
       counters.get_hits++;
       counters.touch_hits++;
       writeValue(output, key, item.flags, item.value, withCas ? item.cas : null);
-      noteFetch(key, item, context);
+      recordFetch(key, item, context);
     }
     if (slot.keysAnswered < keyCount && !context.mayWriteMore()) return false;
   }

@@ -12,8 +12,8 @@ import {
 } from '../memcached/meta-replies.ts';
 import { NON_NUMERIC, OBJECT_TOO_LARGE, OUT_OF_MEMORY } from '../memcached/replies.ts';
 import type { AnswerContext } from './answers.ts';
-import { noteFetch } from './fetch-note.ts';
 import { proposeRead, reread } from './meta-requests.ts';
+import { recordFetch } from './record-fetch.ts';
 import type { FoundItem, Slot } from './slots.ts';
 
 /** Writes the reply of a meta command that has not failed. False where it has to wait for a write of its own. */
@@ -96,7 +96,7 @@ function writeFetched(slot: Slot, context: AnswerContext): boolean {
     shownOf(found, won, Number(before), Number(between)),
     freshNowMs(context),
   );
-  if (slot.fetches) noteFetch(slot.key, found, context);
+  if (slot.fetches) recordFetch(slot.key, found, context);
   return true;
 }
 

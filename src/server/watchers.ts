@@ -27,19 +27,19 @@ export class Watch {
   }
 
   push(line: string): void {
-    const note = this.#skipped === 0 ? '' : `skipped=${this.#skipped}\n`;
-    if (this.#bytes + note.length + line.length > this.#bytesMax) {
+    const skippedLine = this.#skipped === 0 ? '' : `skipped=${this.#skipped}\n`;
+    if (this.#bytes + skippedLine.length + line.length > this.#bytesMax) {
       this.#skipped++;
       this.#counters.log_watcher_skipped++;
       return;
     }
     this.#skipped = 0;
-    this.#lines.push(note + line);
-    this.#bytes += note.length + line.length;
+    this.#lines.push(skippedLine + line);
+    this.#bytes += skippedLine.length + line.length;
     this.#onLine();
   }
 
-  /** The next line, with the note of what was lost before it; null where none waits. */
+  /** The next line, with the number of lines lost before it; null where none waits. */
   take(): string | null {
     const line = this.#lines[this.#taken];
     if (line === undefined) return null;
@@ -80,7 +80,7 @@ export class Watchers implements ChangeObserver {
     return this.#watches.size;
   }
 
-  /** Null where too many watch already. `onLine` is called while entries are applied: it may only take note. */
+  /** Null where too many watch already. `onLine` is called while entries are applied: it must only record them. */
   add(onLine: () => void): Watch | null {
     if (this.#watches.size >= this.#limits.watchersMax) return null;
     const watch = new Watch(this.#limits.watchedBytesMax, this.#counters, onLine);

@@ -40,7 +40,7 @@ export class EntryLocations {
   }
 
   /**
-   * Notes the next entry. One at or below the last cuts the log there first, as it does on disk; one below the first,
+   * Records the next entry. One at or below the last cuts the log there first, as it does on disk; one below the first,
    * or the first of all, is where the log begins.
    */
   put(index: number, segment: number, offset: number, length: number, chainBefore: number): void {

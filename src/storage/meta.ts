@@ -58,7 +58,7 @@ export interface Meta {
   /** True once this node has had a log: what `openWal` needs to know to tell a new node from one that lost its log. */
   readonly logCreated: boolean;
   /** To be called when the log has been opened; durable when it returns. */
-  noteLogCreated(): Promise<void>;
+  persistLogCreated(): Promise<void>;
   /** `uninitialized` in a fresh directory. */
   readonly lifecycle: LifecycleStatus;
   /** The id of this directory: 0 for one that a cluster began with, and while it is uninitialized. */
@@ -122,7 +122,7 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
       return content.initialMembers;
     },
     persistBootstrapped: (initialMembers) => change({ lifecycle: 'normal', directoryId: 0, initialMembers }),
-    async noteLogCreated() {
+    async persistLogCreated() {
       if (!content.logCreated) await change({ logCreated: true });
     },
     persistLifecycle: (lifecycle, directoryId) => change({ lifecycle, directoryId }),

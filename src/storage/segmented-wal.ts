@@ -410,7 +410,7 @@ export class SegmentedWal implements Wal {
     this.#nextSequence++;
     this.#position += this.#batchBytes;
     if (this.#sealing) this.#advance();
-    else this.#noteDurable();
+    else this.#recordDurable();
     const landed = this.#flying;
     this.#flying = this.#landed;
     this.#landed = landed;
@@ -422,7 +422,7 @@ export class SegmentedWal implements Wal {
     if (!this.#busy && this.#waiting.length === 0) this.#onDrained?.();
   };
 
-  #noteDurable(): void {
+  #recordDurable(): void {
     this.#durableIndex = this.#locations.lastIndex;
     if (this.#cutsWaiting > 0) {
       for (const write of this.#waiting) this.#durableIndex = Math.min(this.#durableIndex, keptBy(write));

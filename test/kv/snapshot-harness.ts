@@ -20,7 +20,7 @@ export function load(chunks: readonly Buffer[]): StateMachine {
   return loader.finish();
 }
 
-/** Everything that there is to know of a state machine, node's own notes included. */
+/** Everything that there is to know of a state machine, node's own records included. */
 export function portrait(machine: StateMachine): object {
   const { items, storeBytes, totalItems, timeMs, flushAtMs, casCounter } = machine;
   const entries = [...machine.entries()].map(([key, item]): [string, object] => {

@@ -38,7 +38,7 @@ describe('the lifecycle of a node', () => {
   let sent: string[];
   let nodesSent: (readonly number[])[];
   let stepped: Input[];
-  let noted: string[];
+  let persisted: string[];
   let aloneNotes: boolean[];
   let noRoom: boolean;
   let fatal: unknown[];
@@ -56,7 +56,7 @@ describe('the lifecycle of a node', () => {
     sent = [];
     nodesSent = [];
     stepped = [];
-    noted = [];
+    persisted = [];
     aloneNotes = [];
     noRoom = false;
     fatal = [];
@@ -73,8 +73,8 @@ describe('the lifecycle of a node', () => {
     { initialMembers = [1, 2, 3] as number[] | null, knownMember = false, term = 0 } = {},
   ) {
     core = coreOf(SELF, { lifecycle, term, configuration: configurationOf(initialMembers ?? []) });
-    const note = (what: string) => {
-      noted.push(what);
+    const persist = (what: string) => {
+      persisted.push(what);
       return new Promise<void>((resolve, reject) => disk.push({ resolve, reject }));
     };
     nodeLifecycle = new NodeLifecycle({
@@ -97,10 +97,10 @@ describe('the lifecycle of a node', () => {
       },
       appliedSession: () => appliedSession,
       beginSession: (session) => sessions.push(session),
-      persistBootstrapped: () => note('bootstrapped'),
-      persistLifecycle: (which, directoryId) => note(`${which} ${directoryId}`),
-      raiseBootCount: (count) => note(`boot count ${count}`),
-      async noteAlone(alone) {
+      persistBootstrapped: () => persist('bootstrapped'),
+      persistLifecycle: (which, directoryId) => persist(`${which} ${directoryId}`),
+      raiseBootCount: (count) => persist(`boot count ${count}`),
+      async persistAlone(alone) {
         aloneNotes.push(alone);
         if (noRoom) throw Object.assign(new Error('no room'), { code: 'ENOSPC' });
       },
@@ -133,13 +133,13 @@ describe('the lifecycle of a node', () => {
       nodeLifecycle.linkUp(1);
       nodeLifecycle.receive(1, news('uninitialized'));
       nodeLifecycle.linkUp(3);
-      expect([sent.splice(0), noted]).toEqual([['1 uninitialized', '3 uninitialized'], []]);
+      expect([sent.splice(0), persisted]).toEqual([['1 uninitialized', '3 uninitialized'], []]);
       nodeLifecycle.receive(3, news('uninitialized', [1, 2, 3], false));
-      expect([sent.splice(0), noted]).toEqual([['1 ready', '3 ready'], []]);
+      expect([sent.splice(0), persisted]).toEqual([['1 ready', '3 ready'], []]);
       nodeLifecycle.receive(3, news('uninitialized'));
       nodeLifecycle.receive(3, news('uninitialized'));
       await microtasks();
-      expect([noted, stepped, nodeLifecycle.mayPropose]).toEqual([['bootstrapped'], [], false]);
+      expect([persisted, stepped, nodeLifecycle.mayPropose]).toEqual([['bootstrapped'], [], false]);
       await written();
       expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'normal', directoryId: 0 }]);
       expect([nodeLifecycle.mayPropose, turns]).toEqual([true, 1]);
@@ -155,39 +155,39 @@ describe('the lifecycle of a node', () => {
           nodeLifecycle.linkUp(id);
           nodeLifecycle.receive(id, news('uninitialized', [1, 2, 3], false));
         }
-        expect(noted).toEqual([]);
+        expect(persisted).toEqual([]);
       });
 
       it('is an initial member although the others have begun meanwhile: it has forgotten nothing', async () => {
         nodeLifecycle.receive(3, news('normal'));
         await written();
-        expect(noted).toEqual(['bootstrapped']);
+        expect(persisted).toEqual(['bootstrapped']);
         expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'normal', directoryId: 0 }]);
       });
 
       it('is one also where it hears of that by a leader', () => {
         nodeLifecycle.hear(fromLeader('heartbeat'));
-        expect(noted).toEqual(['bootstrapped']);
+        expect(persisted).toEqual(['bootstrapped']);
       });
 
       it('is one where it hears of that only after its link was lost', () => {
         nodeLifecycle.linkLost(3);
         nodeLifecycle.linkUp(3);
         nodeLifecycle.receive(3, news('normal'));
-        expect(noted).toEqual(['bootstrapped']);
+        expect(persisted).toEqual(['bootstrapped']);
       });
 
       it('recovers where a stranger has asked for a link since', () => {
         nodeLifecycle.stranger(7);
         nodeLifecycle.receive(3, news('normal'));
-        expect(noted).toEqual(['recovering 99']);
+        expect(persisted).toEqual(['recovering 99']);
       });
 
       it('waits for those who have not, but not for ever', () => {
         for (let ms = ELECTION_MS; ms < 11 * ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
-        expect(noted).toEqual([]);
+        expect(persisted).toEqual([]);
         nodeLifecycle.tick(11 * ELECTION_MS);
-        expect(noted).toEqual(['bootstrapped']);
+        expect(persisted).toEqual(['bootstrapped']);
       });
     });
 
@@ -200,7 +200,7 @@ describe('the lifecycle of a node', () => {
         nodeLifecycle.linkUp(3);
         nodeLifecycle.receive(3, news('uninitialized'));
         await written();
-        expect(noted).toEqual(['recovering 99']);
+        expect(persisted).toEqual(['recovering 99']);
         expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'recovering', directoryId: 99 }]);
         expect(nodeLifecycle.mayPropose).toBe(false);
         expect(sent.slice(-2)).toEqual(['1 recovering', '3 recovering']);
@@ -212,7 +212,7 @@ describe('the lifecycle of a node', () => {
       (kind) => {
         begin('uninitialized');
         nodeLifecycle.hear(fromLeader(kind));
-        expect(noted).toEqual(['recovering 99']);
+        expect(persisted).toEqual(['recovering 99']);
       },
     );
 
@@ -223,7 +223,7 @@ describe('the lifecycle of a node', () => {
       listen();
       core.leader = 1;
       nodeLifecycle.receive(1, news('uninitialized', [1, SELF, 7]));
-      expect(noted).toEqual([]);
+      expect(persisted).toEqual([]);
     });
 
     it('listens for a while before it bootstraps a cluster, and longest where it is alone', () => {
@@ -233,17 +233,17 @@ describe('the lifecycle of a node', () => {
         nodeLifecycle.receive(id, news('uninitialized'));
       }
       for (let ms = 0; ms < ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
-      expect([noted, sent]).toEqual([[], []]);
+      expect([persisted, sent]).toEqual([[], []]);
       nodeLifecycle.tick(ELECTION_MS);
-      expect([noted.splice(0), sent]).toEqual([
+      expect([persisted.splice(0), sent]).toEqual([
         ['bootstrapped'],
         expect.arrayContaining(['1 uninitialized', '3 uninitialized']),
       ]);
       begin('uninitialized', { initialMembers: [SELF] });
       for (let ms = 0; ms < 3 * ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
-      expect(noted).toEqual([]);
+      expect(persisted).toEqual([]);
       nodeLifecycle.tick(3 * ELECTION_MS);
-      expect(noted).toEqual(['bootstrapped']);
+      expect(persisted).toEqual(['bootstrapped']);
     });
 
     it('bootstraps no cluster once a stranger of this one has asked for a link, says why, and tells the others', () => {
@@ -253,7 +253,7 @@ describe('the lifecycle of a node', () => {
       nodeLifecycle.stranger(5);
       listen();
       nodeLifecycle.receive(1, news('uninitialized', [1, SELF]));
-      expect(noted).toEqual([]);
+      expect(persisted).toEqual([]);
       expect(nodeLifecycle.healthProblem()).toMatch(
         /^nodes 5 and 7 of this cluster are not in the configuration file\. List all/,
       );
@@ -261,7 +261,7 @@ describe('the lifecycle of a node', () => {
       // Such a one is a member, after all.
       nodeLifecycle.linkUp(5);
       nodeLifecycle.receive(5, news('normal', []));
-      expect(noted).toEqual(['recovering 99']);
+      expect(persisted).toEqual(['recovering 99']);
     });
 
     it.each([[[1, 2, 3, 4]], [[1, 2]], [[1, 2, 4]], [[]]])(
@@ -272,12 +272,12 @@ describe('the lifecycle of a node', () => {
         for (const id of [1, 3]) nodeLifecycle.linkUp(id);
         nodeLifecycle.receive(1, news('uninitialized'));
         nodeLifecycle.receive(3, news('uninitialized', nodes));
-        expect(noted).toEqual([]);
+        expect(persisted).toEqual([]);
         expect(nodeLifecycle.healthProblem()).toMatch(
           /^the configuration files differ: node 3 knows of no?.*, this node of nodes 1, 2 and 3\. List all/,
         );
         nodeLifecycle.receive(3, news('uninitialized'));
-        expect(noted).toEqual(['bootstrapped']);
+        expect(persisted).toEqual(['bootstrapped']);
       },
     );
 
@@ -289,12 +289,12 @@ describe('the lifecycle of a node', () => {
       nodeLifecycle.linkLost(1);
       nodeLifecycle.linkUp(3);
       nodeLifecycle.receive(3, news('uninitialized'));
-      expect(noted).toEqual([]);
+      expect(persisted).toEqual([]);
     });
 
     it('recovers at once where it is a newcomer', () => {
       begin('uninitialized', { initialMembers: null });
-      expect(noted).toEqual(['recovering 99']);
+      expect(persisted).toEqual(['recovering 99']);
     });
 
     it('says what it is again and again, until it has found a leader', () => {
@@ -313,7 +313,7 @@ describe('the lifecycle of a node', () => {
       expect(sent).toEqual([]);
     });
 
-    it('ends with its process where that cannot be noted', async () => {
+    it('ends with its process where that cannot be persisted', async () => {
       begin('uninitialized', { initialMembers: [SELF] });
       listen(3);
       disk[0]?.reject(new Error('EIO'));
@@ -328,10 +328,10 @@ describe('the lifecycle of a node', () => {
       core.log.commitIndex = 12;
       nodeLifecycle.recovered();
       nodeLifecycle.applied(11);
-      expect(noted).toEqual([]);
+      expect(persisted).toEqual([]);
       nodeLifecycle.applied(12);
       nodeLifecycle.applied(13);
-      expect([noted, stepped, nodeLifecycle.mayPropose]).toEqual([['normal 0'], [], false]);
+      expect([persisted, stepped, nodeLifecycle.mayPropose]).toEqual([['normal 0'], [], false]);
       await written();
       expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'normal', directoryId: 0 }]);
       expect(nodeLifecycle.mayPropose).toBe(false);
@@ -348,7 +348,7 @@ describe('the lifecycle of a node', () => {
       appliedSession = 7;
       nodeLifecycle.applied(13);
       catchUp();
-      expect([noted, nodeLifecycle.mayPropose]).toEqual([['normal 0', 'boot count 8'], false]);
+      expect([persisted, nodeLifecycle.mayPropose]).toEqual([['normal 0', 'boot count 8'], false]);
       await written();
       expect([sessions, nodeLifecycle.mayPropose, fatal]).toEqual([[8], true, []]);
     });
@@ -359,16 +359,16 @@ describe('the lifecycle of a node', () => {
       core.log.commitIndex = 12;
       nodeLifecycle.recovered();
       nodeLifecycle.applied(12);
-      expect([noted.splice(0), sessions]).toEqual([[`boot count ${session + 1}`], []]);
+      expect([persisted.splice(0), sessions]).toEqual([[`boot count ${session + 1}`], []]);
       await written();
-      expect([noted, sessions, nodeLifecycle.mayPropose]).toEqual([['normal 0'], [session + 1], false]);
+      expect([persisted, sessions, nodeLifecycle.mayPropose]).toEqual([['normal 0'], [session + 1], false]);
       await written();
       catchUp();
       expect([sessions, nodeLifecycle.mayPropose, fatal]).toEqual([[session + 1], true, []]);
       // What it goes by from now on is the new one.
       appliedSession = session + 1;
       nodeLifecycle.applied(13);
-      expect(noted).toEqual(['normal 0']);
+      expect(persisted).toEqual(['normal 0']);
       appliedSession = session + 2;
       nodeLifecycle.applied(14);
       await written();
@@ -382,7 +382,7 @@ describe('the lifecycle of a node', () => {
       expect([nodeLifecycle.mayPropose, turns]).toEqual([false, 0]);
       appliedSession = 6;
       catchUp();
-      expect([nodeLifecycle.mayPropose, turns, noted]).toEqual([true, 1, []]);
+      expect([nodeLifecycle.mayPropose, turns, persisted]).toEqual([true, 1, []]);
     });
 
     it('counts on, before it proposes, where its disk is an old one and another has used its session', async () => {
@@ -395,7 +395,7 @@ describe('the lifecycle of a node', () => {
       expect([sessions, nodeLifecycle.mayPropose]).toEqual([[8], false]);
       await written();
       expect([sessions, nodeLifecycle.mayPropose, turns]).toEqual([[8, 10], true, 1]);
-      expect([noted, fatal]).toEqual([['boot count 8', 'boot count 10'], []]);
+      expect([persisted, fatal]).toEqual([['boot count 8', 'boot count 10'], []]);
     });
 
     it('proposes nothing where it cannot count on', async () => {
@@ -412,22 +412,22 @@ describe('the lifecycle of a node', () => {
       catchUp();
       appliedSession = 7;
       nodeLifecycle.applied(11);
-      expect(noted).toEqual([]);
+      expect(persisted).toEqual([]);
       appliedSession = 9;
       nodeLifecycle.applied(12);
       nodeLifecycle.applied(13);
       await written();
-      expect([noted, fatal]).toEqual([['boot count 9'], [expect.objectContaining({ code: 'SESSION_BEHIND' })]]);
+      expect([persisted, fatal]).toEqual([['boot count 9'], [expect.objectContaining({ code: 'SESSION_BEHIND' })]]);
     });
 
     it('ends where a batch that is not its own has its session, once it has proposed', async () => {
       begin('normal', { knownMember: true, term: 3 });
       nodeLifecycle.sessionUsed();
-      expect(noted).toEqual([]);
+      expect(persisted).toEqual([]);
       catchUp();
       nodeLifecycle.sessionUsed();
       await written();
-      expect([noted, fatal]).toEqual([['boot count 7'], [expect.objectContaining({ code: 'SESSION_BEHIND' })]]);
+      expect([persisted, fatal]).toEqual([['boot count 7'], [expect.objectContaining({ code: 'SESSION_BEHIND' })]]);
     });
 
     it('ends when most of the others say that it was removed; one alone may be behind', () => {

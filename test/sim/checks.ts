@@ -232,7 +232,7 @@ export class ClusterChecks {
         this.#committed[index] = term;
         this.#committedIn[index] = core.term;
         this.entriesCommitted++;
-        this.#world.note(index);
+        this.#world.hash(index);
       } else if (known !== term) {
         this.#world.fail(
           'committed for ever',

@@ -161,7 +161,7 @@ export class Client {
   }
 
   #received(bytes: Buffer): void {
-    this.#world.noteBytes(bytes);
+    this.#world.hashBytes(bytes);
     this.#reader.append(bytes);
     try {
       for (let pending = this.#pending[0]; pending !== undefined; pending = this.#pending[0]) {

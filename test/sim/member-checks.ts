@@ -43,7 +43,7 @@ export class MemberChecks {
   /** `voteless` is what `isWithoutVote` said before the step. */
   stepped(core: Core, effects: Effects, voteless: boolean): void {
     for (const entry of effects.append) if (entry.kind === 'configuration') this.#appended(core, entry);
-    this.#noteLength(core);
+    this.#recordLength(core);
     this.checkInForce(core);
     if (voteless && isWithoutVote(core)) this.#checkVoteless(core, effects);
     if (effects.recovered) this.#checkRecovered(core);
@@ -124,7 +124,7 @@ export class MemberChecks {
     return at?.lastIndex ?? 0;
   }
 
-  #noteLength({ leading, log }: Core): void {
+  #recordLength({ leading, log }: Core): void {
     if (leading === null) return;
     const lengths = this.#lengths.get(leading) ?? [];
     this.#lengths.set(leading, lengths);

@@ -279,7 +279,7 @@ export class Network {
         this.#world.fail('sent bytes stay as they are', `node ${from} changed a frame to node ${to} after sending it`);
       }
       if (port.events === null || port[channel].links.get(from) !== link) return;
-      this.#world.note(bytes.length * 64 + from * 8 + to);
+      this.#world.hash(bytes.length * 64 + from * 8 + to);
       this.onDelivery(from, to, bytes, channel);
       try {
         // A copy: what the receiver keeps must not be what another receiver keeps.

@@ -178,7 +178,7 @@ export class SimNode {
     this.life = life;
     this.starts++;
     this.#world.say(() => `${this.id}: starts`);
-    this.#world.note(this.id);
+    this.#world.hash(this.id);
     life.call(() => {
       this.#assemble(life).then(
         (running) => this.#started(life, running),
@@ -338,7 +338,7 @@ export class SimNode {
     const { life } = this;
     if (life === null) return false;
     this.#world.say(() => `${this.id}: ${how}`);
-    this.#world.note(-this.id);
+    this.#world.hash(-this.id);
     life.alive = false;
     this.life = null;
     this.running = null;

@@ -90,17 +90,17 @@ export class World {
   }
 
   /** Makes a number part of the trace's hash. */
-  note(number: number): void {
+  hash(number: number): void {
     const low = number | 0;
     this.#hashA = Math.imul(this.#hashA ^ low, 0x01000193);
     this.#hashB = Math.imul((this.#hashB << 5) ^ (this.#hashB >>> 27) ^ low, 0xc2b2ae35);
   }
 
-  noteBytes(bytes: Uint8Array): void {
+  hashBytes(bytes: Uint8Array): void {
     let a = this.#hashA;
     for (let i = 0; i < bytes.length; i++) a = Math.imul(a ^ (bytes[i] as number), 0x01000193);
     this.#hashA = a;
-    this.note(bytes.length);
+    this.hash(bytes.length);
   }
 
   say(line: () => string): void {

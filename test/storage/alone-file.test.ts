@@ -5,7 +5,7 @@ import { seededRandom } from '../support/random.ts';
 
 const FOLDER = '/node';
 
-it('whether a node is alone is known once it was noted, and what was noted last counts', async () => {
+it('whether a node is alone is known once it was persisted, and what was persisted last counts', async () => {
   const disk = new MemoryDisk();
   await disk.makeDirectory(FOLDER);
   expect(await readAlone(disk, FOLDER)).toBeNull();
@@ -15,7 +15,7 @@ it('whether a node is alone is known once it was noted, and what was noted last 
   }
 });
 
-it('whether a node is alone survives power loss once it was noted', async () => {
+it('whether a node is alone survives power loss once it was persisted', async () => {
   for (let seed = 1; seed <= 50; seed++) {
     const disk = new MemoryDisk();
     await disk.makeDirectory(FOLDER);

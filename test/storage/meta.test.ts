@@ -24,7 +24,7 @@ const healing = () => {
 async function usedNode(): Promise<MemoryDisk> {
   const disk = new MemoryDisk();
   const meta = await openNode(disk);
-  await meta.noteLogCreated();
+  await meta.persistLogCreated();
   await meta.persistLifecycle('normal', 0);
   const { wal } = await open(disk);
   await append(wal, [Buffer.from('a')]);
@@ -107,11 +107,11 @@ describe('meta', () => {
     const disk = new MemoryDisk();
     const first = await openNode(disk);
     expect(first.logCreated).toBe(false);
-    await first.noteLogCreated();
+    await first.persistLogCreated();
     disk.crash(() => 0.99);
     const second = await openNode(disk);
     expect(second).toMatchObject({ logCreated: true, bootCount: 2 });
-    await second.noteLogCreated();
+    await second.persistLogCreated();
     expect((await openNode(disk)).bootCount).toBe(3);
   });
 
@@ -160,13 +160,13 @@ describe('meta', () => {
 });
 
 describe('the lifecycle status of a directory', () => {
-  it('is uninitialized in a fresh directory, and from then on what it was noted as', async () => {
+  it('is uninitialized in a fresh directory, and from then on what it was persisted as', async () => {
     const disk = new MemoryDisk();
     const first = await openNode(disk);
     expect(first).toMatchObject({ lifecycle: 'uninitialized', directoryId: 0 });
     await first.persistLifecycle('recovering', 77);
     expect(first).toMatchObject({ lifecycle: 'recovering', directoryId: 77 });
-    await first.noteLogCreated();
+    await first.persistLogCreated();
     expect(await openNode(disk)).toMatchObject({
       lifecycle: 'recovering',
       directoryId: 77,
@@ -189,7 +189,7 @@ describe('the lifecycle status of a directory', () => {
     expect(await openNode(fresh)).toMatchObject({ lifecycle: 'uninitialized', directoryId: 0, bootCount: 2 });
   });
 
-  it('is one that was noted, and none before the last that was done, whenever power fails', async () => {
+  it('is one that was persisted, and none before the last that was done, whenever power fails', async () => {
     for (let seed = 1; seed <= 300; seed++) {
       const random = seededRandom(seed);
       let operations = 0;
@@ -203,17 +203,17 @@ describe('the lifecycle status of a directory', () => {
       stopAt = operations + 1 + Math.floor(random() * 40);
       let begun = 0;
       let done = 0;
-      const note = async () => {
+      const persistAll = async () => {
         for (let directoryId = 1; directoryId <= 6; directoryId++) {
           begun = directoryId;
-          const noted = meta.persistLifecycle('recovering', directoryId);
+          const persisted = meta.persistLifecycle('recovering', directoryId);
           // At the same time: they share a temporary name.
-          if (directoryId === 3) await meta.noteLogCreated();
-          await noted;
+          if (directoryId === 3) await meta.persistLogCreated();
+          await persisted;
           done = directoryId;
         }
       };
-      void note();
+      void persistAll();
       await settle();
       if (random() < 0.7) disk.crash(random);
       else disk.kill(random);
@@ -226,14 +226,14 @@ describe('the lifecycle status of a directory', () => {
     }
   });
 
-  it('that the disk refused is not said to stand, and nothing is noted after it', async () => {
+  it('that the disk refused is not said to stand, and nothing is persisted after it', async () => {
     for (const kind of ['write', 'sync', 'rename', 'syncDirectory'] as const) {
       const disk = new MemoryDisk();
       const meta = await openNode(disk);
       disk.failOnce('EIO', (operation) => operation.kind === kind);
       await expect(meta.persistLifecycle('normal', 0), kind).rejects.toMatchObject({ code: 'EIO' });
       expect(meta.lifecycle).toBe('uninitialized');
-      await expect(meta.noteLogCreated(), kind).rejects.toMatchObject({ code: 'EIO' });
+      await expect(meta.persistLogCreated(), kind).rejects.toMatchObject({ code: 'EIO' });
     }
   });
 });

@@ -6,7 +6,7 @@ import { seededRandom } from './random.ts';
 
 /**
  * Records what clients see of a cluster, for the linearizability checker: each client draws a key and an operation, and
- * notes the moments before it sends and after it has the reply. A reply that says that the outcome is unknown, or a
+ * records the moments before it sends and after it has the reply. A reply that says that the outcome is unknown, or a
  * connection that breaks, leaves the outcome open.
  */
 export interface Recording {

@@ -3,7 +3,7 @@ import { connect, type MemcachedClient, OutcomeUnknown } from './memcached-clien
 
 /**
  * Many clients at once, each in a loop of one request after the other, kept up through kills: a client whose connection
- * breaks notes that it knows no outcome, and goes on at a node that it may use.
+ * breaks records that the outcome is unknown, and goes on at a node that it may use.
  */
 export interface Load {
   /** What went wrong in the eyes of a client: replies that are no success. Lost connections are no errors. */

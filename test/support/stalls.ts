@@ -15,17 +15,17 @@ export interface StallWatch {
 export function watchStalls(): StallWatch {
   const stalls: { atMs: number; lengthMs: number }[] = [];
   let lastMs = performance.now();
-  const note = () => {
+  const record = () => {
     const nowMs = performance.now();
     const lengthMs = nowMs - lastMs - INTERVAL_MS;
     if (lengthMs > STALL_MS_MIN) stalls.push({ atMs: nowMs, lengthMs });
     lastMs = nowMs;
   };
-  const timer = setInterval(note, INTERVAL_MS);
+  const timer = setInterval(record, INTERVAL_MS);
   timer.unref();
   return {
     stalledMs(sinceMs) {
-      note();
+      record();
       return stalls.reduce((sum, { atMs, lengthMs }) => (atMs > sinceMs ? sum + lengthMs : sum), 0);
     },
     stop: () => clearInterval(timer),

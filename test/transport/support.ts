@@ -110,7 +110,7 @@ export interface NodeOptions {
   readonly onFrame?: (peer: number, frame: Buffer) => void;
   readonly onBulkFrame?: (peer: number, frame: Buffer) => void;
   readonly beforeStart?: (transport: TcpTransport) => void;
-  /** Called at each event, after it was noted. */
+  /** Called at each event, after it was recorded. */
   readonly onEvent?: (event: string, node: TestNode) => void;
 }
 
@@ -163,7 +163,7 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
     tls: options.tls ?? null,
   });
   const node: TestNode = { transport, events, allEvents, frames, bulkFrames, logs, until: signal.until };
-  const note = (event: string) => {
+  const recordEvent = (event: string) => {
     allEvents.push(event);
     if (!event.startsWith('bulk')) events.push(event);
     options.onEvent?.(event, node);
@@ -177,17 +177,17 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
       frames.push({ peer, frame });
       signal.changed();
     },
-    onLinkUp: (peer) => note(`up ${peer}`),
-    onLinkLost: (peer) => note(`lost ${peer}`),
+    onLinkUp: (peer) => recordEvent(`up ${peer}`),
+    onLinkLost: (peer) => recordEvent(`lost ${peer}`),
     onBulkFrame(peer, frame) {
       options.onBulkFrame?.(peer, frame);
       bulkFrames.push({ peer, frame });
       signal.changed();
     },
-    onBulkUp: (peer) => note(`bulk up ${peer}`),
-    onBulkLost: (peer) => note(`bulk lost ${peer}`),
-    onRemoved: (peer) => note(`removed ${peer}`),
-    onStranger: (peer) => note(`stranger ${peer}`),
+    onBulkUp: (peer) => recordEvent(`bulk up ${peer}`),
+    onBulkLost: (peer) => recordEvent(`bulk lost ${peer}`),
+    onRemoved: (peer) => recordEvent(`removed ${peer}`),
+    onStranger: (peer) => recordEvent(`stranger ${peer}`),
   });
   return node;
 }

@@ -76,7 +76,7 @@ core.log.isUpToDate(message.lastIndex, message.lastTerm);`,
     name: 'count-refusals',
     fault: 'counts every answer to its request for votes as a vote',
     file: 'raft/election.ts',
-    within: 'noteBallot',
+    within: 'recordVote',
     body: 'core.votes.set(from, granted || !withoutVote ? directoryId : NO_DIRECTORY);',
   },
   {
