@@ -235,7 +235,7 @@ function describeMembers({ leader, lastIndex, members }: MembersBody): string {
   return formatTable([HEAD, ...rows]);
 }
 
-function stateOf({ state, role, joins, replaces, counts }: MemberView): string {
+function stateOf({ state, role, joins, replaces, hasRights }: MemberView): string {
   const parts: string[] = [];
   if (state === 'unreachable') parts.push('unreachable');
   else if (state === 'snapshot') parts.push('copies a snapshot');
@@ -243,7 +243,7 @@ function stateOf({ state, role, joins, replaces, counts }: MemberView): string {
   else parts.push('follows');
   if (state === 'leader') parts[0] = 'leads';
   if (joins) parts.push(replaces === 0 ? 'becomes a voter by itself' : `takes the place of node ${replaces}`);
-  if (role === 'voter' && state !== 'unreachable' && !counts) parts.push('has no vote: it recovers');
+  if (role === 'voter' && state !== 'unreachable' && !hasRights) parts.push('has no vote: it recovers');
   if (role === 'leaving') parts.push('leaves');
   return parts.join(', ');
 }

@@ -33,8 +33,8 @@ export interface Core {
   lifecycle: LifecycleStatus;
   /** The id of this node's data directory; see `MemberDetail.directoryId`. */
   directoryId: number;
-  /** The newest committed configuration gives this node's rights to another directory, and none after it gives them back. */
-  isDisowned: boolean;
+  /** This directory is superseded: the newest committed configuration gives the node's rights to another directory, and no later one gives them back. */
+  isSuperseded: boolean;
   /** Ticks since the leader was last asked to make this directory a learner. */
   recoveringElapsed: number;
   /** The highest commit index that any leader has spoken of: this node may still be behind it. */

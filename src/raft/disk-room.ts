@@ -21,7 +21,7 @@ export function updateClusterFull(core: Core, leading: Leadership): void {
     !isQuorum(core, (id) => {
       if (id === core.id) return !core.diskFull;
       const progress = leading.progress.get(id);
-      return progress?.linked === true && progress.counts && !progress.diskFull;
+      return progress?.linked === true && progress.hasRights && !progress.diskFull;
     });
 }
 

@@ -5,7 +5,7 @@ import { peersOf } from './membership.ts';
 import { Progress } from './progress.ts';
 import { jointVoteResult } from './quorum.ts';
 import { advanceCommit, appendAsLeader, broadcastAppends, broadcastHeartbeat } from './replication.ts';
-import { configuredDirectoryOf, mayCampaign, withoutVote } from './rights.ts';
+import { configuredDirectoryOf, mayCampaign, withoutRights } from './rights.ts';
 import { NO_NODE, type NodeId, type PreVote, type PreVoteReply, type Vote, type VoteReply } from './types.ts';
 
 /**
@@ -96,7 +96,7 @@ export function ownVotePersisted(core: Core): void {
 
 export function handlePreVote(core: Core, message: PreVote): void {
   const granted =
-    !withoutVote(core) &&
+    !withoutRights(core) &&
     !hearsLeader(core) &&
     (message.term > core.term || (message.term === core.term && mayVoteFor(core, message.from))) &&
     core.log.isUpToDate(message.lastIndex, message.lastTerm);
@@ -104,7 +104,7 @@ export function handlePreVote(core: Core, message: PreVote): void {
   const term = granted ? message.term : core.term;
   const { id: from, directoryId } = core;
   const to = message.from;
-  send(core, { kind: 'preVoteReply', from, to, term, granted, directoryId, withoutVote: withoutVote(core) });
+  send(core, { kind: 'preVoteReply', from, to, term, granted, directoryId, withoutRights: withoutRights(core) });
   if (granted && yieldsTo(core, message)) becomeCampaigner(core, core.term);
 }
 
@@ -134,7 +134,7 @@ export function ignoresVote(core: Core, message: Vote): boolean {
 
 export function handleVote(core: Core, message: Vote): void {
   const granted =
-    !withoutVote(core) &&
+    !withoutRights(core) &&
     message.term === core.term &&
     mayVoteFor(core, message.from) &&
     core.log.isUpToDate(message.lastIndex, message.lastTerm);
@@ -146,7 +146,15 @@ export function handleVote(core: Core, message: Vote): void {
   }
   const { id: from, term, directoryId } = core;
   const to = message.from;
-  sendAfterPersist(core, { kind: 'voteReply', from, to, term, granted, directoryId, withoutVote: withoutVote(core) });
+  sendAfterPersist(core, {
+    kind: 'voteReply',
+    from,
+    to,
+    term,
+    granted,
+    directoryId,
+    withoutRights: withoutRights(core),
+  });
 }
 
 export function handleVoteReply(core: Core, message: VoteReply): void {
@@ -155,8 +163,8 @@ export function handleVoteReply(core: Core, message: VoteReply): void {
   countVotes(core);
 }
 
-function recordVote(core: Core, { from, granted, withoutVote, directoryId }: PreVoteReply | VoteReply): void {
-  core.votes.set(from, granted && !withoutVote ? directoryId : NO_DIRECTORY);
+function recordVote(core: Core, { from, granted, withoutRights, directoryId }: PreVoteReply | VoteReply): void {
+  core.votes.set(from, granted && !withoutRights ? directoryId : NO_DIRECTORY);
 }
 
 function countVotes(core: Core): void {

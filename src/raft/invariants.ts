@@ -1,7 +1,7 @@
 import { RaftkvError } from '../base/errors.ts';
 import { detailOf, isMember, members } from './configuration.ts';
 import type { Core } from './core.ts';
-import { withoutVote } from './rights.ts';
+import { withoutRights } from './rights.ts';
 import { type Configuration, NO_NODE, type NodeId, type Role } from './types.ts';
 
 /**
@@ -96,7 +96,7 @@ function checkConfigurations(core: Core): void {
   );
   const committed = configurations.findLast(({ index }) => index <= log.commitIndex);
   check(committed?.index === core.committedConfigurationIndex, core, 'knows which configuration is committed');
-  check(core.role === 'follower' || !withoutVote(core), core, 'campaigns and leads only with a vote');
+  check(core.role === 'follower' || !withoutRights(core), core, 'campaigns and leads only with a vote');
   for (const { configuration } of configurations) {
     const { votersOutgoing, learnersNext, learners, voters, details, removed } = configuration;
     const ids = members(configuration);

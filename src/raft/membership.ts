@@ -221,7 +221,7 @@ function promoteByHand(core: Core, id: NodeId): Refusal | null {
 
 function whatItLacks(core: Core, progress: Progress | undefined): string {
   if (progress === undefined || !progress.linked) return 'cannot be reached';
-  if (!progress.counts) return 'has not been recognized as a learner yet';
+  if (!progress.hasRights) return 'has not been recognized as a learner yet';
   if (progress.state === 'snapshot') return `is fetching the snapshot up to entry ${progress.pendingSnapshot}`;
   return `holds the log up to entry ${progress.matchIndex} of ${core.log.lastIndex}, and has to keep up for a moment`;
 }
@@ -251,12 +251,12 @@ function appendUnlessQuorumIsLost(core: Core, next: Configuration): Refusal | nu
   return null;
 }
 
-/** Whether this node has heard of `id` within an election timeout, from a directory that counts. */
+/** Whether this node has heard of `id` within an election timeout, from a directory with rights. */
 function isThere(core: Core, id: NodeId): boolean {
   if (id === core.id) return true;
   const { leading } = core;
   const progress = leading?.progress.get(id);
-  if (leading === null || progress === undefined || !progress.linked || !progress.counts) return false;
+  if (leading === null || progress === undefined || !progress.linked || !progress.hasRights) return false;
   return leading.ticks - progress.answeredTick <= core.options.electionTimeoutTicks;
 }
 

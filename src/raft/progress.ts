@@ -47,7 +47,7 @@ export class Progress {
   /** the directory of which this is known: the one that spoke last, and until it has spoken the one that should. */
   directoryId: number;
   /** It says that it has no vote. */
-  withoutVote = false;
+  withoutRights = false;
   /** The directory that the leader's configuration names. */
   configuredDirectoryId: number;
   /** The leader's tick of its last answer; far in the past where it has given none. */
@@ -85,9 +85,9 @@ export class Progress {
     this.configuredDirectoryId = configuredDirectoryId;
   }
 
-  /** Whether what is known here counts towards a quorum (see `rights.ts`). */
-  get counts(): boolean {
-    return !this.withoutVote && this.directoryId === this.configuredDirectoryId;
+  /** Whether what this progress says counts towards a quorum (see `rights.ts`). A learner has rights too, but no vote. */
+  get hasRights(): boolean {
+    return !this.withoutRights && this.directoryId === this.configuredDirectoryId;
   }
 
   /** The log behind this entry is kept for the follower: it would need another snapshot at once; else infinite. */
@@ -186,7 +186,7 @@ export class Progress {
 
   /** Looks how a learner's round of catching up stands; `ticks` is the leader's clock, `lastIndex` the end of its log. */
   tickRound(ticks: number, lastIndex: number, electionTimeoutTicks: number): void {
-    if (!this.linked || !this.counts || this.state !== 'replicate') {
+    if (!this.linked || !this.hasRights || this.state !== 'replicate') {
       this.roundTarget = -1;
       this.caughtUp = false;
       return;

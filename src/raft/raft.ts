@@ -48,7 +48,7 @@ import {
   recheckLaggards,
   sendAppends,
 } from './replication.ts';
-import { reportRecovery, setLifecycle, withoutVote } from './rights.ts';
+import { reportRecovery, setLifecycle, withoutRights } from './rights.ts';
 import {
   compact,
   handleSnapshotOffer,
@@ -92,7 +92,7 @@ export interface RaftStart extends CoreOptions {
  * log.ts         one node's log       progress.ts     what the leader knows of one follower
  * snapshot.ts    what the log leaves  quorum.ts       majorities
  * membership.ts  changing the voters  configuration.ts  who they are
- * rights.ts      whose word counts    disk-room.ts    full disks
+ * rights.ts      who has rights       disk-room.ts    full disks
  * invariants.ts  what must always be true
  */
 export class Raft {
@@ -111,7 +111,7 @@ export class Raft {
       committedConfigurationIndex: 0,
       lifecycle,
       directoryId,
-      isDisowned: false,
+      isSuperseded: false,
       recoveringElapsed: 0,
       heardCommitIndex: 0,
       removalReported: false,
@@ -292,7 +292,7 @@ function tickLeader(core: Core, leading: Leadership): void {
 
 function isActive(leading: Leadership, id: number): boolean {
   const progress = leading.progress.get(id);
-  return progress?.counts === true && progress.recentActive;
+  return progress?.hasRights === true && progress.recentActive;
 }
 
 function receive(core: Core, message: Message): void {
@@ -378,7 +378,7 @@ function refuseAppend(core: Core, to: number): void {
     term,
     ...nothing,
     directoryId,
-    withoutVote: withoutVote(core),
+    withoutRights: withoutRights(core),
     diskFull,
   });
 }

@@ -1,7 +1,7 @@
 import { NO_DIRECTORY } from './configuration.ts';
 import { answerRead, type Core, isQuorum, type Leadership, type PendingRead, send } from './core.ts';
 import { broadcastHeartbeat } from './replication.ts';
-import { withoutVote } from './rights.ts';
+import { withoutRights } from './rights.ts';
 import { NO_NODE, type ReadIndex, type ReadIndexReply } from './types.ts';
 
 /**
@@ -23,13 +23,13 @@ export function readLocally(core: Core, id: number): void {
     return;
   }
   const { id: from, leader: to, term, directoryId } = core;
-  send(core, { kind: 'readIndex', from, to, term, id, directoryId, withoutVote: withoutVote(core) });
+  send(core, { kind: 'readIndex', from, to, term, id, directoryId, withoutRights: withoutRights(core) });
 }
 
 /** A read asked for on another node, in this term. */
 export function handleReadIndex(core: Core, message: ReadIndex): void {
-  const { id, from, withoutVote, directoryId } = message;
-  readAsLeader(core, { id, from, directoryId: withoutVote ? NO_DIRECTORY : directoryId, round: 0, index: 0 });
+  const { id, from, withoutRights, directoryId } = message;
+  readAsLeader(core, { id, from, directoryId: withoutRights ? NO_DIRECTORY : directoryId, round: 0, index: 0 });
 }
 
 function readAsLeader(core: Core, read: PendingRead): void {
@@ -83,7 +83,7 @@ function requestConfirms(core: Core, leading: Leadership, read: PendingRead): bo
   return isQuorum(core, (id) => id === core.id || (acknowledges && id === read.from));
 }
 
-/** Whether the reader's request counts, by the configuration that is in force now. */
+/** Whether the reader has rights by the configuration that is in force now, so that its request is an acknowledgement. */
 function isAcknowledgement(leading: Leadership, { from, directoryId }: PendingRead): boolean {
   return directoryId !== NO_DIRECTORY && leading.progress.get(from)?.configuredDirectoryId === directoryId;
 }
@@ -111,7 +111,7 @@ function roundIsConfirmed(core: Core, leading: Leadership, read: PendingRead): b
     // Here, too, the reader's request is its acknowledgement.
     if (id === core.id || (acknowledges && id === read.from)) return true;
     const progress = leading.progress.get(id);
-    return progress?.counts === true && progress.ackedRound >= read.round;
+    return progress?.hasRights === true && progress.ackedRound >= read.round;
   });
 }
 

@@ -8,7 +8,7 @@ import {
 } from './membership.ts';
 import type { Progress } from './progress.ts';
 import { jointCommittedIndex } from './quorum.ts';
-import { askToRecover, recordReply, withoutVote } from './rights.ts';
+import { askToRecover, recordReply, withoutRights } from './rights.ts';
 import { offerSnapshot } from './snapshot.ts';
 import {
   type Append,
@@ -112,7 +112,7 @@ export function handleAppend(core: Core, message: Append): void {
       to: message.from,
       term,
       directoryId,
-      withoutVote: withoutVote(core),
+      withoutRights: withoutRights(core),
       diskFull,
     } as const;
     send(core, { ...reply, ...refusal });
@@ -138,7 +138,7 @@ export function acknowledge(core: Core, leader: NodeId, index: number): void {
     hintIndex: 0,
     hintTerm: 0,
     directoryId: core.directoryId,
-    withoutVote: withoutVote(core),
+    withoutRights: withoutRights(core),
     diskFull: core.diskFull,
   });
 }
@@ -189,7 +189,7 @@ export function advanceCommit(core: Core): void {
   const held = jointCommittedIndex(configuration.voters, configuration.votersOutgoing, (id) => {
     if (id === core.id) return log.persistedIndex;
     const progress = leading.progress.get(id);
-    return progress?.counts === true ? progress.matchIndex : 0;
+    return progress?.hasRights === true ? progress.matchIndex : 0;
   });
   if (held <= log.commitIndex || log.termAt(held) !== core.term) return;
   commitTo(core, held);
@@ -229,7 +229,7 @@ export function broadcastHeartbeat(core: Core): void {
   core.round++;
   for (const [to, progress] of leading.progress) {
     // One that does not count learns of commitment where its own log is compared, from appends alone.
-    const commitIndex = progress.counts ? Math.min(progress.matchIndex, log.commitIndex) : 0;
+    const commitIndex = progress.hasRights ? Math.min(progress.matchIndex, log.commitIndex) : 0;
     const { id: from, round, clusterFull } = core;
     send(core, {
       kind: 'heartbeat',
@@ -246,12 +246,21 @@ export function broadcastHeartbeat(core: Core): void {
 
 export function handleHeartbeat(core: Core, message: Heartbeat): void {
   // The leader may mean what another directory held.
-  const isMeant = message.directoryId === core.directoryId && !withoutVote(core);
+  const isMeant = message.directoryId === core.directoryId && !withoutRights(core);
   if (isMeant) commitTo(core, Math.min(message.commitIndex, core.log.lastIndex));
   core.clusterFull = message.clusterFull;
   const { id: from, term, directoryId, diskFull } = core;
   const { from: to, round } = message;
-  send(core, { kind: 'heartbeatReply', from, to, term, round, directoryId, withoutVote: withoutVote(core), diskFull });
+  send(core, {
+    kind: 'heartbeatReply',
+    from,
+    to,
+    term,
+    round,
+    directoryId,
+    withoutRights: withoutRights(core),
+    diskFull,
+  });
 }
 
 export function handleHeartbeatReply(core: Core, message: HeartbeatReply): void {
@@ -269,7 +278,7 @@ export function handleHeartbeatReply(core: Core, message: HeartbeatReply): void 
 export function recheckLaggards(core: Core, leading: Leadership): void {
   for (const [peer, progress] of leading.progress) {
     // One whose acknowledgements don't count learns of commitment from appends alone (see `broadcastHeartbeat`).
-    if (progress.readingBack || (progress.matchIndex === core.log.lastIndex && progress.counts)) continue;
+    if (progress.readingBack || (progress.matchIndex === core.log.lastIndex && progress.hasRights)) continue;
     const needsSnapshot = progress.state === 'snapshot' || progress.nextIndex <= core.log.snapshotIndex;
     if (needsSnapshot) offerSnapshot(core, peer, progress);
     else if (progress.state === 'replicate') sendEntries(core, peer, progress, []);
@@ -282,7 +291,7 @@ export function followLeader(core: Core, leader: NodeId): void {
   if (core.role !== 'follower' || core.leader !== leader) becomeFollower(core, core.term, leader);
   core.electionElapsed = 0;
   core.quickCampaignsLeft = 0;
-  if (withoutVote(core) && core.recoveringElapsed >= core.options.electionTimeoutTicks) askToRecover(core);
+  if (withoutRights(core) && core.recoveringElapsed >= core.options.electionTimeoutTicks) askToRecover(core);
 }
 
 /**
@@ -292,7 +301,7 @@ export function followLeader(core: Core, leader: NodeId): void {
 export function mostAdvancedVoter(core: Core, leading: Leadership): NodeId {
   let best: [NodeId, Progress] | undefined;
   for (const [id, progress] of leading.progress) {
-    if (!progress.counts || !core.configuration.voters.includes(id)) continue;
+    if (!progress.hasRights || !core.configuration.voters.includes(id)) continue;
     if (best === undefined || isBetterSuccessor(progress, best[1])) best = [id, progress];
   }
   return best?.[0] ?? NO_NODE;

@@ -16,9 +16,9 @@ import { NO_NODE, type NodeId } from './types.ts';
  * new directory then votes when asked (only who holds that configuration is up to date for it) and earns its vote by another.
  */
 
-/** This node knows that its votes, acknowledgements and reads must not count. */
-export function withoutVote(core: Core): boolean {
-  return core.lifecycle !== 'normal' || core.isDisowned;
+/** Whether this node knows that its votes, acknowledgements and reads must not count towards a quorum. */
+export function withoutRights(core: Core): boolean {
+  return core.lifecycle !== 'normal' || core.isSuperseded;
 }
 
 /** The directory of `id` that the newest configuration with it names. */
@@ -33,17 +33,17 @@ export function configuredDirectoryOf(core: Core, id: NodeId): number {
 /** To be called when configurations, the commit index or the directory changed. */
 export function updateRights(core: Core): void {
   const { configurations, committedConfigurationIndex, id, directoryId } = core;
-  let isDisowned = false;
+  let isSuperseded = false;
   for (let i = configurations.length - 1; i >= 0; i--) {
     const at = configurations[i];
     const detail = at === undefined ? undefined : detailOf(at.configuration, id);
     // After a restart the commit index may be far behind: a later entry that names this directory once was committed.
     if (detail?.directoryId === directoryId) break;
     if (at !== undefined && at.index > committedConfigurationIndex) continue;
-    isDisowned = detail !== undefined;
+    isSuperseded = detail !== undefined;
     break;
   }
-  core.isDisowned = isDisowned;
+  core.isSuperseded = isSuperseded;
 }
 
 /**
@@ -73,7 +73,7 @@ export function setLifecycle(core: Core, lifecycle: 'recovering' | 'normal', dir
  * in an election timeout until it has happened.
  */
 export function askToRecover(core: Core): void {
-  if (core.lifecycle === 'uninitialized' || !withoutVote(core)) return;
+  if (core.lifecycle === 'uninitialized' || !withoutRights(core)) return;
   if (core.leader === NO_NODE || core.leader === core.id) return;
   core.recoveringElapsed = 0;
   send(core, { kind: 'recovering', from: core.id, to: core.leader, term: core.term, directoryId: core.directoryId });
@@ -84,7 +84,7 @@ export function askToRecover(core: Core): void {
  * uncommitted entry of its own log has removed, since that log may be the most complete one left (§4.2.2).
  */
 export function mayCampaign(core: Core): boolean {
-  if (withoutVote(core)) return false;
+  if (withoutRights(core)) return false;
   // A directory that does not count for itself leaves it to those that do: they are a quorum, or nobody can lead.
   const detail = detailOf(core.configuration, core.id);
   if (detail !== undefined && detail.directoryId !== core.directoryId) return false;
@@ -101,14 +101,19 @@ export function recordReply(
   core: Core,
   leading: Leadership,
   from: NodeId,
-  reply: { readonly directoryId: number; readonly withoutVote: boolean; readonly diskFull: boolean },
+  reply: { readonly directoryId: number; readonly withoutRights: boolean; readonly diskFull: boolean },
 ): Progress | undefined {
   let progress = leading.progress.get(from);
   if (progress === undefined) return undefined;
-  if (progress.directoryId !== reply.directoryId || progress.withoutVote !== reply.withoutVote) {
+  if (progress.directoryId !== reply.directoryId || progress.withoutRights !== reply.withoutRights) {
     const { isAdmitted, leaving } = progress;
     progress = beginAnew(core, leading, from);
-    Object.assign(progress, { isAdmitted, leaving, directoryId: reply.directoryId, withoutVote: reply.withoutVote });
+    Object.assign(progress, {
+      isAdmitted,
+      leaving,
+      directoryId: reply.directoryId,
+      withoutRights: reply.withoutRights,
+    });
     sendAppends(core, from, progress);
   }
   progress.recentActive = true;

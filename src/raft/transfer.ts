@@ -13,7 +13,7 @@ export function startTransfer(core: Core, to: NodeId, force = false): void {
   if (leading === null || leading.transfer !== null) return;
   const target = to === NO_NODE ? mostAdvancedVoter(core, leading) : to;
   const progress = leading.progress.get(target);
-  if (progress === undefined || !progress.counts || !progress.linked) return;
+  if (progress === undefined || !progress.hasRights || !progress.linked) return;
   if (!core.configuration.voters.includes(target)) return;
   // Writes would stop where they can go on.
   if (to !== NO_NODE && progress.diskFull && !core.diskFull) return;
@@ -27,7 +27,7 @@ export function continueTransfer(core: Core): void {
   const transfer = core.leading?.transfer;
   if (transfer === null || transfer === undefined) return;
   const progress = core.leading?.progress.get(transfer.to);
-  if (progress?.counts !== true) return;
+  if (progress?.hasRights !== true) return;
   if (progress.matchIndex !== core.log.lastIndex && !transfer.force) return;
   send(core, { kind: 'timeoutNow', from: core.id, to: transfer.to, term: core.term });
 }

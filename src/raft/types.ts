@@ -99,7 +99,7 @@ export interface MemberChangeOutcome {
 
 /**
  * The lifecycle status of a node's data directory. `uninitialized`: its data directory is empty, and it does not know yet whether
- * there is a cluster. `recovering`: it may have lost what it had promised, or is new; it neither votes nor counts until
+ * there is a cluster. `recovering`: it may have lost what it had promised, or is new; it neither votes nor has rights until
  * a committed configuration names its directory. `normal`: it has kept all it promised.
  */
 export type LifecycleStatus = 'uninitialized' | 'recovering' | 'normal';
@@ -131,7 +131,7 @@ interface Envelope {
 interface Speaker {
   readonly directoryId: number;
   /** The sender knows that it has no rights: it is uninitialized or recovering, or they were given to another directory. */
-  readonly withoutVote: boolean;
+  readonly withoutRights: boolean;
 }
 
 export interface PreVote extends Envelope {
@@ -200,7 +200,7 @@ export interface Commit extends Envelope {
 export interface TimeoutNow extends Envelope {
   readonly kind: 'timeoutNow';
 }
-/** The request is an acknowledgement, too, where its sender counts. */
+/** The request is an acknowledgement, too, if its sender has rights. */
 export interface ReadIndex extends Envelope, Speaker {
   readonly kind: 'readIndex';
   readonly id: number;

@@ -190,7 +190,7 @@ export class MemberRequests {
       replaces: detail?.replaces ?? NO_NODE,
       matchIndex: isSelf ? log.lastIndex : (progress?.matchIndex ?? 0),
       state: isSelf ? 'leader' : isLinked(id) ? (progress?.state ?? 'probe') : 'unreachable',
-      counts: isSelf || progress?.counts === true,
+      hasRights: isSelf || progress?.hasRights === true,
     };
   }
 }

@@ -59,8 +59,8 @@ export class NodeLifecycle {
   mayPropose = false;
   private readonly context: NodeLifecycleContext;
   private readonly bootstrap: Bootstrap;
-  /** Who says of itself that it has no vote. */
-  private readonly withoutVote = new Set<NodeId>();
+  /** Nodes that say that they have no rights. */
+  private readonly withoutRights = new Set<NodeId>();
   /** Who says that this node was removed. */
   private readonly removedBy = new Set<NodeId>();
   /** All that earlier lives have left is applied from here on; 0 while that is not known. */
@@ -127,28 +127,28 @@ export class NodeLifecycle {
   }
 
   linkLost(peer: NodeId): void {
-    this.withoutVote.delete(peer);
+    this.withoutRights.delete(peer);
     this.bootstrap.linkLost(peer);
   }
 
   receive(peer: NodeId, news: LifecycleMessage): void {
-    this.rememberVote(peer, news.lifecycle === 'recovering');
+    this.rememberRights(peer, news.lifecycle === 'recovering');
     this.bootstrap.receive(peer, news);
   }
 
   /** To be called with every message of another core, before it is stepped. */
   hear(message: Message): void {
     if (message.kind === 'preVoteReply' || message.kind === 'voteReply') {
-      this.rememberVote(message.from, message.withoutVote);
+      this.rememberRights(message.from, message.withoutRights);
     } else if (comesFromLeader(message) && this.context.core.lifecycle === 'uninitialized') {
       // Whoever hears a leader has found a cluster, whatever was lost on the way.
       this.bootstrap.receive(message.from, { kind: 'lifecycle', lifecycle: 'normal', ready: true, nodes: [] });
     }
   }
 
-  private rememberVote(peer: NodeId, withoutVote: boolean): void {
-    if (withoutVote) this.withoutVote.add(peer);
-    else this.withoutVote.delete(peer);
+  private rememberRights(peer: NodeId, withoutRights: boolean): void {
+    if (withoutRights) this.withoutRights.add(peer);
+    else this.withoutRights.delete(peer);
   }
 
   /** What an uninitialized node has turned out to be. */
@@ -293,7 +293,7 @@ export class NodeLifecycle {
 
   private reportQuorumLoss(): void {
     const { core, logger } = this.context;
-    const lost = core.leader === NO_NODE ? lostQuorum(core, this.withoutVote) : '';
+    const lost = core.leader === NO_NODE ? lostQuorum(core, this.withoutRights) : '';
     if (lost !== '' && !this.quorumLossTold) logger.error({ code: 'QUORUM_LOST', remedy: QUORUM_LOST_REMEDY }, lost);
     this.quorumLossTold = lost !== '';
   }
@@ -308,7 +308,7 @@ export class NodeLifecycle {
   healthProblem(): string {
     const difference = this.bootstrap.difference();
     const nodesDiffer = difference === '' ? '' : `${difference}. ${NODES_DIFFER_REMEDY}`;
-    return healthProblemOf(this.context.core, this.withoutVote, this.context.isLinked, nodesDiffer);
+    return healthProblemOf(this.context.core, this.withoutRights, this.context.isLinked, nodesDiffer);
   }
 }
 

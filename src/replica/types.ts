@@ -99,7 +99,7 @@ export interface MemberView {
   readonly matchIndex: number;
   readonly state: 'leader' | 'probe' | 'replicate' | 'snapshot' | 'unreachable';
   /** False while it is recovering: it has no vote then, whatever its role. */
-  readonly counts: boolean;
+  readonly hasRights: boolean;
 }
 
 export interface ReplicaStatus {

@@ -9,7 +9,7 @@ import type { Configuration, Entry, LifecycleStatus, Message, NodeId } from '../
  *
  * ```
  *  0  u8  kind     see KIND
- *  1  u8  flags    1 granted, success, transfer or ready; 2 the sender knows that it is without a vote; 4 disk or cluster full
+ *  1  u8  flags    1 granted, success, transfer or ready; 2 the sender knows that it has no rights; 4 disk or cluster full
  *  2  u16 zero
  *  4  u64 term
  * 12  u64 × n      the fields of the kind, in the order in which `FIELDS` names them
@@ -106,7 +106,7 @@ const KIND = {
 } as const satisfies Record<PeerMessage['kind'], number>;
 
 const FLAG_YES = 1;
-const FLAG_WITHOUT_VOTE = 2;
+const FLAG_WITHOUT_RIGHTS = 2;
 const FLAG_FULL = 4;
 const LIFECYCLE_STATUSES: readonly LifecycleStatus[] = ['uninitialized', 'recovering', 'normal'];
 
@@ -120,12 +120,14 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
       return [head(KIND.preVote, 0, message.term, [message.lastIndex, message.lastTerm])];
     case 'preVoteReply':
       return [
-        head(KIND.preVoteReply, flagsOf(message.granted, message.withoutVote), message.term, [message.directoryId]),
+        head(KIND.preVoteReply, flagsOf(message.granted, message.withoutRights), message.term, [message.directoryId]),
       ];
     case 'vote':
       return [head(KIND.vote, flagsOf(message.transfer), message.term, [message.lastIndex, message.lastTerm])];
     case 'voteReply':
-      return [head(KIND.voteReply, flagsOf(message.granted, message.withoutVote), message.term, [message.directoryId])];
+      return [
+        head(KIND.voteReply, flagsOf(message.granted, message.withoutRights), message.term, [message.directoryId]),
+      ];
     case 'append': {
       const { term, prevIndex, prevTerm, commitIndex, entries } = message;
       const parts = [head(KIND.append, 0, term, [prevIndex, prevTerm, commitIndex])];
@@ -133,9 +135,9 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
       return parts;
     }
     case 'appendReply': {
-      const { success, withoutVote, diskFull, term, index, hintIndex, hintTerm, directoryId } = message;
+      const { success, withoutRights, diskFull, term, index, hintIndex, hintTerm, directoryId } = message;
       return [
-        head(KIND.appendReply, flagsOf(success, withoutVote, diskFull), term, [
+        head(KIND.appendReply, flagsOf(success, withoutRights, diskFull), term, [
           index,
           hintIndex,
           hintTerm,
@@ -148,8 +150,8 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
       return [head(KIND.heartbeat, flagsOf(false, false, clusterFull), term, [commitIndex, directoryId, round])];
     }
     case 'heartbeatReply': {
-      const { withoutVote, diskFull, term, round, directoryId } = message;
-      return [head(KIND.heartbeatReply, flagsOf(false, withoutVote, diskFull), term, [round, directoryId])];
+      const { withoutRights, diskFull, term, round, directoryId } = message;
+      return [head(KIND.heartbeatReply, flagsOf(false, withoutRights, diskFull), term, [round, directoryId])];
     }
     case 'commit':
       return [head(KIND.commit, 0, message.term, [message.index, message.indexTerm, message.commitIndex])];
@@ -157,7 +159,7 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
       return [head(KIND.timeoutNow, 0, message.term, [])];
     case 'readIndex':
       return [
-        head(KIND.readIndex, flagsOf(false, message.withoutVote), message.term, [message.id, message.directoryId]),
+        head(KIND.readIndex, flagsOf(false, message.withoutRights), message.term, [message.id, message.directoryId]),
       ];
     case 'readIndexReply':
       // Indexes travel one higher, so that "not confirmed", -1, is 0.
@@ -185,8 +187,8 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
   }
 }
 
-function flagsOf(yes: boolean, withoutVote = false, full = false): number {
-  return (yes ? FLAG_YES : 0) | (withoutVote ? FLAG_WITHOUT_VOTE : 0) | (full ? FLAG_FULL : 0);
+function flagsOf(yes: boolean, withoutRights = false, full = false): number {
+  return (yes ? FLAG_YES : 0) | (withoutRights ? FLAG_WITHOUT_RIGHTS : 0) | (full ? FLAG_FULL : 0);
 }
 
 function head(kind: number, flags: number, term: number, fields: readonly number[]): Buffer {
@@ -210,7 +212,7 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
   const kind = frame.readUInt8(0);
   const flags = frame.readUInt8(1);
   const yes = (flags & FLAG_YES) !== 0;
-  const withoutVote = (flags & FLAG_WITHOUT_VOTE) !== 0;
+  const withoutRights = (flags & FLAG_WITHOUT_RIGHTS) !== 0;
   const full = (flags & FLAG_FULL) !== 0;
   const term = readUint64(frame, 4);
   if (!Number.isSafeInteger(term)) throw invalid(from, 'has a term out of range');
@@ -219,16 +221,16 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
     case KIND.preVote:
       return { kind: 'preVote', from, to, term, lastIndex: field(0), lastTerm: field(1) };
     case KIND.preVoteReply:
-      return { kind: 'preVoteReply', from, to, term, granted: yes, directoryId: field(0), withoutVote };
+      return { kind: 'preVoteReply', from, to, term, granted: yes, directoryId: field(0), withoutRights };
     case KIND.vote:
       return { kind: 'vote', from, to, term, transfer: yes, lastIndex: field(0), lastTerm: field(1) };
     case KIND.voteReply:
-      return { kind: 'voteReply', from, to, term, granted: yes, directoryId: field(0), withoutVote };
+      return { kind: 'voteReply', from, to, term, granted: yes, directoryId: field(0), withoutRights };
     case KIND.append:
       return decodeAppend(frame, from, to, term);
     case KIND.appendReply: {
       const [index, hintIndex, hintTerm] = [field(0), field(1), field(2)];
-      const reply = { directoryId: field(3), withoutVote, diskFull: full, index, hintIndex, hintTerm };
+      const reply = { directoryId: field(3), withoutRights, diskFull: full, index, hintIndex, hintTerm };
       return { kind: 'appendReply', from, to, term, success: yes, ...reply };
     }
     case KIND.heartbeat: {
@@ -243,7 +245,7 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
         term,
         round: field(0),
         directoryId: field(1),
-        withoutVote,
+        withoutRights,
         diskFull: full,
       };
     case KIND.commit:
@@ -251,7 +253,7 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
     case KIND.timeoutNow:
       return { kind: 'timeoutNow', from, to, term };
     case KIND.readIndex:
-      return { kind: 'readIndex', from, to, term, id: field(0), directoryId: field(1), withoutVote };
+      return { kind: 'readIndex', from, to, term, id: field(0), directoryId: field(1), withoutRights };
     case KIND.readIndexReply:
       return { kind: 'readIndexReply', from, to, term, id: field(0), index: field(1) - 1 };
     case KIND.proposal: {

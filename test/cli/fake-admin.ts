@@ -50,7 +50,7 @@ export function memberView(id: number, changes: Partial<MemberView> = {}): Membe
     replaces: 0,
     matchIndex: 100,
     state: id === 1 ? 'leader' : 'replicate',
-    counts: true,
+    hasRights: true,
     ...changes,
   };
 }

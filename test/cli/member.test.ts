@@ -78,8 +78,8 @@ const address9 = { host: '127.0.0.9', clientPort: 9, peerPort: 109, adminPort: 2
 describe('raftkv member list', () => {
   it('shows the members as the leader sees them', async () => {
     const learner = memberView(4, { role: 'learner', state: 'snapshot', joins: true, replaces: 2, matchIndex: 0 });
-    const gone = memberView(3, { state: 'unreachable', counts: false, matchIndex: 40 });
-    const back = memberView(2, { counts: false });
+    const gone = memberView(3, { state: 'unreachable', hasRights: false, matchIndex: 40 });
+    const back = memberView(2, { hasRights: false });
     await cluster(serves([membersBody([memberView(1), back, gone, learner])]));
     await memberListCommand(options());
     expect(output).toBe(

@@ -119,7 +119,7 @@ export class ClusterChecks {
 
   private checkRights(message: Message, disk: SimulatedDisk): void {
     if (disk.lifecycle === 'normal') return;
-    if ('withoutVote' in message) check(message.withoutVote, message, 'speaks for a directory without rights');
+    if ('withoutRights' in message) check(message.withoutRights, message, 'speaks for a directory without rights');
     const isOfVoters = message.kind === 'vote' || message.kind === 'preVote' || message.kind === 'timeoutNow';
     check(!isOfVoters && !('granted' in message && message.granted), message, 'has a directory without rights vote');
   }

@@ -18,16 +18,16 @@ function details(message: Message): string {
       return `, log ends at ${message.lastIndex}@${message.lastTerm}${message.transfer ? ', handed over' : ''}`;
     case 'preVoteReply':
     case 'voteReply':
-      return `${message.granted ? ', granted' : ', refused'}${withoutVote(message)}`;
+      return `${message.granted ? ', granted' : ', refused'}${withoutRights(message)}`;
     case 'append':
       return `, after ${message.prevIndex}@${message.prevTerm} [${describeEntries(message.entries)}] commit ${message.commitIndex}`;
     case 'appendReply':
-      if (message.success) return `, holds up to ${message.index}${withoutVote(message)}`;
-      return `, refused after ${message.index}, may agree at ${message.hintIndex}@${message.hintTerm}${withoutVote(message)}`;
+      if (message.success) return `, holds up to ${message.index}${withoutRights(message)}`;
+      return `, refused after ${message.index}, may agree at ${message.hintIndex}@${message.hintTerm}${withoutRights(message)}`;
     case 'heartbeat':
       return `, round ${message.round} commit ${message.commitIndex}`;
     case 'heartbeatReply':
-      return `, round ${message.round}${withoutVote(message)}`;
+      return `, round ${message.round}${withoutRights(message)}`;
     case 'commit':
       return ` ${message.commitIndex} where ${message.index}@${message.indexTerm}`;
     case 'timeoutNow':
@@ -35,7 +35,7 @@ function details(message: Message): string {
     case 'snapshotOffer':
       return `, of ${message.snapshotIndex}@${message.snapshotTerm}`;
     case 'readIndex':
-      return `, read ${message.id}${withoutVote(message)}`;
+      return `, read ${message.id}${withoutRights(message)}`;
     case 'recovering':
       return `, directory ${message.directoryId}`;
     case 'readIndexReply':
@@ -45,13 +45,13 @@ function details(message: Message): string {
 
 interface Speaking {
   readonly directoryId: number;
-  readonly withoutVote: boolean;
+  readonly withoutRights: boolean;
   readonly diskFull?: boolean;
 }
 
-function withoutVote(message: Speaking): string {
+function withoutRights(message: Speaking): string {
   const directoryId = message.directoryId === 0 ? '' : `, directory ${message.directoryId}`;
-  return `${directoryId}${message.withoutVote ? ', without vote' : ''}${message.diskFull === true ? ', disk full' : ''}`;
+  return `${directoryId}${message.withoutRights ? ', without rights' : ''}${message.diskFull === true ? ', disk full' : ''}`;
 }
 
 /** `1 2 3`; `2 3 and 1 2 3` while both decide; then what else there is. */

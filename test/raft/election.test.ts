@@ -50,7 +50,7 @@ describe('election', () => {
       term: 1,
       granted: false,
       directoryId: 0,
-      withoutVote: false,
+      withoutRights: false,
     } as const;
     cluster.step(2, { kind: 'receive', message: refusal });
     settle(cluster);

@@ -1,6 +1,6 @@
 import { detailOf, isMember, isVoter, members } from '../../src/raft/configuration.ts';
 import { isQuorumOf } from '../../src/raft/core.ts';
-import { withoutVote } from '../../src/raft/rights.ts';
+import { withoutRights } from '../../src/raft/rights.ts';
 import type { Configuration, MemberChange, NodeId } from '../../src/raft/types.ts';
 import type { CoreCluster } from './core-cluster.ts';
 import type { Random } from './random.ts';
@@ -36,7 +36,7 @@ export function survives(cluster: CoreCluster, agrees: (id: NodeId) => boolean):
     const { leading = null, configuration } = core ?? {};
     if (leading === null || configuration === undefined) return [];
     const joining = configuration.learners.filter(
-      (id) => leading.progress.get(id)?.counts === true && detailOf(configuration, id)?.joins === true,
+      (id) => leading.progress.get(id)?.hasRights === true && detailOf(configuration, id)?.joins === true,
     );
     return joining.map((id) => ({ ...configuration, voters: [...configuration.voters, id] }));
   });
@@ -61,7 +61,7 @@ export function mayRemove(cluster: CoreCluster, leader: NodeId, id: NodeId): boo
 function hasSay(cluster: CoreCluster, configuration: Configuration, id: NodeId): boolean {
   const node = cluster.nodes.get(id);
   if (node === undefined || detailOf(configuration, id)?.directoryId !== node.disk.directoryId) return false;
-  return node.core === null ? node.disk.lifecycle === 'normal' : !withoutVote(node.core);
+  return node.core === null ? node.disk.lifecycle === 'normal' : !withoutRights(node.core);
 }
 
 /** A change that somebody might ask of `leader`, sensible or not. */
@@ -93,7 +93,7 @@ export function unrest(cluster: CoreCluster, isAlive: (id: NodeId) => boolean): 
   for (const id of members(configuration)) {
     const { core } = cluster.node(id);
     if (!isAlive(id) || core === null) continue;
-    if (withoutVote(core)) return `node ${id} is ${core.lifecycle} and has no vote`;
+    if (withoutRights(core)) return `node ${id} is ${core.lifecycle} and has no vote`;
     const detail = detailOf(configuration, id);
     if (detail?.directoryId !== core.directoryId)
       return `the directory of node ${id} is not the one that has its rights`;

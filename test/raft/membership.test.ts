@@ -202,7 +202,7 @@ describe('a directory that may have forgotten something', () => {
       if (configurationOf(cluster, 1)?.voters.includes(3)) expect(detail?.directoryId).toBe(directoryId);
     }
     expect(configurationOf(cluster, 3)).toMatchObject({ voters: [1, 2, 3], votersOutgoing: [] });
-    expect(cluster.node(3).core).toMatchObject({ lifecycle: 'normal', isDisowned: false });
+    expect(cluster.node(3).core).toMatchObject({ lifecycle: 'normal', isSuperseded: false });
   });
 
   it('has no vote where the cluster has given its rights to another, until it has earned them anew', () => {
@@ -211,7 +211,7 @@ describe('a directory that may have forgotten something', () => {
       details: [1, 2, 3].map((id) => detailWith({ id, directoryId: id === 3 ? 9 : 0 })),
     });
     const cluster = smallCluster(named);
-    expect(cluster.node(3).core).toMatchObject({ lifecycle: 'normal', isDisowned: true });
+    expect(cluster.node(3).core).toMatchObject({ lifecycle: 'normal', isSuperseded: true });
     tick(cluster, 3, 3 * ELECTION_TIMEOUT_TICKS);
     expect(cluster.node(3).core).toMatchObject({ role: 'follower', term: 0 });
   });

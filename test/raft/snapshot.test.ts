@@ -448,7 +448,7 @@ describe('a follower that needs what is no longer in the log', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
     coreOf(cluster, 1).snapshot = null;
-    const refusal = { index: 6, hintIndex: 1, hintTerm: 1, directoryId: 0, withoutVote: false, diskFull: false };
+    const refusal = { index: 6, hintIndex: 1, hintTerm: 1, directoryId: 0, withoutRights: false, diskFull: false };
     const message: Message = { kind: 'appendReply', from: 3, to: 1, term: 1, success: false, ...refusal };
     const raft = cluster.node(1).raft;
     raft?.step({ kind: 'linkUp', peer: 3 });
@@ -598,7 +598,7 @@ describe('old news about a log that now begins later', () => {
       hintIndex: 0,
       hintTerm: 0,
       directoryId: 0,
-      withoutVote: false,
+      withoutRights: false,
       diskFull: false,
     };
     expect(() => cluster.step(1, { kind: 'receive', message })).toThrow(/acknowledges entry 9/);

@@ -119,7 +119,7 @@ export class Transcript {
         if (core === null) this.say(`${id} is down`);
         else
           this.say(
-            `${id} ${core.lifecycle}${core.isDisowned ? ' without vote' : ''}: ${describeConfiguration(core.configuration)}`,
+            `${id} ${core.lifecycle}${core.isSuperseded ? ' without rights' : ''}: ${describeConfiguration(core.configuration)}`,
           );
       }
     },

@@ -8,7 +8,7 @@ const LISTEN_MS = TIMING.electionTimeoutMs;
 /** For how long a node that is ready to bootstrap waits for the other initial members. */
 const GATHER_MS = 10 * TIMING.electionTimeoutMs;
 
-const voteless = (cluster: Cluster) =>
+const withoutRights = (cluster: Cluster) =>
   cluster.ids.filter((id) => cluster.node(id).alive && cluster.replica(id).status().lifecycle !== 'normal');
 
 async function succeeds(cluster: Cluster, id: number, key: string): Promise<void> {
@@ -29,7 +29,7 @@ describe('a new cluster', () => {
     await cluster.startEmpty(3);
     await cluster.run(ELECTION_MS);
     expect(cluster.leader()).toBeGreaterThan(0);
-    expect(voteless(cluster)).toEqual([]);
+    expect(withoutRights(cluster)).toEqual([]);
     expect(cluster.replica(1).status().healthProblem).toBe('');
   });
 
@@ -57,7 +57,7 @@ describe('a new cluster', () => {
     cluster.cut(1, 4);
     for (const id of cluster.ids) await cluster.startEmpty(id);
     await cluster.run(GATHER_MS + 3 * ELECTION_MS);
-    expect(voteless(cluster)).toEqual([]);
+    expect(withoutRights(cluster)).toEqual([]);
     await succeeds(cluster, 1, 'a');
     await succeeds(cluster, 4, 'b');
   });
@@ -74,7 +74,7 @@ describe('a new cluster', () => {
     cluster.node(3).disk.resume();
     await cluster.restart(3);
     await cluster.run(2 * ELECTION_MS);
-    expect(voteless(cluster)).toEqual([]);
+    expect(withoutRights(cluster)).toEqual([]);
     await succeeds(cluster, 3, 'a');
   });
 });
@@ -87,7 +87,7 @@ describe('a node whose disk was wiped', () => {
     await cluster.startEmpty(2);
     expect(cluster.replica(2).status().lifecycle).toBe('uninitialized');
     await cluster.run(ELECTION_MS);
-    expect(voteless(cluster)).toEqual([]);
+    expect(withoutRights(cluster)).toEqual([]);
     for (const id of cluster.ids) {
       expect(cluster.replica(id).status()).toMatchObject({ voters: expect.arrayContaining([1, 2, 3]), learners: [] });
     }
@@ -128,7 +128,7 @@ describe('a node whose disk was wiped', () => {
     expect(cluster.node(2).fatal).toEqual([]);
     expect(early.outcomes).toEqual(['1']);
     await succeeds(cluster, 2, 'b');
-    expect(voteless(cluster)).toEqual([]);
+    expect(withoutRights(cluster)).toEqual([]);
     cluster.kill(2);
     await cluster.restart(2);
     await cluster.run(ELECTION_MS);
@@ -144,10 +144,10 @@ describe('a node whose disk was wiped', () => {
     await cluster.restart(3);
     await cluster.run(10 * ELECTION_MS);
     expect(cluster.leader()).toBe(0);
-    expect(voteless(cluster)).toEqual([2]);
+    expect(withoutRights(cluster)).toEqual([2]);
     await cluster.restart(1);
     await cluster.run(2 * ELECTION_MS);
-    expect(voteless(cluster)).toEqual([]);
+    expect(withoutRights(cluster)).toEqual([]);
     expect(cluster.value(2, 'a')).toBe('v');
     await succeeds(cluster, 2, 'b');
   });
@@ -159,7 +159,7 @@ describe('a node whose disk was wiped', () => {
     await cluster.startEmpty(2);
     await cluster.startEmpty(3);
     await cluster.run(5 * ELECTION_MS);
-    expect(voteless(cluster)).toEqual([2, 3]);
+    expect(withoutRights(cluster)).toEqual([2, 3]);
     await cluster.restart(1);
     await cluster.run(5 * ELECTION_MS);
     expect(cluster.leader()).toBe(0);
@@ -199,7 +199,7 @@ describe('an initial member of a cluster that has grown, whose disk was wiped an
     await cluster.restart(1);
     await cluster.run(2 * ELECTION_MS);
     expect(cluster.replica(1).status()).toMatchObject({ healthProblem: '', voters: [1, 2, 3] });
-    expect(voteless(cluster)).toEqual([]);
+    expect(withoutRights(cluster)).toEqual([]);
     expect(cluster.value(1, 'a')).toBe('v');
   });
 
@@ -208,7 +208,7 @@ describe('an initial member of a cluster that has grown, whose disk was wiped an
     for (const id of [1, 2]) cluster.kill(id);
     for (const id of [1, 2]) await cluster.startEmpty(id);
     await cluster.run(10 * ELECTION_MS);
-    expect(voteless(cluster)).toEqual([1, 2]);
+    expect(withoutRights(cluster)).toEqual([1, 2]);
     for (const id of [1, 2])
       expect(cluster.replica(id).status()).toMatchObject({ lifecycle: 'uninitialized', term: 0 });
     await succeeds(cluster, 3, 'b');
@@ -244,7 +244,7 @@ describe('an initial member of a cluster that has grown, whose disk was wiped an
     cluster.list(1, [1, 2, 3]);
     await cluster.restart(1);
     await cluster.run(2 * ELECTION_MS);
-    expect(voteless(cluster)).toEqual([]);
+    expect(withoutRights(cluster)).toEqual([]);
     expect(cluster.value(1, 'a')).toBe('v');
   });
 });
@@ -323,7 +323,7 @@ describe('initial members with different files', () => {
     cluster.list(3, [1, 2, 3]);
     await cluster.restart(3);
     await cluster.run(2 * ELECTION_MS);
-    expect(voteless(cluster)).toEqual([]);
+    expect(withoutRights(cluster)).toEqual([]);
     await succeeds(cluster, 3, 'a');
   });
 });

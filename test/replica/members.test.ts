@@ -183,8 +183,8 @@ describe('a question about members', () => {
       leader: 1,
       changing: false,
       members: [
-        { id: 1, role: 'voter', state: 'leader', counts: true, address: addressOf(1) },
-        { id: 2, role: 'voter', state: 'replicate', counts: true },
+        { id: 1, role: 'voter', state: 'leader', hasRights: true, address: addressOf(1) },
+        { id: 2, role: 'voter', state: 'replicate', hasRights: true },
         { id: 3, role: 'voter', state: 'unreachable' },
       ],
     });

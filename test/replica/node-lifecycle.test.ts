@@ -526,7 +526,7 @@ describe('the lifecycle of a node', () => {
       term: 3,
       granted: false,
       directoryId: 0,
-      withoutVote: true,
+      withoutRights: true,
     });
     expect(nodeLifecycle.healthProblem()).toContain('nodes 1 and 3 lost data');
     nodeLifecycle.linkLost(1);
@@ -539,7 +539,7 @@ describe('the lifecycle of a node', () => {
       term: 3,
       granted: false,
       directoryId: 0,
-      withoutVote: false,
+      withoutRights: false,
     });
     expect(nodeLifecycle.healthProblem()).toBe('');
   });

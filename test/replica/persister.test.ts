@@ -12,7 +12,7 @@ function entry(index: number, term = 3) {
 }
 
 function ack(index: number): Message {
-  const rest = { hintIndex: 0, hintTerm: 0, directoryId: 0, withoutVote: false, diskFull: false };
+  const rest = { hintIndex: 0, hintTerm: 0, directoryId: 0, withoutRights: false, diskFull: false };
   return { kind: 'appendReply', from: 1, to: 2, term: 3, success: true, index, ...rest };
 }
 

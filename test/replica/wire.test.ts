@@ -46,7 +46,7 @@ const MESSAGES: Arbitraries = {
     ...envelope,
     granted: fc.boolean(),
     directoryId: number,
-    withoutVote: fc.boolean(),
+    withoutRights: fc.boolean(),
   }),
   vote: fc.record({
     kind: fc.constant('vote'),
@@ -60,7 +60,7 @@ const MESSAGES: Arbitraries = {
     ...envelope,
     granted: fc.boolean(),
     directoryId: number,
-    withoutVote: fc.boolean(),
+    withoutRights: fc.boolean(),
   }),
   append: append as Arbitraries['append'],
   appendReply: fc.record({
@@ -71,7 +71,7 @@ const MESSAGES: Arbitraries = {
     hintIndex: number,
     hintTerm: number,
     directoryId: number,
-    withoutVote: fc.boolean(),
+    withoutRights: fc.boolean(),
     diskFull: fc.boolean(),
   }),
   heartbeat: fc.record({
@@ -87,7 +87,7 @@ const MESSAGES: Arbitraries = {
     ...envelope,
     round: number,
     directoryId: number,
-    withoutVote: fc.boolean(),
+    withoutRights: fc.boolean(),
     diskFull: fc.boolean(),
   }),
   commit: fc.record({
@@ -103,7 +103,7 @@ const MESSAGES: Arbitraries = {
     ...envelope,
     id: number,
     directoryId: number,
-    withoutVote: fc.boolean(),
+    withoutRights: fc.boolean(),
   }),
   readIndexReply: fc.record({
     kind: fc.constant('readIndexReply'),

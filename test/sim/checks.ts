@@ -12,7 +12,7 @@ import type { SimDisk } from './disk.ts';
 import { Durability } from './durability.ts';
 import { walOf } from './insides.ts';
 import { describe, type Life } from './life.ts';
-import { isWithoutVote, MemberChecks } from './member-checks.ts';
+import { isWithoutRights, MemberChecks } from './member-checks.ts';
 import { ReadChecks } from './read-checks.ts';
 import { SnapshotChecks } from './snapshot-checks.ts';
 import type { World } from './world.ts';
@@ -95,7 +95,7 @@ export class ClusterChecks {
       const before = summarize(core);
       const matched = matchesOf(core);
       const rounds = roundsOf(core);
-      const voteless = isWithoutVote(core);
+      const withoutRights = isWithoutRights(core);
       const { lifecycle } = core;
       const agrees = input.kind === 'snapshotReceived' && core.log.termAt(input.index) === input.term;
       this.#reads.hear(core, input);
@@ -110,7 +110,7 @@ export class ClusterChecks {
       }
       if (effects.truncateFrom > 0) this.truncations++;
       for (const entry of effects.append) this.#checkEntry(core, entry.index, entry.term, entry.bytes);
-      this.members.stepped(core, effects, voteless);
+      this.members.stepped(core, effects, withoutRights);
       this.members.checkHeartbeat(core, input, before.commitIndex);
       if (core.lifecycle !== lifecycle) this.members.checkNoted(core, disk.durable());
       if (core.role === 'leader' && before.role !== 'leader') this.#checkElected(core);

@@ -40,12 +40,12 @@ export class MemberChecks {
     this.#committedTermAt = committedTermAt;
   }
 
-  /** `voteless` is what `isWithoutVote` said before the step. */
-  stepped(core: Core, effects: Effects, voteless: boolean): void {
+  /** `withoutRights` is what `isWithoutRights` said before the step. */
+  stepped(core: Core, effects: Effects, withoutRights: boolean): void {
     for (const entry of effects.append) if (entry.kind === 'configuration') this.#appended(core, entry);
     this.#recordLength(core);
     this.checkInForce(core);
-    if (voteless && isWithoutVote(core)) this.#checkVoteless(core, effects);
+    if (withoutRights && isWithoutRights(core)) this.#checkWithoutRights(core, effects);
     if (effects.recovered) this.#checkRecovered(core);
     if (effects.removed) this.#checkRemoved(core);
   }
@@ -111,8 +111,8 @@ export class MemberChecks {
       if (leading === null || voter === id || !before.learners.includes(voter)) continue;
       const progress = leading.progress.get(voter);
       const wanted = this.#lastIndexOf(core, CAUGHT_UP_TIMEOUTS * core.options.electionTimeoutTicks);
-      if (progress?.counts === true && progress.matchIndex >= wanted) continue;
-      const has = `it has ${progress?.matchIndex}, where the log had ${wanted} for long; counts: ${progress?.counts}`;
+      if (progress?.hasRights === true && progress.matchIndex >= wanted) continue;
+      const has = `it has ${progress?.matchIndex}, where the log had ${wanted} for long; has rights: ${progress?.hasRights}`;
       this.#fail(`leader ${id} promotes node ${voter}, which has not caught up: ${has}`);
     }
   }
@@ -173,7 +173,7 @@ export class MemberChecks {
     );
   }
 
-  #checkVoteless(core: Core, effects: Effects): void {
+  #checkWithoutRights(core: Core, effects: Effects): void {
     if (core.role !== 'follower') this.#fail(`node ${core.id} has no vote (${core.lifecycle}) and is ${core.role}`);
     for (const message of [...effects.sendNow, ...effects.sendAfterPersist]) {
       if (claimsRights(message)) {
@@ -208,7 +208,7 @@ export function committedIn({ configurations, configuration, log }: Core): Confi
 }
 
 /** It may have forgotten what it promised, or its rights have passed to another directory. */
-export function isWithoutVote(core: Core): boolean {
+export function isWithoutRights(core: Core): boolean {
   if (core.lifecycle !== 'normal') return true;
   // A start knows little of what is committed; but what names this directory once was.
   const inForce = [committedIn(core), ...core.configurations.map(({ configuration }) => configuration)];
@@ -225,10 +225,10 @@ function claimsRights(message: Message): boolean {
     case 'voteReply':
       return message.granted;
     case 'appendReply':
-      return message.success && !message.withoutVote;
+      return message.success && !message.withoutRights;
     case 'heartbeatReply':
     case 'readIndex':
-      return !message.withoutVote;
+      return !message.withoutRights;
     default:
       return false;
   }

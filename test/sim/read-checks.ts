@@ -27,11 +27,11 @@ export class ReadChecks {
     const { leading } = core;
     if (leading === null || input.kind !== 'receive' || input.message.term !== core.term) return;
     const { message } = input;
-    if (message.kind === 'heartbeatReply' && !message.withoutVote) {
+    if (message.kind === 'heartbeatReply' && !message.withoutRights) {
       const { rounds } = this.#of(leading);
       const directoryId = keyOf(message.from, message.directoryId);
       rounds.set(directoryId, Math.max(rounds.get(directoryId) ?? 0, message.round));
-    } else if (message.kind === 'readIndex' && !message.withoutVote) {
+    } else if (message.kind === 'readIndex' && !message.withoutRights) {
       const { readers } = this.#of(leading);
       const name = nameOf(message.from, message.id);
       const directories = readers.get(name) ?? new Set();
