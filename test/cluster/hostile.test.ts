@@ -251,7 +251,7 @@ describe(`the peer port (RAFTKV_SEED=${SEED})`, () => {
       await visit(victim.peerPort, [hello, frame('ping', Buffer.alloc(0)), ...nonsense]);
     });
     // The nonsense was heard: it came behind handshakes that the node took for good.
-    expect(cluster.log()).toMatch(/"node":1,"peer":3,"bootCount":1\d\d\d,"msg":"link to peer is up"/);
+    expect(cluster.lines().join('\n')).toMatch(/"node":1,"peer":3,"bootCount":1\d\d\d,"msg":"link to peer is up"/);
     await cluster.start(3);
     await cluster.serving(3);
     await expectHealthy('after a peer that talks nonsense');

@@ -83,7 +83,7 @@ describe('a cluster with TLS everywhere and a password', () => {
         for (const words of WORDS) expect(await hear(port, words, await tls())).not.toMatch(SERVED);
       }
     }
-    expect(cluster.log()).toMatch(/TLS_REFUSED/);
+    expect(cluster.lines().join('\n')).toMatch(/TLS_REFUSED/);
     await expectHealthy();
   });
 
@@ -120,8 +120,8 @@ describe('a cluster with TLS everywhere and a password', () => {
     const file = join(cluster.folder, 'passwords');
     writeFileSync(file, 'no colon\n');
     process.kill(cluster.pid(1), 'SIGHUP');
-    await until('the warning', async () => /AUTH_FILE_INVALID/.test(cluster.log()) || undefined);
-    expect(cluster.log()).not.toMatch(/no colon\b.*no colon\b/);
+    await until('the warning', async () => /AUTH_FILE_INVALID/.test(cluster.lines().join('\n')) || undefined);
+    expect(cluster.lines().join('\n')).not.toMatch(/no colon\b.*no colon\b/);
     expect(await hear(clientPort, login(PASSWORD), member)).toBe('STORED\r\n');
     writeFileSync(file, `${USER}:countess\n`);
     process.kill(cluster.pid(1), 'SIGHUP');

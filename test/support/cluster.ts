@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach } from 'vitest';
 import type { ReplicaStatus } from '../../src/replica/types.ts';
 import type { StatusBody } from '../../src/server/admin-port.ts';
+import { ClusterLog } from './cluster-log.ts';
 import { type CuttableLink, openCuttableLink } from './cuttable-link.ts';
 import { connect, type MemcachedClient } from './memcached-client.ts';
 import { type CommandResult, type NodeProcess, runCommand, startNodeProcess } from './node-process.ts';
@@ -24,7 +25,7 @@ export interface ClusterOptions {
   readonly nodes?: number;
   /** Nodes beyond these that do not belong to the cluster: they are started by a test, and wait to be added. */
   readonly spares?: number;
-  /** Merged into cluster.json. */
+  /** Merged into cluster.json, over the timing below. */
   readonly settings?: Settings | ((id: number) => Settings);
   /** The links between the nodes lead through this process, so that they can be cut. */
   readonly cuttable?: boolean;
@@ -82,6 +83,7 @@ export interface Cluster {
   /** Continues, restarts and awaits whatever a failed test left stopped or dead. */
   heal(): Promise<void>;
   connect(id: number): Promise<MemcachedClient>;
+  /** The end of each node's log. */
   log(): string;
   /** All that the nodes have logged, oldest first. */
   lines(): readonly string[];
@@ -90,13 +92,19 @@ export interface Cluster {
 
 const HOST = '127.0.0.1';
 const PORTS_PER_NODE = 3;
-const STATUS_MS_MAX = 1_000;
+const STATUS_MS_MAX = 10_000;
 const ASK_AGAIN_MS = 10;
 const PAUSE_CHECK_MS = 20;
-const LEADER_MS_MAX = 15_000;
+/** Only what never comes takes so long. */
+const UNTIL_MS_MAX = 60_000;
 const CLUSTER_NAME = 'test';
-/** How much of the log a failed test shows. */
-const LOG_LINES_SHOWN = 150;
+/**
+ * Long enough that a busy machine elects no leader for nothing. A leader that is killed is replaced soon all the same,
+ * because its links close. Tests that cut off or stop a leader wait for these, so they set shorter ones.
+ */
+const CALM_TIMING = { electionTimeoutMs: 1_000, heartbeatIntervalMs: 100, requestTimeoutMs: 60_000 };
+/** A single node waits for nobody, and needs three election timeouts to begin. */
+const LONE_TIMING = { ...CALM_TIMING, electionTimeoutMs: 100, heartbeatIntervalMs: 20 };
 
 const folders = new Set<string>();
 process.on('exit', () => {
@@ -139,7 +147,8 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
       return { ...other, peerPort: link?.port ?? other.peerPort };
     });
     const own = typeof settings === 'function' ? settings(id) : settings;
-    const config = { cluster: CLUSTER_NAME, dataDir: './data', nodes: seen, ...security?.settings, ...own };
+    const timing = count === 1 ? LONE_TIMING : CALM_TIMING;
+    const config = { cluster: CLUSTER_NAME, dataDir: './data', nodes: seen, ...timing, ...security?.settings, ...own };
     writeFileSync(file, JSON.stringify(config));
   };
   for (const { id } of nodes) writeConfig(fileOf(id), id, nodes);
@@ -148,7 +157,7 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
   const processes = new Map<number, NodeProcess>();
   const paused = new Map<number, NodeJS.Timeout>();
   const clients = new Set<MemcachedClient>();
-  const lines: string[] = [];
+  const log = new ClusterLog();
 
   const node = (id: number): NodeAddress => {
     const found = allNodes[id - 1];
@@ -186,19 +195,19 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
   const start = async (id: number, joins = id > count) => {
     if (isRunning(id)) throw new Error(`node ${id} runs already`);
     const args = joins ? ['--config', operatorFile, '--join'] : ['--config', fileOf(id)];
-    const started = startNodeProcess(id, args, (line) => lines.push(line));
+    const started = startNodeProcess(id, args, (line) => log.add(id, line));
     processes.set(id, started);
     await started.event('listening');
   };
   const serving = (id: number) => processOf(id).event('serving');
   const resume = (id: number) => {
-    lines.push(`test harness: SIGCONT for node ${id}`);
+    log.add(id, `test harness: SIGCONT`);
     endPause(id);
     processOf(id).signal('SIGCONT');
   };
 
   const reunite = () => {
-    lines.push('test harness: no node is cut off');
+    log.add(null, 'test harness: no node is cut off');
     for (const { link } of links) link.heal();
   };
 
@@ -220,7 +229,7 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
     resume,
     pid: (id) => processOf(id).pid,
     isolate(id) {
-      lines.push(`test harness: node ${id} is cut off`);
+      log.add(id, 'test harness: cut off');
       for (const { from, to, link } of links) if (from === id || to === id) link.cut();
     },
     reunite,
@@ -231,13 +240,13 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
       await Promise.all(nodes.map(({ id }) => serving(id)));
     },
     async kill(id, signal = 'SIGKILL') {
-      lines.push(`test harness: ${signal} for node ${id}`);
+      log.add(id, `test harness: ${signal}`);
       endPause(id);
       processOf(id).signal(signal);
       return processOf(id).exited();
     },
     pause(id) {
-      lines.push(`test harness: SIGSTOP for node ${id}`);
+      log.add(id, `test harness: SIGSTOP`);
       const stopped = processOf(id);
       stopped.signal('SIGSTOP');
       const keepStopped = () => {
@@ -263,8 +272,8 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
       clients.add(client);
       return client;
     },
-    log: () => lines.slice(-LOG_LINES_SHOWN).join('\n'),
-    lines: () => lines,
+    log: () => log.tails([...processes.keys()]),
+    lines: () => log.lines(),
     async stop() {
       for (const id of paused.keys()) endPause(id);
       for (const client of clients) client.destroy();
@@ -296,15 +305,15 @@ function openLinks(nodes: readonly NodeAddress[], ports: readonly number[]): Pro
   );
 }
 
-/** Prints the end of the cluster's log when a test of the file fails. */
+/** Prints the end of each node's log when a test of the file fails. */
 export function showLogOfFailure(cluster: () => Cluster | undefined): void {
   afterEach(({ task }) => {
-    if (task.result?.state === 'fail') console.log(`log of the cluster in "${task.name}":\n${cluster()?.log() ?? ''}`);
+    if (task.result?.state === 'fail') console.log(`logs of the nodes in "${task.name}":\n${cluster()?.log() ?? ''}`);
   });
 }
 
 /** For what a cluster comes to without telling: asks again until there is an answer. */
-export async function until<T>(what: string, ask: () => Promise<T | undefined>, limitMs = LEADER_MS_MAX): Promise<T> {
+export async function until<T>(what: string, ask: () => Promise<T | undefined>, limitMs = UNTIL_MS_MAX): Promise<T> {
   const deadlineMs = performance.now() + limitMs;
   for (;;) {
     const answer = await ask();
