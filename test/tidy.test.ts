@@ -26,7 +26,7 @@ const IMPURE = /\b(Date\.|new Date|performance\.|setTimeout|setInterval|setImmed
 const HIDDEN_TIME = /\b(Date\.now|performance\.now|setTimeout|setInterval|setImmediate|Math\.random)\b/;
 const SIMULATED_ROOMS = ['storage', 'transport', 'replica', 'server'];
 /** The disk itself, and the lock, which is about processes and so cannot be simulated. */
-const MAY_USE_FILES = ['storage/file-disk.ts', 'storage/lock.ts'];
+const MAY_USE_FILES = ['storage/disk/file-disk.ts', 'storage/disk/lock.ts'];
 const LINES_PER_FILE_MAX = 500;
 
 const root = resolve(import.meta.dirname, '..');

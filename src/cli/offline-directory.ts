@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { RaftkvError } from '../base/errors.ts';
-import { type DataDirLock, lockDataDir } from '../storage/lock.ts';
+import { type DataDirLock, lockDataDir } from '../storage/disk/lock.ts';
 
 /** Data directories that tools work on while no node does. */
 

@@ -1,5 +1,5 @@
 import * as fs from 'node:fs';
-import type { Disk, DiskFile } from '../storage/disk.ts';
+import type { Disk, DiskFile } from '../storage/disk/disk.ts';
 
 /**
  * A disk on which nothing can be changed: for looking at data that must stay as it is, also where this process may not

@@ -4,7 +4,7 @@ import { SnapshotLoader } from '../kv/snapshot.ts';
 import type { StateMachine } from '../kv/state-machine.ts';
 import { decodeConfiguration } from '../raft/configuration.ts';
 import type { Configuration } from '../raft/types.ts';
-import { readSnapshotFile, type SnapshotFileHead } from '../storage/snapshot-reader.ts';
+import { readSnapshotFile, type SnapshotFileHead } from '../storage/snapshots/reader.ts';
 import { readOnlyDisk } from './read-only-disk.ts';
 
 /** Backup files: a snapshot as a node has it, byte by byte. */

@@ -4,7 +4,7 @@ import type { StateMachine } from '../kv/state-machine.ts';
 import { ENTRY_HEADER_BYTES, readEntry } from '../raft/entry.ts';
 import type { RaftLog } from '../raft/log.ts';
 import type { Entry } from '../raft/types.ts';
-import type { Wal } from '../storage/wal-types.ts';
+import type { Wal } from '../storage/wal/types.ts';
 import type { Origin } from './origin.ts';
 
 /**

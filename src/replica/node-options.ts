@@ -1,8 +1,8 @@
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { LifecycleStatus, NodeId } from '../raft/types.ts';
-import type { Snapshots } from '../storage/snapshot-types.ts';
-import type { LogStart, Wal } from '../storage/wal-types.ts';
+import type { Snapshots } from '../storage/snapshots/types.ts';
+import type { LogStart, Wal } from '../storage/wal/types.ts';
 import type { PeerAddress, Transport } from '../transport/types.ts';
 import type { OriginLimits } from './origin.ts';
 import type { LogRecovery } from './recovery.ts';

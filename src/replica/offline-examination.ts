@@ -5,12 +5,12 @@ import { SnapshotLoader } from '../kv/snapshot.ts';
 import { decodeConfiguration } from '../raft/configuration.ts';
 import { ENTRY_HEADER_BYTES } from '../raft/entry.ts';
 import type { Entry, LifecycleStatus } from '../raft/types.ts';
-import type { Disk } from '../storage/disk.ts';
+import type { Disk } from '../storage/disk/disk.ts';
 import { openMeta } from '../storage/meta.ts';
-import { segmentName, segmentNumbers } from '../storage/segment-files.ts';
-import { isSnapshotName } from '../storage/snapshot-files.ts';
-import { readSnapshotFile, readSnapshotHead, type SnapshotFileHead } from '../storage/snapshot-reader.ts';
-import { readSegmentHeader, SECTOR_BYTES } from '../storage/wal-format.ts';
+import { segmentName, segmentNumbers } from '../storage/segments/files.ts';
+import { readSegmentHeader, SECTOR_BYTES } from '../storage/segments/format.ts';
+import { isSnapshotName } from '../storage/snapshots/files.ts';
+import { readSnapshotFile, readSnapshotHead, type SnapshotFileHead } from '../storage/snapshots/reader.ts';
 import { type OfflineLog, readOfflineLog, WAL_FOLDER } from './offline-log.ts';
 
 /**

@@ -3,11 +3,11 @@ import type { RaftkvError } from '../base/errors.ts';
 import { silentLogger } from '../base/logger.ts';
 import { readEntry } from '../raft/entry.ts';
 import type { Entry, HardState } from '../raft/types.ts';
-import type { Disk } from '../storage/disk.ts';
-import { recoverLog } from '../storage/recover-log.ts';
-import type { RecoveryReport } from '../storage/recovered-log.ts';
-import { closeSegment } from '../storage/segment-files.ts';
-import type { LogStart } from '../storage/wal-types.ts';
+import type { Disk } from '../storage/disk/disk.ts';
+import { closeSegment } from '../storage/segments/files.ts';
+import { recoverLog } from '../storage/wal/recover-log.ts';
+import type { RecoveryReport } from '../storage/wal/recovered-log.ts';
+import type { LogStart } from '../storage/wal/types.ts';
 import { decodeHardState } from './persister.ts';
 
 /** A node's log, read while no node runs. */

@@ -1,7 +1,7 @@
 import { RaftkvError } from '../base/errors.ts';
 import { readUint64, writeUint64 } from '../base/uint64.ts';
 import type { Effects, Entry, HardState, Message } from '../raft/types.ts';
-import type { LogStart, Wal } from '../storage/wal-types.ts';
+import type { LogStart, Wal } from '../storage/wal/types.ts';
 
 /**
  * Between the core's effects and the log file: writes what must be durable, and lets go of the messages that promise

@@ -5,7 +5,7 @@ import type { IndexedConfiguration } from '../raft/core.ts';
 import { ENTRY_HEADER_BYTES, readEntry } from '../raft/entry.ts';
 import { RaftLog } from '../raft/log.ts';
 import { type Configuration, type Entry, type HardState, NO_NODE } from '../raft/types.ts';
-import type { LogStart } from '../storage/wal-types.ts';
+import type { LogStart } from '../storage/wal/types.ts';
 import { decodeHardState } from './persister.ts';
 
 /** Log entries kept in memory for followers that lag a little; older ones are read back from the log file. */

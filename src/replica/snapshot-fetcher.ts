@@ -4,7 +4,7 @@ import type { Logger } from '../base/logger.ts';
 import { SnapshotLoader } from '../kv/snapshot.ts';
 import type { StateMachine } from '../kv/state-machine.ts';
 import { NO_NODE, type NodeId, type WantSnapshot } from '../raft/types.ts';
-import type { SnapshotInfo, SnapshotReceiver, Snapshots } from '../storage/snapshot-types.ts';
+import type { SnapshotInfo, SnapshotReceiver, Snapshots } from '../storage/snapshots/types.ts';
 import type { BulkMessage, SnapshotPieceMessage } from './bulk-wire.ts';
 
 /**

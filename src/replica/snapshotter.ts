@@ -5,8 +5,8 @@ import type { StateMachine } from '../kv/state-machine.ts';
 import { encodeConfiguration } from '../raft/configuration.ts';
 import type { Core } from '../raft/core.ts';
 import { configurationAsOf } from '../raft/membership.ts';
-import type { SnapshotInfo, Snapshots, SnapshotWriter } from '../storage/snapshot-types.ts';
-import type { Wal } from '../storage/wal-types.ts';
+import type { SnapshotInfo, Snapshots, SnapshotWriter } from '../storage/snapshots/types.ts';
+import type { Wal } from '../storage/wal/types.ts';
 import type { Applier } from './applier.ts';
 
 /**

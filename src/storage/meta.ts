@@ -2,10 +2,10 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { RaftkvError } from '../base/errors.ts';
 import type { LifecycleStatus } from '../raft/types.ts';
-import type { Disk } from './disk.ts';
-import { segmentNumbers } from './segment-files.ts';
-import { isSnapshotName } from './snapshot-files.ts';
-import { readFile, replaceFile } from './whole-file.ts';
+import type { Disk } from './disk/disk.ts';
+import { readFile, replaceFile } from './disk/whole-file.ts';
+import { segmentNumbers } from './segments/files.ts';
+import { isSnapshotName } from './snapshots/files.ts';
 
 /**
  * The file `meta` says whose data directory this is, how often its node has started, and what this directory is

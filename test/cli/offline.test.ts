@@ -32,9 +32,9 @@ import { ENTRY_HEADER_BYTES, sealEntry } from '../../src/raft/entry.ts';
 import { buildNode } from '../../src/replica/offline-build.ts';
 import { examineNode } from '../../src/replica/offline-examination.ts';
 import { encodeHardState } from '../../src/replica/persister.ts';
-import { fileDisk } from '../../src/storage/file-disk.ts';
-import { lockDataDir } from '../../src/storage/lock.ts';
-import { openWal } from '../../src/storage/wal.ts';
+import { fileDisk } from '../../src/storage/disk/file-disk.ts';
+import { lockDataDir } from '../../src/storage/disk/lock.ts';
+import { openWal } from '../../src/storage/wal/wal.ts';
 import { createFakeAdmin, type FakeAdmin } from './fake-admin.ts';
 
 /** Tools on real files of small nodes, each of which a snapshot and a log behind it make up. */

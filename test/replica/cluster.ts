@@ -8,7 +8,7 @@ import { LOG_CACHE_BYTES_MAX } from '../../src/replica/recovery.ts';
 import type { TransferLimits } from '../../src/replica/snapshot-exchange.ts';
 import type { SnapshotLimits } from '../../src/replica/snapshotter.ts';
 import type { Replica } from '../../src/replica/types.ts';
-import type { WalLimits } from '../../src/storage/wal.ts';
+import type { WalLimits } from '../../src/storage/wal/wal.ts';
 import type { PeerAddress, Transport, TransportEvents } from '../../src/transport/types.ts';
 import { MemoryDisk } from '../support/memory-disk.ts';
 import { LIMITS, ManualClock, microtasks, Request } from './support.ts';

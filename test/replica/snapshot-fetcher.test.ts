@@ -5,7 +5,7 @@ import { Op } from '../../src/kv/types.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
 import type { SnapshotRead } from '../../src/replica/bulk-wire.ts';
 import { SnapshotFetcher } from '../../src/replica/snapshot-fetcher.ts';
-import { openSnapshots } from '../../src/storage/snapshot-files.ts';
+import { openSnapshots } from '../../src/storage/snapshots/files.ts';
 import { MemoryDisk } from '../support/memory-disk.ts';
 import { batchOf, ManualClock, microtasks } from './support.ts';
 

@@ -3,7 +3,7 @@ import { RaftkvError } from '../../src/base/errors.ts';
 import type { Core } from '../../src/raft/core.ts';
 import type { BulkMessage } from '../../src/replica/bulk-wire.ts';
 import { SnapshotServer } from '../../src/replica/snapshot-server.ts';
-import type { Snapshots } from '../../src/storage/snapshot-types.ts';
+import type { Snapshots } from '../../src/storage/snapshots/types.ts';
 import { ManualClock, microtasks } from './support.ts';
 
 const STALLED_MS = 3000;

@@ -3,7 +3,7 @@ import { SnapshotLoader } from '../../src/kv/snapshot.ts';
 import type { StateMachine } from '../../src/kv/state-machine.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
 import type { Backup } from '../../src/replica/types.ts';
-import { readSnapshotFile } from '../../src/storage/snapshot-reader.ts';
+import { readSnapshotFile } from '../../src/storage/snapshots/reader.ts';
 import { type DiskOperation, MemoryDisk } from '../support/memory-disk.ts';
 import { seededRandom } from '../support/random.ts';
 import { Cluster, type ClusterOptions, ELECTION_MS } from './cluster.ts';

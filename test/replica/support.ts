@@ -4,7 +4,7 @@ import { type Item, Op, type ResultCode } from '../../src/kv/types.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
 import type { OriginLimits } from '../../src/replica/origin.ts';
 import type { Failure, ReadOwner, WriteOwner } from '../../src/replica/types.ts';
-import type { Wal, WalWrite } from '../../src/storage/wal-types.ts';
+import type { Wal, WalWrite } from '../../src/storage/wal/types.ts';
 
 /** What the tests of the replica's parts share; whole replicas are in cluster.ts. */
 

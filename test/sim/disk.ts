@@ -1,4 +1,4 @@
-import type { Disk, DiskFile } from '../../src/storage/disk.ts';
+import type { Disk, DiskFile } from '../../src/storage/disk/disk.ts';
 import { type DiskOperation, MemoryDisk } from '../support/memory-disk.ts';
 import type { Life } from './life.ts';
 import type { Random } from './random.ts';

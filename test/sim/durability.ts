@@ -3,7 +3,7 @@ import { readEntry } from '../../src/raft/entry.ts';
 import { jointVoteResult } from '../../src/raft/quorum.ts';
 import { type Configuration, type Effects, type Input, NO_NODE, type NodeId } from '../../src/raft/types.ts';
 import { decodeHardState } from '../../src/replica/persister.ts';
-import type { Wal } from '../../src/storage/wal-types.ts';
+import type { Wal } from '../../src/storage/wal/types.ts';
 import type { World } from './world.ts';
 
 /**

@@ -3,7 +3,7 @@ import type { ReplicaTiming } from '../../src/replica/node-options.ts';
 import type { OriginLimits } from '../../src/replica/origin.ts';
 import type { TransferLimits } from '../../src/replica/snapshot-exchange.ts';
 import type { SnapshotLimits } from '../../src/replica/snapshotter.ts';
-import type { WalLimits } from '../../src/storage/wal.ts';
+import type { WalLimits } from '../../src/storage/wal/wal.ts';
 import type { DiskHabits } from './disk.ts';
 import type { BulkHabits, NetworkHabits } from './network.ts';
 import { ORDEAL_KINDS, type OrdealKind } from './ordeal-kinds.ts';

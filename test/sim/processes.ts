@@ -5,7 +5,7 @@ import type { NodeAddress, NodeId } from '../../src/raft/types.ts';
 import { NodeReplica } from '../../src/replica/node-replica.ts';
 import { type InitialCluster, openReplica } from '../../src/replica/open-replica.ts';
 import type { Origin } from '../../src/replica/origin.ts';
-import type { Wal } from '../../src/storage/wal-types.ts';
+import type { Wal } from '../../src/storage/wal/types.ts';
 import type { MemoryDisk } from '../support/memory-disk.ts';
 import type { ClusterChecks } from './checks.ts';
 import { type ClientDoor, openClientDoor } from './client-door.ts';

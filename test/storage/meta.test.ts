@@ -4,7 +4,7 @@ import type { RaftkvError } from '../../src/base/errors.ts';
 import { type MetaOptions, openMeta } from '../../src/storage/meta.ts';
 import { MemoryDisk } from '../support/memory-disk.ts';
 import { seededRandom } from '../support/random.ts';
-import { append, errorOf, open, settle } from './wal-harness.ts';
+import { append, errorOf, open, settle } from './wal/harness.ts';
 
 const DIRECTORY = '/node';
 const FILE = '/node/meta';

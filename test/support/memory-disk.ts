@@ -1,5 +1,5 @@
 import { dirname } from 'node:path';
-import type { Disk, DiskFile } from '../../src/storage/disk.ts';
+import type { Disk, DiskFile } from '../../src/storage/disk/disk.ts';
 import { type DirectoryOperation, MemoryDirectory } from './memory-directory.ts';
 import { MemoryFile } from './memory-file.ts';
 

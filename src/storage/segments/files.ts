@@ -1,0 +1,249 @@
+import { basename, join } from 'node:path';
+import { RaftkvError } from '../../base/errors.ts';
+import type { Disk, DiskFile } from '../disk/disk.ts';
+import { writeFully } from '../disk/disk.ts';
+import {
+  encodeSegmentHeader,
+  readSegmentHeader,
+  SECTOR_BYTES,
+  type SegmentHeader,
+  WAL_FORMAT_VERSION,
+} from './format.ts';
+
+/** The files of the log: their names, how one comes to be, and how one is opened again. */
+
+/** Zeros are written in pieces of this size: large enough to be cheap, small enough not to hold up a log write for long. */
+const FILL_CHUNK_BYTES = 256 * 1024;
+const FILL_CHUNK = Buffer.alloc(FILL_CHUNK_BYTES);
+
+const SEGMENT_NAME = /^(\d{16})\.wal$/;
+const REPAIR_NAME = /^(\d{16})\.wal\.repair$/;
+const TEMPORARY_SUFFIX = '.tmp';
+
+export interface Segment {
+  readonly number: number;
+  readonly path: string;
+  /** How long the file may grow. */
+  readonly segmentBytes: number;
+  readonly saltCrc: number;
+  /**
+   * All up to here is on the disk, durably allocated: batches, then zeros. Invariant while the segment may still take
+   * a batch: at least one sector of zeros follows the last batch, or a cut file would pass for the end of the log.
+   */
+  filledTo: number;
+  /** For filling and reading. */
+  readonly plain: DiskFile;
+  /** For batches: a write is durable when it calls back. */
+  readonly durable: DiskFile;
+}
+
+export function segmentName(number: number): string {
+  return `${String(number).padStart(16, '0')}.wal`;
+}
+
+/** The segment that is to take the place of a damaged one, from when it is whole until it has its name (`wal/salvage.ts`). */
+export function repairName(number: number): string {
+  return `${segmentName(number)}.repair`;
+}
+
+/** Null where no repair was interrupted. */
+export function repairNumber(names: readonly string[]): number | null {
+  const digits = names.map((name) => REPAIR_NAME.exec(name)?.[1]).find((found) => found !== undefined);
+  return digits === undefined ? null : Number(digits);
+}
+
+/** Numbers of the segments among the names of a folder, ascending. */
+export function segmentNumbers(names: readonly string[]): number[] {
+  const numbers: number[] = [];
+  for (const name of names) {
+    const digits = SEGMENT_NAME.exec(name)?.[1];
+    if (digits !== undefined) numbers.push(Number(digits));
+  }
+  return numbers.sort((a, b) => a - b);
+}
+
+/** Under what name a file comes to be before it is whole. */
+function temporaryOf(path: string): string {
+  return path + TEMPORARY_SUFFIX;
+}
+
+export function isDiskFull(error: unknown): boolean {
+  return error instanceof Error && (error as NodeJS.ErrnoException).code === 'ENOSPC';
+}
+
+/** True for what an interrupted creation leaves behind. */
+export function isTemporary(name: string): boolean {
+  const whole = name.slice(0, -TEMPORARY_SUFFIX.length);
+  return name.endsWith(TEMPORARY_SUFFIX) && (SEGMENT_NAME.test(whole) || REPAIR_NAME.test(whole));
+}
+
+export function walDamaged(path: string, offset: number, what: string, cause?: unknown): RaftkvError {
+  return new RaftkvError(
+    'WAL_DAMAGED',
+    `the log file ${path} is damaged at byte ${offset}: ${what}`,
+    'Nothing was changed on the disk. Check the disk and keep a copy of the folder. `raftkv recover` makes a cluster of ' +
+      'what is good, `raftkv snapshot restore` one of a backup. An older copy of the folder must not come back: it has ' +
+      'forgotten what the node acknowledged since.',
+    cause,
+  );
+}
+
+interface SegmentOptions {
+  readonly segmentBytes: number;
+  /** How much of the file to fill at once, header included. */
+  readonly fillBytes: number;
+  readonly clusterId: string;
+  readonly random: () => number;
+}
+
+/**
+ * Makes a segment that is whole from the moment its name exists: filled, synced, renamed, folder synced. Where the disk
+ * is full it leaves nothing unfinished behind, and may be tried again.
+ */
+export async function createSegment(
+  disk: Disk,
+  directory: string,
+  number: number,
+  options: SegmentOptions,
+): Promise<Segment> {
+  const path = join(directory, segmentName(number));
+  const temporary = temporaryOf(path);
+  const plain = await disk.open(temporary, { create: true, dataSync: false });
+  try {
+    return await fillAndName(disk, directory, number, plain, options);
+  } catch (error) {
+    // Also so that a disk that is full gets back what the attempt took.
+    if (isDiskFull(error)) await dropTemporary(disk, directory, temporary, plain);
+    throw error;
+  }
+}
+
+async function fillAndName(
+  disk: Disk,
+  directory: string,
+  number: number,
+  plain: DiskFile,
+  options: SegmentOptions,
+): Promise<Segment> {
+  const path = join(directory, segmentName(number));
+  const temporary = temporaryOf(path);
+  const header = encodeSegmentHeader(number, options.segmentBytes, options.clusterId, options.random);
+  await writeFully(plain, header, SECTOR_BYTES, 0);
+  await writeZeros(plain, SECTOR_BYTES, Math.min(options.fillBytes, options.segmentBytes));
+  await plain.sync();
+  await disk.rename(temporary, path);
+  await disk.syncDirectory(directory);
+  const durable = await disk.open(path, { create: false, dataSync: true });
+  const { saltCrc } = readSegmentHeader(header) as SegmentHeader;
+  const filledTo = Math.min(options.fillBytes, options.segmentBytes);
+  return { number, path, segmentBytes: options.segmentBytes, saltCrc, filledTo, plain, durable };
+}
+
+/** Makes a file of the log that is whole from the moment its name exists. Leaves nothing where the disk is full. */
+export async function createSegmentFile(
+  disk: Disk,
+  directory: string,
+  path: string,
+  fill: (file: DiskFile) => Promise<void>,
+): Promise<void> {
+  const temporary = temporaryOf(path);
+  const file = await disk.open(temporary, { create: true, dataSync: false });
+  try {
+    await fill(file);
+    await file.sync();
+    await disk.rename(temporary, path);
+    await disk.syncDirectory(directory);
+  } catch (error) {
+    if (isDiskFull(error)) await dropTemporary(disk, directory, temporary, file);
+    throw error;
+  }
+  await file.close();
+}
+
+async function dropTemporary(disk: Disk, directory: string, temporary: string, file: DiskFile): Promise<void> {
+  await file.close();
+  const names = await disk.list(directory);
+  if (names.includes(basename(temporary))) await disk.remove(temporary);
+}
+
+/**
+ * @throws RaftkvError WAL_DAMAGED where the header does not verify, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN.
+ */
+export async function openSegment(disk: Disk, directory: string, number: number, clusterId: string): Promise<Segment> {
+  const path = join(directory, segmentName(number));
+  const plain = await disk.open(path, { create: false, dataSync: false });
+  const sector = Buffer.alloc(SECTOR_BYTES);
+  const bytes = await readOfDisk(path, plain, sector, SECTOR_BYTES, 0).catch(async (error) => {
+    await plain.close();
+    throw error;
+  });
+  const header = readSegmentHeader(sector.subarray(0, bytes));
+  if (header === null) {
+    await plain.close();
+    throw walDamaged(path, 0, 'the header of the segment does not verify');
+  }
+  const refusal = refusalOf(header, path, number, clusterId);
+  if (refusal !== null) {
+    await plain.close();
+    throw refusal;
+  }
+  const durable = await disk.open(path, { create: false, dataSync: true });
+  const filledTo = Math.min(header.segmentBytes, Math.floor((await plain.size()) / SECTOR_BYTES) * SECTOR_BYTES);
+  return { number, path, segmentBytes: header.segmentBytes, saltCrc: header.saltCrc, filledTo, plain, durable };
+}
+
+/**
+ * Reads what was written before. Where the disk says that it cannot, that is damage as any other: the bytes are lost.
+ * @throws RaftkvError WAL_DAMAGED
+ */
+export async function readOfDisk(
+  path: string,
+  file: DiskFile,
+  buffer: Buffer,
+  length: number,
+  position: number,
+): Promise<number> {
+  try {
+    return await file.read(buffer, 0, length, position);
+  } catch (error) {
+    if (!(error instanceof Error) || (error as NodeJS.ErrnoException).code !== 'EIO') throw error;
+    throw walDamaged(path, position, `the disk cannot read it (${error.message})`, error);
+  }
+}
+
+function refusalOf(header: SegmentHeader, path: string, number: number, clusterId: string): RaftkvError | null {
+  if (header.version !== WAL_FORMAT_VERSION) {
+    return new RaftkvError(
+      'FORMAT_UNSUPPORTED',
+      `${path} has log format ${header.version}; this raftkv reads format ${WAL_FORMAT_VERSION}`,
+      'Start the version of raftkv that wrote it.',
+    );
+  }
+  if (header.clusterId !== clusterId) {
+    return new RaftkvError(
+      'DATA_DIR_FOREIGN',
+      `${path} belongs to cluster "${header.clusterId}", not "${clusterId}"`,
+      'Point dataDir to the folder of this cluster, or to an empty one.',
+    );
+  }
+  if (header.number !== number) return walDamaged(path, 16, `the file is segment ${header.number} under a wrong name`);
+  return null;
+}
+
+/** Fills the segment with zeros up to `to`, durably. */
+export async function extendSegment(segment: Segment, to: number): Promise<void> {
+  await writeZeros(segment.plain, segment.filledTo, to);
+  await segment.plain.sync();
+  segment.filledTo = to;
+}
+
+export async function writeZeros(file: DiskFile, from: number, to: number): Promise<void> {
+  for (let position = from; position < to; position += FILL_CHUNK_BYTES) {
+    await writeFully(file, FILL_CHUNK, Math.min(FILL_CHUNK_BYTES, to - position), position);
+  }
+}
+
+export async function closeSegment(segment: Segment): Promise<void> {
+  await segment.durable.close();
+  await segment.plain.close();
+}

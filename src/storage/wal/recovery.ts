@@ -1,0 +1,383 @@
+import type { RaftkvError } from '../../base/errors.ts';
+import { readUint64 } from '../../base/uint64.ts';
+import { type Disk, writeFully } from '../disk/disk.ts';
+import { closeSegment, openSegment, type Segment, segmentName, walDamaged, writeZeros } from '../segments/files.ts';
+import {
+  BATCH_HEADER_BYTES,
+  type BatchHeader,
+  countBlankSectors,
+  isZero,
+  paddedToSector,
+  RECORD_ENTRY,
+  RECORD_HARD_STATE,
+  RECORD_HEADER_BYTES,
+  RECORD_START,
+  readBatchHeader,
+  SECTOR_BYTES,
+  START_BODY_BYTES,
+  verifyRecord,
+} from '../segments/format.ts';
+import { findRemains, SegmentReader } from '../segments/reader.ts';
+import type { SealedSegment } from '../segments/retention.ts';
+import { EntryLocations } from './entry-locations.ts';
+import type { GoodPart, RecoveredLog, StartPlace } from './recovered-log.ts';
+import type { LogStart } from './types.ts';
+
+/**
+ * Reads the log after a start and tells a torn end from damage.
+ *
+ * Batch k + 1 is issued only once batch k is durable, and into sectors that are durably zero. So whatever power loss
+ * may do, it can spoil the last batch only, and only by leaving some of its sectors zero. Hence:
+ *
+ * - A batch that does not verify, with any valid batch behind it in this segment or a later one, was durable: damage.
+ * - The last batch is torn if more of its sectors are blank than its header says are so by right, or if its header's
+ *   own sector is blank. Nobody was promised it; it is cut. Any other fault in it is damage.
+ * - A segment that is followed by another ends with a seal, so a lost segment leaves a gap in the numbers or a seal
+ *   that leads nowhere: damage. A file that ends before a zero sector or a seal was seen was cut short: damage.
+ * - Old segments are given back one by one, oldest first, each durably before the next, and what is left holds an entry
+ *   or a start. So they never leave a gap; a log whose first segment is not number 1 and that does not tell where it
+ *   begins has lost something: damage. So has one that begins behind what the newest snapshot stands for: a segment
+ *   too many is gone, or a snapshot.
+ *
+ * Nothing on the disk is changed until all of it was judged. Where there is damage, it stays as it is, or is repaired
+ * once the caller has been told (`wal/salvage.ts`).
+ *
+ * One fault escapes: the disk turning a whole sector of the last batch into zeros looks as if it had been torn.
+ */
+
+/** A batch that verifies, by its place. */
+interface BatchPlace {
+  readonly segment: number;
+  readonly position: number;
+  readonly byteLength: number;
+}
+
+type Judgement =
+  | { readonly kind: 'valid' }
+  | { readonly kind: 'invalid'; readonly what: string; readonly torn: boolean };
+
+const VALID: Judgement = { kind: 'valid' };
+const NOT_TORN = false;
+
+export class LogScan {
+  readonly #disk: Disk;
+  readonly #directory: string;
+  readonly #clusterId: string;
+  readonly #numbers: readonly number[];
+  readonly #begin: LogStart;
+
+  readonly #locations = new EntryLocations();
+  /** The log's entries all come after this one; -1 while the segments that would tell may have been given back. */
+  #base: number;
+  #start: StartPlace | null = null;
+  /** What the next batch must have. 0: the first of all, of a log whose front was given back, may say what it likes. */
+  #sequence: number;
+  /** CRC of the last record read. The first batch of all may say what it likes. */
+  #chain = 0;
+  #hasRead = false;
+  #hardState: Buffer | null = null;
+  #last: BatchPlace | null = null;
+  #batches = 0;
+  #entries = 0;
+  readonly #sealed: SealedSegment[] = [];
+  #window: Buffer | undefined;
+  readonly #open: Segment[] = [];
+  #goodNumber: number;
+  #goodBytes = 0;
+
+  /** @param numbers of the segments there are, ascending; not none. */
+  constructor(disk: Disk, directory: string, clusterId: string, numbers: readonly number[], begin: LogStart) {
+    this.#disk = disk;
+    this.#directory = directory;
+    this.#clusterId = clusterId;
+    this.#numbers = numbers;
+    this.#begin = begin;
+    this.#goodNumber = numbers[0] ?? 1;
+    const isWhole = this.#goodNumber === 1;
+    this.#base = isWhole ? 0 : -1;
+    this.#sequence = isWhole ? 1 : 0;
+  }
+
+  /** Reads all, and cuts off a torn end. @throws RaftkvError WAL_DAMAGED, with all files closed, and none changed. */
+  async run(): Promise<RecoveredLog> {
+    try {
+      return await this.#readSegments();
+    } catch (error) {
+      for (const segment of this.#open) await closeSegment(segment);
+      throw error;
+    }
+  }
+
+  /** What `run` had found good when it ended. */
+  get goodPart(): GoodPart {
+    return {
+      number: this.#goodNumber,
+      bytes: this.#goodBytes,
+      reachesBack: this.#faultOfBeginning() === null,
+      hardState: this.#hardState,
+    };
+  }
+
+  get start(): StartPlace | null {
+    return this.#start;
+  }
+
+  async #readSegments(): Promise<RecoveredLog> {
+    const [first = 1] = this.#numbers;
+    const last = this.#numbers.at(-1) ?? first;
+    for (let number = first; ; number++) {
+      this.#goodNumber = number;
+      this.#goodBytes = 0;
+      if (!this.#numbers.includes(number)) throw this.#missing(number, last);
+      const segment = await this.#openSegment(number);
+      this.#goodBytes = SECTOR_BYTES;
+      const reader = this.#readerOf(segment);
+      const end = await this.#readBatches(segment, reader);
+      this.#window = reader.window;
+      if (end.sealed) {
+        this.#sealed.push({ number, bytes: segment.filledTo });
+        await this.#closeSegment(segment);
+        continue;
+      }
+      const spares: Segment[] = [];
+      for (let spare = number + 1; spare <= last; spare++) {
+        if (!this.#numbers.includes(spare)) throw this.#missing(spare, last);
+        spares.push(await this.#openSegment(spare));
+      }
+      const tornBytes = await this.#settleEnd(segment, spares, end.position, end.judgement);
+      return this.#recovered(segment, spares, end.position, tornBytes);
+    }
+  }
+
+  #recovered(active: Segment, spares: readonly Segment[], position: number, tornBytes: number): RecoveredLog {
+    return {
+      active,
+      spares,
+      position,
+      nextSequence: Math.max(1, this.#sequence),
+      chain: this.#hasRead ? this.#chain : active.saltCrc,
+      hardState: this.#hardState,
+      sealed: this.#sealed,
+      locations: this.#locations,
+      startSegment: this.#start?.segment ?? 0,
+      report: {
+        segments: this.#numbers.length,
+        batches: this.#batches,
+        entries: this.#entries,
+        tornBytes,
+        damage: null,
+      },
+    };
+  }
+
+  #missing(number: number, last: number): RaftkvError {
+    const name = segmentName(number);
+    if (number < last) return walDamaged(this.#directory, 0, `the segment ${name} is missing`);
+    return walDamaged(this.#directory, 0, `the log goes on in ${name}, which is missing`);
+  }
+
+  async #openSegment(number: number): Promise<Segment> {
+    const segment = await openSegment(this.#disk, this.#directory, number, this.#clusterId);
+    this.#open.push(segment);
+    return segment;
+  }
+
+  async #closeSegment(segment: Segment): Promise<void> {
+    this.#open.splice(this.#open.indexOf(segment), 1);
+    await closeSegment(segment);
+  }
+
+  #readerOf(segment: Segment): SegmentReader {
+    return new SegmentReader(segment, this.#window);
+  }
+
+  /** Hands over every valid batch of a segment; stops behind its seal, or at the first place without a valid batch. */
+  async #readBatches(
+    segment: Segment,
+    reader: SegmentReader,
+  ): Promise<{ readonly sealed: boolean; readonly position: number; readonly judgement: Judgement }> {
+    let position = SECTOR_BYTES;
+    for (;;) {
+      if (position + SECTOR_BYTES > segment.filledTo) {
+        throw walDamaged(
+          segment.path,
+          position,
+          'the file was cut short: it ends where a batch or zeros should follow',
+        );
+      }
+      if (!reader.has(position, SECTOR_BYTES)) await reader.load(position, SECTOR_BYTES);
+      const offset = reader.offsetOf(position);
+      const header = readBatchHeader(reader.window, offset, segment.saltCrc, segment.number, position);
+      if (header === null) {
+        const blank = isZero(reader.window, offset, offset + SECTOR_BYTES);
+        const what = blank ? 'no batch is here' : 'the header of a batch does not verify';
+        return { sealed: false, position, judgement: { kind: 'invalid', what, torn: blank } };
+      }
+      const padded = paddedToSector(header.byteLength);
+      let judgement = this.#judgeHeader(header, position + padded, segment);
+      if (judgement.kind === 'valid') {
+        if (!reader.has(position, padded)) await reader.load(position, padded);
+        judgement = this.#judgeRecords(header, reader.window, reader.offsetOf(position));
+      }
+      if (judgement.kind === 'invalid') return { sealed: false, position, judgement };
+      this.#takeBatch(header, reader.window, reader.offsetOf(position), segment, position);
+      position += padded;
+      this.#goodBytes = position;
+      if (header.seal) return { sealed: true, position, judgement };
+    }
+  }
+
+  #judgeHeader(header: BatchHeader, end: number, segment: Segment): Judgement {
+    const invalid = (what: string): Judgement => ({ kind: 'invalid', what, torn: NOT_TORN });
+    const isFirst = this.#sequence === 0;
+    if (header.sequence !== this.#sequence && !(isFirst && header.sequence > 0)) {
+      return invalid(`batch ${header.sequence} is where batch ${this.#sequence} should be`);
+    }
+    if (header.byteLength < BATCH_HEADER_BYTES) return invalid('a batch is shorter than its header');
+    if (end > segment.filledTo) return invalid('the file was cut short: it ends inside a batch');
+    if (!isFirst && header.sequence > 1 && header.chainBefore !== this.#chain) {
+      return invalid(`batch ${header.sequence} does not follow the batch before it`);
+    }
+    return VALID;
+  }
+
+  #judgeRecords(header: BatchHeader, window: Buffer, start: number): Judgement {
+    const end = start + header.byteLength;
+    const paddedEnd = start + paddedToSector(header.byteLength);
+    const what = this.#faultOfRecords(header, window, start + BATCH_HEADER_BYTES, end, paddedEnd);
+    if (what === null) return VALID;
+    const torn = countBlankSectors(window, start, paddedEnd) > header.blankSectors;
+    return { kind: 'invalid', what: `batch ${header.sequence}: ${what}`, torn };
+  }
+
+  #faultOfRecords(header: BatchHeader, window: Buffer, start: number, end: number, paddedEnd: number): string | null {
+    let chain = header.chainBefore;
+    let offset = start;
+    let base = this.#base;
+    // Where the beginning is not known, the first entry tells: any other follows one.
+    let lastIndex = base < 0 && this.#locations.isEmpty ? Number.POSITIVE_INFINITY : this.#locations.lastIndex;
+    for (let record = 1; record <= header.records; record++) {
+      const length = verifyRecord(window, offset, end, chain);
+      if (length === 0) return `record ${record} of ${header.records} does not verify`;
+      const type = window.readUInt32LE(offset + 8);
+      const index = readUint64(window, offset + 12);
+      switch (type) {
+        case RECORD_ENTRY:
+          if (index < 1 || index <= base || index > lastIndex + 1) return `entry ${index} follows entry ${lastIndex}`;
+          lastIndex = index;
+          break;
+        case RECORD_START:
+          if (length !== RECORD_HEADER_BYTES + START_BODY_BYTES) return `record ${record} is no start of this format`;
+          base = index;
+          lastIndex = index;
+          break;
+        case RECORD_HARD_STATE:
+          break;
+        default:
+          return `record ${record} is of unknown type ${type}`;
+      }
+      chain = window.readUInt32LE(offset);
+      offset += length;
+    }
+    if (offset !== end) return 'its records do not fill it';
+    if (!isZero(window, end, paddedEnd)) return 'the zeros after its records are not all zero';
+    return null;
+  }
+
+  #takeBatch(header: BatchHeader, window: Buffer, start: number, segment: Segment, position: number): void {
+    this.#chain = header.chainBefore;
+    let offset = start + BATCH_HEADER_BYTES;
+    for (let record = 0; record < header.records; record++) {
+      const length = RECORD_HEADER_BYTES + window.readUInt32LE(offset + 4);
+      const body = window.subarray(offset + RECORD_HEADER_BYTES, offset + length);
+      const type = window.readUInt32LE(offset + 8);
+      const index = readUint64(window, offset + 12);
+      const place = position + offset - start;
+      if (type === RECORD_ENTRY) {
+        this.#locations.put(index, segment.number, place, length, this.#chain);
+        this.#entries++;
+      } else if (type === RECORD_START) {
+        this.#locations.restart(index);
+        this.#base = index;
+        this.#start = { segment: segment.number, offset: place };
+      } else {
+        this.#hardState = Buffer.from(body);
+      }
+      this.#chain = window.readUInt32LE(offset);
+      offset += length;
+    }
+    this.#hasRead = true;
+    this.#sequence = header.sequence + 1;
+    this.#batches++;
+    this.#last = { segment: segment.number, position, byteLength: header.byteLength };
+  }
+
+  /** Null where the log tells where it begins, and that is not behind what the newest snapshot stands for. */
+  #faultOfBeginning(): string | null {
+    if (this.#base < 0 && this.#locations.isEmpty) return 'nothing tells where the log begins';
+    const { firstIndex } = this.#locations;
+    if (firstIndex <= this.#begin.index + 1) return null;
+    return `the log begins with entry ${firstIndex}, and the newest snapshot ends at ${this.#begin.index}`;
+  }
+
+  /**
+   * Makes sure that the log really ends at `position`, cuts a torn batch there, and makes durable all that was read.
+   * Returns how many bytes were cut.
+   */
+  async #settleEnd(
+    segment: Segment,
+    spares: readonly Segment[],
+    position: number,
+    judgement: Judgement,
+  ): Promise<number> {
+    const what = judgement.kind === 'invalid' ? judgement.what : '';
+    const remains: { readonly segment: Segment; readonly from: number; readonly to: number }[] = [];
+    for (const each of [segment, ...spares]) {
+      const from = each === segment ? position : SECTOR_BYTES;
+      // The header at `position` itself, where there is one, belongs to the batch that is judged.
+      const scanFrom = each === segment ? position + SECTOR_BYTES : SECTOR_BYTES;
+      const { batchAt, nonZeroEnd } = await findRemains(each, this.#readerOf(each), scanFrom);
+      if (batchAt >= 0) {
+        const proof = `a whole batch follows at byte ${batchAt} of ${each.path}`;
+        throw walDamaged(segment.path, position, `${what}, yet ${proof}, so what was here had been durable`);
+      }
+      if (nonZeroEnd > 0) remains.push({ segment: each, from, to: nonZeroEnd });
+    }
+    if (judgement.kind === 'invalid' && !judgement.torn) throw walDamaged(segment.path, position, what);
+    const fault = this.#faultOfBeginning();
+    if (fault !== null) throw walDamaged(this.#directory, 0, fault);
+    if (!(await this.#isBlankAt(segment, position)) && remains[0]?.segment !== segment) {
+      remains.unshift({ segment, from: position, to: position + SECTOR_BYTES });
+    }
+    let tornBytes = 0;
+    for (const { segment: cut, from, to } of remains) {
+      await writeZeros(cut.plain, from, to);
+      tornBytes += to - from;
+    }
+    await this.#makeDurable(segment, spares);
+    return tornBytes;
+  }
+
+  async #isBlankAt(segment: Segment, position: number): Promise<boolean> {
+    const sector = Buffer.alloc(SECTOR_BYTES);
+    await segment.plain.read(sector, 0, SECTOR_BYTES, position);
+    return isZero(sector, 0, SECTOR_BYTES);
+  }
+
+  /**
+   * What was read may be in the system's cache only: the process before this one may have died during its last write,
+   * or stopped because its sync failed. The log below the last batch is durable, or that one would not have been
+   * issued; so the last batch is written once more, with the same bytes.
+   */
+  async #makeDurable(segment: Segment, spares: readonly Segment[]): Promise<void> {
+    for (const each of [segment, ...spares]) await each.plain.sync();
+    await this.#disk.syncDirectory(this.#directory);
+    const last = this.#last;
+    if (last === null) return;
+    const home = last.segment === segment.number ? segment : await this.#openSegment(last.segment);
+    const bytes = Buffer.alloc(paddedToSector(last.byteLength));
+    await home.plain.read(bytes, 0, bytes.length, last.position);
+    await writeFully(home.durable, bytes, bytes.length, last.position);
+    if (home !== segment) await this.#closeSegment(home);
+  }
+}

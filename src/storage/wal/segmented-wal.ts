@@ -1,0 +1,454 @@
+import type { Clock } from '../../base/clock.ts';
+import { RaftkvError } from '../../base/errors.ts';
+import { closeSegment, isDiskFull, type Segment } from '../segments/files.ts';
+import { type FillOptions, SegmentFiller } from '../segments/filler.ts';
+import {
+  BATCH_HEADER_BYTES,
+  countBlankSectors,
+  encodeBatchHeader,
+  encodeRecord,
+  encodeStart,
+  paddedToSector,
+  RECORD_ENTRY,
+  RECORD_HARD_STATE,
+  RECORD_HEADER_BYTES,
+  RECORD_START,
+  SECTOR_BYTES,
+} from '../segments/format.ts';
+import { SegmentRetention } from '../segments/retention.ts';
+import type { EntryLocations } from './entry-locations.ts';
+import { readEntries } from './reader.ts';
+import type { RecoveredLog } from './recovered-log.ts';
+import type { Wal, WalWrite } from './types.ts';
+import { bytesOfNext, bytesOfStep, checkWrite, keptBy } from './write.ts';
+
+/**
+ * The write path. At any moment one write at most is on its way to the disk; what is appended meanwhile waits, and
+ * goes out together as soon as it is durable. Buffers, callbacks and arrays are used again, so that a write costs
+ * neither a promise nor a closure.
+ */
+export interface SegmentedWalOptions {
+  readonly clock: Clock;
+  readonly onFatal: (error: RaftkvError) => void;
+  readonly fill: FillOptions;
+  readonly batchBytesMax: number;
+  readonly entryBytesMax: number;
+  readonly log: RecoveredLog;
+}
+
+/** The staging buffer starts at this size and doubles as batches need it. */
+const STAGING_BYTES = 64 * 1024;
+
+type State = 'open' | 'closing' | 'closed' | 'failed';
+
+export class SegmentedWal implements Wal {
+  readonly #clock: Clock;
+  readonly #onFatal: (error: RaftkvError) => void;
+  readonly #fillOptions: FillOptions;
+  readonly #filler: SegmentFiller;
+  readonly #batchBytesMax: number;
+  readonly #entryBytesMax: number;
+  readonly #locations: EntryLocations;
+  #state: State = 'open';
+
+  #active: Segment;
+  /** Where the next batch goes; always a sector boundary. */
+  #position: number;
+  #nextSequence: number;
+  /** CRC of the last record put into a batch. */
+  #chain: number;
+  /** The newest put into a batch; null where there was none yet. */
+  #hardState: Buffer | null;
+  readonly #retention: SegmentRetention;
+
+  #lastIndex: number;
+  /** Of the newest start that was handed over; what is at or below it is not to be read any more. */
+  #startIndex: number;
+  /** Every entry up to here that the log holds is durable. Never above `#locations.lastIndex`. */
+  #durableIndex: number;
+  /** Where the newest durable start is, 0 where no segment has one; and the one in flight, 0 for none. */
+  #startSegment: number;
+  #startInFlight = 0;
+  /** Of the waiting writes, those that drop something of what is in the log. */
+  #cutsWaiting = 0;
+
+  /** Writes not yet wholly in a batch, with the times they came; of the first, `#stepsTaken` parts are in one. */
+  #waiting: WalWrite[] = [];
+  #waitingSinceMs: number[] = [];
+  #stepsTaken = 0;
+
+  /** A batch, or a seal, is on its way to the disk. */
+  #busy = false;
+  #sealing = false;
+  #batchBytes = 0;
+  #flyingSinceMs = 0;
+  /** Writes that will be durable with the batch in flight. `#landed` is the same array of the batch before, emptied. */
+  #flying: WalWrite[] = [];
+  #landed: WalWrite[] = [];
+
+  #staging = Buffer.allocUnsafeSlow(STAGING_BYTES);
+  #batchRecords = 0;
+  #batchChainBefore = 0;
+  #onDrained: (() => void) | null = null;
+  #pumpIsDue = false;
+  #closed: Promise<void> | null = null;
+  readonly #reads = new Set<Promise<unknown>>();
+  #compacting: Promise<void> | null = null;
+
+  constructor(options: SegmentedWalOptions) {
+    const { log } = options;
+    const { locations } = log;
+    this.#clock = options.clock;
+    this.#onFatal = options.onFatal;
+    this.#fillOptions = options.fill;
+    this.#batchBytesMax = options.batchBytesMax;
+    this.#entryBytesMax = options.entryBytesMax;
+    this.#locations = locations;
+    this.#active = log.active;
+    this.#position = log.position;
+    this.#nextSequence = log.nextSequence;
+    this.#chain = log.chain;
+    this.#hardState = log.hardState;
+    this.#retention = new SegmentRetention(options.fill.disk, options.fill.directory, log.sealed);
+    this.#startSegment = log.startSegment;
+    this.#startIndex = locations.firstIndex - 1;
+    this.#lastIndex = locations.lastIndex;
+    this.#durableIndex = locations.lastIndex;
+    this.#filler = new SegmentFiller(
+      options.fill,
+      log.active,
+      log.spares,
+      () => this.#pump(),
+      (error) => this.#fail('making room ahead of the log', error),
+    );
+    this.#filler.check(this.#position, 0);
+  }
+
+  get firstIndex(): number {
+    // A start that still waits is not in the locations yet.
+    return Math.max(this.#startIndex + 1, Math.min(this.#locations.firstIndex, this.#lastIndex + 1));
+  }
+
+  get lastIndex(): number {
+    return this.#lastIndex;
+  }
+
+  get byteLength(): number {
+    let bytes = this.#retention.byteLength + this.#active.filledTo;
+    for (const spare of this.#filler.spares) bytes += spare.filledTo;
+    return bytes;
+  }
+
+  oldestPendingMs(): number {
+    const sinceMs = this.#flying.length > 0 ? this.#flyingSinceMs : this.#waitingSinceMs[0];
+    return sinceMs === undefined ? 0 : this.#clock.monotonicMs() - sinceMs;
+  }
+
+  append(write: WalWrite): void {
+    this.#checkAppend(write);
+    const keeps = keptBy(write);
+    if (keeps < this.#lastIndex || write.start !== null) {
+      // What is about to be replaced is no longer to be read.
+      this.#durableIndex = Math.min(this.#durableIndex, keeps);
+      this.#cutsWaiting++;
+    }
+    if (write.start !== null) {
+      this.#startIndex = write.start.index;
+      this.#lastIndex = write.start.index;
+    }
+    if (write.entries.length > 0) this.#lastIndex = write.firstIndex + write.entries.length - 1;
+    this.#waiting.push(write);
+    this.#waitingSinceMs.push(this.#clock.monotonicMs());
+    if (this.#busy || this.#pumpIsDue) return;
+    this.#pumpIsDue = true;
+    queueMicrotask(this.#pumpWhenIdle);
+  }
+
+  async read(fromIndex: number, toIndex: number, bytesMax: number): Promise<Buffer[]> {
+    if (this.#state === 'closed') throw new RaftkvError('WAL_CLOSED', 'the log was read after it was closed');
+    if (fromIndex > toIndex || fromIndex < this.firstIndex || toIndex > this.#durableIndex) {
+      const has = `begins with ${this.firstIndex} and is durable to ${this.#durableIndex}`;
+      throw new RaftkvError('INVARIANT_BROKEN', `entries ${fromIndex} to ${toIndex} were asked of a log that ${has}`);
+    }
+    const { disk, directory } = this.#fillOptions;
+    const work = readEntries(disk, directory, this.#locations, fromIndex, toIndex, bytesMax);
+    this.#reads.add(work);
+    return work.finally(() => this.#reads.delete(work));
+  }
+
+  get full(): boolean {
+    return this.#filler.full;
+  }
+
+  indexBehind(bytes: number): number {
+    return this.#locations.indexBehind(bytes);
+  }
+
+  async compact(index: number): Promise<void> {
+    this.#checkOpen();
+    if (this.#compacting !== null) throw new RaftkvError('INVARIANT_BROKEN', 'the log was compacted twice at once');
+    const keepFrom = this.#oldestNeeded(index);
+    if (!this.#retention.hasBelow(keepFrom)) return;
+    this.#locations.forgetBelow(keepFrom);
+    const work = this.#giveBack(keepFrom);
+    this.#compacting = work;
+    const over = () => {
+      this.#compacting = null;
+    };
+    work.then(over, over);
+    return work;
+  }
+
+  /**
+   * The segment of the oldest entry above `index`; where that is not durable, of the newest durable entry, or of the
+   * start of a log without one: something must be left that tells where the log begins, whatever a power loss takes.
+   */
+  #oldestNeeded(index: number): number {
+    const oldest = this.#locations.get(Math.min(index + 1, this.#durableIndex));
+    return oldest === null ? this.#startSegment : oldest.segment;
+  }
+
+  async #giveBack(keepFrom: number): Promise<void> {
+    try {
+      // A reader knows the places of its entries already, and opens their files one by one.
+      await Promise.allSettled(this.#reads);
+      await this.#filler.whenClosed();
+      await this.#retention.removeBelow(keepFrom);
+    } catch (error) {
+      throw this.#fail('giving back old segments', error);
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    if (this.#state === 'open' && (this.#busy || this.#waiting.length > 0)) {
+      this.#state = 'closing';
+      await new Promise<void>((resolve) => {
+        this.#onDrained = resolve;
+        if (!this.#busy) this.#pump();
+      });
+    }
+    this.#state = 'closed';
+    await this.#compacting?.catch(() => {});
+    await this.#filler.stop();
+    for (const segment of [this.#active, ...this.#filler.spares]) await closeSegment(segment);
+  }
+
+  #checkOpen(): void {
+    if (this.#state === 'failed') {
+      throw new RaftkvError('WAL_WRITE_FAILED', 'the log takes nothing after a failed write', 'Restart the node.');
+    }
+    if (this.#state !== 'open') throw new RaftkvError('WAL_CLOSED', 'the log was written to after it was closed');
+  }
+
+  #checkAppend(write: WalWrite): void {
+    this.#checkOpen();
+    checkWrite(write, this.firstIndex, this.#lastIndex, this.#entryBytesMax);
+  }
+
+  /**
+   * A write starts when the callback that asked for it is over, not within it: all that one callback appends goes into
+   * one write, and what it sent to the peers, whose disks take as long as this one, has left before.
+   */
+  readonly #pumpWhenIdle = (): void => {
+    this.#pumpIsDue = false;
+    if (!this.#busy) this.#pump();
+  };
+
+  /** Sends the next batch on its way, where there is one, there is room for it, and none is on its way. */
+  #pump(): void {
+    const wanted = this.#state === 'failed' ? 0 : this.#sendNext();
+    this.#filler.check(this.#position, wanted);
+    // What waits for a full disk was promised to nobody, and a stop must not wait for an operator.
+    if (wanted > 0 && this.#filler.waitsForRoom) this.#onDrained?.();
+  }
+
+  /** Returns how much room ahead it is that the next batch waits for; 0 where it waits for none. */
+  #sendNext(): number {
+    if (this.#busy || this.#waiting.length === 0) return 0;
+    const end = this.#fillStaging();
+    if (end > 0) {
+      this.#writeBatch(end, false);
+      return 0;
+    }
+    if (!this.#mustSeal()) return paddedToSector(this.#bytesOfFirst()) + SECTOR_BYTES;
+    // More than this segment will ever have: a spare.
+    if (this.#filler.spares.length === 0) return this.#active.segmentBytes - this.#position + SECTOR_BYTES;
+    this.#writeBatch(BATCH_HEADER_BYTES, true);
+    return 0;
+  }
+
+  /** The first waiting record fits into no batch that this segment, filled to its end, could still take. */
+  #mustSeal(): boolean {
+    const room = this.#active.segmentBytes - SECTOR_BYTES - this.#position;
+    return this.#bytesOfFirst() > room;
+  }
+
+  #bytesOfFirst(): number {
+    const write = this.#waiting[0];
+    const repeated = this.#position === SECTOR_BYTES ? this.#hardState : null;
+    const repeatedBytes = repeated === null ? 0 : RECORD_HEADER_BYTES + repeated.length;
+    return BATCH_HEADER_BYTES + repeatedBytes + (write === undefined ? 0 : bytesOfNext(write, this.#stepsTaken));
+  }
+
+  /** Puts waiting records into the staging buffer; returns where they end in it, 0 where not one fits. */
+  #fillStaging(): number {
+    const room = this.#active.filledTo - SECTOR_BYTES - this.#position;
+    if (this.#bytesOfFirst() > room) return 0;
+    this.#batchRecords = 0;
+    this.#batchChainBefore = this.#chain;
+    let end = BATCH_HEADER_BYTES;
+    // A segment begins with the hard state, so that the ones before it are not needed for theirs.
+    if (this.#position === SECTOR_BYTES && this.#hardState !== null) {
+      end = this.#putRecord(end, RECORD_HARD_STATE, 0, this.#hardState);
+    }
+    let taken = 0;
+    let whole = 0;
+    for (const write of this.#waiting) {
+      const steps = 1 + write.entries.length;
+      while (this.#stepsTaken < steps) {
+        const step = this.#stepsTaken;
+        const bytes = bytesOfStep(write, step);
+        if (bytes > 0) {
+          const after = end + bytes;
+          if (after > room || (taken > 0 && after > this.#batchBytesMax)) break;
+          const body = write.entries[step - 1];
+          end = body === undefined ? this.#putHead(end, write) : this.#putEntry(end, write.firstIndex + step - 1, body);
+          taken++;
+        }
+        this.#stepsTaken++;
+      }
+      if (this.#stepsTaken < steps) break;
+      this.#stepsTaken = 0;
+      this.#flying.push(write);
+      whole++;
+    }
+    this.#takeOff(whole);
+    return end;
+  }
+
+  /** The first `whole` waiting writes are wholly in the batch. */
+  #takeOff(whole: number): void {
+    if (whole === this.#waiting.length) this.#cutsWaiting = 0;
+    this.#flyingSinceMs = this.#waitingSinceMs[0] ?? 0;
+    if (whole === this.#waiting.length) {
+      this.#waiting.length = 0;
+      this.#waitingSinceMs.length = 0;
+    } else {
+      this.#waiting.splice(0, whole);
+      this.#waitingSinceMs.splice(0, whole);
+    }
+  }
+
+  #putHead(end: number, { start, hardState }: WalWrite): number {
+    let after = end;
+    if (start !== null) {
+      this.#locations.restart(start.index);
+      this.#durableIndex = start.index;
+      this.#startInFlight = this.#active.number;
+      after = this.#putRecord(after, RECORD_START, start.index, encodeStart(start.term));
+    }
+    if (hardState !== null) {
+      this.#hardState = Buffer.from(hardState);
+      after = this.#putRecord(after, RECORD_HARD_STATE, 0, hardState);
+    }
+    return after;
+  }
+
+  #putEntry(end: number, index: number, body: Buffer): number {
+    const length = RECORD_HEADER_BYTES + body.length;
+    this.#locations.put(index, this.#active.number, this.#position + end, length, this.#chain);
+    if (index <= this.#durableIndex) this.#durableIndex = index - 1;
+    return this.#putRecord(end, RECORD_ENTRY, index, body);
+  }
+
+  #putRecord(end: number, type: number, index: number, body: Buffer): number {
+    const after = end + RECORD_HEADER_BYTES + body.length;
+    if (paddedToSector(after) > this.#staging.length) this.#growStaging(paddedToSector(after), end);
+    this.#chain = encodeRecord(this.#staging, end, type, index, body, this.#chain);
+    this.#batchRecords++;
+    return after;
+  }
+
+  #growStaging(bytes: number, used: number): void {
+    let size = this.#staging.length;
+    while (size < bytes) size *= 2;
+    const larger = Buffer.allocUnsafeSlow(size);
+    this.#staging.copy(larger, 0, 0, used);
+    this.#staging = larger;
+  }
+
+  #writeBatch(byteLength: number, seal: boolean): void {
+    const staging = this.#staging;
+    const padded = paddedToSector(byteLength);
+    staging.fill(0, byteLength, padded);
+    encodeBatchHeader(staging, this.#active.saltCrc, this.#active.number, this.#position, {
+      sequence: this.#nextSequence,
+      byteLength,
+      records: seal ? 0 : this.#batchRecords,
+      blankSectors: countBlankSectors(staging, SECTOR_BYTES, padded),
+      chainBefore: seal ? this.#chain : this.#batchChainBefore,
+      seal,
+    });
+    this.#busy = true;
+    this.#sealing = seal;
+    this.#batchBytes = padded;
+    this.#active.durable.write(staging, 0, padded, this.#position, this.#written);
+  }
+
+  readonly #written = (error: Error | null): void => {
+    if (this.#state === 'failed' || this.#state === 'closed') return;
+    if (error !== null) {
+      this.#fail(`writing to ${this.#active.path}`, error);
+      return;
+    }
+    this.#busy = false;
+    this.#nextSequence++;
+    this.#position += this.#batchBytes;
+    if (this.#sealing) this.#advance();
+    else this.#recordDurable();
+    const landed = this.#flying;
+    this.#flying = this.#landed;
+    this.#landed = landed;
+    if (this.#staging.length > this.#batchBytesMax * 2) this.#staging = Buffer.allocUnsafeSlow(STAGING_BYTES);
+    // The disk first: it works on the next batch while the writers of this one hear of it.
+    this.#pump();
+    for (const write of landed) write.done();
+    landed.length = 0;
+    if (!this.#busy && this.#waiting.length === 0) this.#onDrained?.();
+  };
+
+  #recordDurable(): void {
+    this.#durableIndex = this.#locations.lastIndex;
+    if (this.#cutsWaiting > 0) {
+      for (const write of this.#waiting) this.#durableIndex = Math.min(this.#durableIndex, keptBy(write));
+    }
+    if (this.#startInFlight > 0) this.#startSegment = this.#startInFlight;
+    this.#startInFlight = 0;
+  }
+
+  /** The seal is durable: the log goes on in the spare. */
+  #advance(): void {
+    this.#retention.add({ number: this.#active.number, bytes: this.#active.filledTo });
+    this.#active = this.#filler.advance();
+    this.#position = SECTOR_BYTES;
+  }
+
+  #fail(doing: string, cause: unknown): RaftkvError {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const remedy = isDiskFull(cause)
+      ? 'Make room on the disk of the data directory, then restart the node. Nothing acknowledged is lost.'
+      : 'Check the disk, then restart the node. Nothing acknowledged is lost.';
+    const error = new RaftkvError('WAL_WRITE_FAILED', `${doing} failed: ${reason}`, remedy, cause);
+    if (this.#state !== 'failed' && this.#state !== 'closed') {
+      this.#state = 'failed';
+      this.#onFatal(error);
+      this.#onDrained?.();
+    }
+    return error;
+  }
+}

@@ -1,0 +1,56 @@
+import { RaftkvError } from '../../base/errors.ts';
+import { RECORD_HEADER_BYTES, START_BODY_BYTES } from '../segments/format.ts';
+import type { WalWrite } from './types.ts';
+
+/** What a write asks for: whether it makes sense, what it drops, and the steps in which it goes into batches. */
+
+/** Twenty-four bytes today; the bound keeps a repeated hard state within the one sector that is reserved for it. */
+const HARD_STATE_BYTES_MAX = 256;
+
+/** @throws RaftkvError INVARIANT_BROKEN where it cannot follow a log that holds these indexes. */
+export function checkWrite(write: WalWrite, logFirstIndex: number, logLastIndex: number, entryBytesMax: number): void {
+  const { start, hardState, firstIndex, entries } = write;
+  if (start === null && hardState === null && entries.length === 0) {
+    throw new RaftkvError('INVARIANT_BROKEN', 'an empty log write');
+  }
+  if (hardState !== null && hardState.length > HARD_STATE_BYTES_MAX) {
+    throw new RaftkvError('INVARIANT_BROKEN', `a hard state of ${hardState.length} bytes`);
+  }
+  if (start !== null && !(Number.isSafeInteger(start.index) && start.index >= 0)) {
+    throw new RaftkvError('INVARIANT_BROKEN', `a log that begins behind ${start.index}`);
+  }
+  const lowest = start === null ? logFirstIndex : start.index + 1;
+  const highest = start === null ? logLastIndex + 1 : lowest;
+  if (entries.length > 0 && !(firstIndex >= lowest && firstIndex <= highest)) {
+    const what = `entry ${firstIndex} was appended to a log that holds ${lowest} to ${highest - 1}`;
+    throw new RaftkvError('INVARIANT_BROKEN', what);
+  }
+  for (let i = 0; i < entries.length; i++) {
+    const bytes = entries[i]?.length ?? 0;
+    if (bytes <= entryBytesMax) continue;
+    const what = `entry ${firstIndex + i} has ${bytes} bytes; the log takes ${entryBytesMax}`;
+    throw new RaftkvError('INVARIANT_BROKEN', what);
+  }
+}
+
+/** How far the log goes that a write leaves in place. */
+export function keptBy({ start, firstIndex, entries }: WalWrite): number {
+  if (start !== null) return start.index;
+  return entries.length === 0 ? Number.POSITIVE_INFINITY : firstIndex - 1;
+}
+
+/**
+ * Step 0 of a write is its start and its hard state, which must not be torn apart: without the hard state, the start
+ * would stand for more than was recorded as committed. Step n is its n-th entry. 0 where the step has nothing.
+ */
+export function bytesOfStep(write: WalWrite, step: number): number {
+  const { start, hardState, entries } = write;
+  if (step > 0) return RECORD_HEADER_BYTES + (entries[step - 1]?.length ?? 0);
+  const startBytes = start === null ? 0 : RECORD_HEADER_BYTES + START_BODY_BYTES;
+  return startBytes + (hardState === null ? 0 : RECORD_HEADER_BYTES + hardState.length);
+}
+
+/** Of the first step that is not yet in a batch and has anything. */
+export function bytesOfNext(write: WalWrite, stepsTaken: number): number {
+  return bytesOfStep(write, stepsTaken) || bytesOfStep(write, stepsTaken + 1);
+}
