@@ -10,7 +10,9 @@ const PROCESSES = [
   'test/cluster/**/*.test.ts',
   'test/clients/**/*.test.ts',
   'test/docs/**/*.test.ts',
-  'test/cli/{main,node,spawner}.test.ts',
+  'test/cli/main.test.ts',
+  'test/cli/commands/node.test.ts',
+  'test/cli/spawner/spawner.test.ts',
   'test/fuzz/differential.test.ts',
 ];
 

@@ -1,14 +1,14 @@
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import type { CertsOptions } from './certs.ts';
-import { parseId, withCommonOptions, withConfigOption } from './command-options.ts';
-import { addMemberCommands } from './member-commands.ts';
-import type { NodeOptions } from './node.ts';
-import { addOfflineCommands } from './offline-commands.ts';
-import { describeError, EXIT_OK, EXIT_USAGE, exitCodeOf, printError } from './report.ts';
-import type { SpawnOptions } from './spawn.ts';
-import type { StatusOptions } from './status.ts';
-import { readVersion } from './version.ts';
+import type { CertsOptions } from './commands/certs.ts';
+import { addMemberCommands } from './commands/member-commands.ts';
+import type { NodeOptions } from './commands/node.ts';
+import { addOfflineCommands } from './commands/offline-commands.ts';
+import type { SpawnOptions } from './commands/spawn.ts';
+import type { StatusOptions } from './commands/status.ts';
+import { readVersion } from './node/version.ts';
+import { parseId, withCommonOptions, withConfigOption } from './terminal/command-options.ts';
+import { describeError, EXIT_OK, EXIT_USAGE, exitCodeOf, printError } from './terminal/report.ts';
 
 /**
  * The command line. Each command's work is in its own file and is loaded only when it runs: a node must listen within
@@ -51,7 +51,7 @@ Examples:
   $ RAFTKV_ELECTION_TIMEOUT_MS=1000 raftkv spawn > cluster.log     one JSON object per line`,
   )
   .action(async (options: SpawnOptions) => {
-    const { spawnCommand } = await import('./spawn.ts');
+    const { spawnCommand } = await import('./commands/spawn.ts');
     await spawnCommand(options, fileURLToPath(import.meta.url));
   });
 
@@ -80,7 +80,10 @@ Examples:
 SIGTERM and Ctrl-C hand over leadership, finish what is in flight, and end with exit code 0.`,
   )
   .action(async (options: NodeOptions) => {
-    const [{ nodeCommand }, { runNode }] = await Promise.all([import('./node.ts'), import('./run-node.ts')]);
+    const [{ nodeCommand }, { runNode }] = await Promise.all([
+      import('./commands/node.ts'),
+      import('./node/run-node.ts'),
+    ]);
     await nodeCommand(options, runNode);
   });
 
@@ -98,7 +101,7 @@ Examples:
 Ends with exit code 0 if a majority of the nodes agrees on a leader, else 1.`,
   )
   .action(async (options: StatusOptions) => {
-    const { statusCommand } = await import('./status.ts');
+    const { statusCommand } = await import('./commands/status.ts');
     process.exitCode = await statusCommand(options);
   });
 
@@ -119,7 +122,7 @@ Examples:
 The output says what to put into the configuration. docs/security.md tells what certificates of your own must hold.`,
   )
   .action(async (options: CertsOptions) => {
-    const { certsCommand } = await import('./certs.ts');
+    const { certsCommand } = await import('./commands/certs.ts');
     await certsCommand(options);
   });
 

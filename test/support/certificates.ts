@@ -1,6 +1,10 @@
 import { nodeUri } from '../../src/base/node-names.ts';
 import type { TlsIdentity } from '../../src/base/tls.ts';
-import { type Authority, type CertificateRequest, createAuthority } from '../../src/cli/certificate-authority.ts';
+import {
+  type Authority,
+  type CertificateRequest,
+  createAuthority,
+} from '../../src/cli/commands/certificate-authority.ts';
 
 /** Certificates made in the test: right ones, and every kind of wrong. */
 

@@ -2,7 +2,7 @@ import { type ChildProcess, execFile, fork } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
 import { resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import { isNodeMessage, type NodeMessage } from '../../src/cli/node-types.ts';
+import { isNodeMessage, type NodeMessage } from '../../src/cli/node/types.ts';
 
 /**
  * One node as a process of its own: `node bin/raftkv.js node --id N`. The channel to it does two things: the node tells

@@ -1,0 +1,121 @@
+import { RaftkvError } from '../../base/errors.ts';
+import {
+  BATCH_HEADER_BYTES,
+  CLOCK_ORIGIN,
+  COMMAND_HEADER_BYTES,
+  CommandReader,
+  readBatchHeader,
+} from '../../kv/batch.ts';
+import { Op } from '../../kv/types.ts';
+import { withNodeStopped } from '../../offline/directory.ts';
+import { examineNode } from '../../offline/examination.ts';
+import { readOnlyDisk } from '../../offline/read-only-disk.ts';
+import { decodeConfiguration } from '../../raft/configuration.ts';
+import { ENTRY_HEADER_BYTES } from '../../raft/entry.ts';
+import type { Entry } from '../../raft/types.ts';
+import { EXIT_OK } from '../terminal/report.ts';
+
+/** `raftkv log dump`: what a node's log holds, entry by entry, read while the node is stopped. */
+
+export interface LogDumpOptions {
+  /** Indexes, both included. */
+  readonly from?: number;
+  readonly to?: number;
+  readonly json: boolean;
+}
+
+/** Commands of one entry shown to a person; the rest is counted. */
+const COMMANDS_SHOWN_MAX = 4;
+/** Written at once: the log may be longer than memory, and its entries are read faster than a terminal shows them. */
+const OUTPUT_BYTES_MAX = 1024 * 1024;
+
+interface CommandShown {
+  readonly op: string;
+  readonly key: string;
+  readonly valueBytes: number;
+}
+
+const OP_NAMES = new Map<number, string>(Object.entries(Op).map(([name, code]) => [code, name]));
+
+/** @throws RaftkvError WAL_DAMAGED, after what is good in front of the damage, and as `examineNode`. */
+export async function logDumpCommand(directory: string, options: LogDumpOptions): Promise<void> {
+  const { from = 1, to = Number.POSITIVE_INFINITY, json } = options;
+  const out = createOutput();
+  // Nobody reads on, as in `raftkv log dump … | head`.
+  process.stdout.once('error', () => process.exit(EXIT_OK));
+  const onEntry = (entry: Entry) => {
+    if (entry.index < from || entry.index > to) return;
+    out.line(json ? JSON.stringify(describeEntry(entry)) : formatEntry(entry));
+  };
+  const { findings } = await withNodeStopped(directory, () =>
+    examineNode({ disk: readOnlyDisk, directory, headsOnly: true, onEntry }),
+  );
+  out.end();
+  const fault = findings.find((finding) => finding.fault?.code === 'WAL_DAMAGED')?.fault;
+  if (fault !== null && fault !== undefined) {
+    throw new RaftkvError(fault.code, fault.message, '`raftkv log verify` tells all that is damaged.', fault);
+  }
+}
+
+function createOutput() {
+  let text = '';
+  const flush = () => {
+    process.stdout.write(text);
+    text = '';
+  };
+  return {
+    line(line: string) {
+      text += `${line}\n`;
+      if (text.length >= OUTPUT_BYTES_MAX) flush();
+    },
+    end: flush,
+  };
+}
+
+function describeEntry({ index, term, kind, bytes }: Entry): object {
+  const entry = { index, term, kind, bytes: bytes.length };
+  if (kind === 'configuration') return { ...entry, configuration: decodeConfiguration(bytes, ENTRY_HEADER_BYTES) };
+  if (kind === 'noop') return entry;
+  const { timeMs, origin, session, sequence } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
+  return { ...entry, timeMs, origin, session, sequence, commands: commandsOf(bytes) };
+}
+
+function formatEntry(entry: Entry): string {
+  const { index, term, kind, bytes } = entry;
+  return `${index}  term ${term}  ${kind}  ${bytes.length} bytes${detailsOf(entry)}`;
+}
+
+function detailsOf({ kind, bytes }: Entry): string {
+  if (kind === 'noop') return '';
+  if (kind === 'configuration') {
+    const { voters, votersOutgoing, learners } = decodeConfiguration(bytes, ENTRY_HEADER_BYTES);
+    const parts = [`voters ${voters.join(',')}`];
+    if (votersOutgoing.length > 0) parts.push(`outgoing ${votersOutgoing.join(',')}`);
+    if (learners.length > 0) parts.push(`learners ${learners.join(',')}`);
+    return `  ${parts.join('; ')}`;
+  }
+  const { timeMs, origin, session, sequence } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
+  const time = new Date(timeMs).toISOString();
+  if (origin === CLOCK_ORIGIN) return `  ${time}  time only`;
+  const commands = commandsOf(bytes);
+  const shown = commands.slice(0, COMMANDS_SHOWN_MAX).map(({ op, key, valueBytes }) => {
+    const value = valueBytes === 0 ? '' : ` (${valueBytes} bytes)`;
+    // Keys may hold any byte but spaces; a terminal should not obey them.
+    return `${op}${key === '' ? '' : ` ${/^[!-~]+$/.test(key) ? key : JSON.stringify(key)}`}${value}`;
+  });
+  const more = commands.length - shown.length;
+  const rest = more > 0 ? `, and ${more} more` : '';
+  return `  ${time}  node ${origin} session ${session} batch ${sequence}  ${shown.join(', ')}${rest}`;
+}
+
+function commandsOf(bytes: Buffer): CommandShown[] {
+  const reader = new CommandReader();
+  const commands: CommandShown[] = [];
+  let offset = ENTRY_HEADER_BYTES + BATCH_HEADER_BYTES;
+  while (offset + COMMAND_HEADER_BYTES <= bytes.length) {
+    offset = reader.read(bytes, offset);
+    const op = OP_NAMES.get(reader.op) ?? `op ${reader.op}`;
+    commands.push({ op, key: reader.key(bytes), valueBytes: reader.valueLength });
+  }
+  return commands;
+}

@@ -1,0 +1,71 @@
+import type { MembersView, MemberView } from '../../replica/types.ts';
+
+/** How far a change of members has come, told from what the leader says of them. */
+
+export type Goal =
+  /** `id` votes, and `replaces` (0: nobody) is gone. */
+  | { readonly kind: 'voter'; readonly id: number; readonly replaces: number }
+  /** `id` is a learner that holds the log up to `upTo`. */
+  | { readonly kind: 'learner'; readonly id: number; readonly upTo: number }
+  | { readonly kind: 'gone'; readonly id: number };
+
+export interface Phase {
+  /** `undone`: it will not come about any more. */
+  readonly state: 'running' | 'done' | 'undone';
+  /** Stays the same while only numbers move. */
+  readonly name: string;
+  readonly text: string;
+}
+
+export type ProgressView = Pick<MembersView, 'lastIndex' | 'changing' | 'members'>;
+
+export function phaseOf(view: ProgressView, goal: Goal): Phase {
+  const member = view.members.find(({ id }) => id === goal.id);
+  switch (goal.kind) {
+    case 'gone':
+      if (member !== undefined || view.changing) return running('leaving', `node ${goal.id} leaves`);
+      return done(`node ${goal.id} is no longer a member`);
+    case 'learner':
+      if (member === undefined) return undone(goal.id);
+      if (member.matchIndex < goal.upTo) return copying(view, member);
+      return done(`node ${goal.id} is a learner: it has all data, and no vote`);
+    case 'voter':
+      if (member === undefined) return undone(goal.id);
+      if (member.role === 'learner') return copying(view, member);
+      return joining(view, goal);
+  }
+}
+
+function joining(view: ProgressView, { id, replaces }: Extract<Goal, { kind: 'voter' }>): Phase {
+  const isOldThere = replaces !== 0 && view.members.some((member) => member.id === replaces);
+  if (isOldThere) return running('replacing', `node ${id} has all data and becomes a voter; node ${replaces} leaves`);
+  if (view.changing) return running('promoting', `node ${id} has all data and becomes a voter`);
+  return done(`node ${id} is a voter${replaces === 0 ? '' : ` in the place of node ${replaces}`}`);
+}
+
+function copying({ lastIndex }: ProgressView, { id, state, matchIndex }: MemberView): Phase {
+  switch (state) {
+    case 'unreachable':
+      return running('unreachable', `waits for node ${id}, which is started with \`raftkv node --id ${id} --join\``);
+    case 'snapshot':
+      return running('snapshot', `node ${id} copies a snapshot`);
+    default:
+      return running('copying', `node ${id} copies the log: entry ${matchIndex} of ${lastIndex}`);
+  }
+}
+
+function running(name: string, text: string): Phase {
+  return { state: 'running', name, text };
+}
+
+function done(text: string): Phase {
+  return { state: 'done', name: 'done', text };
+}
+
+function undone(id: number): Phase {
+  return {
+    state: 'undone',
+    name: 'undone',
+    text: `node ${id} is no member any more: somebody has removed it meanwhile`,
+  };
+}

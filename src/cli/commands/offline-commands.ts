@@ -1,0 +1,152 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { parseId, withConfigOption } from '../terminal/command-options.ts';
+import type { LogDumpOptions } from './log-dump.ts';
+import type { LogVerifyOptions } from './log-verify.ts';
+import type { RecoverOptions } from './recover.ts';
+import type { SnapshotInspectOptions } from './snapshot-inspect.ts';
+import type { SnapshotRestoreOptions } from './snapshot-restore.ts';
+import type { SnapshotSaveOptions } from './snapshot-save.ts';
+
+/** `raftkv log …`, `raftkv snapshot …` and `raftkv recover` on the command line: what works on files. */
+
+export function addOfflineCommands(program: Command): void {
+  addLogCommands(program);
+  addSnapshotCommands(program);
+  addRecoverCommand(program);
+}
+
+function addLogCommands(program: Command): void {
+  const log = program
+    .command('log')
+    .helpCommand(false)
+    .summary("look at a stopped node's data")
+    .description("Looks at a node's data directory while the node is stopped. Nothing in it is changed.");
+
+  log
+    .command('dump')
+    .summary('print the log')
+    .description('Prints the entries of the log, one per line.')
+    .argument('<directory>', 'data directory of one node, as data/node-1')
+    .addOption(new Option('--from <index>', 'the first entry to print').argParser(parseIndex))
+    .addOption(new Option('--to <index>', 'the last entry to print').argParser(parseIndex))
+    .option('--json', 'print one JSON object per entry', false)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ raftkv log dump data/node-1 --from 1000 --to 1010
+  $ raftkv log dump data/node-1 --json | jq 'select(.kind == "configuration")'`,
+    )
+    .action(async (directory: string, options: LogDumpOptions) => {
+      const { logDumpCommand } = await import('./log-dump.ts');
+      await logDumpCommand(directory, options);
+    });
+
+  log
+    .command('verify')
+    .summary('check all files of a node')
+    .description('Reads meta, snapshots and log of a node, and says what is damaged and where.')
+    .argument('<directory>', 'data directory of one node, as data/node-1')
+    .option('--json', 'print JSON for a program', false)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ raftkv log verify data/node-1
+
+Ends with exit code 0 if all of it verifies, else 1.`,
+    )
+    .action(async (directory: string, options: LogVerifyOptions) => {
+      const { logVerifyCommand } = await import('./log-verify.ts');
+      process.exitCode = await logVerifyCommand(directory, options);
+    });
+}
+
+function addSnapshotCommands(program: Command): void {
+  const snapshot = program
+    .command('snapshot')
+    .helpCommand(false)
+    .summary('back up and restore')
+    .description('Backs up a running cluster into one file, and begins new clusters with it.');
+
+  withConfigOption(snapshot.command('save'))
+    .summary('back up a running cluster')
+    .description('Saves all that the cluster has acknowledged up to now into one file, and verifies it.')
+    .argument('<file>', 'where to; it must not exist')
+    .addOption(
+      new Option('--node <id>', 'whom to ask; without, the nodes of the cluster file in turn').argParser(parseId),
+    )
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ raftkv snapshot save backup-$(date +%F).snapshot`,
+    )
+    .action(async (file: string, options: SnapshotSaveOptions) => {
+      const { snapshotSaveCommand } = await import('./snapshot-save.ts');
+      await snapshotSaveCommand(file, options);
+    });
+
+  withConfigOption(snapshot.command('restore'))
+    .summary('begin a new cluster with a backup')
+    .description(
+      'Fills the empty data directories of a new cluster from a backup. The cluster may have other nodes than the one ' +
+        'that was backed up, and more or fewer.',
+    )
+    .argument('<file>', 'what `raftkv snapshot save` has written')
+    .addOption(new Option('--id <number>', 'only this node: for one node per machine').argParser(parseId))
+    .option('--data-dir <folder>', 'where the nodes keep their data, over the file')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ raftkv snapshot restore backup.snapshot --config examples/five-nodes.json
+  $ raftkv snapshot restore backup.snapshot --id 2             on each machine, with its id`,
+    )
+    .action(async (file: string, options: SnapshotRestoreOptions) => {
+      const { snapshotRestoreCommand } = await import('./snapshot-restore.ts');
+      await snapshotRestoreCommand(file, options);
+    });
+
+  snapshot
+    .command('inspect')
+    .summary('check a backup')
+    .description('Verifies all of a backup and says what is in it.')
+    .argument('<file>', 'what `raftkv snapshot save` has written')
+    .option('--json', 'print JSON for a program', false)
+    .action(async (file: string, options: SnapshotInspectOptions) => {
+      const { snapshotInspectCommand } = await import('./snapshot-inspect.ts');
+      await snapshotInspectCommand(file, options);
+    });
+}
+
+function addRecoverCommand(program: Command): void {
+  withConfigOption(program.command('recover'))
+    .summary('go on with one node when a majority is gone for good')
+    .description(
+      'Makes a new cluster of one node out of what that node has, with whatever loss that brings. For when a majority of ' +
+        'the nodes is gone for good, and there is no better backup. The node must be stopped; its old files are kept.',
+    )
+    .addOption(new Option('--id <number>', 'the node').argParser(parseId).makeOptionMandatory())
+    .option('--force-new-cluster', 'what to do; there is nothing else', false)
+    .option('--yes', 'do not ask', false)
+    .option('--data-dir <folder>', 'where the nodes keep their data, over the file')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ raftkv log verify data/node-1                              on each node that is left: which has most?
+  $ raftkv recover --force-new-cluster --id 1
+
+docs/operations.md has it step by step.`,
+    )
+    .action(async (options: RecoverOptions) => {
+      const { recoverCommand } = await import('./recover.ts');
+      await recoverCommand(options);
+    });
+}
+
+function parseIndex(text: string): number {
+  if (!/^[1-9]\d{0,15}$/.test(text)) throw new InvalidArgumentError('It is a whole number from 1.');
+  return Number(text);
+}

@@ -1,0 +1,134 @@
+import { existsSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline/promises';
+import { RaftkvError } from '../../base/errors.ts';
+import { systemClock } from '../../base/system-clock.ts';
+import { findNode, loadConfig } from '../../config/load.ts';
+import type { Config } from '../../config/schema.ts';
+import { nodeDirectory } from '../../offline/directory.ts';
+import { examineNode } from '../../offline/examination.ts';
+import { readOnlyDisk } from '../../offline/read-only-disk.ts';
+import { type Remains, readAllOf, rebuildAlone } from '../../offline/recovery.ts';
+import { fileDisk } from '../../storage/disk/file-disk.ts';
+import { lockDataDir } from '../../storage/disk/lock.ts';
+import { UsageError } from '../terminal/report.ts';
+
+/**
+ * `raftkv recover --force-new-cluster`: what to do when a majority of the nodes is gone for good. Makes a cluster of one
+ * node out of what that node has.
+ *
+ *   node-N: newest good snapshot ─▶ every entry behind it, committed or not ─▶ node-N.recovering ─▶ node-N
+ *                                                                  the old one ─▶ node-N.before-recovery-<time>
+ */
+
+export interface RecoverOptions {
+  readonly config: string;
+  readonly dataDir?: string;
+  readonly id: number;
+  readonly forceNewCluster: boolean;
+  /** Without, it asks. */
+  readonly yes: boolean;
+}
+
+/** @throws RaftkvError DATA_DIR_LOCKED, DATA_DIR_FOREIGN, BACKUP_INVALID where there is nothing to recover. */
+export async function recoverCommand(options: RecoverOptions): Promise<void> {
+  const { config } = loadConfig({ file: options.config, environment: process.env, flags: options });
+  const { id } = options;
+  if (!options.forceNewCluster) {
+    throw new UsageError(
+      'say what to do: --force-new-cluster makes a new cluster of one node out of what node --id has',
+    );
+  }
+  if (findNode(config, id) === undefined) {
+    throw new UsageError(
+      `cluster ${config.cluster} has no node ${id}; it has ${config.nodes.map((node) => node.id).join(', ')}`,
+    );
+  }
+  const directory = nodeDirectory(config.dataDir, id);
+  if (!existsSync(directory)) {
+    throw new RaftkvError(
+      'BACKUP_INVALID',
+      `there is no ${directory}`,
+      'Name with --data-dir where the node keeps its data.',
+    );
+  }
+  const lock = lockDataDir(directory, Math.random);
+  try {
+    process.stdout.write(await describeBefore(config, id, directory));
+    if (!options.yes) await confirm();
+    await recover(config, id, directory);
+  } finally {
+    // It went aside with the old files, where they went.
+    if (existsSync(join(directory, 'LOCK'))) lock.release();
+  }
+}
+
+async function describeBefore(config: Config, id: number, directory: string): Promise<string> {
+  const { meta, snapshots, log, findings } = await examineNode({ disk: readOnlyDisk, directory });
+  const lines = [`Node ${id} of cluster ${config.cluster}, in ${directory}:`];
+  const newest = snapshots.at(-1);
+  const { lastIndex, lastTerm } = log ?? { lastIndex: newest?.index ?? 0, lastTerm: newest?.term ?? 0 };
+  const committed = Math.max(log?.hardState?.commitIndex ?? 0, newest?.index ?? 0);
+  lines.push(`  it ends with entry ${lastIndex} of term ${lastTerm}; up to entry ${committed} it knew to be committed`);
+  for (const { fault } of findings) if (fault !== null) lines.push(`  damaged: ${fault.message}`);
+  if (meta !== null && meta.lifecycle !== 'normal') {
+    lines.push('  it had lost data itself and was being healed: another node may well have more');
+  }
+  lines.push(
+    '',
+    'This makes a new cluster out of this one node. What may be lost: every write that others had and this node had not,',
+    'acknowledged ones included. What may appear: writes that were never acknowledged. Compare the other nodes first with',
+    '`raftkv log verify`: take the one whose last entry has the highest term, and of those the one with the highest entry.',
+    'No other old node may be started with its old data afterwards.',
+    '',
+  );
+  return `${lines.join('\n')}\n`;
+}
+
+async function confirm(): Promise<void> {
+  if (process.stdin.isTTY !== true) throw new UsageError('nobody is there to ask: give --yes');
+  const prompt = createInterface({ input: process.stdin, output: process.stdout });
+  const answer = await prompt.question('Type "yes" to go on: ').finally(() => prompt.close());
+  if (answer.trim() !== 'yes') throw new UsageError('nothing was changed');
+}
+
+async function recover(config: Config, id: number, directory: string): Promise<void> {
+  const when = new Date().toISOString().replaceAll(':', '-');
+  const building = `${directory}.recovering`;
+  const aside = `${directory}.before-recovery-${when}`;
+  rmSync(building, { recursive: true, force: true });
+  const where = { disk: fileDisk, clusterId: config.cluster, nodeId: id, walSegmentBytes: config.walSegmentBytes };
+  const remains: Remains = await readAllOf({
+    ...where,
+    view: readOnlyDisk,
+    directory,
+    damagedFolder: `${directory}/damaged/${when}`,
+    random: Math.random,
+  });
+  const node = findNode(config, id);
+  if (node === undefined) throw new UsageError(`there is no node ${id}`);
+  const { host, clientPort, peerPort, adminPort } = node;
+  await rebuildAlone(remains, {
+    ...where,
+    directory: building,
+    address: { host, clientPort, peerPort, adminPort },
+    clock: systemClock,
+    random: Math.random,
+  });
+  renameSync(directory, aside);
+  renameSync(building, directory);
+  await fileDisk.syncDirectory(config.dataDir);
+  const { items } = remains.state;
+  const others = config.nodes.filter((other) => other.id !== id).map((other) => other.id);
+  process.stdout.write(
+    `Node ${id} is a cluster of its own now, with ${items} items. Its old files are in ${aside}.\n${nextSteps(id, others)}`,
+  );
+}
+
+function nextSteps(id: number, others: readonly number[]): string {
+  const lines = [`Next: start node ${id} (raftkv node --id ${id}) and look at its data.`];
+  for (const other of others) {
+    lines.push(`Then empty the data directory of node ${other}, start it with --join, and: raftkv member add ${other}`);
+  }
+  return lines.map((line) => `${line}\n`).join('');
+}

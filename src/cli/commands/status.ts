@@ -1,0 +1,168 @@
+import type { TlsIdentity } from '../../base/tls.ts';
+import { loadConfig } from '../../config/load.ts';
+import type { Config } from '../../config/schema.ts';
+import type { ReplicaStatus } from '../../replica/types.ts';
+import { operatorTls } from '../admin/admin-client.ts';
+import { type AskedNode, askStatus, type NodeReport } from '../admin/ask-status.ts';
+import { createMembersClient } from '../admin/members-client.ts';
+import { EXIT_FAILURE, EXIT_OK } from '../terminal/report.ts';
+import { formatTable } from '../terminal/table.ts';
+
+/**
+ * `raftkv status`: every node of the cluster, as the nodes themselves report: those that `cluster.json` lists, and
+ * members that it does not, which those that answer know of.
+ */
+
+export interface StatusOptions {
+  readonly config: string;
+  readonly json: boolean;
+}
+
+interface Overview {
+  readonly cluster: string;
+  readonly reports: readonly NodeReport[];
+  /** As the newest report has them; those of the configuration where none does. */
+  readonly voters: readonly number[];
+  /** Voters and learners; null where no report tells. */
+  readonly members: readonly number[] | null;
+  /** Members that the configuration does not list. */
+  readonly unlisted: readonly number[];
+  /** The node that a majority of the voters names as leader of one term; 0 where there is none. */
+  readonly leader: number;
+  /** What keeps the cluster from serving, or from taking writes, as its nodes say; each once. */
+  readonly healthProblems: readonly string[];
+}
+
+/** Gives the exit code: success where a majority of the voters agrees on a leader. */
+export async function statusCommand(options: StatusOptions): Promise<number> {
+  const { config, warnings } = loadConfig({ file: options.config, environment: process.env });
+  for (const warning of warnings) process.stderr.write(`raftkv: ${warning}\n`);
+  const overview = await lookAround(config, await operatorTls(config));
+  process.stdout.write(options.json ? describeAsJson(overview) : describeAsTable(overview));
+  return overview.leader === 0 ? EXIT_FAILURE : EXIT_OK;
+}
+
+async function lookAround(config: Config, tls: TlsIdentity | null): Promise<Overview> {
+  const askAll = (nodes: readonly AskedNode[]) =>
+    Promise.all(nodes.map((node) => askStatus(node, config.cluster, tls)));
+  const listed = await askAll(config.nodes);
+  const newest = newestOf(listed);
+  const isListed = (id: number) => config.nodes.some((node) => node.id === id);
+  const members = newest?.voters.length ? [...newest.voters, ...newest.learners] : null;
+  const unlisted = (members ?? []).filter((id) => !isListed(id));
+  const reports =
+    unlisted.length === 0 ? listed : [...listed, ...(await askAll(await findNodes(config, tls, unlisted)))];
+  const voters = newest?.voters.length ? newest.voters : config.nodes.map(({ id }) => id);
+  const healthProblems = reports
+    .map(({ answer }) => answer?.replica?.healthProblem ?? '')
+    .filter((problem) => problem !== '');
+  const leader = agreedLeader(reports, voters);
+  return {
+    cluster: config.cluster,
+    reports,
+    voters,
+    members,
+    unlisted,
+    leader,
+    healthProblems: [...new Set(healthProblems)],
+  };
+}
+
+function newestOf(reports: readonly NodeReport[]): ReplicaStatus | null {
+  let newest: ReplicaStatus | null = null;
+  for (const { answer } of reports) {
+    const replica = answer?.replica;
+    if (!replica?.voters) continue;
+    const order = newest === null ? 1 : replica.term - newest.term || replica.commitIndex - newest.commitIndex;
+    if (order > 0) newest = replica;
+  }
+  return newest;
+}
+
+/** Where the cluster says that these nodes are; without those of which nobody can tell. */
+async function findNodes(config: Config, tls: TlsIdentity | null, ids: readonly number[]): Promise<AskedNode[]> {
+  const client = createMembersClient({ config, nodes: config.nodes, tls, patienceMs: 0 });
+  const members = await client.view().then(
+    (view) => view.members,
+    () => [],
+  );
+  return members.flatMap(({ id, address }) => (address === null || !ids.includes(id) ? [] : [{ id, ...address }]));
+}
+
+function agreedLeader(reports: readonly NodeReport[], voters: readonly number[]): number {
+  const majority = Math.floor(voters.length / 2) + 1;
+  const supporters = new Map<string, number>();
+  for (const { node, answer } of reports) {
+    const replica = answer?.replica;
+    if (!replica || replica.leader === 0 || !voters.includes(node.id)) continue;
+    const claim = `${replica.term}/${replica.leader}`;
+    const count = (supporters.get(claim) ?? 0) + 1;
+    if (count >= majority) return replica.leader;
+    supporters.set(claim, count);
+  }
+  return 0;
+}
+
+function describeAsJson({ cluster, reports, leader, voters, healthProblems }: Overview): string {
+  const nodes = reports.map(({ node, answer, failure }) =>
+    answer === null
+      ? { id: node.id, host: node.host, adminPort: node.adminPort, reachable: false, error: failure }
+      : { id: node.id, host: node.host, adminPort: node.adminPort, reachable: true, ...answer },
+  );
+  const body = { cluster, leader: leader === 0 ? null : leader, serves: leader !== 0, voters, healthProblems, nodes };
+  return `${JSON.stringify(body, null, 2)}\n`;
+}
+
+const HEAD = ['node', 'clients', 'role', 'term', 'leader', 'committed', 'applied', 'log', 'snapshot', 'state'];
+const UNKNOWN = ['-', '-', '-', '-', '-', '-', '-'];
+
+function describeAsTable({ cluster, reports, leader, voters, members, unlisted, healthProblems }: Overview): string {
+  const rows = reports.map(({ node, answer, failure }) => {
+    const own = [String(node.id), `${node.host}:${node.clientPort}`];
+    if (answer === null) {
+      const stranger = members !== null && !members.includes(node.id);
+      return [...own, ...UNKNOWN, `${stranger ? 'not a member, and ' : ''}unreachable: ${failure}`];
+    }
+    const state = answer.ready ? 'ready' : `not ready: ${answer.reason}`;
+    const replica = answer.replica;
+    if (replica === null) return [...own, ...UNKNOWN, state];
+    return [
+      ...own,
+      roleOf(replica),
+      String(replica.term),
+      replica.leader === 0 ? '-' : String(replica.leader),
+      String(replica.commitIndex),
+      String(replica.appliedIndex),
+      formatBytes(replica.logBytes),
+      replica.snapshotting ? 'writing' : replica.snapshotIndex > 0 ? formatBytes(replica.snapshotBytes) : '-',
+      state,
+    ];
+  });
+  const lines = [
+    leader === 0
+      ? `Cluster ${cluster}: no majority of its ${voters.length} voters agrees on a leader.`
+      : `Cluster ${cluster}: node ${leader} leads.`,
+    ...healthProblems.map((problem) => `Health problem: ${problem}`),
+  ];
+  if (unlisted.length > 0) {
+    lines.push(`Not in cluster.json, but ${unlisted.length === 1 ? 'a member' : 'members'}: ${unlisted.join(', ')}.`);
+  }
+  return `${formatTable([HEAD, ...rows])}\n\n${lines.join('\n')}\n`;
+}
+
+/** A node without a vote follows, too; that it has none is what matters. */
+function roleOf({ role, nodeId, lifecycle, learners }: ReplicaStatus): string {
+  if (lifecycle !== 'normal') return lifecycle;
+  return learners.includes(nodeId) ? 'learner' : role;
+}
+
+function formatBytes(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${unit === 0 ? value : value.toFixed(1)} ${units[unit] ?? ''}`;
+}

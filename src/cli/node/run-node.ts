@@ -1,0 +1,195 @@
+import { join } from 'node:path';
+import { RaftkvError } from '../../base/errors.ts';
+import { systemClock } from '../../base/system-clock.ts';
+import { findNode } from '../../config/load.ts';
+import type { Config, NodeConfig } from '../../config/schema.ts';
+import type { NodeReplica } from '../../replica/node-replica.ts';
+import { openReplica } from '../../replica/open-replica.ts';
+import { type AdminPort, openAdminPort } from '../../server/admin-port.ts';
+import type { ClientLimits } from '../../server/client-limits.ts';
+import { openClientPort } from '../../server/client-port.ts';
+import { RECOVERING, watchReadiness } from '../../server/readiness.ts';
+import { fileDisk } from '../../storage/disk/file-disk.ts';
+import { lockDataDir } from '../../storage/disk/lock.ts';
+import { createTcpTransport, type TcpTransport } from '../../transport/transport.ts';
+import { loadSecrets, type Secrets } from './secrets.ts';
+import type { NodeContext, RunNode, RunningNode } from './types.ts';
+import { readVersion } from './version.ts';
+
+/**
+ * Puts one node together from its floors, from the disk upwards, and takes it apart again from the clients downwards.
+ *
+ *   LOCK ─▶ openReplica: meta, log file, core and state machine, links to peers ─▶ client port
+ */
+
+/** A turn that gathers more writes than this makes several log entries; with the largest item behind it, one still fits a frame. */
+const BATCH_BYTES_MAX = 1024 * 1024;
+
+export const runNode: RunNode = async (config, nodeId, context) => {
+  const node = findNode(config, nodeId);
+  if (node === undefined) throw new RaftkvError('CONFIG_INVALID', `the cluster has no node ${nodeId}`);
+  /** What is open, in the order of opening. */
+  const open: (() => Promise<void>)[] = [];
+  const close = async () => {
+    for (const closeOne of open.reverse()) await closeOne();
+  };
+  try {
+    return await assemble(config, node, context, open, close);
+  } catch (error) {
+    await close();
+    throw isDiskFull(error) ? noRoomToStart(config, nodeId, error) : error;
+  }
+};
+
+function isDiskFull(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOSPC';
+}
+
+/** A start is counted, durably: that much room it needs (ADR 0011). */
+function noRoomToStart({ dataDir }: Config, nodeId: number, cause: unknown): RaftkvError {
+  return new RaftkvError(
+    'DISK_FULL',
+    `node ${nodeId} cannot start: there is no room on the disk of ${dataDir}`,
+    'Make room there, and start it again.',
+    cause,
+  );
+}
+
+async function assemble(
+  config: Config,
+  node: NodeConfig,
+  { join: isJoining, logger, onEvent }: NodeContext,
+  open: (() => Promise<void>)[],
+  close: () => Promise<void>,
+): Promise<RunningNode> {
+  let replica: NodeReplica | null = null;
+  let stopping = false;
+  let readiness = () => RECOVERING;
+  const secrets = await loadSecrets(config, node.id, logger);
+  const admin: AdminPort = await openAdminPort({
+    host: node.host,
+    port: node.adminPort,
+    clock: systemClock,
+    logger,
+    identity: identityOf(config, node),
+    status: () => replica?.status() ?? null,
+    readiness: () => readiness(),
+    door: () => (stopping ? null : replica),
+    tls: secrets.tls.admin,
+  });
+  open.push(() => admin.close());
+
+  const directory = join(config.dataDir, `node-${node.id}`);
+  await fileDisk.makeDirectory(directory);
+  const lock = lockDataDir(directory, Math.random);
+  open.push(async () => lock.release());
+
+  let transport: TcpTransport | null = null;
+  const { heartbeatIntervalMs, electionTimeoutMs, requestTimeoutMs, limits } = config;
+  const opened = await openReplica({
+    nodeId: node.id,
+    clusterId: config.cluster,
+    directory,
+    initial: { kind: isJoining ? 'join' : 'bootstrap', nodes: config.nodes.map(memberOf) },
+    timing: { heartbeatIntervalMs, electionTimeoutMs, requestTimeoutMs },
+    limits: { ...limits, batchBytesMax: BATCH_BYTES_MAX },
+    walLimits: { walSegmentBytes: config.walSegmentBytes },
+    snapshotLimits: { snapshotLogBytes: config.snapshotLogBytes },
+    disk: fileDisk,
+    clock: systemClock,
+    random: Math.random,
+    logger,
+    createTransport(bootCount) {
+      transport = transportOf(config, node, bootCount, secrets, logger);
+      return transport;
+    },
+    onFatal: (error) => onEvent({ kind: 'fatal', error }),
+    onLeaderChanged: (leader, term) => onEvent({ kind: 'leaderChanged', leader, term }),
+    onRemoved: () => onEvent({ kind: 'removed' }),
+  });
+  open.push(() => opened.close());
+  const started = opened.replica;
+  replica = started;
+  readiness = watchReadiness(started, () => onEvent({ kind: 'serving' }));
+
+  const clients = await openClientPort({
+    host: node.host,
+    port: node.clientPort,
+    clock: systemClock,
+    logger,
+    replica: started,
+    version: readVersion(),
+    storeBytesMax: limits.storeBytesMax,
+    credentials: secrets.credentials,
+    tls: secrets.tls.clients,
+    limits: clientLimits(limits),
+  });
+  open.push(() => clients.stop());
+  onEvent({ kind: 'listening' });
+  return {
+    reload() {
+      secrets.reload((identity) => {
+        for (const port of [admin, transport, clients]) port?.replaceIdentity(identity);
+      });
+    },
+    async stop() {
+      stopping = true;
+      readiness = () => ({ ready: false, reason: 'stopping' });
+      // Leadership goes first: the others' clients then wait for one short election, not for this node's to finish.
+      await started.handOver();
+      await close();
+    },
+  };
+}
+
+function memberOf({ id, host, clientPort, peerPort, adminPort }: NodeConfig) {
+  return { id, address: { host, clientPort, peerPort, adminPort } };
+}
+
+function clientLimits(limits: Config['limits']): Partial<ClientLimits> {
+  const { itemBytesMax, connectionsMax, connectionIdleMsMax, unsentBytesMax, multiGetLineBytesMax } = limits;
+  const { watchersMax, watchedBytesMax } = limits;
+  return {
+    itemBytesMax,
+    connectionsMax,
+    connectionIdleMsMax,
+    unsentBytesMax,
+    multiGetLineBytesMax,
+    watchersMax,
+    watchedBytesMax,
+  };
+}
+
+function transportOf(
+  config: Config,
+  node: NodeConfig,
+  bootCount: number,
+  secrets: Secrets,
+  logger: NodeContext['logger'],
+): TcpTransport {
+  return createTcpTransport({
+    selfId: node.id,
+    clusterId: config.cluster,
+    bootCount,
+    listen: { host: node.host, port: node.peerPort },
+    peers: config.nodes.map(({ id, host, peerPort }) => ({ id, host, port: peerPort })),
+    clock: systemClock,
+    random: Math.random,
+    logger,
+    tls: secrets.tls.peers,
+  });
+}
+
+function identityOf(config: Config, node: NodeConfig) {
+  return {
+    version: readVersion(),
+    cluster: config.cluster,
+    nodeId: node.id,
+    pid: process.pid,
+    addresses: {
+      client: `${node.host}:${node.clientPort}`,
+      peer: `${node.host}:${node.peerPort}`,
+      admin: `${node.host}:${node.adminPort}`,
+    },
+  };
+}

@@ -1,0 +1,142 @@
+import type { Clock } from '../../base/clock.ts';
+import type { Config, NodeConfig } from '../../config/schema.ts';
+import type { NodeMessage } from '../node/types.ts';
+import { formatTable } from '../terminal/table.ts';
+
+/**
+ * What the spawner has heard from its nodes: who is up, who serves, who leads. It decides when the cluster serves.
+ */
+
+/** How long a cluster that serves waits for its last nodes before it says so. A healthy start takes less. */
+const STRAGGLER_MS_MAX = 1_500;
+
+/** `waiting`: its ports are open, and it waits for a quorum or catches up. */
+type NodeState = 'starting' | 'waiting' | 'serving' | 'down' | 'removed';
+
+interface NodeView {
+  up: boolean;
+  /** Its ports are open. */
+  listening: boolean;
+  /** It has applied up to a confirmed commit index; may come before its ports are open. */
+  caughtUp: boolean;
+  /** From the cluster: it will not come back. */
+  removed: boolean;
+  leader: number;
+  term: number;
+}
+
+const NEW: NodeView = { up: true, listening: false, caughtUp: false, removed: false, leader: 0, term: 0 };
+
+export interface ClusterView {
+  heard(nodeId: number, message: NodeMessage): void;
+  started(nodeId: number): void;
+  ended(nodeId: number): void;
+  /** The leader that the newest term's nodes name; 0 where none is known. */
+  leader(): number;
+  stateOf(nodeId: number): NodeState;
+  close(): void;
+}
+
+/** `onServing` is called once: when all nodes serve, or a majority does and the others take long. */
+export function createClusterView(config: Config, clock: Clock, onServing: () => void): ClusterView {
+  const nodes = new Map<number, NodeView>(config.nodes.map((node) => [node.id, { ...NEW }]));
+  let announced = false;
+  let cancelWait: (() => void) | undefined;
+
+  const serving = () => [...nodes.values()].filter((node) => node.listening && node.caughtUp).length;
+  const members = () => [...nodes.values()].filter((node) => !node.removed).length;
+  const isMajority = () => serving() > Math.floor(members() / 2);
+  const announce = () => {
+    cancelWait = undefined;
+    if (announced || !isMajority()) return;
+    announced = true;
+    onServing();
+  };
+  const consider = () => {
+    if (announced || !isMajority()) return;
+    if (serving() === members()) {
+      cancelWait?.();
+      announce();
+    } else {
+      cancelWait ??= clock.after(STRAGGLER_MS_MAX, announce);
+    }
+  };
+
+  return {
+    heard(nodeId, message) {
+      const node = nodes.get(nodeId);
+      if (node === undefined) return;
+      switch (message.kind) {
+        case 'listening':
+          node.listening = true;
+          consider();
+          return;
+        case 'serving':
+          node.caughtUp = true;
+          consider();
+          return;
+        case 'leaderChanged':
+          node.leader = message.leader;
+          node.term = message.term;
+          return;
+        case 'removed':
+          node.removed = true;
+          node.caughtUp = false;
+          consider();
+          return;
+        case 'fatal':
+          node.up = false;
+      }
+    },
+    started(nodeId) {
+      nodes.set(nodeId, { ...NEW });
+    },
+    ended(nodeId) {
+      nodes.set(nodeId, { ...NEW, up: false, removed: nodes.get(nodeId)?.removed === true });
+    },
+    leader() {
+      let newest = NEW;
+      for (const node of nodes.values()) if (node.leader !== 0 && node.term >= newest.term) newest = node;
+      return newest.leader;
+    },
+    stateOf(nodeId) {
+      const node = nodes.get(nodeId);
+      if (node?.removed) return 'removed';
+      if (!node?.up) return 'down';
+      if (!node.listening) return 'starting';
+      return node.caughtUp ? 'serving' : 'waiting';
+    },
+    close() {
+      announced = true;
+      cancelWait?.();
+    },
+  };
+}
+
+/** The table, and a line to paste, for a terminal. */
+export function describeCluster(config: Config, view: ClusterView): string {
+  const leader = view.leader();
+  const rows = config.nodes.map((node) => [
+    String(node.id),
+    `${node.host}:${node.clientPort}`,
+    String(node.peerPort),
+    String(node.adminPort),
+    node.id === leader ? 'leads' : view.stateOf(node.id) === 'serving' ? 'follows' : view.stateOf(node.id),
+  ]);
+  const table = formatTable([['node', 'clients', 'peers', 'admin', ''], ...rows]);
+  // Who has to show something first is not helped by a line for netcat.
+  const open = config.authFile === undefined && (config.tls?.clients ?? 'plain') === 'plain';
+  const tryNode = open && config.nodes.find((node) => view.stateOf(node.id) === 'serving');
+  return `\nCluster ${config.cluster} serves.\n\n${indent(table)}\n${tryNode ? `\nTry it:\n\n${indent(sampleLine(tryNode))}\n` : ''}\n`;
+}
+
+function sampleLine({ host, clientPort }: NodeConfig): string {
+  return `printf 'set a 0 0 5\\r\\nhello\\r\\nget a\\r\\nquit\\r\\n' | nc ${host} ${clientPort}`;
+}
+
+function indent(text: string): string {
+  return text
+    .split('\n')
+    .map((line) => `  ${line}`)
+    .join('\n');
+}

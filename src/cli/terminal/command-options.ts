@@ -1,0 +1,26 @@
+import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
+import { LOG_LEVELS } from '../../config/log-levels.ts';
+import { CONFIG_FILE_DEFAULT } from './options.ts';
+
+/** Options that several commands have, and how their values are read. */
+
+export function withConfigOption(command: Command): Command {
+  return command.addOption(
+    new Option('-c, --config <file>', 'the cluster file').env('RAFTKV_CONFIG').default(CONFIG_FILE_DEFAULT),
+  );
+}
+
+export function idArgument(name: string, what: string): Argument {
+  return new Argument(`<${name}>`, what).argParser(parseId);
+}
+
+export function withCommonOptions(command: Command): Command {
+  return withConfigOption(command)
+    .option('--data-dir <folder>', 'where the nodes keep their data, over the file')
+    .addOption(new Option('--log-level <level>', 'what to log at least, over the file').choices(LOG_LEVELS));
+}
+
+export function parseId(text: string): number {
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It is a whole number from 1.');
+  return Number(text);
+}

@@ -1,0 +1,28 @@
+import { RaftkvError } from '../../base/errors.ts';
+
+/** What the process ends with; scripts rely on the numbers. */
+export const EXIT_OK = 0;
+export const EXIT_FAILURE = 1;
+export const EXIT_USAGE = 2;
+
+/** A request on the command line that can't be meant, such as a node that the cluster doesn't have. */
+export class UsageError extends Error {}
+
+/** An error for a person: what happened, its code, what to do. A stack only where the fault is ours. */
+export function describeError(error: unknown): string {
+  if (error instanceof UsageError) return `raftkv: ${error.message}`;
+  if (error instanceof RaftkvError) {
+    const remedy = error.remedy === '' ? '' : `\n${error.remedy}`;
+    return `raftkv: ${error.message}${remedy}\n(${error.code})`;
+  }
+  if (error instanceof Error) return `raftkv: unexpected error\n${error.stack ?? error.message}`;
+  return `raftkv: unexpected error\n${String(error)}`;
+}
+
+export function exitCodeOf(error: unknown): number {
+  return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILURE;
+}
+
+export function printError(text: string): void {
+  process.stderr.write(`${text}\n`);
+}

@@ -1,0 +1,210 @@
+import { join } from 'node:path';
+import { RaftkvError } from '../base/errors.ts';
+import { validateBatch } from '../kv/batch.ts';
+import { SnapshotLoader } from '../kv/snapshot.ts';
+import { decodeConfiguration } from '../raft/configuration.ts';
+import { ENTRY_HEADER_BYTES } from '../raft/entry.ts';
+import type { Entry, LifecycleStatus } from '../raft/types.ts';
+import type { Disk } from '../storage/disk/disk.ts';
+import { openMeta } from '../storage/meta.ts';
+import { segmentName, segmentNumbers } from '../storage/segments/files.ts';
+import { readSegmentHeader, SECTOR_BYTES } from '../storage/segments/format.ts';
+import { isSnapshotName } from '../storage/snapshots/files.ts';
+import { readSnapshotFile, readSnapshotHead, type SnapshotFileHead } from '../storage/snapshots/reader.ts';
+import { type OfflineLog, readOfflineLog, WAL_FOLDER } from './log.ts';
+
+/**
+ * Walks a node's data directory while no node runs, and believes nothing in it before it verifies:
+ *
+ *   meta ─▶ whose it is ─▶ each snapshot, chunk by chunk ─▶ the log behind the newest good one, entry by entry
+ */
+
+export const SNAPSHOTS_FOLDER = 'snapshots';
+const META_NAME = 'meta';
+/** Far above any real one. */
+const META_BYTES_MAX = 64 * 1024;
+
+export interface MetaFacts {
+  readonly clusterId: string;
+  readonly nodeId: number;
+  /** Of its last start. */
+  readonly bootCount: number;
+  /** It is known to have had a log. */
+  readonly logCreated: boolean;
+  readonly lifecycle: LifecycleStatus;
+  readonly directoryId: number;
+}
+
+interface StoredSnapshot extends SnapshotFileHead {
+  readonly path: string;
+  /** Null where only its head was read. */
+  readonly items: number | null;
+}
+
+interface Finding {
+  readonly path: string;
+  /** Null where it is whole. */
+  readonly fault: RaftkvError | null;
+}
+
+export interface Examination {
+  readonly findings: readonly Finding[];
+  /** Null where it is missing or damaged. */
+  readonly meta: MetaFacts | null;
+  /** Those that verify, by index. */
+  readonly snapshots: readonly StoredSnapshot[];
+  /** Null where it is missing or damaged. */
+  readonly log: OfflineLog | null;
+}
+
+export interface ExamineOptions {
+  /** One that lets nothing be changed. */
+  readonly disk: Disk;
+  readonly directory: string;
+  /** Of snapshots, what stands in front and at the end: enough for who wants the log. */
+  readonly headsOnly?: boolean;
+  /** Every entry of the log, ascending. Its bytes are good only until the call returns. */
+  readonly onEntry?: (entry: Entry) => void;
+}
+
+/** @throws RaftkvError DATA_DIR_FOREIGN where the folder is no data directory; FORMAT_UNSUPPORTED; the disk's own errors. */
+export async function examineNode({
+  disk,
+  directory,
+  headsOnly = false,
+  onEntry,
+}: ExamineOptions): Promise<Examination> {
+  const findings: Finding[] = [];
+  const judge = async <T>(path: string, look: () => Promise<T>): Promise<T | null> => {
+    try {
+      const seen = await look();
+      findings.push({ path, fault: null });
+      return seen;
+    } catch (error) {
+      if (!(error instanceof RaftkvError)) throw error;
+      findings.push({ path, fault: error });
+      return null;
+    }
+  };
+  const clusterId = await findClusterId(disk, directory);
+  if (clusterId === null) throw noDataDirectory(directory, await disk.list(directory));
+  const meta = await judge(join(directory, META_NAME), () => readMetaFacts(disk, directory));
+
+  const snapshots: StoredSnapshot[] = [];
+  for (const path of await snapshotPaths(disk, directory)) {
+    const snapshot = await judge(path, () => readSnapshot(disk, path, clusterId, headsOnly));
+    if (snapshot !== null) snapshots.push(snapshot);
+  }
+  const newest = snapshots.at(-1);
+  const checks = createEntryChecks();
+  const log = await judge(join(directory, WAL_FOLDER), async () => {
+    const read = await readOfflineLog({
+      ...{ disk, directory, clusterId },
+      begin: { index: newest?.index ?? 0, term: newest?.term ?? 0 },
+      mustExist: meta?.logCreated ?? true,
+      onDamage: null,
+      random: () => 0,
+      segmentBytes: SECTOR_BYTES,
+      onEntry(entry) {
+        checks.take(entry);
+        onEntry?.(entry);
+      },
+    });
+    checks.end(read);
+    return read;
+  });
+  return { findings, meta, snapshots, log };
+}
+
+/** The snapshot files of a node, oldest first. */
+export async function snapshotPaths(disk: Disk, directory: string): Promise<string[]> {
+  const folder = join(directory, SNAPSHOTS_FOLDER);
+  return (await disk.list(folder)).filter(isSnapshotName).map((name) => join(folder, name));
+}
+
+async function readSnapshot(disk: Disk, path: string, clusterId: string, headsOnly: boolean): Promise<StoredSnapshot> {
+  const loader = headsOnly ? null : new SnapshotLoader();
+  const head =
+    loader === null
+      ? await readSnapshotHead(disk, path)
+      : await readSnapshotFile(disk, path, (chunk) => loader.push(chunk));
+  decodeConfiguration(head.configuration, 0);
+  if (head.clusterId !== clusterId) {
+    throw new RaftkvError('DATA_DIR_FOREIGN', `${path} belongs to cluster "${head.clusterId}", not to "${clusterId}"`);
+  }
+  return { ...head, path, items: loader === null ? null : loader.finish().items };
+}
+
+/** What each entry must be, beside what its checksum says. */
+function createEntryChecks() {
+  let lastTerm = 0;
+  return {
+    take({ index, term, kind, bytes }: Entry): void {
+      if (term < lastTerm) throw inconsistent(`entry ${index} is of term ${term}, the one before it of ${lastTerm}`);
+      lastTerm = term;
+      if (kind === 'data') validateBatch(bytes, ENTRY_HEADER_BYTES);
+      if (kind === 'configuration') decodeConfiguration(bytes, ENTRY_HEADER_BYTES);
+    },
+    end(log: OfflineLog | null): void {
+      const committed = log?.hardState?.commitIndex ?? 0;
+      if (log === null || committed <= log.lastIndex) return;
+      throw inconsistent(`entry ${committed} was committed, and the log ends with ${log.lastIndex}`);
+    },
+  };
+}
+
+function inconsistent(what: string): RaftkvError {
+  return new RaftkvError('WAL_DAMAGED', `the log contradicts itself: ${what}`, 'Keep a copy of the folder.');
+}
+
+/**
+ * @throws RaftkvError META_DAMAGED, FORMAT_UNSUPPORTED.
+ */
+export async function readMetaFacts(disk: Disk, directory: string): Promise<MetaFacts> {
+  // Opening it counts a start and asks whose it should be; on this disk nothing comes of the one, and the file itself
+  // answers the other. Whether it is whole is judged there.
+  const said = await peekMeta(disk, directory);
+  const { clusterId = '', nodeId = 0 } = said ?? {};
+  const meta = await openMeta({ disk, directory, clusterId, nodeId, firstBootCount: 1 });
+  if (said === null) throw new RaftkvError('META_DAMAGED', `${join(directory, META_NAME)} is missing`);
+  const { logCreated, lifecycle, directoryId } = meta;
+  return { clusterId, nodeId, bootCount: meta.bootCount - 1, logCreated, lifecycle, directoryId };
+}
+
+/** What the file says, whole or not. */
+async function peekMeta(disk: Disk, directory: string): Promise<{ clusterId: string; nodeId: number } | null> {
+  if (!(await disk.list(directory)).includes(META_NAME)) return null;
+  const text = (await readStart(disk, join(directory, META_NAME), META_BYTES_MAX)).toString('utf8');
+  const clusterId = /"clusterId":("[^"]*")/.exec(text)?.[1];
+  const nodeId = /"nodeId":(\d+)/.exec(text)?.[1];
+  if (clusterId === undefined || nodeId === undefined) return null;
+  return { clusterId: JSON.parse(clusterId), nodeId: Number(nodeId) };
+}
+
+/** From what still tells, the most trustworthy first: meta may be damaged. Null where nothing does. */
+async function findClusterId(disk: Disk, directory: string): Promise<string | null> {
+  const wal = join(directory, WAL_FOLDER);
+  for (const number of segmentNumbers(await disk.list(wal))) {
+    const header = readSegmentHeader(await readStart(disk, join(wal, segmentName(number)), SECTOR_BYTES));
+    if (header !== null) return header.clusterId;
+  }
+  for (const path of await snapshotPaths(disk, directory)) {
+    const head = await readSnapshotHead(disk, path).catch(() => null);
+    if (head !== null) return head.clusterId;
+  }
+  return (await peekMeta(disk, directory))?.clusterId ?? null;
+}
+
+async function readStart(disk: Disk, path: string, bytesMax: number): Promise<Buffer> {
+  const file = await disk.open(path, { create: false, dataSync: false });
+  const buffer = Buffer.alloc(bytesMax);
+  const bytes = await file.read(buffer, 0, bytesMax, 0).finally(() => file.close());
+  return buffer.subarray(0, bytes);
+}
+
+function noDataDirectory(directory: string, names: readonly string[]): RaftkvError {
+  const nodes = names.filter((name) => /^node-\d+$/.test(name)).map((name) => join(directory, name));
+  const remedy =
+    nodes.length > 0 ? `Name the folder of one node: ${nodes.join(', ')}.` : 'Name the data directory of a node.';
+  return new RaftkvError('DATA_DIR_FOREIGN', `${directory} holds no node's data`, remedy);
+}

@@ -1,0 +1,152 @@
+import type { Clock } from '../base/clock.ts';
+import { RaftkvError } from '../base/errors.ts';
+import { SnapshotLoader } from '../kv/snapshot.ts';
+import { StateMachine } from '../kv/state-machine.ts';
+import { configurationOf } from '../raft/configuration.ts';
+import { ENTRY_HEADER_BYTES } from '../raft/entry.ts';
+import type { Entry, NodeAddress } from '../raft/types.ts';
+import { newDirectoryId } from '../replica/node-options.ts';
+import type { Disk } from '../storage/disk/disk.ts';
+import { readSnapshotFile } from '../storage/snapshots/reader.ts';
+import type { LogStart } from '../storage/wal/types.ts';
+import { buildNode } from './build.ts';
+import { readMetaFacts, snapshotPaths } from './examination.ts';
+import { readOfflineLog } from './log.ts';
+
+/**
+ * Makes a cluster of one node out of all that one node has, taking every entry of its log for committed. It breaks what
+ * Raft promises, and is for when a majority is gone for good.
+ */
+
+export interface Remains {
+  readonly state: StateMachine;
+  /** The last entry in it. */
+  readonly index: number;
+  readonly term: number;
+  /** The highest that the node has heard of. */
+  readonly currentTerm: number;
+  /** Of the node's last start; 0 where unknown. */
+  readonly bootCount: number;
+}
+
+export interface ReadAllOptions {
+  readonly disk: Disk;
+  /** The same, on which nothing can be changed. */
+  readonly view: Disk;
+  readonly directory: string;
+  readonly clusterId: string;
+  readonly nodeId: number;
+  /** Where damaged files of the log are moved. */
+  readonly damagedFolder: string;
+  readonly walSegmentBytes: number;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+}
+
+/**
+ * The newest good snapshot and the good part of the log behind it. Damage in the log is repaired first, as a start of
+ * the node would; nothing else is changed.
+ * @throws RaftkvError BACKUP_INVALID where there is nothing; DATA_DIR_FOREIGN, FORMAT_UNSUPPORTED.
+ */
+export async function readAllOf(options: ReadAllOptions): Promise<Remains> {
+  const { disk, view, directory, clusterId, nodeId, damagedFolder, walSegmentBytes, random } = options;
+  const meta = await readMetaFacts(view, directory).catch(asUnknown);
+  if (meta !== null && (meta.clusterId !== clusterId || meta.nodeId !== nodeId)) {
+    throw new RaftkvError(
+      'DATA_DIR_FOREIGN',
+      `${directory} belongs to node ${meta.nodeId} of cluster "${meta.clusterId}", not to node ${nodeId} of "${clusterId}"`,
+      'Name the right cluster file and the right --id.',
+    );
+  }
+  const { state, begin } = await loadNewest(view, directory, clusterId);
+  const follower = createFollower(state, begin);
+  const log = await readOfflineLog({
+    ...{ disk, directory, clusterId, random, begin },
+    mustExist: false,
+    onDamage: async () => damagedFolder,
+    segmentBytes: walSegmentBytes,
+    onEntry: (entry) => follower.take(entry),
+  });
+  const { index, term } = follower.last();
+  if (index === 0)
+    throw new RaftkvError('BACKUP_INVALID', `${directory} holds neither a snapshot nor a log that verifies`);
+  const currentTerm = Math.max(term, log?.hardState?.term ?? 0);
+  return { state, index, term, currentTerm, bootCount: meta?.bootCount ?? 0 };
+}
+
+/** What is damaged tells nothing, and there may be enough beside it. */
+function asUnknown(error: unknown): null {
+  if (error instanceof RaftkvError && error.code === 'META_DAMAGED') return null;
+  throw error;
+}
+
+async function loadNewest(
+  disk: Disk,
+  directory: string,
+  clusterId: string,
+): Promise<{ readonly state: StateMachine; readonly begin: LogStart }> {
+  for (const path of (await snapshotPaths(disk, directory)).reverse()) {
+    const loader = new SnapshotLoader();
+    try {
+      const head = await readSnapshotFile(disk, path, (chunk) => loader.push(chunk));
+      if (head.clusterId === clusterId)
+        return { state: loader.finish(), begin: { index: head.index, term: head.term } };
+    } catch (error) {
+      if (!(error instanceof RaftkvError && error.code === 'SNAPSHOT_DAMAGED')) throw error;
+    }
+  }
+  return { state: new StateMachine(), begin: { index: 0, term: 0 } };
+}
+
+/** Applies the entries behind a snapshot, if they are of the history that it stands for. */
+function createFollower(state: StateMachine, begin: LogStart) {
+  let last = begin;
+  let isOther = false;
+  return {
+    take({ index, term, kind, bytes }: Entry): void {
+      if (index === begin.index && term !== begin.term) isOther = true;
+      if (isOther || index !== last.index + 1) return;
+      if (kind === 'data') state.apply(bytes, ENTRY_HEADER_BYTES, null);
+      last = { index, term };
+    },
+    last: () => last,
+  };
+}
+
+export interface RebuildOptions {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+  /** It must be empty. */
+  readonly directory: string;
+  readonly clusterId: string;
+  readonly nodeId: number;
+  readonly address: NodeAddress;
+  readonly walSegmentBytes: number;
+}
+
+/** What one slice of the state encodes: bounds the memory, nothing else waits. */
+const SLICE_BYTES = 256 * 1024;
+
+/** The node alone, with a directory id of its own: whatever old nodes remember of it has no say in it any more. */
+export async function rebuildAlone(remains: Remains, options: RebuildOptions): Promise<void> {
+  const { state, index, term, currentTerm, bootCount } = remains;
+  const { nodeId, address, clock, random } = options;
+  const directoryId = newDirectoryId(random);
+  const session = state.session(nodeId)?.session ?? 0;
+  await buildNode({
+    ...options,
+    index,
+    term,
+    // A vote may have been given in the current term.
+    currentTerm: currentTerm + 1,
+    configuration: configurationOf([nodeId], [{ id: nodeId, address, directoryId, joins: false, replaces: 0 }]),
+    directoryId,
+    bootCount: Math.max(Math.floor(clock.wallMs() / 1000), bootCount + 1, session + 1),
+    async produce(write) {
+      const cut = state.beginCut();
+      for (let chunk = cut.next(SLICE_BYTES); chunk !== null; chunk = cut.next(SLICE_BYTES)) await write(chunk);
+    },
+  });
+}

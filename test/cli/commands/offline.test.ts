@@ -1,0 +1,429 @@
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { silentLogger } from '../../../src/base/logger.ts';
+import { systemClock } from '../../../src/base/system-clock.ts';
+import { logDumpCommand } from '../../../src/cli/commands/log-dump.ts';
+import { logVerifyCommand } from '../../../src/cli/commands/log-verify.ts';
+import { recoverCommand } from '../../../src/cli/commands/recover.ts';
+import { snapshotInspectCommand } from '../../../src/cli/commands/snapshot-inspect.ts';
+import { snapshotRestoreCommand } from '../../../src/cli/commands/snapshot-restore.ts';
+import { snapshotSaveCommand } from '../../../src/cli/commands/snapshot-save.ts';
+import { UsageError } from '../../../src/cli/terminal/report.ts';
+import { BatchBuilder, stampBatchTime } from '../../../src/kv/batch.ts';
+import { StateMachine } from '../../../src/kv/state-machine.ts';
+import { Op } from '../../../src/kv/types.ts';
+import { readBackup } from '../../../src/offline/backup.ts';
+import { buildNode } from '../../../src/offline/build.ts';
+import { examineNode } from '../../../src/offline/examination.ts';
+import { readOnlyDisk } from '../../../src/offline/read-only-disk.ts';
+import { configurationOf, decodeConfiguration, encodeConfiguration } from '../../../src/raft/configuration.ts';
+import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/entry.ts';
+import { encodeHardState } from '../../../src/replica/persister.ts';
+import { fileDisk } from '../../../src/storage/disk/file-disk.ts';
+import { lockDataDir } from '../../../src/storage/disk/lock.ts';
+import { openWal } from '../../../src/storage/wal/wal.ts';
+import { createFakeAdmin, type FakeAdmin } from './fake-admin.ts';
+
+/** Tools on real files of small nodes, each of which a snapshot and a log behind it make up. */
+
+const SEGMENT_BYTES = 32 * 1024 * 1024;
+const TIME_MS = 1_700_000_000_000;
+
+let folder: string;
+let config: string;
+let output: string;
+let admin: FakeAdmin | undefined;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'raftkv-offline-'));
+  config = join(folder, 'cluster.json');
+  output = '';
+  vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
+    output += String(text);
+    return true;
+  });
+  writeConfig('demo', [1, 2, 3]);
+});
+afterEach(async () => {
+  vi.restoreAllMocks();
+  rmSync(folder, { recursive: true });
+  await admin?.close();
+  admin = undefined;
+});
+
+function writeConfig(cluster: string, ids: readonly number[], adminPort = 1): void {
+  const nodes = ids.map((id) => ({
+    id,
+    host: '127.0.0.1',
+    clientPort: 20_000 + id,
+    peerPort: 21_000 + id,
+    adminPort: id === 1 && adminPort !== 1 ? adminPort : 22_000 + id,
+  }));
+  writeFileSync(config, JSON.stringify({ cluster, nodes, walSegmentBytes: SEGMENT_BYTES }));
+}
+
+const nodeFolder = (id: number) => join(folder, 'data', `node-${id}`);
+
+/** `set` commands of node 2 as the payload of an entry. */
+function batchOf(sequence: number, items: Record<string, string>): Buffer {
+  const builder = new BatchBuilder(ENTRY_HEADER_BYTES);
+  for (const [key, value] of Object.entries(items)) {
+    const source = Buffer.from(key + value);
+    builder.add(Op.set, source, 0, key.length, 0, 0, key.length, source.length, 0, 0);
+  }
+  const bytes = builder.seal(2, 5, sequence, 1024 * 1024, 1024 ** 3);
+  stampBatchTime(bytes, ENTRY_HEADER_BYTES, TIME_MS);
+  return bytes;
+}
+
+const initialMembers = configurationOf([1, 2, 3]);
+
+/** A node with `a` and `b` in a snapshot up to entry 10, and a log behind it: `c`, then a configuration. */
+async function makeNode(id: number): Promise<string> {
+  const state = new StateMachine();
+  state.apply(batchOf(1, { a: '1', b: 'two' }), ENTRY_HEADER_BYTES, null);
+  const directory = nodeFolder(id);
+  await buildNode({
+    ...{ disk: fileDisk, clock: systemClock, random: Math.random, directory, clusterId: 'demo', nodeId: id },
+    ...{ index: 10, term: 3, currentTerm: 3, configuration: initialMembers, directoryId: 0, bootCount: 7 },
+    walSegmentBytes: SEGMENT_BYTES,
+    async produce(write) {
+      const cut = state.beginCut();
+      for (let chunk = cut.next(4096); chunk !== null; chunk = cut.next(4096)) await write(chunk);
+    },
+  });
+  const entries = [
+    sealEntry(batchOf(2, { c: 'three' }), 'data', 4, 11),
+    sealEntry(encodeConfiguration(initialMembers, ENTRY_HEADER_BYTES), 'configuration', 4, 12),
+    sealEntry(batchOf(3, { 'd\x01': '' }), 'data', 4, 13),
+  ];
+  const { wal } = await openWal({
+    ...{ disk: fileDisk, clock: systemClock, clusterId: 'demo', random: Math.random, logger: silentLogger },
+    directory: join(directory, 'wal'),
+    mustExist: true,
+    begin: { index: 10, term: 3 },
+    onDamage: null,
+    onFatal() {},
+    onFull() {},
+    sink: { onStart() {}, onEntry() {}, onHardState() {} },
+    limits: { walSegmentBytes: SEGMENT_BYTES },
+  });
+  await new Promise<void>((done) => {
+    const hardState = encodeHardState({ term: 4, vote: 2, commitIndex: 11 });
+    wal.append({ start: null, hardState, firstIndex: 11, entries: entries.map(({ bytes }) => bytes), done });
+  });
+  await wal.close();
+  return directory;
+}
+
+/** Every file with its bytes and time, to see that none was touched. */
+function contentsOf(directory: string): unknown[] {
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => {
+      const path = join(entry.parentPath, entry.name);
+      return [path, statSync(path).mtimeMs, readFileSync(path).toString('base64')];
+    });
+}
+
+function fileIn(directory: string, part: string): string {
+  const [name = ''] = readdirSync(join(directory, part));
+  return join(directory, part, name);
+}
+
+function flip(path: string, position: number): void {
+  const bytes = readFileSync(path);
+  bytes[position] = (bytes[position] ?? 0) ^ 1;
+  writeFileSync(path, bytes);
+}
+
+/** Where the text of an item stands in a file. */
+const positionOf = (path: string, text: string) => readFileSync(path).indexOf(text);
+
+describe('raftkv log verify', () => {
+  it('finds a good node whole, and changes nothing', async () => {
+    const directory = await makeNode(1);
+    const before = contentsOf(directory);
+    expect(await logVerifyCommand(directory, { json: false })).toBe(0);
+    expect(output).toMatch(/^meta {7}whole: node 1 of cluster demo, a member$/m);
+    expect(output).toMatch(/^snapshot {3}whole: up to entry 10 of term 3, 2 items, \d+ bytes$/m);
+    expect(output).toMatch(/^log {8}whole: entries 11 to 13, the last of term 4, in 1 files$/m);
+    expect(contentsOf(directory)).toEqual(before);
+  });
+
+  it.each<[part: string, code: string, path: (directory: string) => string, text: string]>([
+    ['the snapshot', 'SNAPSHOT_DAMAGED', (directory) => fileIn(directory, 'snapshots'), 'two'],
+    ['the log', 'WAL_DAMAGED', (directory) => fileIn(directory, 'wal'), 'three'],
+    ['meta', 'META_DAMAGED', (directory) => join(directory, 'meta'), '"bootCount"'],
+  ])('names a flipped bit in %s, and changes nothing', async (_part, code, path, text) => {
+    const directory = await makeNode(1);
+    const file = path(directory);
+    flip(file, positionOf(file, text));
+    const before = contentsOf(directory);
+    expect(await logVerifyCommand(directory, { json: true })).toBe(1);
+    const { whole, parts } = JSON.parse(output);
+    expect(whole).toBe(false);
+    expect(parts.find((part: { whole: boolean }) => !part.whole)).toMatchObject({
+      code,
+      error: expect.stringContaining(file),
+    });
+    expect(contentsOf(directory)).toEqual(before);
+  });
+
+  it('names a log or a snapshot that is missing', async () => {
+    const directory = await makeNode(1);
+    rmSync(fileIn(directory, 'snapshots'));
+    expect(await logVerifyCommand(directory, { json: false })).toBe(1);
+    rmSync(fileIn(directory, 'wal'));
+    output = '';
+    expect(await logVerifyCommand(directory, { json: false })).toBe(1);
+    expect(output).toContain('no segment of it is there');
+  });
+
+  it('refuses a folder that is no data directory, and names those in it', async () => {
+    const directory = await makeNode(1);
+    await expect(logVerifyCommand(join(folder, 'data'), { json: false })).rejects.toMatchObject({
+      code: 'DATA_DIR_FOREIGN',
+      remedy: expect.stringContaining(directory),
+    });
+    await expect(logVerifyCommand(join(folder, 'none'), { json: false })).rejects.toMatchObject({
+      code: 'DATA_DIR_FOREIGN',
+    });
+  });
+
+  it('refuses while the node runs', async () => {
+    const directory = await makeNode(1);
+    const lock = lockDataDir(directory, Math.random);
+    await expect(logVerifyCommand(directory, { json: false })).rejects.toMatchObject({ code: 'DATA_DIR_LOCKED' });
+    lock.release();
+    expect(await logVerifyCommand(directory, { json: false })).toBe(0);
+  });
+});
+
+describe('raftkv log dump', () => {
+  it('prints the entries for a person, with nothing that a terminal would obey', async () => {
+    await logDumpCommand(await makeNode(1), { json: false });
+    const time = new Date(TIME_MS).toISOString();
+    expect(output.replaceAll(/\d+ bytes {2}/g, '')).toBe(
+      [
+        `11  term 4  data  ${time}  node 2 session 5 batch 2  set c (5 bytes)`,
+        '12  term 4  configuration  voters 1,2,3',
+        `13  term 4  data  ${time}  node 2 session 5 batch 3  set "d\\u0001"`,
+        '',
+      ].join('\n'),
+    );
+  });
+
+  it('prints a range as JSON', async () => {
+    await logDumpCommand(await makeNode(1), { json: true, from: 12, to: 12 });
+    expect(output.split('\n')).toHaveLength(2);
+    expect(JSON.parse(output)).toMatchObject({
+      index: 12,
+      term: 4,
+      kind: 'configuration',
+      configuration: initialMembers,
+    });
+  });
+
+  it('fails where the log is damaged', async () => {
+    const directory = await makeNode(1);
+    const file = fileIn(directory, 'wal');
+    flip(file, positionOf(file, 'three'));
+    await expect(logDumpCommand(directory, { json: false })).rejects.toMatchObject({ code: 'WAL_DAMAGED' });
+  });
+});
+
+describe('raftkv snapshot', () => {
+  const backupFile = () => join(folder, 'backup.snapshot');
+  async function makeBackup(): Promise<Buffer> {
+    const directory = await makeNode(1);
+    cpSync(fileIn(directory, 'snapshots'), backupFile());
+    rmSync(join(folder, 'data'), { recursive: true });
+    return readFileSync(backupFile());
+  }
+
+  it('inspect tells what is in a backup', async () => {
+    await makeBackup();
+    await snapshotInspectCommand(backupFile(), { json: true });
+    expect(JSON.parse(output)).toMatchObject({
+      cluster: 'demo',
+      index: 10,
+      term: 3,
+      items: 2,
+      timeMs: TIME_MS,
+      voters: [1, 2, 3],
+    });
+    output = '';
+    await snapshotInspectCommand(backupFile(), { json: false });
+    expect(output).toContain('2, which take');
+    expect(output).toContain('All of it verifies.');
+  });
+
+  it('inspect and restore refuse a damaged backup, and one that is not there', async () => {
+    await makeBackup();
+    flip(backupFile(), positionOf(backupFile(), 'two'));
+    const damaged = { code: 'SNAPSHOT_DAMAGED' };
+    await expect(snapshotInspectCommand(backupFile(), { json: false })).rejects.toMatchObject(damaged);
+    await expect(snapshotRestoreCommand(backupFile(), { config })).rejects.toMatchObject(damaged);
+    expect(existsSync(join(folder, 'data'))).toBe(false);
+    const missing = { code: 'BACKUP_INVALID' };
+    await expect(snapshotInspectCommand(join(folder, 'none'), { json: false })).rejects.toMatchObject(missing);
+  });
+
+  it('restore makes every node of another cluster a member of it, with the same contents', async () => {
+    await makeBackup();
+    writeConfig('other', [1, 2, 3, 4, 5]);
+    await snapshotRestoreCommand(backupFile(), { config });
+    expect(output).toBe(
+      'Restored 2 items, as of entry 10, into nodes 1, 2, 3, 4, 5 of cluster other. Start the cluster.\n',
+    );
+    const { state } = await readBackup(backupFile());
+    for (const id of [1, 2, 3, 4, 5]) {
+      const { findings, meta, snapshots, log } = await examineNode({ disk: readOnlyDisk, directory: nodeFolder(id) });
+      expect(findings.filter(({ fault }) => fault !== null)).toEqual([]);
+      expect(meta).toMatchObject({
+        clusterId: 'other',
+        nodeId: id,
+        logCreated: true,
+        lifecycle: 'normal',
+        directoryId: 0,
+      });
+      expect(meta?.bootCount).toBeGreaterThan(1_700_000_000);
+      expect(log).toMatchObject({
+        firstIndex: 11,
+        lastIndex: 10,
+        lastTerm: 3,
+        hardState: { term: 3, vote: 0, commitIndex: 10 },
+      });
+      const [snapshot] = snapshots;
+      expect(decodeConfiguration(snapshot?.configuration ?? Buffer.alloc(0), 0)).toMatchObject({
+        voters: [1, 2, 3, 4, 5],
+      });
+      expect((await readBackup(snapshot?.path ?? '')).state.hash()).toBe(state.hash());
+    }
+  });
+
+  it('restore fills one node, where only one is named, and an empty folder that a node has locked before', async () => {
+    await makeBackup();
+    mkdirSync(nodeFolder(2), { recursive: true });
+    lockDataDir(nodeFolder(2), Math.random).release();
+    await snapshotRestoreCommand(backupFile(), { config, id: 2 });
+    expect(readdirSync(join(folder, 'data'))).toEqual(['node-2']);
+    expect(output).toContain('on the machines of the other nodes');
+    await expect(snapshotRestoreCommand(backupFile(), { config, id: 9 })).rejects.toThrow(UsageError);
+  });
+
+  it('restore overwrites nothing', async () => {
+    await makeBackup();
+    mkdirSync(nodeFolder(3), { recursive: true });
+    writeFileSync(join(nodeFolder(3), 'meta'), 'mine');
+    await expect(snapshotRestoreCommand(backupFile(), { config })).rejects.toMatchObject({ code: 'BACKUP_INVALID' });
+    expect(readdirSync(join(folder, 'data'))).toEqual(['node-3']);
+  });
+
+  it('save fetches a backup from the first node that gives one, and verifies it', async () => {
+    const bytes = await makeBackup();
+    admin = await createFakeAdmin(() => ({ status: 200, body: bytes }));
+    const file = join(folder, 'saved.snapshot');
+    writeConfig('demo', [2, 1], admin.port);
+    await snapshotSaveCommand(file, { config });
+    expect(readFileSync(file).equals(bytes)).toBe(true);
+    expect(output).toContain('Saved 2 items, up to entry 10, from node 1');
+    await expect(snapshotSaveCommand(file, { config })).rejects.toMatchObject({ code: 'BACKUP_INVALID' });
+  });
+
+  it('save keeps nothing of what does not verify, is cut short, or is of another cluster', async () => {
+    const bytes = await makeBackup();
+    let body = bytes.subarray(0, bytes.length - 10);
+    admin = await createFakeAdmin(() => ({ status: 200, body }));
+    writeConfig('demo', [1], admin.port);
+    const file = join(folder, 'saved.snapshot');
+    await expect(snapshotSaveCommand(file, { config })).rejects.toMatchObject({ code: 'SNAPSHOT_DAMAGED' });
+    body = bytes;
+    writeConfig('other', [1], admin.port);
+    await expect(snapshotSaveCommand(file, { config })).rejects.toMatchObject({ code: 'BACKUP_INVALID' });
+    expect(readdirSync(folder).filter((name) => name.startsWith('saved'))).toEqual([]);
+  });
+
+  it('save says why no node gives one', async () => {
+    admin = await createFakeAdmin(() => ({ status: 503, body: { error: 'no leader is known', code: '', remedy: '' } }));
+    writeConfig('demo', [1, 2], admin.port);
+    await expect(snapshotSaveCommand(join(folder, 'x'), { config })).rejects.toMatchObject({
+      code: 'PEER_UNREACHABLE',
+      message: expect.stringMatching(/node 1 .*: no leader is known\n.*node 2 .*: nothing listens there/),
+    });
+  });
+});
+
+describe('raftkv recover --force-new-cluster', () => {
+  const options = (changes: object = {}) => ({ config, id: 1, forceNewCluster: true, yes: true, ...changes });
+
+  it('takes all of the log for committed, makes a cluster of one, and keeps the old files', async () => {
+    const directory = await makeNode(1);
+    const before = readFileSync(fileIn(directory, 'wal'));
+    await recoverCommand(options());
+    expect(output).toContain('it ends with entry 13 of term 4; up to entry 11 it knew to be committed');
+    expect(output).toContain('is a cluster of its own now, with 4 items');
+    expect(output).toContain('raftkv member add 3');
+    const { findings, meta, snapshots, log } = await examineNode({ disk: readOnlyDisk, directory });
+    expect(findings.filter(({ fault }) => fault !== null)).toEqual([]);
+    expect(meta).toMatchObject({ lifecycle: 'normal', nodeId: 1 });
+    expect(meta?.directoryId).toBeGreaterThan(0);
+    expect(log).toMatchObject({ lastIndex: 13, hardState: { term: 5, vote: 0, commitIndex: 13 } });
+    expect(snapshots).toMatchObject([{ index: 13, term: 4, items: 4 }]);
+    const configuration = decodeConfiguration(snapshots[0]?.configuration ?? Buffer.alloc(0), 0);
+    expect(configuration).toMatchObject({
+      voters: [1],
+      learners: [],
+      details: [{ id: 1, directoryId: meta?.directoryId }],
+    });
+    const aside = readdirSync(join(folder, 'data')).find((name) => name.startsWith('node-1.before-recovery-')) ?? '';
+    expect(readFileSync(fileIn(join(folder, 'data', aside), 'wal')).equals(before)).toBe(true);
+  });
+
+  it('takes what is good in front of damage', async () => {
+    const directory = await makeNode(1);
+    const file = fileIn(directory, 'wal');
+    flip(file, positionOf(file, 'three'));
+    rmSync(join(directory, 'meta'));
+    await recoverCommand(options());
+    expect(output).toContain('damaged: the log file');
+    expect(output).toContain('is a cluster of its own now, with 2 items');
+  });
+
+  it('changes nothing without a word, without consent, or while the node runs', async () => {
+    const directory = await makeNode(1);
+    utimesSync(join(directory, 'meta'), 1, 1);
+    const before = contentsOf(join(directory, 'wal'));
+    await expect(recoverCommand(options({ forceNewCluster: false }))).rejects.toThrow(UsageError);
+    await expect(recoverCommand(options({ yes: false }))).rejects.toThrow(UsageError);
+    await expect(recoverCommand(options({ id: 9 }))).rejects.toThrow(UsageError);
+    await expect(recoverCommand(options({ id: 2 }))).rejects.toMatchObject({ code: 'BACKUP_INVALID' });
+    const lock = lockDataDir(directory, Math.random);
+    await expect(recoverCommand(options())).rejects.toMatchObject({ code: 'DATA_DIR_LOCKED' });
+    lock.release();
+    expect(contentsOf(join(directory, 'wal'))).toEqual(before);
+    expect(readdirSync(join(folder, 'data'))).toEqual(['node-1']);
+  });
+
+  it('refuses a node that has nothing, and one of another cluster', async () => {
+    mkdirSync(nodeFolder(2), { recursive: true });
+    await expect(recoverCommand(options({ id: 2 }))).rejects.toMatchObject({ code: 'DATA_DIR_FOREIGN' });
+    await makeNode(1);
+    writeConfig('other', [1]);
+    await expect(recoverCommand(options())).rejects.toMatchObject({ code: 'DATA_DIR_FOREIGN' });
+  });
+});
