@@ -2,9 +2,9 @@ import type { Socket } from 'node:net';
 import type { Clock } from '../../src/base/clock.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import type { Replica } from '../../src/replica/types.ts';
-import { type ClientLimits, DEFAULT_CLIENT_LIMITS } from '../../src/server/client-limits.ts';
-import { Clients, createHost } from '../../src/server/client-port.ts';
-import { Connection } from '../../src/server/connection.ts';
+import { Clients, createHost } from '../../src/server/clients/client-port.ts';
+import { Connection } from '../../src/server/clients/connection.ts';
+import { type ClientLimits, DEFAULT_CLIENT_LIMITS } from '../../src/server/clients/limits.ts';
 import type { NodeSocket } from './socket.ts';
 
 /** The client port of one node without the listening socket: shipped connections on simulated sockets. */

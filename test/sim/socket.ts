@@ -4,7 +4,7 @@ import type { Random } from './random.ts';
 
 /**
  * A TCP connection between a client of the simulation and a node. The node's side has of a node:net socket what
- * src/server/connection.ts uses; the client's side is three calls. Bytes arrive late, in order and cut anywhere.
+ * src/server/clients/connection.ts uses; the client's side is three calls. Bytes arrive late, in order and cut anywhere.
  */
 export interface SocketHabits {
   readonly delayMs: { readonly min: number; readonly max: number };

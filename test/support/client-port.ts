@@ -1,8 +1,8 @@
 import { afterEach } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
 import { systemClock } from '../../src/base/system-clock.ts';
-import type { ClientLimits } from '../../src/server/client-limits.ts';
-import { type ClientPort, type ClientPortOptions, openClientPort } from '../../src/server/client-port.ts';
+import { type ClientPort, type ClientPortOptions, openClientPort } from '../../src/server/clients/client-port.ts';
+import type { ClientLimits } from '../../src/server/clients/limits.ts';
 import { FakeReplica } from './fake-replica.ts';
 import { connectText, type TextClient } from './text-client.ts';
 

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach } from 'vitest';
 import type { ReplicaStatus } from '../../src/replica/types.ts';
-import type { StatusBody } from '../../src/server/admin-port.ts';
+import type { StatusBody } from '../../src/server/admin/admin-port.ts';
 import { ClusterLog } from './cluster-log.ts';
 import { type CuttableLink, openCuttableLink } from './cuttable-link.ts';
 import { connect, type MemcachedClient } from './memcached-client.ts';

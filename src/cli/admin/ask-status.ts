@@ -1,5 +1,5 @@
 import type { NodeConfig } from '../../config/schema.ts';
-import type { StatusBody } from '../../server/admin-port.ts';
+import type { StatusBody } from '../../server/admin/admin-port.ts';
 import { type AdminTarget, explainFailure, readText, requestAdmin } from './admin-client.ts';
 
 /** A node that doesn't answer within this is as good as unreachable, and somebody waits at a terminal. */

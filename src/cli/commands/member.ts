@@ -3,7 +3,7 @@ import { findNode, loadConfig } from '../../config/load.ts';
 import { type Config, type NodeConfig, nodeSchema } from '../../config/schema.ts';
 import type { MemberChange, NodeAddress } from '../../raft/types.ts';
 import type { MemberView } from '../../replica/types.ts';
-import type { MembersBody } from '../../server/admin-members.ts';
+import type { MembersBody } from '../../server/admin/members.ts';
 import { operatorTls } from '../admin/admin-client.ts';
 import { createMembersClient, type MembersClient, pause, tookPlace } from '../admin/members-client.ts';
 import { createProgressLine, SILENT } from '../terminal/progress-line.ts';

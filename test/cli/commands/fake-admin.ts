@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { text } from 'node:stream/consumers';
 import type { MemberView } from '../../../src/replica/types.ts';
-import type { MembersBody } from '../../../src/server/admin-members.ts';
+import type { MembersBody } from '../../../src/server/admin/members.ts';
 
 /** Admin ports that answer what a test tells them to. */
 

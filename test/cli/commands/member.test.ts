@@ -10,7 +10,7 @@ import {
   memberReplaceCommand,
 } from '../../../src/cli/commands/member.ts';
 import { UsageError } from '../../../src/cli/terminal/report.ts';
-import type { MembersBody } from '../../../src/server/admin-members.ts';
+import type { MembersBody } from '../../../src/server/admin/members.ts';
 import { type AdminAnswer, createFakeAdmin, type FakeAdmin, membersBody, memberView } from './fake-admin.ts';
 
 let folder: string;

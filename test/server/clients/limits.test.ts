@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { DEFAULT_CLIENT_LIMITS } from '../../src/server/client-limits.ts';
-import { newClient, serveStore } from '../support/client-port.ts';
-import { FakeReplica } from '../support/fake-replica.ts';
-import { converse, type TextClient, turn } from '../support/text-client.ts';
+import { DEFAULT_CLIENT_LIMITS } from '../../../src/server/clients/limits.ts';
+import { newClient, serveStore } from '../../support/client-port.ts';
+import { FakeReplica } from '../../support/fake-replica.ts';
+import { converse, type TextClient, turn } from '../../support/text-client.ts';
 
 const set = (key: string, value: string) => `set ${key} 0 0 ${value.length}\r\n${value}\r\n`;
 

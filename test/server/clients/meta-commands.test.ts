@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { newClient, serveStore } from '../support/client-port.ts';
-import { FakeReplica } from '../support/fake-replica.ts';
-import { converse } from '../support/text-client.ts';
+import { newClient, serveStore } from '../../support/client-port.ts';
+import { FakeReplica } from '../../support/fake-replica.ts';
+import { converse } from '../../support/text-client.ts';
 
 /** What memcached's own tests ask of the meta commands, as conversations: request, reply. */
 async function talk(port: number, lines: readonly (readonly [string, string])[]): Promise<void> {

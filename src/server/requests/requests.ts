@@ -1,7 +1,7 @@
-import { Op } from '../kv/types.ts';
-import { Command } from '../memcached/commands.ts';
-import type { RequestParser } from '../memcached/parser.ts';
-import type { Replica } from '../replica/types.ts';
+import { Op } from '../../kv/types.ts';
+import { Command } from '../../memcached/commands.ts';
+import type { RequestParser } from '../../memcached/parser.ts';
+import type { Replica } from '../../replica/types.ts';
 import { keepMeta, proposeMeta } from './meta-requests.ts';
 import type { Slot } from './slots.ts';
 

@@ -1,16 +1,16 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import type { Clock } from '../base/clock.ts';
-import { RaftkvError } from '../base/errors.ts';
-import type { Logger } from '../base/logger.ts';
-import { createRateLimitedLog } from '../base/rate-limited-log.ts';
-import { contextOptions, guardHandshakes, listenerOptions, type PortTls, type TlsIdentity } from '../base/tls.ts';
-import type { Replica, ReplicaStatus } from '../replica/types.ts';
-import { type Answer, STARTING, send } from './admin-answers.ts';
-import { changeMembersAnswer, type MembersDoor, membersAnswer } from './admin-members.ts';
-import { createDownloads } from './admin-snapshot.ts';
+import type { Clock } from '../../base/clock.ts';
+import { RaftkvError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
+import { createRateLimitedLog } from '../../base/rate-limited-log.ts';
+import { contextOptions, guardHandshakes, listenerOptions, type PortTls, type TlsIdentity } from '../../base/tls.ts';
+import type { Replica, ReplicaStatus } from '../../replica/types.ts';
+import { REPEATED_WARNING_MS, TLS_VERSION_MIN } from '../tls-listener.ts';
+import { type Answer, STARTING, send } from './answers.ts';
+import { changeMembersAnswer, type MembersDoor, membersAnswer } from './members.ts';
 import type { Readiness } from './readiness.ts';
-import { REPEATED_WARNING_MS, TLS_VERSION_MIN } from './tls-listener.ts';
+import { createDownloads } from './snapshot.ts';
 
 /**
  * The operator's port: a small HTTP server.
@@ -18,8 +18,8 @@ import { REPEATED_WARNING_MS, TLS_VERSION_MIN } from './tls-listener.ts';
  *   GET  /livez     200 as long as the event loop turns
  *   GET  /readyz    200 once this node can serve, else 503 and why not
  *   GET  /status    what this node knows of itself and of the cluster, as JSON
- *   GET  /members   the members as the leader sees them; POST changes them (admin-members.ts)
- *   GET  /snapshot  all that is stored, as one file (admin-snapshot.ts)
+ *   GET  /members   the members as the leader sees them; POST changes them (admin/members.ts)
+ *   GET  /snapshot  all that is stored, as one file (admin/snapshot.ts)
  *
  * It may be opened before the replica exists: until then the status is null and the node is alive, not ready. Whoever
  * reaches it may do all of this, so beyond this machine it wants TLS with certificates on both ends.

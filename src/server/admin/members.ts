@@ -1,9 +1,9 @@
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
-import { RaftkvError } from '../base/errors.ts';
-import type { MemberChange } from '../raft/types.ts';
-import type { MembersView, Replica } from '../replica/types.ts';
-import { type Answer, failure, failureOf, readBody } from './admin-answers.ts';
+import { RaftkvError } from '../../base/errors.ts';
+import type { MemberChange } from '../../raft/types.ts';
+import type { MembersView, Replica } from '../../replica/types.ts';
+import { type Answer, failure, failureOf, readBody } from './answers.ts';
 
 /**
  * The members of the cluster, seen and changed through any node:

@@ -1,4 +1,4 @@
-import type { ReadOwner, Replica, ReplicaStatus } from '../replica/types.ts';
+import type { ReadOwner, Replica, ReplicaStatus } from '../../replica/types.ts';
 
 /** Whether this node can serve now, and if not, why. `reason` is empty where it can. */
 export interface Readiness {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { newClient, serveStore } from '../support/client-port.ts';
-import { converse } from '../support/text-client.ts';
+import { newClient, serveStore } from '../../support/client-port.ts';
+import { converse } from '../../support/text-client.ts';
 
 function statsOf(text: string): Record<string, string> {
   const lines = text.split('\r\n').filter((line) => line.startsWith('STAT '));

@@ -1,6 +1,6 @@
-import { LoginParser } from '../memcached/login.ts';
-import { AUTHENTICATION_FAILURE, NOTHING, STORED } from '../memcached/replies.ts';
-import type { Counters } from './counters.ts';
+import { LoginParser } from '../../memcached/login.ts';
+import { AUTHENTICATION_FAILURE, NOTHING, STORED } from '../../memcached/replies.ts';
+import type { Counters } from '../counters.ts';
 import type { Credentials } from './credentials.ts';
 
 /** `refused` ones may try again, up to a limit. */

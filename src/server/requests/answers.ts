@@ -1,7 +1,7 @@
-import type { ResultCode } from '../kv/types.ts';
-import { Command } from '../memcached/commands.ts';
-import { writeKeyLine } from '../memcached/key-listing.ts';
-import type { Output } from '../memcached/output.ts';
+import type { ResultCode } from '../../kv/types.ts';
+import { Command } from '../../memcached/commands.ts';
+import { writeKeyLine } from '../../memcached/key-listing.ts';
+import type { Output } from '../../memcached/output.ts';
 import {
   DELETED,
   END,
@@ -20,10 +20,10 @@ import {
   WRITE_REFUSED_DISK_FULL,
   WRITE_STOPPED,
   WRITE_TIMED_OUT,
-} from '../memcached/replies.ts';
-import { writeValue } from '../memcached/values.ts';
-import type { Failure, Replica } from '../replica/types.ts';
-import type { Counters } from './counters.ts';
+} from '../../memcached/replies.ts';
+import { writeValue } from '../../memcached/values.ts';
+import type { Failure, Replica } from '../../replica/types.ts';
+import type { Counters } from '../counters.ts';
 import { writeMetaAnswer } from './meta-answers.ts';
 import { recordFetch } from './record-fetch.ts';
 import type { Slot } from './slots.ts';

@@ -1,7 +1,7 @@
-import { STALE, WON } from '../kv/meta.ts';
-import type { Item, ResultCode } from '../kv/types.ts';
-import { Command } from '../memcached/commands.ts';
-import { secondsLeft, writeDebugLine } from '../memcached/key-listing.ts';
+import { STALE, WON } from '../../kv/meta.ts';
+import type { Item, ResultCode } from '../../kv/types.ts';
+import { Command } from '../../memcached/commands.ts';
+import { secondsLeft, writeDebugLine } from '../../memcached/key-listing.ts';
 import {
   asksFor,
   encodedKey,
@@ -9,8 +9,8 @@ import {
   writeMetaHit,
   writeMetaStatus,
   writeMetaStored,
-} from '../memcached/meta-replies.ts';
-import { NON_NUMERIC, OBJECT_TOO_LARGE, OUT_OF_MEMORY } from '../memcached/replies.ts';
+} from '../../memcached/meta-replies.ts';
+import { NON_NUMERIC, OBJECT_TOO_LARGE, OUT_OF_MEMORY } from '../../memcached/replies.ts';
 import type { AnswerContext } from './answers.ts';
 import { proposeRead, reread } from './meta-requests.ts';
 import { recordFetch } from './record-fetch.ts';

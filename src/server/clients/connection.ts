@@ -1,20 +1,20 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import type { Clock } from '../base/clock.ts';
-import { beginsBinary } from '../memcached/binary-protocol.ts';
-import { Command } from '../memcached/commands.ts';
-import type { Output } from '../memcached/output.ts';
-import type { RequestParser } from '../memcached/parser.ts';
-import { OK, OUT_OF_INPUT_MEMORY, TOO_MANY_WATCHERS } from '../memcached/replies.ts';
-import { SwallowedBlock } from '../memcached/swallow.ts';
-import type { Failure, Replica } from '../replica/types.ts';
-import { type AnswerContext, writeAnswer } from './answers.ts';
+import type { Clock } from '../../base/clock.ts';
+import { beginsBinary } from '../../memcached/binary-protocol.ts';
+import { Command } from '../../memcached/commands.ts';
+import type { Output } from '../../memcached/output.ts';
+import type { RequestParser } from '../../memcached/parser.ts';
+import { OK, OUT_OF_INPUT_MEMORY, TOO_MANY_WATCHERS } from '../../memcached/replies.ts';
+import { SwallowedBlock } from '../../memcached/swallow.ts';
+import type { Failure, Replica } from '../../replica/types.ts';
+import type { Counters } from '../counters.ts';
+import { type AnswerContext, writeAnswer } from '../requests/answers.ts';
+import { copyKeys, kindOf, propose } from '../requests/requests.ts';
+import { type Slot, type SlotOwner, type SlotPool, SlotQueue } from '../requests/slots.ts';
 import type { Authenticator } from './authenticator.ts';
-import type { ClientLimits } from './client-limits.ts';
-import type { Counters } from './counters.ts';
 import { Input } from './input.ts';
-import { copyKeys, kindOf, propose } from './requests.ts';
-import { type Slot, type SlotOwner, type SlotPool, SlotQueue } from './slots.ts';
+import type { ClientLimits } from './limits.ts';
 import type { Watch, Watchers } from './watchers.ts';
 
 /** What the connections of a port share. */

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { RaftkvError } from '../base/errors.ts';
+import { RaftkvError } from '../../base/errors.ts';
 
 /** What every route of the admin port needs: to answer with JSON, to take a small body, to tell what went wrong. */
 

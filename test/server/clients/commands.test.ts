@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { serveStore } from '../support/client-port.ts';
-import { FakeReplica } from '../support/fake-replica.ts';
-import { converse } from '../support/text-client.ts';
+import { serveStore } from '../../support/client-port.ts';
+import { FakeReplica } from '../../support/fake-replica.ts';
+import { converse } from '../../support/text-client.ts';
 
 /** Each row: what a client sends on a fresh connection to a fresh store, and every byte that it gets. */
 type Row = readonly [sent: string, replies: string];

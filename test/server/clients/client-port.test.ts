@@ -3,8 +3,8 @@ import { existsSync } from 'node:fs';
 import { promisify } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { newClient, serveStore } from '../support/client-port.ts';
-import { converse, turn } from '../support/text-client.ts';
+import { newClient, serveStore } from '../../support/client-port.ts';
+import { converse, turn } from '../../support/text-client.ts';
 
 /** Debian's libmemcached-tools. */
 const MEMCCAPABLE = '/usr/bin/memccapable';

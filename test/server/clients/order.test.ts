@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { newClient, type ServedStore, serveStore } from '../support/client-port.ts';
-import { FakeReplica } from '../support/fake-replica.ts';
-import { converse, type TextClient, turn } from '../support/text-client.ts';
+import { newClient, type ServedStore, serveStore } from '../../support/client-port.ts';
+import { FakeReplica } from '../../support/fake-replica.ts';
+import { converse, type TextClient, turn } from '../../support/text-client.ts';
 
 /** A store that answers only when the test says so. */
 async function serveHeldStore(): Promise<ServedStore & { readonly client: TextClient }> {

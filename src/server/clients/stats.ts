@@ -1,10 +1,10 @@
-import type { Clock } from '../base/clock.ts';
-import type { Output } from '../memcached/output.ts';
-import { BAD_STATS_DETAIL, END, ERROR, OK, PROTOCOL_VERSION, RESET } from '../memcached/replies.ts';
-import { type Stat, writeStats } from '../memcached/stats.ts';
-import type { Replica } from '../replica/types.ts';
-import type { ClientLimits } from './client-limits.ts';
-import { type Counters, newCounters } from './counters.ts';
+import type { Clock } from '../../base/clock.ts';
+import type { Output } from '../../memcached/output.ts';
+import { BAD_STATS_DETAIL, END, ERROR, OK, PROTOCOL_VERSION, RESET } from '../../memcached/replies.ts';
+import { type Stat, writeStats } from '../../memcached/stats.ts';
+import type { Replica } from '../../replica/types.ts';
+import { type Counters, newCounters } from '../counters.ts';
+import type { ClientLimits } from './limits.ts';
 
 /** What the answers to `stats` draw on. */
 export interface StatsSources {

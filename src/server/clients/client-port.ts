@@ -1,22 +1,22 @@
 import { createServer, type Server, type Socket } from 'node:net';
-import type { Clock } from '../base/clock.ts';
-import { RaftkvError } from '../base/errors.ts';
-import type { Logger } from '../base/logger.ts';
-import { createRateLimitedLog } from '../base/rate-limited-log.ts';
-import type { PortTls, TlsIdentity } from '../base/tls.ts';
-import { Output } from '../memcached/output.ts';
-import { RequestParser } from '../memcached/parser.ts';
-import { TOO_MANY_CONNECTIONS } from '../memcached/replies.ts';
-import type { Replica } from '../replica/types.ts';
+import type { Clock } from '../../base/clock.ts';
+import { RaftkvError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
+import { createRateLimitedLog } from '../../base/rate-limited-log.ts';
+import type { PortTls, TlsIdentity } from '../../base/tls.ts';
+import { Output } from '../../memcached/output.ts';
+import { RequestParser } from '../../memcached/parser.ts';
+import { TOO_MANY_CONNECTIONS } from '../../memcached/replies.ts';
+import type { Replica } from '../../replica/types.ts';
+import { newCounters } from '../counters.ts';
+import { SlotPool } from '../requests/slots.ts';
+import { openTlsListener, REPEATED_WARNING_MS } from '../tls-listener.ts';
 import { Authenticator } from './authenticator.ts';
-import { type ClientLimits, DEFAULT_CLIENT_LIMITS } from './client-limits.ts';
-import { type StatsSources, writeStatsReply } from './client-stats.ts';
 import { Connection, type ConnectionHost } from './connection.ts';
-import { newCounters } from './counters.ts';
 import type { Credentials } from './credentials.ts';
 import { watchIdle } from './idle.ts';
-import { SlotPool } from './slots.ts';
-import { openTlsListener, REPEATED_WARNING_MS } from './tls-listener.ts';
+import { type ClientLimits, DEFAULT_CLIENT_LIMITS } from './limits.ts';
+import { type StatsSources, writeStatsReply } from './stats.ts';
 import { Watchers } from './watchers.ts';
 
 /**
@@ -27,7 +27,7 @@ import { Watchers } from './watchers.ts';
  *   clients ◀── one write ◀── serve ◀── list of those to be served ◀┘
  *
  * The folder promises: replies in the order of the requests; commands of one connection take effect in that order;
- * every limit of client-limits.ts is met by pushing back first; a silent connection costs a few kilobytes. It sees the
+ * every limit of clients/limits.ts is met by pushing back first; a silent connection costs a few kilobytes. It sees the
  * store only through `Replica`.
  */
 

@@ -2,13 +2,18 @@ import { get, type IncomingMessage, type OutgoingHttpHeaders, request } from 'no
 import { connect, createServer } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, it } from 'vitest';
-import type { Clock } from '../../src/base/clock.ts';
-import { RaftkvError } from '../../src/base/errors.ts';
-import { silentLogger } from '../../src/base/logger.ts';
-import type { MemberChange } from '../../src/raft/types.ts';
-import type { MembersView, ReadOwner, ReplicaStatus } from '../../src/replica/types.ts';
-import { type AdminDoor, type AdminPort, type AdminPortOptions, openAdminPort } from '../../src/server/admin-port.ts';
-import { RECOVERING, watchReadiness } from '../../src/server/readiness.ts';
+import type { Clock } from '../../../src/base/clock.ts';
+import { RaftkvError } from '../../../src/base/errors.ts';
+import { silentLogger } from '../../../src/base/logger.ts';
+import type { MemberChange } from '../../../src/raft/types.ts';
+import type { MembersView, ReadOwner, ReplicaStatus } from '../../../src/replica/types.ts';
+import {
+  type AdminDoor,
+  type AdminPort,
+  type AdminPortOptions,
+  openAdminPort,
+} from '../../../src/server/admin/admin-port.ts';
+import { RECOVERING, watchReadiness } from '../../../src/server/admin/readiness.ts';
 
 const replicaStatus: ReplicaStatus = {
   nodeId: 2,

@@ -1,12 +1,12 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
-import { silentLogger } from '../../src/base/logger.ts';
-import { systemClock } from '../../src/base/system-clock.ts';
-import { openClientPort } from '../../src/server/client-port.ts';
-import { newClient, serveStore } from '../support/client-port.ts';
-import { FakeReplica } from '../support/fake-replica.ts';
-import { connectText, converse, turn } from '../support/text-client.ts';
+import { silentLogger } from '../../../src/base/logger.ts';
+import { systemClock } from '../../../src/base/system-clock.ts';
+import { openClientPort } from '../../../src/server/clients/client-port.ts';
+import { newClient, serveStore } from '../../support/client-port.ts';
+import { FakeReplica } from '../../support/fake-replica.ts';
+import { connectText, converse, turn } from '../../support/text-client.ts';
 
 const set = (key: string, value: string) => `set ${key} 0 0 ${value.length}\r\n${value}\r\n`;
 

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { type Credentials, createCredentials } from '../../src/server/credentials.ts';
-import { newClient, type ServedStore, serveStore } from '../support/client-port.ts';
-import { FakeReplica } from '../support/fake-replica.ts';
-import { converse } from '../support/text-client.ts';
+import { type Credentials, createCredentials } from '../../../src/server/clients/credentials.ts';
+import { newClient, type ServedStore, serveStore } from '../../support/client-port.ts';
+import { FakeReplica } from '../../support/fake-replica.ts';
+import { converse } from '../../support/text-client.ts';
 
 const CREDENTIALS = [
   { user: 'ada', password: 'secret' },

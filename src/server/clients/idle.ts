@@ -1,6 +1,6 @@
-import type { Clock } from '../base/clock.ts';
+import type { Clock } from '../../base/clock.ts';
+import type { Counters } from '../counters.ts';
 import type { Connection } from './connection.ts';
-import type { Counters } from './counters.ts';
 
 /** A silence is measured in so many steps: it is ended between its limit and one step more. */
 const STEPS_PER_SILENCE = 4;

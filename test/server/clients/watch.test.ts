@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { newCounters } from '../../src/server/counters.ts';
-import { Watch } from '../../src/server/watchers.ts';
-import { newClient, serveStore } from '../support/client-port.ts';
-import { FakeReplica } from '../support/fake-replica.ts';
-import { converse, turn } from '../support/text-client.ts';
+import { Watch } from '../../../src/server/clients/watchers.ts';
+import { newCounters } from '../../../src/server/counters.ts';
+import { newClient, serveStore } from '../../support/client-port.ts';
+import { FakeReplica } from '../../support/fake-replica.ts';
+import { converse, turn } from '../../support/text-client.ts';
 
 async function watching(port: number) {
   const client = await newClient(port);

@@ -1,9 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Clock } from '../base/clock.ts';
-import { RaftkvError } from '../base/errors.ts';
-import type { Logger } from '../base/logger.ts';
-import type { Backup, Replica } from '../replica/types.ts';
-import { failure, failureOf, send } from './admin-answers.ts';
+import type { Clock } from '../../base/clock.ts';
+import { RaftkvError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
+import type { Backup, Replica } from '../../replica/types.ts';
+import { failure, failureOf, send } from './answers.ts';
 
 /**
  * `GET /snapshot`: everything that had been acknowledged before the request, as one file.

@@ -1,9 +1,9 @@
-import type { Change, ChangeObserver } from '../kv/changes.ts';
-import type { ResultCode } from '../kv/types.ts';
-import { encodeKey, secondsLeft } from '../memcached/key-listing.ts';
-import type { Replica } from '../replica/types.ts';
-import type { ClientLimits } from './client-limits.ts';
-import type { Counters } from './counters.ts';
+import type { Change, ChangeObserver } from '../../kv/changes.ts';
+import type { ResultCode } from '../../kv/types.ts';
+import { encodeKey, secondsLeft } from '../../memcached/key-listing.ts';
+import type { Replica } from '../../replica/types.ts';
+import type { Counters } from '../counters.ts';
+import type { ClientLimits } from './limits.ts';
 
 /**
  * The lines that wait for one watching connection, bounded: what finds no room is counted and lost, and the reader is

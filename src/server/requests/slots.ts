@@ -1,7 +1,7 @@
-import type { Item, ResultCode } from '../kv/types.ts';
-import { Command } from '../memcached/commands.ts';
-import { NOTHING } from '../memcached/replies.ts';
-import type { Failure, ReadOwner, WriteOwner } from '../replica/types.ts';
+import type { Item, ResultCode } from '../../kv/types.ts';
+import { Command } from '../../memcached/commands.ts';
+import { NOTHING } from '../../memcached/replies.ts';
+import type { Failure, ReadOwner, WriteOwner } from '../../replica/types.ts';
 
 /** What a slot tells the connection that it belongs to. */
 export interface SlotOwner {
