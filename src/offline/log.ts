@@ -3,7 +3,7 @@ import type { RaftkvError } from '../base/errors.ts';
 import { silentLogger } from '../base/logger.ts';
 import { readEntry } from '../raft/entry.ts';
 import type { Entry, HardState } from '../raft/types.ts';
-import { decodeHardState } from '../replica/persister.ts';
+import { decodeHardState } from '../replica/log/persister.ts';
 import type { Disk } from '../storage/disk/disk.ts';
 import { closeSegment } from '../storage/segments/files.ts';
 import { recoverLog } from '../storage/wal/recover-log.ts';

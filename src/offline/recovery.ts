@@ -5,7 +5,7 @@ import { StateMachine } from '../kv/state-machine.ts';
 import { configurationOf } from '../raft/configuration.ts';
 import { ENTRY_HEADER_BYTES } from '../raft/entry.ts';
 import type { Entry, NodeAddress } from '../raft/types.ts';
-import { newDirectoryId } from '../replica/node-options.ts';
+import { newDirectoryId } from '../replica/loop/node-options.ts';
 import type { Disk } from '../storage/disk/disk.ts';
 import { readSnapshotFile } from '../storage/snapshots/reader.ts';
 import type { LogStart } from '../storage/wal/types.ts';

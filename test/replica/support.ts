@@ -2,8 +2,8 @@ import type { Clock } from '../../src/base/clock.ts';
 import { BatchBuilder } from '../../src/kv/batch.ts';
 import { type Item, Op, type ResultCode } from '../../src/kv/types.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
-import type { OriginLimits } from '../../src/replica/origin.ts';
 import type { Failure, ReadOwner, WriteOwner } from '../../src/replica/types.ts';
+import type { OriginLimits } from '../../src/replica/writes/origin.ts';
 import type { Wal, WalWrite } from '../../src/storage/wal/types.ts';
 
 /** What the tests of the replica's parts share; whole replicas are in cluster.ts. */

@@ -7,7 +7,7 @@ import { type CoreSummary, checkCore, checkStep, summarize } from '../../src/raf
 import type { Progress } from '../../src/raft/progress.ts';
 import type { Raft } from '../../src/raft/raft.ts';
 import type { Effects, Input, NodeId } from '../../src/raft/types.ts';
-import type { NodeReplica } from '../../src/replica/node-replica.ts';
+import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
 import type { SimDisk } from './disk.ts';
 import { Durability } from './durability.ts';
 import { walOf } from './insides.ts';

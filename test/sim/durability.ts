@@ -2,7 +2,7 @@ import type { Core } from '../../src/raft/core.ts';
 import { readEntry } from '../../src/raft/entry.ts';
 import { jointVoteResult } from '../../src/raft/quorum.ts';
 import { type Configuration, type Effects, type Input, NO_NODE, type NodeId } from '../../src/raft/types.ts';
-import { decodeHardState } from '../../src/replica/persister.ts';
+import { decodeHardState } from '../../src/replica/log/persister.ts';
 import type { Wal } from '../../src/storage/wal/types.ts';
 import type { World } from './world.ts';
 

@@ -1,6 +1,6 @@
-import type { NodeReplicaOptions } from '../../src/replica/node-options.ts';
-import type { NodeReplica } from '../../src/replica/node-replica.ts';
-import type { Origin } from '../../src/replica/origin.ts';
+import type { NodeReplicaOptions } from '../../src/replica/loop/node-options.ts';
+import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
+import type { Origin } from '../../src/replica/writes/origin.ts';
 import type { Wal } from '../../src/storage/wal/types.ts';
 
 /** What a replica keeps to itself, and nobody but the simulator may look at. */

@@ -1,6 +1,6 @@
 import { RaftkvError } from '../../src/base/errors.ts';
 import type { Configuration, MemberChange, NodeId } from '../../src/raft/types.ts';
-import type { NodeReplica } from '../../src/replica/node-replica.ts';
+import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
 import type { ClusterChecks } from './checks.ts';
 import type { IntactDirectories } from './intact-directories.ts';
 import { committedIn } from './member-checks.ts';

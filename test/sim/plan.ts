@@ -1,8 +1,8 @@
 import type { CoreOptions } from '../../src/raft/core.ts';
-import type { ReplicaTiming } from '../../src/replica/node-options.ts';
-import type { OriginLimits } from '../../src/replica/origin.ts';
-import type { TransferLimits } from '../../src/replica/snapshot-exchange.ts';
-import type { SnapshotLimits } from '../../src/replica/snapshotter.ts';
+import type { ReplicaTiming } from '../../src/replica/loop/node-options.ts';
+import type { TransferLimits } from '../../src/replica/snapshots/exchange.ts';
+import type { SnapshotLimits } from '../../src/replica/snapshots/snapshotter.ts';
+import type { OriginLimits } from '../../src/replica/writes/origin.ts';
 import type { WalLimits } from '../../src/storage/wal/wal.ts';
 import type { DiskHabits } from './disk.ts';
 import type { BulkHabits, NetworkHabits } from './network.ts';

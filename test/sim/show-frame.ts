@@ -1,5 +1,5 @@
-import { decodeBulk } from '../../src/replica/bulk-wire.ts';
-import { decodeMessage } from '../../src/replica/wire.ts';
+import { decodeMessage } from '../../src/replica/peers/wire.ts';
+import { decodeBulk } from '../../src/replica/snapshots/bulk-wire.ts';
 
 /** A frame between two nodes as one readable line. */
 export function showFrame(frame: Buffer, from: number, to: number): string {

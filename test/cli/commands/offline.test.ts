@@ -31,7 +31,7 @@ import { examineNode } from '../../../src/offline/examination.ts';
 import { readOnlyDisk } from '../../../src/offline/read-only-disk.ts';
 import { configurationOf, decodeConfiguration, encodeConfiguration } from '../../../src/raft/configuration.ts';
 import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/entry.ts';
-import { encodeHardState } from '../../../src/replica/persister.ts';
+import { encodeHardState } from '../../../src/replica/log/persister.ts';
 import { fileDisk } from '../../../src/storage/disk/file-disk.ts';
 import { lockDataDir } from '../../../src/storage/disk/lock.ts';
 import { openWal } from '../../../src/storage/wal/wal.ts';

@@ -175,7 +175,7 @@ commitTo(core, Math.min(message.commitIndex, message.index));`,
   {
     name: 'hint-after-step',
     fault: 'records as committed what the very same write replaces',
-    file: 'replica/persister.ts',
+    file: 'replica/log/persister.ts',
     within: 'persist',
     find: 'const hardState = effects.hardState !== null || hint ? behindEntries(latest, append) : null;',
     replace: 'const hardState = effects.hardState !== null || hint ? latest : null;',

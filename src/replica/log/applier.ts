@@ -1,0 +1,134 @@
+import { RaftkvError } from '../../base/errors.ts';
+import { readBatchHeader } from '../../kv/batch.ts';
+import type { StateMachine } from '../../kv/state-machine.ts';
+import { ENTRY_HEADER_BYTES, readEntry } from '../../raft/entry.ts';
+import type { RaftLog } from '../../raft/log.ts';
+import type { Entry } from '../../raft/types.ts';
+import type { Wal } from '../../storage/wal/types.ts';
+import type { Origin } from '../writes/origin.ts';
+
+/**
+ * Applies committed entries to the state machine, in order, each once.
+ *
+ *   log (memory) ──┐
+ *                  ├──▶ state machine ──▶ results to this node's own clients
+ *   log (disk) ────┘
+ */
+
+/** Bytes applied in one go; then the event loop gets its turn, so that heartbeats never wait for a long catch-up. */
+const SLICE_BYTES = 2 * 1024 * 1024;
+/** What one read from disk brings in while catching up from there. */
+const READ_BYTES = 4 * 1024 * 1024;
+
+export interface ApplierContext {
+  readonly log: RaftLog;
+  readonly wal: Wal;
+  readonly stateMachine: StateMachine;
+  readonly origin: Origin;
+  /** More is committed than one slice may apply: call `applyCommitted` again in the next turn. */
+  readonly scheduleMore: () => void;
+  /** Entries came back from disk and were applied. */
+  readonly onApplied: () => void;
+  /** A batch of this life had no effect: another life of this node has used its session, or a later one. */
+  readonly onSessionUsed: () => void;
+  readonly onFatal: (error: unknown) => void;
+}
+
+export class Applier {
+  appliedIndex: number;
+  /** Bytes of the entries applied in this life. */
+  bytesApplied = 0;
+  private readonly context: ApplierContext;
+  private reading = false;
+  /** How often a snapshot has overtaken what was being read. */
+  private jumps = 0;
+
+  constructor(context: ApplierContext, appliedIndex: number) {
+    this.context = context;
+    this.appliedIndex = appliedIndex;
+  }
+
+  /** Applies what is committed, up to a slice. True where anything was applied. */
+  applyCommitted(): boolean {
+    if (this.reading) return false;
+    const { log } = this.context;
+    const from = this.appliedIndex;
+    let bytes = 0;
+    while (this.appliedIndex < log.commitIndex) {
+      const entry = log.cached(this.appliedIndex + 1);
+      if (entry === undefined) {
+        this.readBack();
+        break;
+      }
+      if (bytes >= SLICE_BYTES) {
+        this.context.scheduleMore();
+        break;
+      }
+      this.apply(entry);
+      bytes += entry.bytes.length;
+    }
+    return this.appliedIndex > from;
+  }
+
+  /** The state machine has been replaced by one that has applied up to `index`. */
+  jumpTo(index: number): void {
+    this.appliedIndex = index;
+    this.reading = false;
+    this.jumps++;
+  }
+
+  private apply(entry: Entry): void {
+    if (entry.index !== this.appliedIndex + 1) {
+      throw new RaftkvError('INVARIANT_BROKEN', `entry ${entry.index} was to be applied after ${this.appliedIndex}`);
+    }
+    this.appliedIndex = entry.index;
+    this.bytesApplied += entry.bytes.length;
+    if (entry.kind === 'data') this.applyBatch(entry.bytes);
+  }
+
+  private applyBatch(bytes: Buffer): void {
+    const { stateMachine, origin, onSessionUsed } = this.context;
+    const { origin: from, session, sequence } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
+    if (!origin.expects(from, session, sequence) || !origin.nextIs(bytes)) {
+      const outcome = stateMachine.apply(bytes, ENTRY_HEADER_BYTES, null);
+      if (outcome === 'applied' && from === origin.nodeId && session === origin.session) onSessionUsed();
+      return;
+    }
+    origin.beginSettling();
+    const outcome = stateMachine.apply(bytes, ENTRY_HEADER_BYTES, origin);
+    origin.endSettling();
+    if (outcome === 'staleSession' || outcome === 'duplicate') {
+      onSessionUsed();
+    } else if (outcome !== 'applied') {
+      throw new RaftkvError(
+        'INVARIANT_BROKEN',
+        `batch ${sequence} of this node's session ${session} came to: ${outcome}`,
+      );
+    }
+  }
+
+  private readBack(): void {
+    this.reading = true;
+    const { wal, log, onFatal } = this.context;
+    const last = Math.min(log.commitIndex, log.firstCachedIndex - 1);
+    const { jumps } = this;
+    wal.read(this.appliedIndex + 1, last, READ_BYTES).then(
+      (records) => {
+        if (jumps === this.jumps) this.applyRecords(records);
+      },
+      (error) => {
+        if (jumps === this.jumps) onFatal(error);
+      },
+    );
+  }
+
+  private applyRecords(records: readonly Buffer[]): void {
+    this.reading = false;
+    try {
+      for (const record of records) this.apply(readEntry(record, 0));
+      this.context.onApplied();
+    } catch (error) {
+      this.context.onFatal(error);
+    }
+  }
+}

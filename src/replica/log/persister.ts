@@ -1,0 +1,123 @@
+import { RaftkvError } from '../../base/errors.ts';
+import { readUint64, writeUint64 } from '../../base/uint64.ts';
+import type { Effects, Entry, HardState, Message } from '../../raft/types.ts';
+import type { LogStart, Wal } from '../../storage/wal/types.ts';
+
+/**
+ * Between the core's effects and the log file: writes what must be durable, and lets go of the messages that promise
+ * it once it is. The log completes writes in order, so a promise never overtakes what it rests on.
+ */
+export interface Persisted {
+  /** Of the last entry written; 0 and 0 where there was none. */
+  readonly term: number;
+  readonly index: number;
+  readonly hardState: HardState | null;
+  readonly messages: readonly Message[];
+}
+
+/** Every so many writes the log also records how far it is committed, so that a restart need not ask the others. */
+const COMMIT_HINT_INTERVAL_WRITES = 64;
+const HARD_STATE_BYTES = 24;
+
+export class Persister {
+  private readonly wal: Wal;
+  private readonly onPersisted: (persisted: Persisted) => void;
+  /** Written or waiting to be, oldest first. */
+  private readonly pending: Persisted[] = [];
+  private writesSinceHint = 0;
+
+  constructor(wal: Wal, onPersisted: (persisted: Persisted) => void) {
+    this.wal = wal;
+    this.onPersisted = onPersisted;
+  }
+
+  /** Takes over `hardState`, `truncateFrom`, `append`, `install` and `sendAfterPersist` of one step, `latest` as of it. */
+  persist(effects: Effects, latest: HardState): void {
+    const { append } = effects;
+    if (effects.install?.resetLog === true) {
+      this.begin(effects.install, latest, effects.sendAfterPersist);
+      return;
+    }
+    if (effects.hardState === null && append.length === 0) {
+      this.promise(effects.sendAfterPersist);
+      return;
+    }
+    this.writesSinceHint++;
+    const hint = this.writesSinceHint >= COMMIT_HINT_INTERVAL_WRITES;
+    const hardState = effects.hardState !== null || hint ? behindEntries(latest, append) : null;
+    if (hardState !== null) this.writesSinceHint = 0;
+    this.write(null, hardState, append, effects.sendAfterPersist);
+  }
+
+  /** The log begins anew behind a snapshot that is durable. */
+  begin({ index, term }: LogStart, hardState: HardState, messages: readonly Message[]): void {
+    this.writesSinceHint = 0;
+    this.write({ index, term }, hardState, [], messages);
+  }
+
+  /** Records a hard state by itself: before a planned stop, so that the next start knows what is committed. */
+  record(hardState: HardState): void {
+    this.write(null, hardState, [], []);
+  }
+
+  private write(
+    start: LogStart | null,
+    hardState: HardState | null,
+    append: readonly Entry[],
+    messages: readonly Message[],
+  ): void {
+    const last = append.at(-1);
+    this.pending.push({ term: last?.term ?? 0, index: last?.index ?? 0, hardState, messages });
+    this.wal.append({
+      start,
+      hardState: hardState === null ? null : encodeHardState(hardState),
+      // Entries at or below the log's last index cut it there: the core's `truncateFrom` is always `append[0].index`.
+      firstIndex: append[0]?.index ?? 0,
+      entries: append.map((entry) => entry.bytes),
+      done: () => this.complete(),
+    });
+  }
+
+  /** Messages that promise what is already on its way to the disk, or on it. */
+  private promise(messages: readonly Message[]): void {
+    if (messages.length === 0) return;
+    if (this.pending.length === 0) {
+      this.onPersisted({ term: 0, index: 0, hardState: null, messages });
+      return;
+    }
+    const last = this.pending.pop() as Persisted;
+    this.pending.push({ ...last, messages: [...last.messages, ...messages] });
+  }
+
+  private complete(): void {
+    const persisted = this.pending.shift();
+    if (persisted !== undefined) this.onPersisted(persisted);
+  }
+}
+
+/**
+ * A hard state comes before the entries of its write, where the file may still hold others of their indexes. Who reads
+ * it back must take for committed only what came before.
+ */
+function behindEntries(hardState: HardState, append: readonly Entry[]): HardState {
+  const first = append[0];
+  if (first === undefined || first.index > hardState.commitIndex) return hardState;
+  return { ...hardState, commitIndex: first.index - 1 };
+}
+
+/** u64 term, u64 vote, u64 commitIndex, little-endian. */
+export function encodeHardState(hardState: HardState): Buffer {
+  const bytes = Buffer.allocUnsafe(HARD_STATE_BYTES);
+  writeUint64(bytes, hardState.term, 0);
+  writeUint64(bytes, hardState.vote, 8);
+  writeUint64(bytes, hardState.commitIndex, 16);
+  return bytes;
+}
+
+/** @throws RaftkvError WAL_DAMAGED where a record that verified is no hard state: another program wrote it. */
+export function decodeHardState(bytes: Buffer): HardState {
+  if (bytes.length !== HARD_STATE_BYTES) {
+    throw new RaftkvError('WAL_DAMAGED', `the log holds a hard state of ${bytes.length} bytes`);
+  }
+  return { term: readUint64(bytes, 0), vote: readUint64(bytes, 8), commitIndex: readUint64(bytes, 16) };
+}

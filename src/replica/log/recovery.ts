@@ -1,0 +1,168 @@
+import { RaftkvError } from '../../base/errors.ts';
+import type { StateMachine } from '../../kv/state-machine.ts';
+import { decodeConfiguration } from '../../raft/configuration.ts';
+import type { IndexedConfiguration } from '../../raft/core.ts';
+import { ENTRY_HEADER_BYTES, readEntry } from '../../raft/entry.ts';
+import { RaftLog } from '../../raft/log.ts';
+import { type Configuration, type Entry, type HardState, NO_NODE } from '../../raft/types.ts';
+import type { LogStart } from '../../storage/wal/types.ts';
+import { decodeHardState } from './persister.ts';
+
+/** Log entries kept in memory for followers that lag a little; older ones are read back from the log file. */
+export const LOG_CACHE_BYTES_MAX = 32 * 1024 * 1024;
+
+/** What a node begins with before it reads its log: its newest snapshot, or nothing at index 0. */
+export interface RecoveryBase {
+  readonly index: number;
+  readonly term: number;
+  readonly configuration: Configuration;
+  readonly stateMachine: StateMachine;
+}
+
+/**
+ * Rebuilds a node from its newest snapshot and its log file, record by record, in one pass: the log itself, the newest
+ * term and vote, the configurations, and the state machine as far as the file tells what was committed. The leader
+ * tells the rest.
+ *
+ * The file may reach back behind the snapshot: that tail is kept for slow followers. The first entry there stands for
+ * all before it, since the term of the one before is no longer known.
+ */
+export class LogRecovery {
+  log: RaftLog;
+  readonly stateMachine: StateMachine;
+  /** The newest read so far. */
+  hardState: HardState = { term: 0, vote: NO_NODE, commitIndex: 0 };
+  /** Ascending; the first is the base's. */
+  readonly configurations: IndexedConfiguration[];
+  /** Of the entries read behind the base, those that later ones replaced included. */
+  bytesBehindBase = 0;
+  private readonly base: RecoveryBase;
+  private readonly lostSome: () => boolean;
+  private readonly cacheBytesMax: number;
+  private commitHint = 0;
+  /** An entry, or where the log begins, has been read. */
+  private begun = false;
+
+  /** `lostSome`: damage has been moved aside, so the log may end before what it says is committed. */
+  constructor(base: RecoveryBase, cacheBytesMax: number = LOG_CACHE_BYTES_MAX, lostSome: () => boolean = () => false) {
+    this.base = base;
+    this.lostSome = lostSome;
+    this.cacheBytesMax = cacheBytesMax;
+    this.stateMachine = base.stateMachine;
+    this.configurations = [{ index: base.index, configuration: base.configuration }];
+    this.log = this.logFrom(base.index, base.term);
+  }
+
+  private logFrom(index: number, term: number): RaftLog {
+    return new RaftLog({ snapshotIndex: index, snapshotTerm: term, cacheBytesMax: this.cacheBytesMax });
+  }
+
+  onStart(index: number, term: number): void {
+    this.begun = true;
+    this.log = this.logFrom(index, term);
+    this.forgetConfigurationsFrom(index + 1);
+    this.settle();
+  }
+
+  onEntry(index: number, bytes: Buffer): void {
+    const entry = readEntry(Buffer.from(bytes), 0);
+    const isBehindBase = index > this.base.index;
+    if (isBehindBase) this.bytesBehindBase += bytes.length;
+    if (this.beginsAt(index)) {
+      this.log = index === 1 ? this.logFrom(0, 0) : this.logFrom(index, entry.term);
+      this.begun = true;
+      if (index > 1) {
+        this.settle();
+        return;
+      }
+    }
+    this.begun = true;
+    const { log } = this;
+    if (index <= log.lastIndex) {
+      log.truncateFrom(index);
+      this.forgetConfigurationsFrom(index);
+    }
+    log.append(entry);
+    log.persistedIndex = index;
+    log.evict();
+    if (entry.kind === 'configuration' && isBehindBase) this.addConfiguration(entry);
+    if (index === this.base.index) this.settle();
+  }
+
+  /** A first entry at or below the base is where the log begins, and so is one that cuts off the place where it began. */
+  private beginsAt(index: number): boolean {
+    if (index > this.base.index) return false;
+    return !this.begun || index <= this.log.snapshotIndex;
+  }
+
+  private addConfiguration(entry: Entry): void {
+    const configuration = decodeConfiguration(entry.bytes, ENTRY_HEADER_BYTES);
+    this.configurations.push({ index: entry.index, configuration });
+  }
+
+  private forgetConfigurationsFrom(index: number): void {
+    while (this.configurations.length > 1 && (this.configurations.at(-1)?.index ?? 0) >= index) {
+      this.configurations.pop();
+    }
+  }
+
+  /** What it says is committed may come only later: where the log once began anew, or was repaired. */
+  onHardState(bytes: Buffer): void {
+    this.hardState = decodeHardState(bytes);
+    this.commitHint = Math.max(this.commitHint, this.hardState.commitIndex);
+    this.settle();
+  }
+
+  /** Takes for committed, and applies, what the file and the snapshot say is. */
+  private settle(): void {
+    const { log, base } = this;
+    if (this.reachesBase()) log.commitIndex = Math.max(log.commitIndex, base.index);
+    log.commitIndex = Math.max(log.commitIndex, Math.min(this.commitHint, log.lastIndex));
+    log.appliedIndex = Math.max(log.appliedIndex, Math.min(base.index, log.commitIndex));
+    while (log.appliedIndex < log.commitIndex) {
+      const entry = log.cached(log.appliedIndex + 1);
+      // What has already left memory is read back once the node runs.
+      if (entry === undefined) return;
+      if (entry.kind === 'data') this.stateMachine.apply(entry.bytes, ENTRY_HEADER_BYTES, null);
+      log.appliedIndex = entry.index;
+    }
+  }
+
+  private reachesBase(): boolean {
+    return this.log.termAt(this.base.index) === this.base.term;
+  }
+
+  /**
+   * To be called when the log has been read. Where it does not hold the entry that the snapshot ends with, the process
+   * died between storing a snapshot it had received and beginning its log behind it: then it has to begin there now.
+   * @throws RaftkvError WAL_DAMAGED where entries are missing that it says were committed.
+   */
+  finish(): LogStart | null {
+    const lastIndex = Math.max(this.log.lastIndex, this.base.index);
+    if (this.commitHint > lastIndex && !this.lostSome()) {
+      throw new RaftkvError(
+        'WAL_DAMAGED',
+        `the log ends at entry ${lastIndex} where ${this.commitHint} were already committed`,
+        'Keep a copy of the data directory and empty it: the node gets everything from the others.',
+      );
+    }
+    const start = this.finishLog();
+    // Where the term was lost with a damaged log, a snapshot may still know that there was one.
+    const { lastTerm } = this.log;
+    if (this.hardState.term < lastTerm) this.hardState = { ...this.hardState, term: lastTerm, vote: NO_NODE };
+    return start;
+  }
+
+  private finishLog(): LogStart | null {
+    if (this.reachesBase()) {
+      this.settle();
+      return null;
+    }
+    const { index, term } = this.base;
+    this.log = this.logFrom(index, term);
+    this.forgetConfigurationsFrom(index + 1);
+    this.commitHint = Math.min(this.commitHint, index);
+    this.hardState = { ...this.hardState, commitIndex: Math.min(this.hardState.commitIndex, index) };
+    return { index, term };
+  }
+}

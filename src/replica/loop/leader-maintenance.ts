@@ -1,0 +1,47 @@
+import { clockBatch, stampBatchTime } from '../../kv/batch.ts';
+import type { StateMachine } from '../../kv/state-machine.ts';
+import { ENTRY_HEADER_BYTES } from '../../raft/entry.ts';
+import type { Raft } from '../../raft/raft.ts';
+import { type Input, NO_NODE } from '../../raft/types.ts';
+import type { Placement } from '../writes/placement.ts';
+
+/** Work that only a leader does, besides replication: advancing the replicated time and balancing leadership. */
+export class LeaderMaintenance {
+  private readonly raft: Raft;
+  private readonly stateMachine: StateMachine;
+  private readonly placement: Placement;
+  private readonly step: (input: Input) => void;
+  /** The newest entry that only advances time, while it is not applied. */
+  private clockEntryIndex = 0;
+
+  constructor(raft: Raft, stateMachine: StateMachine, placement: Placement, step: (input: Input) => void) {
+    this.raft = raft;
+    this.stateMachine = stateMachine;
+    this.placement = placement;
+    this.step = step;
+  }
+
+  /** The term or the leader is another. */
+  leaderChanged(nowMs: number): void {
+    this.clockEntryIndex = 0;
+    const { raft, placement } = this;
+    if (raft.core.role === 'leader') placement.begin(nowMs);
+  }
+
+  tick(nowMs: number, wallMs: number): void {
+    if (!this.raft.acceptsProposals) return;
+    this.letTimePass(wallMs);
+    const to = this.placement.successor(nowMs);
+    if (to !== NO_NODE) this.step({ kind: 'transferLeadership', to });
+  }
+
+  /** Where an item is due to expire and nobody writes, the leader appends an entry that only advances time. */
+  private letTimePass(wallMs: number): void {
+    const { raft, stateMachine, step } = this;
+    if (this.clockEntryIndex > raft.core.log.appliedIndex || stateMachine.nextEventMs() > wallMs) return;
+    const batch = clockBatch(ENTRY_HEADER_BYTES);
+    stampBatchTime(batch, ENTRY_HEADER_BYTES, wallMs);
+    step({ kind: 'propose', batches: [batch] });
+    this.clockEntryIndex = raft.core.log.lastIndex;
+  }
+}

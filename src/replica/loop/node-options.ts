@@ -1,0 +1,68 @@
+import type { Clock } from '../../base/clock.ts';
+import type { Logger } from '../../base/logger.ts';
+import type { LifecycleStatus, NodeId } from '../../raft/types.ts';
+import type { Snapshots } from '../../storage/snapshots/types.ts';
+import type { LogStart, Wal } from '../../storage/wal/types.ts';
+import type { PeerAddress, Transport } from '../../transport/types.ts';
+import type { LogRecovery } from '../log/recovery.ts';
+import type { TransferLimits } from '../snapshots/exchange.ts';
+import type { SnapshotLimits } from '../snapshots/snapshotter.ts';
+import type { OriginLimits } from '../writes/origin.ts';
+
+/** What a replica is made of: `open-replica.ts` gathers it from the data directory and the configuration. */
+
+export interface ReplicaTiming {
+  readonly heartbeatIntervalMs: number;
+  readonly electionTimeoutMs: number;
+  readonly requestTimeoutMs: number;
+  /** The core's unit of time. Other than the default only where time is simulated. */
+  readonly tickMs?: number;
+}
+
+export interface NodeReplicaOptions {
+  readonly nodeId: NodeId;
+  /** This node's persisted boot count: its session. */
+  readonly bootCount: number;
+  /** What this node's data directory is good for, as its meta file says. */
+  readonly lifecycle: LifecycleStatus;
+  readonly directoryId: number;
+  /** All nodes of the cluster to be formed where there is none yet; null for a newcomer, which waits to be added. */
+  readonly initialMembers: readonly NodeId[] | null;
+  /** Where the nodes are that the configuration file lists. */
+  readonly peerAddresses: readonly PeerAddress[];
+  readonly timing: ReplicaTiming;
+  readonly limits: OriginLimits;
+  readonly snapshotLimits: SnapshotLimits;
+  readonly transfer: TransferLimits;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly logger: Logger;
+  readonly transport: Transport;
+  readonly wal: Wal;
+  readonly snapshots: Snapshots;
+  /** What snapshot and log file held, after `finish`. */
+  readonly recovered: Pick<LogRecovery, 'log' | 'hardState' | 'stateMachine' | 'configurations' | 'bytesBehindBase'>;
+  /** Where the log file has to begin anew before anything else is written to it; null where it is as it should be. */
+  readonly logStart: LogStart | null;
+  /** Persists that this node has bootstrapped the cluster and is a member; resolves once that is durable. */
+  readonly persistBootstrapped: () => Promise<void>;
+  /** Persists the lifecycle status; resolves once that is durable. */
+  readonly persistLifecycle: (lifecycle: 'recovering' | 'normal', directoryId: number) => Promise<void>;
+  /** Makes the next start count on from `bootCount`; resolves once that is durable. */
+  readonly raiseBootCount: (bootCount: number) => Promise<void>;
+  /** Remembers whether this node is the only voter; resolves once that is durable. */
+  readonly persistAlone: (alone: boolean) => Promise<void>;
+  /** The node can't go on: its process must end. Called once. */
+  readonly onFatal: (error: unknown) => void;
+  readonly onLeaderChanged: (leader: NodeId, term: number) => void;
+  /** The node is no longer a member: its process should say so and end. Called once. */
+  readonly onRemoved: () => void;
+}
+
+/** Directories are told apart by a random number below this, never 0. */
+const DIRECTORY_IDS = 2 ** 48;
+
+/** The id of a data directory that is empty or has lost something. */
+export function newDirectoryId(random: () => number): number {
+  return 1 + Math.floor(random() * (DIRECTORY_IDS - 1));
+}

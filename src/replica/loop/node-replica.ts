@@ -1,0 +1,499 @@
+import type { ChangeObserver } from '../../kv/changes.ts';
+import type { StateMachine } from '../../kv/state-machine.ts';
+import type { Item, Op } from '../../kv/types.ts';
+import { readEntry } from '../../raft/entry.ts';
+import type { RaftLog } from '../../raft/log.ts';
+import type { Raft } from '../../raft/raft.ts';
+import { type Effects, type Input, type MemberChange, NO_NODE, type NodeId, type ReadBack } from '../../raft/types.ts';
+import type { TransportEvents } from '../../transport/types.ts';
+import type { NodeLifecycle } from '../lifecycle/node-lifecycle.ts';
+import type { Applier } from '../log/applier.ts';
+import { type Persisted, Persister } from '../log/persister.ts';
+import type { MemberRequests } from '../peers/member-requests.ts';
+import type { Peers } from '../peers/peers.ts';
+import { Sender } from '../peers/sender.ts';
+import { decodeMessage, type PeerMessage } from '../peers/wire.ts';
+import type { SnapshotExchange } from '../snapshots/exchange.ts';
+import { nobodyConfirms } from '../snapshots/snapshotter.ts';
+import type { Backup, MembersView, ReadOwner, Replica, ReplicaStatus, WriteOwner } from '../types.ts';
+import { Origin } from '../writes/origin.ts';
+import { Placement } from '../writes/placement.ts';
+import { checkProposal, type Proposals } from '../writes/proposals.ts';
+import { LeaderMaintenance } from './leader-maintenance.ts';
+import type { NodeReplicaOptions } from './node-options.ts';
+import { createParts } from './parts.ts';
+import { ReadRounds } from './read-rounds.ts';
+import { describeStatus } from './status.ts';
+import { Ticker } from './ticker.ts';
+
+/**
+ * One node of the cluster: the loop in which the Raft core, the log file, the links to the peers and the state machine
+ * meet. This folder promises that a write is answered only once it is durable on a majority and applied, and that it is
+ * applied exactly once; and that a read sees every write that had been answered when it came.
+ *
+ *   clients ─ propose ─▶ origin.ts ─▶ proposals.ts ────────┐                  ┌─▶ persister.ts ─▶ log file
+ *                                                          ├─▶ Raft.step ─▶ effects ─▶ wire.ts ─▶ peers
+ *   peers ──── frames ─▶ wire.ts ──────────────────────────┤                  └─▶ commit ─▶ applier.ts ─▶ state machine
+ *   clients ─ read ────▶ read-rounds.ts ───────────────────┘                                     │
+ *      ▲                                                                                         │
+ *      └──────────────────────────── results, in the order asked ◀───────────────────────────────┘
+ */
+
+/** The core's unit of time: fine enough for an election within tens of milliseconds, coarse enough to cost nothing. */
+const DEFAULT_TICK_MS = 10;
+
+export class NodeReplica implements Replica, TransportEvents {
+  private readonly options: NodeReplicaOptions;
+  /** For status, tests and the simulator to look at. Only this class steps it. */
+  readonly raft: Raft;
+  private readonly log: RaftLog;
+  /** To be looked at: only committed entries change it. */
+  readonly stateMachine: StateMachine;
+  private readonly origin: Origin;
+  private readonly proposals: Proposals;
+  private readonly maintenance: LeaderMaintenance;
+  private readonly rounds: ReadRounds;
+  private readonly persister: Persister;
+  private readonly sender: Sender;
+  private readonly applier: Applier;
+  private readonly peers: Peers;
+  private readonly requests: MemberRequests;
+  private readonly nodeLifecycle: NodeLifecycle;
+  private readonly exchange: SnapshotExchange;
+  /** Writes refused in this turn. */
+  private refusedWrites: WriteOwner[] = [];
+  private knownLeader: NodeId = NO_NODE;
+  private knownTerm = -1;
+  private turnScheduled = false;
+  private readonly ticker: Ticker;
+  private waitingForRoom: (() => void)[] = [];
+  private waitingForLeaderChange: (() => void)[] = [];
+  /** `failed`: the process is about to end, and nobody is told anything more. */
+  private state: 'running' | 'stopped' | 'failed' = 'running';
+
+  constructor(options: NodeReplicaOptions) {
+    const { timing, clock, wal, nodeId, bootCount, recovered } = options;
+    const { log, hardState, stateMachine } = recovered;
+    this.options = options;
+    const tickMs = timing.tickMs ?? DEFAULT_TICK_MS;
+    this.log = log;
+    this.stateMachine = stateMachine;
+    this.origin = new Origin(nodeId, bootCount, options.limits);
+    this.rounds = new ReadRounds(options.random());
+    this.persister = new Persister(wal, (persisted) => this.guard(() => this.onPersisted(persisted)));
+    this.sender = new Sender(options.transport, () => this.scheduleTurn());
+    const placement = new Placement(nodeId);
+    const parts = createParts({
+      options,
+      tickMs,
+      origin: this.origin,
+      placement,
+      step: (input) => this.guard(() => this.step(input)),
+      guard: (action) => this.guard(action),
+      tell: (to, message) => this.sender.tell(to, message),
+      scheduleTurn: () => this.scheduleTurn(),
+      onApplied: () => this.afterApplying(),
+      onInstalled: () => this.installed(),
+      read: (owner) => this.read(owner),
+      isRunning: () => this.state === 'running',
+      onFatal: (error) => this.fail(error),
+    });
+    this.raft = parts.raft;
+    this.proposals = parts.proposals;
+    this.applier = parts.applier;
+    this.peers = parts.peers;
+    this.requests = parts.requests;
+    this.nodeLifecycle = parts.nodeLifecycle;
+    this.exchange = parts.exchange;
+    this.maintenance = new LeaderMaintenance(this.raft, stateMachine, placement, (input) => this.step(input));
+    if (options.logStart !== null) this.persister.begin(options.logStart, hardState, []);
+    this.ticker = new Ticker(clock, tickMs, (count, nowMs) => this.guard(() => this.tick(count, nowMs)));
+  }
+
+  /** To be called once the transport has started. */
+  begin(): void {
+    this.guard(() => {
+      this.peers.update();
+      this.nodeLifecycle.begin();
+    });
+  }
+
+  propose(
+    op: Op,
+    source: Buffer,
+    keyStart: number,
+    keyEnd: number,
+    flags: number,
+    exptimeSeconds: number,
+    valueStart: number,
+    valueEnd: number,
+    argHigh: number,
+    argLow: number,
+    owner: WriteOwner,
+  ): void {
+    if (this.raft.core.clusterFull) {
+      this.refusedWrites.push(owner);
+      this.scheduleTurn();
+      return;
+    }
+    // biome-ignore format: one line per group of arguments that belong together
+    this.origin.add(
+      op, source, keyStart, keyEnd,
+      flags, exptimeSeconds, valueStart, valueEnd, argHigh, argLow,
+      owner,
+    );
+    // The clock is asked once a batch: asking it costs about as much as encoding a command.
+    if (this.origin.batchIsFull) this.origin.closeBatch(this.options.clock.monotonicMs());
+    this.scheduleTurn();
+  }
+
+  read(owner: ReadOwner): void {
+    this.rounds.add(owner);
+    this.scheduleTurn();
+  }
+
+  get(key: string): Item | undefined {
+    return this.stateMachine.get(key);
+  }
+
+  entries(): IterableIterator<[string, Item]> {
+    return this.stateMachine.entries();
+  }
+
+  observe(observer: ChangeObserver | null): void {
+    this.stateMachine.observer = observer;
+  }
+
+  accepting(): boolean {
+    return this.origin.hasRoom;
+  }
+
+  onceAccepting(callback: () => void): void {
+    this.waitingForRoom.push(callback);
+  }
+
+  status(): ReplicaStatus {
+    const { raft, options, stateMachine } = this;
+    return {
+      ...describeStatus(raft.core, options, stateMachine),
+      appliedIndex: this.applier.appliedIndex,
+      pendingWrites: this.origin.pendingCommands,
+      pendingReads: this.rounds.pending,
+      snapshotting: this.exchange.isWriting,
+      healthProblem: this.nodeLifecycle.healthProblem(),
+    };
+  }
+
+  changeMembers(change: MemberChange): Promise<void> {
+    return this.requests.change(change);
+  }
+
+  members(): Promise<MembersView> {
+    return this.requests.view();
+  }
+
+  async backup(): Promise<Backup> {
+    await new Promise<void>((resolve, reject) => {
+      this.read({ readable: resolve, readFailed: () => reject(nobodyConfirms()) });
+    });
+    return this.exchange.backup();
+  }
+
+  /** The log file has, or no longer has, room to go on. */
+  diskFull(full: boolean): void {
+    this.guard(() => this.step({ kind: 'diskFull', full }));
+  }
+
+  /** Hands leadership to another node where this one has it. Resolves when it is gone, or when nobody could take it. */
+  handOver(): Promise<void> {
+    const { role, configuration } = this.raft.core;
+    if (role !== 'leader' || configuration.voters.length === 1) return Promise.resolve();
+    return new Promise((resolve) => {
+      const cancel = this.options.clock.after(this.options.timing.electionTimeoutMs, resolve);
+      this.waitingForLeaderChange.push(() => {
+        cancel();
+        resolve();
+      });
+      this.guard(() => this.step({ kind: 'transferLeadership', to: NO_NODE }));
+    });
+  }
+
+  /** Ends the loop. What waits is told that its outcome is unknown; the log file is closed by whoever opened it. */
+  stop(): void {
+    if (this.state !== 'running') return;
+    const { core } = this.raft;
+    this.state = 'stopped';
+    this.ticker.stop();
+    this.tellWaiting();
+    this.requests.stop();
+    this.persister.record({ term: core.term, vote: core.vote, commitIndex: this.log.commitIndex });
+  }
+
+  /** Resolves once nothing of this replica touches its files any more, but the log's. After `stop`. */
+  settled(): Promise<void> {
+    return this.exchange.stop();
+  }
+
+  private tellWaiting(): void {
+    this.refuseWrites();
+    this.origin.closeBatch(0);
+    this.rounds.closeTurn(0);
+    this.origin.failOlderThan(Number.POSITIVE_INFINITY, 'stopping');
+    this.rounds.failOlderThan(Number.POSITIVE_INFINITY, 'stopping');
+  }
+
+  onFrame(peer: NodeId, frame: Buffer): void {
+    if (this.state !== 'running') return;
+    // Only these may throw to the transport: that a frame makes no sense is the peer's fault, all else is this node's.
+    const message = decodeMessage(frame, peer, this.options.nodeId);
+    if (message.kind === 'proposal') checkProposal(peer, message);
+    this.guard(() => this.receive(peer, message));
+  }
+
+  private receive(peer: NodeId, message: PeerMessage): void {
+    switch (message.kind) {
+      case 'proposal':
+        this.proposals.receive(peer, message);
+        return;
+      case 'proposalRefused':
+        this.proposals.receiveRefusal(peer, message);
+        return;
+      case 'lifecycle':
+        this.nodeLifecycle.receive(peer, message);
+        this.peers.tellMembers(peer);
+        return;
+      case 'membersNews':
+        this.peers.receive(message);
+        return;
+      case 'memberRequest':
+        this.requests.receiveRequest(peer, message);
+        return;
+      case 'memberReply':
+        this.requests.receiveReply(message);
+        return;
+      default:
+        this.nodeLifecycle.hear(message);
+        this.step({ kind: 'receive', message });
+    }
+  }
+
+  onLinkUp(peer: NodeId): void {
+    this.guard(() => {
+      this.nodeLifecycle.linkUp(peer);
+      this.step({ kind: 'linkUp', peer });
+    });
+  }
+
+  onLinkLost(peer: NodeId): void {
+    this.guard(() => {
+      this.nodeLifecycle.linkLost(peer);
+      this.step({ kind: 'linkLost', peer });
+    });
+  }
+
+  onBulkFrame(peer: NodeId, frame: Buffer): void {
+    if (this.state !== 'running') return;
+    const message = this.exchange.decode(peer, frame);
+    this.guard(() => this.exchange.receive(peer, message));
+  }
+
+  onBulkUp(peer: NodeId): void {
+    this.guard(() => this.exchange.linkUp(peer));
+  }
+
+  onBulkLost(): void {
+    // What is on its way is lost; it is asked for again once the link stands.
+  }
+
+  onRemoved(peer: NodeId): void {
+    this.guard(() => this.nodeLifecycle.removedSays(peer));
+  }
+
+  onStranger(peer: NodeId): void {
+    this.guard(() => this.nodeLifecycle.stranger(peer));
+  }
+
+  private step(input: Input): void {
+    const effects = this.raft.step(input);
+    const { core } = this.raft;
+    this.persister.persist(effects, { term: core.term, vote: core.vote, commitIndex: this.log.commitIndex });
+    for (const message of effects.sendNow) this.sender.send(message);
+    for (const each of effects.readBacks) this.serveReadBack(each);
+    for (const { id, index } of effects.reads) this.rounds.confirm(id, index);
+    for (const id of effects.readsRejected) this.rounds.reject(id);
+    if (isRare(effects)) this.carryOutRare(effects);
+    if (core.leader !== this.knownLeader || core.term !== this.knownTerm) this.leaderChanged();
+    if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();
+    if (effects.reads.length > 0) this.serveReads();
+  }
+
+  private carryOutRare(effects: Effects): void {
+    if (effects.install !== null) this.exchange.install(effects.install.index);
+    if (effects.configuration !== null) {
+      this.peers.update();
+      this.nodeLifecycle.configured();
+    }
+    for (const outcome of effects.memberChanges) this.requests.outcome(outcome);
+    if (effects.wantSnapshot !== null) this.exchange.want(effects.wantSnapshot);
+    if (effects.recovered) this.nodeLifecycle.recovered();
+    if (effects.removed) this.nodeLifecycle.removed();
+  }
+
+  private installed(): void {
+    const own = this.stateMachine.session(this.options.nodeId);
+    if (this.nodeLifecycle.mayPropose && own?.session === this.origin.session) this.origin.overtaken(own.lastSequence);
+    this.afterApplying();
+  }
+
+  private serveReads(): void {
+    this.rounds.serve(this.applier.appliedIndex);
+    // The next round begins at once where reads have gathered meanwhile.
+    if (this.rounds.hasGathered) this.scheduleTurn();
+  }
+
+  private applyCommitted(): void {
+    if (this.applier.applyCommitted()) this.afterApplying();
+  }
+
+  private afterApplying(): void {
+    this.raft.step({ kind: 'applied', index: this.applier.appliedIndex });
+    this.exchange.consider();
+    this.requests.progress();
+    this.nodeLifecycle.applied(this.applier.appliedIndex);
+    this.serveReads();
+    if (this.log.commitIndex > this.applier.appliedIndex) this.scheduleTurn();
+    if (this.waitingForRoom.length === 0 || !this.origin.hasRoom) return;
+    const waiting = this.waitingForRoom;
+    this.waitingForRoom = [];
+    for (const callback of waiting) callback();
+  }
+
+  private onPersisted({ term, index, hardState, messages }: Persisted): void {
+    for (const message of messages) this.sender.send(message);
+    if (index > 0 || hardState !== null) this.step({ kind: 'persisted', term, index, hardState });
+  }
+
+  private serveReadBack({ peer, fromIndex, bytesMax }: ReadBack): void {
+    const last = this.log.firstCachedIndex - 1;
+    this.options.wal.read(fromIndex, last, bytesMax).then(
+      (records) =>
+        this.guard(() => {
+          const entries = records.map((record) => readEntry(record, 0));
+          this.step({ kind: 'readBack', peer, entries });
+        }),
+      (error) => {
+        // What was compacted meanwhile is not wanted any more: the follower gets a snapshot.
+        if (fromIndex > this.log.snapshotIndex) this.fail(error);
+        else this.guard(() => this.step({ kind: 'readBack', peer, entries: [] }));
+      },
+    );
+  }
+
+  private leaderChanged(): void {
+    const { core } = this.raft;
+    const isNews = core.leader !== this.knownLeader;
+    this.knownLeader = core.leader;
+    this.knownTerm = core.term;
+    this.maintenance.leaderChanged(this.options.clock.monotonicMs());
+    if (core.role !== 'leader') this.proposals.forget();
+    if (core.leader !== NO_NODE) {
+      this.proposals.sendAllAgain();
+      this.rounds.rejectAny();
+    }
+    this.requests.progress();
+    if (!isNews) return;
+    this.options.onLeaderChanged(core.leader, core.term);
+    if (core.leader === NO_NODE || core.leader === this.options.nodeId) return;
+    const waiting = this.waitingForLeaderChange;
+    this.waitingForLeaderChange = [];
+    for (const callback of waiting) callback();
+  }
+
+  private scheduleTurn(): void {
+    if (this.turnScheduled) return;
+    this.turnScheduled = true;
+    this.options.clock.endOfTurn(() => {
+      this.turnScheduled = false;
+      // A connection that is itself being closed may still have asked for something.
+      if (this.state === 'stopped') this.tellWaiting();
+      else this.guard(() => this.endTurn());
+    });
+  }
+
+  /** All that this turn gathered goes out together. */
+  private endTurn(): void {
+    const nowMs = this.options.clock.monotonicMs();
+    this.refuseWrites();
+    this.origin.closeBatch(nowMs);
+    this.rounds.closeTurn(nowMs);
+    if (this.nodeLifecycle.mayPropose) this.proposals.sendNew();
+    this.flushProposals();
+    this.sender.endTurn();
+    if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();
+    if (this.raft.core.leader === NO_NODE) return;
+    const id = this.rounds.begin(nowMs);
+    if (id !== 0) this.step({ kind: 'read', id });
+  }
+
+  private refuseWrites(): void {
+    if (this.refusedWrites.length === 0) return;
+    const refused = this.refusedWrites;
+    this.refusedWrites = [];
+    for (const owner of refused) owner.writeFailed('diskFull');
+  }
+
+  /** Puts the batches of this turn into the log; while leadership is being handed over, they wait. */
+  private flushProposals(): void {
+    if (!this.proposals.waiting || !this.raft.acceptsProposals) return;
+    this.step({ kind: 'propose', batches: this.proposals.drain(this.options.clock.wallMs()) });
+  }
+
+  private tick(count: number, nowMs: number): void {
+    for (let i = 0; i < count; i++) this.step({ kind: 'tick' });
+    this.maintenance.tick(nowMs, this.options.clock.wallMs());
+    this.runPeriodicMaintenance(nowMs);
+    this.retry(nowMs);
+    this.origin.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
+    this.rounds.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
+    // What an earlier turn could not do, another may: a link was full, leadership was on its way, a round unanswered.
+    this.scheduleTurn();
+  }
+
+  /** Work that is not urgent: peers, snapshot transfers, pending member requests, the lifecycle. */
+  private runPeriodicMaintenance(nowMs: number): void {
+    this.peers.update();
+    this.exchange.tick();
+    this.requests.progress();
+    this.nodeLifecycle.tick(nowMs);
+  }
+
+  /** Asks again for what a leader could not confirm, or was not able to take. */
+  private retry(nowMs: number): void {
+    if (this.raft.core.leader === NO_NODE) return;
+    const retryMs = this.options.timing.electionTimeoutMs;
+    if (this.rounds.isOverdue(nowMs - retryMs)) this.step({ kind: 'read', id: this.rounds.beginAgain(nowMs) });
+    if (this.nodeLifecycle.mayPropose) this.proposals.sendAgainIfStuck(nowMs, retryMs);
+  }
+
+  private guard(action: () => void): void {
+    if (this.state !== 'running') return;
+    try {
+      action();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  private fail(error: unknown): void {
+    if (this.state !== 'running') return;
+    this.state = 'failed';
+    this.ticker.stop();
+    this.options.onFatal(error);
+  }
+}
+
+function isRare(effects: Effects): boolean {
+  const { install, configuration, wantSnapshot, memberChanges, recovered, removed } = effects;
+  if (install !== null || configuration !== null || wantSnapshot !== null) return true;
+  return memberChanges.length > 0 || recovered || removed;
+}

@@ -1,0 +1,248 @@
+import { join } from 'node:path';
+import type { Clock } from '../../base/clock.ts';
+import { RaftkvError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
+import { SnapshotLoader } from '../../kv/snapshot.ts';
+import { StateMachine } from '../../kv/state-machine.ts';
+import { configurationOf, decodeConfiguration, isMember } from '../../raft/configuration.ts';
+import type { NodeAddress, NodeId } from '../../raft/types.ts';
+import { readAlone, writeAlone } from '../../storage/disk/alone-file.ts';
+import type { Disk } from '../../storage/disk/disk.ts';
+import { type Meta, openMeta } from '../../storage/meta.ts';
+import { openSnapshots } from '../../storage/snapshots/files.ts';
+import type { Snapshots } from '../../storage/snapshots/types.ts';
+import { openWal, type WalLimits } from '../../storage/wal/wal.ts';
+import type { Transport } from '../../transport/types.ts';
+import { LogRecovery, type RecoveryBase } from '../log/recovery.ts';
+import { TRANSFER_LIMITS, type TransferLimits } from '../snapshots/exchange.ts';
+import { SNAPSHOT_LIMITS, type SnapshotLimits } from '../snapshots/snapshotter.ts';
+import type { OriginLimits } from '../writes/origin.ts';
+import { newDirectoryId, type ReplicaTiming } from './node-options.ts';
+import { NodeReplica } from './node-replica.ts';
+
+/**
+ * Brings a replica up from its data directory: who it is and how often it started, its newest snapshot, what its log
+ * holds, then its links. The program and the simulator start their nodes through here, on their own disk, clock and
+ * transport.
+ *
+ *   meta ─▶ newest snapshot that verifies ─▶ log behind it ─▶ replica ─▶ links
+ *     ▲              │ damaged                    │ damaged, or does not reach back to the snapshot
+ *     └── "recovering", durable, before ◀─────────┴── damaged files are moved aside; the good prefix stays
+ */
+export interface OpenReplicaOptions {
+  readonly nodeId: NodeId;
+  readonly clusterId: string;
+  /** The node's own data directory. Whoever calls has made sure that no other process uses it. */
+  readonly directory: string;
+  readonly initial: InitialCluster;
+  readonly timing: ReplicaTiming;
+  readonly limits: OriginLimits;
+  readonly walLimits?: Partial<WalLimits>;
+  readonly snapshotLimits?: Partial<SnapshotLimits>;
+  readonly transferLimits?: Partial<TransferLimits>;
+  /** See `LOG_CACHE_BYTES_MAX`. */
+  readonly logCacheBytesMax?: number;
+  readonly disk: Disk;
+  readonly clock: Clock;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+  readonly logger: Logger;
+  /** Called once the boot count, which the handshake shows, is known. */
+  readonly createTransport: (bootCount: number) => Transport;
+  readonly onFatal: (error: unknown) => void;
+  readonly onLeaderChanged: (leader: NodeId, term: number) => void;
+  readonly onRemoved: () => void;
+}
+
+/**
+ * What the configuration file says of the cluster. Its members are in the log and in snapshots as soon as there is
+ * anything there; then this only tells where the nodes are that it lists.
+ */
+export interface InitialCluster {
+  /** `join`: this node never begins a cluster, but waits to be added to the one of `nodes`. */
+  readonly kind: 'bootstrap' | 'join';
+  readonly nodes: readonly { readonly id: NodeId; readonly address: NodeAddress }[];
+}
+
+export interface OpenedReplica {
+  readonly replica: NodeReplica;
+  /** Ends the loop, closes the links and then the files. */
+  close(): Promise<void>;
+}
+
+/** @throws RaftkvError as `openMeta`, `openSnapshots`, `openWal` and `Transport.start` do; what was opened is closed again. */
+export async function openReplica(options: OpenReplicaOptions): Promise<OpenedReplica> {
+  const { disk, clock, random, logger, directory, clusterId, nodeId, onFatal } = options;
+  const keeper = (await isAlone(options)) ? null : damageKeeper(options);
+  const firstBootCount = Math.max(1, Math.floor(clock.wallMs() / 1000));
+  const meta = await openMeta({
+    disk,
+    directory,
+    clusterId,
+    nodeId,
+    firstBootCount,
+    onDamage: keeper?.folder ?? null,
+    directoryIdAfterDamage: newDirectoryId(random),
+  });
+  keeper?.knows(meta);
+  const snapshots = await openSnapshots({
+    ...{ disk, clusterId, logger },
+    directory: join(directory, 'snapshots'),
+    onDamage: keeper?.folder ?? null,
+  });
+  const base = await loadBase(options, meta, snapshots);
+  const recovery = new LogRecovery(base, options.logCacheBytesMax, () => meta.lifecycle === 'recovering');
+  let replica: NodeReplica | null = null;
+  /** One change at a time. */
+  let notedAlone = Promise.resolve();
+  const { wal } = await openWal({
+    ...{ disk, clock, clusterId, random, logger, sink: recovery },
+    directory: join(directory, 'wal'),
+    mustExist: meta.logCreated,
+    begin: { index: base.index, term: base.term },
+    onDamage: keeper?.markLoss ?? null,
+    onFatal: (error: RaftkvError) => onFatal(error),
+    onFull: (full) => replica?.diskFull(full),
+    ...(options.walLimits === undefined ? {} : { limits: options.walLimits }),
+  });
+  try {
+    await meta.persistLogCreated();
+    const logStart = recovery.finish();
+    warnOfStrangers(options, recovery);
+    const { initial, createTransport } = options;
+    const transport = createTransport(meta.bootCount);
+    const opened = new NodeReplica({
+      ...options,
+      bootCount: meta.bootCount,
+      lifecycle: meta.lifecycle,
+      directoryId: meta.directoryId,
+      initialMembers: meta.initialMembers ?? (initial.kind === 'join' ? null : initial.nodes.map(({ id }) => id)),
+      peerAddresses: initial.nodes.map(({ id, address }) => ({ id, host: address.host, port: address.peerPort })),
+      snapshotLimits: { ...SNAPSHOT_LIMITS, ...options.snapshotLimits },
+      transfer: { ...TRANSFER_LIMITS, ...options.transferLimits },
+      transport,
+      wal,
+      snapshots,
+      recovered: recovery,
+      logStart,
+      persistBootstrapped: () => meta.persistBootstrapped(initial.nodes.map(({ id }) => id)),
+      persistLifecycle: (lifecycle, directoryId) => meta.persistLifecycle(lifecycle, directoryId),
+      raiseBootCount: (bootCount) => meta.raiseBootCount(bootCount),
+      persistAlone(alone) {
+        notedAlone = notedAlone.catch(() => {}).then(() => writeAlone(disk, directory, alone));
+        return notedAlone;
+      },
+    });
+    replica = opened;
+    if (wal.full) opened.diskFull(true);
+    const close = async () => {
+      opened.stop();
+      await transport.stop();
+      await opened.settled();
+      // A failure has been reported.
+      await notedAlone.catch(() => {});
+      await wal.close();
+      await snapshots.close();
+    };
+    await transport.start(opened).catch(async (error) => {
+      await close();
+      throw error;
+    });
+    opened.begin();
+    return { replica: opened, close };
+  } catch (error) {
+    await wal.close();
+    throw error;
+  }
+}
+
+/** The newest snapshot that verifies, loaded; or nothing. */
+async function loadBase(options: OpenReplicaOptions, meta: Meta, snapshots: Snapshots): Promise<RecoveryBase> {
+  const { logger, clock } = options;
+  for (let info = snapshots.newest; info !== null; info = snapshots.newest) {
+    const startedMs = clock.monotonicMs();
+    const stateMachine = await loadState(snapshots);
+    // Damaged: it has been moved aside, and the one before it is the newest now.
+    if (stateMachine === null) continue;
+    const { index, term, byteLength, configuration } = info;
+    const tookMs = Math.round(clock.monotonicMs() - startedMs);
+    logger.info({ index, items: stateMachine.items, bytes: byteLength, tookMs }, 'loaded a snapshot');
+    return { index, term, configuration: decodeConfiguration(configuration, 0), stateMachine };
+  }
+  return emptyBase(options, meta.initialMembers);
+}
+
+async function loadState(snapshots: Snapshots): Promise<StateMachine | null> {
+  const damaged = snapshots.newest;
+  const loader = new SnapshotLoader();
+  try {
+    await snapshots.load((chunk) => loader.push(chunk));
+    return loader.finish();
+  } catch (error) {
+    const isGone = error instanceof RaftkvError && error.code === 'SNAPSHOT_DAMAGED' && snapshots.newest !== damaged;
+    if (!isGone) throw error;
+    return null;
+  }
+}
+
+/**
+ * A cluster's members are those that it began with until its log says otherwise: who edits `cluster.json` later, and
+ * starts one node after the other, must not give the nodes different ideas of what a majority is.
+ */
+function emptyBase({ initial }: OpenReplicaOptions, initialMembers: readonly NodeId[] | null): RecoveryBase {
+  const listed = initial.nodes.map(({ id }) => id);
+  const ids = initialMembers ?? (initial.kind === 'join' ? [] : listed);
+  const details = ids.map((id) => {
+    const address = initial.nodes.find((node) => node.id === id)?.address ?? null;
+    return { id, address, directoryId: 0, joins: false, replaces: 0 };
+  });
+  return { index: 0, term: 0, configuration: configurationOf(ids, details), stateMachine: new StateMachine() };
+}
+
+function warnOfStrangers({ initial, nodeId, logger }: OpenReplicaOptions, { configurations }: LogRecovery): void {
+  const configuration = configurations.at(-1)?.configuration;
+  if (configuration === undefined || !isMember(configuration, nodeId)) return;
+  const strangers = initial.nodes.map(({ id }) => id).filter((id) => !isMember(configuration, id));
+  if (strangers.length === 0) return;
+  logger.warn(
+    { nodes: strangers },
+    'the configuration file lists nodes that are no members: `raftkv member add` adds one',
+  );
+}
+
+interface DamageKeeper {
+  /** The meta file is open: from now on damage can be recorded there. */
+  knows(meta: Meta): void;
+  /** Where damaged files go from which nothing promised is lost: a snapshot only repeats what is committed. */
+  folder(error: RaftkvError): Promise<string>;
+  /** As `folder`; but first it becomes durable that this node may have lost what it promised, and so has no vote. */
+  markLoss(error: RaftkvError): Promise<string>;
+}
+
+/**
+ * Nobody could give back what a node without others lost, so it refuses to start on damage and changes nothing. Who its
+ * others are, the configuration file says only if the node itself has not recorded it.
+ */
+async function isAlone({ disk, directory, initial }: OpenReplicaOptions): Promise<boolean> {
+  return (await readAlone(disk, directory)) ?? (initial.kind === 'bootstrap' && initial.nodes.length === 1);
+}
+
+function damageKeeper({ directory, clock, random, logger }: OpenReplicaOptions): DamageKeeper {
+  let meta: Meta | null = null;
+  const folder = async (error: RaftkvError) => {
+    const aside = join(directory, 'damaged', new Date(clock.wallMs()).toISOString().replaceAll(':', '-'));
+    logger.error({ code: error.code, movedTo: aside }, `${error.message}; it is moved aside`);
+    return aside;
+  };
+  return {
+    knows(opened) {
+      meta = opened;
+    },
+    folder,
+    async markLoss(error) {
+      // Also one that was recovering: the cluster may have given its directory rights already, for what it held then.
+      if (meta !== null) await meta.persistLifecycle('recovering', newDirectoryId(random));
+      return folder(error);
+    },
+  };
+}

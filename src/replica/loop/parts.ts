@@ -1,0 +1,130 @@
+import { Raft } from '../../raft/raft.ts';
+import type { Input, NodeId } from '../../raft/types.ts';
+import { NodeLifecycle } from '../lifecycle/node-lifecycle.ts';
+import { Applier } from '../log/applier.ts';
+import { MemberRequests } from '../peers/member-requests.ts';
+import { Peers } from '../peers/peers.ts';
+import type { PeerMessage } from '../peers/wire.ts';
+import { SnapshotExchange } from '../snapshots/exchange.ts';
+import type { ReadOwner } from '../types.ts';
+import type { Origin } from '../writes/origin.ts';
+import type { Placement } from '../writes/placement.ts';
+import { Proposals } from '../writes/proposals.ts';
+import { type NodeReplicaOptions, newDirectoryId } from './node-options.ts';
+
+/** Puts the parts of a replica together around the core; the loop in `node-replica.ts` makes them work. */
+
+/** Appends of more than this are cut, so that a heartbeat behind one never waits long. */
+const APPEND_BYTES_MAX = 1024 * 1024;
+/** See `FlowLimits`: what may be in flight to one follower. */
+const INFLIGHT_MESSAGES_MAX = 256;
+const INFLIGHT_BYTES_MAX = 16 * 1024 * 1024;
+
+/** What the parts ask of the loop. */
+export interface PartsHost {
+  readonly options: NodeReplicaOptions;
+  readonly tickMs: number;
+  readonly origin: Origin;
+  readonly placement: Placement;
+  /** Within the loop's guard. */
+  readonly step: (input: Input) => void;
+  readonly guard: (action: () => void) => void;
+  /** False where the message was dropped. */
+  readonly tell: (to: NodeId, message: PeerMessage) => boolean;
+  readonly scheduleTurn: () => void;
+  readonly onApplied: () => void;
+  readonly onInstalled: () => void;
+  readonly read: (owner: ReadOwner) => void;
+  readonly isRunning: () => boolean;
+  readonly onFatal: (error: unknown) => void;
+}
+
+export interface Parts {
+  readonly raft: Raft;
+  readonly proposals: Proposals;
+  readonly applier: Applier;
+  readonly peers: Peers;
+  readonly requests: MemberRequests;
+  readonly nodeLifecycle: NodeLifecycle;
+  readonly exchange: SnapshotExchange;
+}
+
+export function createParts(host: PartsHost): Parts {
+  const { options, origin, placement, step, guard, tell, scheduleTurn, onFatal } = host;
+  const { timing, clock, wal, nodeId, recovered, transport } = options;
+  const { log, stateMachine } = recovered;
+  const { electionTimeoutMs, requestTimeoutMs } = timing;
+  const raft = createCore(options, host.tickMs);
+  const { core } = raft;
+  const onApplied = () => guard(host.onApplied);
+  const isLinked = (peer: NodeId) => transport.isUp(peer);
+  const nodeLifecycle = new NodeLifecycle({
+    ...options,
+    ...{ core, electionTimeoutMs, isLinked, step, guard, onFatal },
+    session: () => origin.session,
+    knownMember: options.lifecycle === 'normal',
+    onceCurrent: (callback) => onceReadable(host.read, callback),
+    newDirectoryId: () => newDirectoryId(options.random),
+    send: tell,
+    appliedSession: () => stateMachine.session(nodeId)?.session ?? 0,
+    beginSession: (session) => origin.beginSession(session),
+    onMayPropose: scheduleTurn,
+    onRemoved: () => {
+      if (host.isRunning()) options.onRemoved();
+    },
+  });
+  const onSessionUsed = () => nodeLifecycle.sessionUsed();
+  const applier = new Applier(
+    { log, wal, stateMachine, origin, scheduleMore: scheduleTurn, onApplied, onSessionUsed, onFatal },
+    log.appliedIndex,
+  );
+  return {
+    raft,
+    applier,
+    proposals: new Proposals({ nodeId, placement, core, origin, send: tell, scheduleTurn }),
+    peers: new Peers({
+      core,
+      transport,
+      peerAddresses: options.peerAddresses,
+      isLost: () => nodeLifecycle.isLost,
+      send: tell,
+    }),
+    requests: new MemberRequests({ clock, core, timeoutMs: requestTimeoutMs, step, send: tell, isLinked }),
+    nodeLifecycle,
+    exchange: new SnapshotExchange({
+      ...options,
+      ...{ core, stateMachine, applier, step, onFatal, electionTimeoutMs },
+      limits: options.snapshotLimits,
+      bytesBehind: recovered.bytesBehindBase,
+      onInstalled: host.onInstalled,
+    }),
+  };
+}
+
+function onceReadable(read: PartsHost['read'], callback: () => void): void {
+  read({
+    readable: callback,
+    readFailed: (failure) => {
+      // It was held for a whole request timeout, so asking again at once is no busy loop.
+      if (failure === 'timeout') onceReadable(read, callback);
+    },
+  });
+}
+
+function createCore(options: NodeReplicaOptions, tickMs: number): Raft {
+  const { timing, recovered } = options;
+  return new Raft({
+    id: options.nodeId,
+    configurations: recovered.configurations,
+    lifecycle: options.lifecycle,
+    directoryId: options.directoryId,
+    snapshot: options.snapshots.newest,
+    log: recovered.log,
+    hardState: recovered.hardState,
+    electionTimeoutTicks: Math.max(1, Math.round(timing.electionTimeoutMs / tickMs)),
+    heartbeatIntervalTicks: Math.max(1, Math.round(timing.heartbeatIntervalMs / tickMs)),
+    appendBytesMax: APPEND_BYTES_MAX,
+    flow: { inflightMessagesMax: INFLIGHT_MESSAGES_MAX, inflightBytesMax: INFLIGHT_BYTES_MAX },
+    random: options.random,
+  });
+}

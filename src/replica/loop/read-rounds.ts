@@ -1,0 +1,134 @@
+import type { Failure, ReadOwner } from '../types.ts';
+
+/**
+ * The reads of this node's clients. All that gather while one round of ReadIndex is on its way go together in the next,
+ * so the cost of confirming does not grow with their number.
+ *
+ *   add ──▶ open ──(end of turn)──▶ gathered ──(no round on its way)──▶ asked(id) ──▶ confirmed(index) ──(applied)──▶ readable
+ */
+
+/** The reads of one turn. */
+interface Gathered {
+  readonly owners: ReadOwner[];
+  readonly cameAtMs: number;
+}
+interface Confirmed {
+  readonly turns: Gathered[];
+  readonly index: number;
+}
+
+/** As many as leave room for 2^32 rounds in each life. */
+const LIVES = 2 ** 20;
+
+export class ReadRounds {
+  /** Of the turn that is not over yet. */
+  private open: ReadOwner[] = [];
+  /** Oldest first, as in every list of turns here. */
+  private gathered: Gathered[] = [];
+  private asked: Gathered[] | null = null;
+  private askedId = 0;
+  private askedAtMs = 0;
+  private readonly confirmed: Confirmed[] = [];
+  private nextId: number;
+
+  /**
+   * `random`, in [0, 1), is the upper part of the ids of this life: an answer to what an earlier one asked must fit no
+   * read of this one, also where the boot count was lost with the disk.
+   */
+  constructor(random: number) {
+    this.nextId = Math.floor(random * LIVES) * 2 ** 32 + 1;
+  }
+
+  get pending(): number {
+    const confirmed = this.confirmed.reduce((sum, { turns }) => sum + countOwners(turns), 0);
+    return this.open.length + countOwners(this.gathered) + countOwners(this.asked ?? []) + confirmed;
+  }
+
+  add(owner: ReadOwner): void {
+    this.open.push(owner);
+  }
+
+  closeTurn(nowMs: number): void {
+    if (this.open.length === 0) return;
+    this.gathered.push({ owners: this.open, cameAtMs: nowMs });
+    this.open = [];
+  }
+
+  /** Begins a round where reads wait and none is on its way. The id to ask for, or 0. */
+  begin(nowMs: number): number {
+    if (this.asked !== null || this.gathered.length === 0) return 0;
+    this.asked = this.gathered;
+    this.gathered = [];
+    return this.ask(nowMs);
+  }
+
+  /** Asks again for the round on its way, under a new id: an answer to the old one no longer counts. Its id, or 0. */
+  beginAgain(nowMs: number): number {
+    return this.asked === null ? 0 : this.ask(nowMs);
+  }
+
+  private ask(nowMs: number): number {
+    this.askedAtMs = nowMs;
+    this.askedId = this.nextId++;
+    return this.askedId;
+  }
+
+  /** Whether the round on its way has had no answer since `askedBeforeMs`. */
+  isOverdue(askedBeforeMs: number): boolean {
+    return this.asked !== null && this.askedAtMs <= askedBeforeMs;
+  }
+
+  /** The round `id` could not be confirmed: it is overdue at once. */
+  reject(id: number): void {
+    if (this.askedId === id) this.rejectAny();
+  }
+
+  /** Whoever was asked no longer leads: the round on its way, if any, is overdue at once. */
+  rejectAny(): void {
+    this.askedAtMs = Number.NEGATIVE_INFINITY;
+  }
+
+  /** Reads wait for the next round. */
+  get hasGathered(): boolean {
+    return this.gathered.length > 0;
+  }
+
+  /** The round `id` may be served once `index` is applied. */
+  confirm(id: number, index: number): void {
+    if (this.asked === null || this.askedId !== id) return;
+    this.confirmed.push({ turns: this.asked, index });
+    this.asked = null;
+  }
+
+  /** Serves what is confirmed and applied. */
+  serve(appliedIndex: number): void {
+    let served = 0;
+    while (served < this.confirmed.length) {
+      const round = this.confirmed[served] as Confirmed;
+      // Indexes never fall from one round to the next, so what comes first is served first.
+      if (round.index > appliedIndex) break;
+      served++;
+      for (const { owners } of round.turns) for (const owner of owners) owner.readable();
+    }
+    if (served > 0) this.confirmed.splice(0, served);
+  }
+
+  /** Gives up on the reads that came before `cameBeforeMs`. */
+  failOlderThan(cameBeforeMs: number, failure: Failure): void {
+    for (const { turns } of this.confirmed) failTurns(turns, cameBeforeMs, failure);
+    while (this.confirmed[0]?.turns.length === 0) this.confirmed.shift();
+    if (this.asked !== null) failTurns(this.asked, cameBeforeMs, failure);
+    if (this.asked?.length === 0) this.asked = null;
+    failTurns(this.gathered, cameBeforeMs, failure);
+  }
+}
+
+function countOwners(turns: readonly Gathered[]): number {
+  return turns.reduce((sum, { owners }) => sum + owners.length, 0);
+}
+
+function failTurns(turns: Gathered[], cameBeforeMs: number, failure: Failure): void {
+  const young = turns.findIndex(({ cameAtMs }) => cameAtMs > cameBeforeMs);
+  const old = turns.splice(0, young < 0 ? turns.length : young);
+  for (const { owners } of old) for (const owner of owners) owner.readFailed(failure);
+}

@@ -1,0 +1,174 @@
+import type { Clock } from '../../base/clock.ts';
+import type { Logger } from '../../base/logger.ts';
+import type { StateMachine } from '../../kv/state-machine.ts';
+import { decodeConfiguration } from '../../raft/configuration.ts';
+import type { Core } from '../../raft/core.ts';
+import type { Input, NodeId, WantSnapshot } from '../../raft/types.ts';
+import type { SnapshotInfo, Snapshots } from '../../storage/snapshots/types.ts';
+import type { Wal } from '../../storage/wal/types.ts';
+import type { Transport } from '../../transport/types.ts';
+import type { Applier } from '../log/applier.ts';
+import type { Backup } from '../types.ts';
+import { type BulkMessage, decodeBulk, encodeBulk } from './bulk-wire.ts';
+import { SnapshotFetcher } from './fetcher.ts';
+import { SnapshotServer } from './server.ts';
+import { noSnapshot, type SnapshotLimits, Snapshotter } from './snapshotter.ts';
+
+/**
+ * All that a replica does with snapshots:
+ *
+ *   own state ─▶ snapshotter.ts ─▶ file ─▶ snapshots/server.ts ═ bulk link ═▶ snapshots/fetcher.ts ─▶ file ─▶ state
+ */
+export interface SnapshotExchangeContext {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly core: Core;
+  readonly stateMachine: StateMachine;
+  readonly applier: Applier;
+  readonly wal: Wal;
+  readonly snapshots: Snapshots;
+  readonly transport: Pick<Transport, 'sendBulk'>;
+  readonly limits: SnapshotLimits;
+  readonly transfer: TransferLimits;
+  readonly bytesBehind: number;
+  readonly electionTimeoutMs: number;
+  /** Steps the core, within the loop's own guard. */
+  readonly step: (input: Input) => void;
+  /** The state machine holds the state as of `index` now. */
+  readonly onInstalled: (index: number) => void;
+  readonly onFatal: (error: unknown) => void;
+}
+
+export interface TransferLimits {
+  /** A piece of a snapshot file that travels as one frame. */
+  readonly transferPieceBytes: number;
+  /** Pieces asked for ahead: enough to keep a link busy, few enough to be no burden. */
+  readonly transferPiecesMax: number;
+}
+
+export const TRANSFER_LIMITS: TransferLimits = { transferPieceBytes: 256 * 1024, transferPiecesMax: 4 };
+/** So many election timeouts without a word, and a transfer has to begin anew. */
+const STALLED_TIMEOUTS = 10;
+
+export class SnapshotExchange {
+  private readonly context: SnapshotExchangeContext;
+  private readonly snapshotter: Snapshotter;
+  private readonly server: SnapshotServer;
+  private readonly fetcher: SnapshotFetcher;
+  /** The state of a snapshot that was fetched, while the core decides about it. */
+  private fetched: StateMachine | null = null;
+
+  constructor(context: SnapshotExchangeContext) {
+    this.context = context;
+    const { step, transport, transfer, electionTimeoutMs } = context;
+    const send = (to: NodeId, message: BulkMessage) => {
+      transport.sendBulk(to, encodeBulk(message));
+    };
+    this.snapshotter = new Snapshotter({
+      ...context,
+      onStored: ({ index, term }) => step({ kind: 'snapshotStored', index, term }),
+      compactCore: (index) => step({ kind: 'compact', index }),
+    });
+    this.server = new SnapshotServer({
+      ...context,
+      send,
+      pieceBytesMax: transfer.transferPieceBytes,
+      stalledMs: STALLED_TIMEOUTS * electionTimeoutMs,
+      onStalled: (peer) => step({ kind: 'snapshotStalled', peer }),
+    });
+    this.fetcher = new SnapshotFetcher({
+      ...context,
+      send,
+      pieceBytes: transfer.transferPieceBytes,
+      piecesInFlightMax: transfer.transferPiecesMax,
+      retryMs: electionTimeoutMs,
+      onLoaded: (info, loaded) => this.takeOver(info, loaded),
+    });
+  }
+
+  /** A snapshot of this node's own state is being written. */
+  get isWriting(): boolean {
+    return this.snapshotter.isRunning;
+  }
+
+  /** @throws RaftkvError MESSAGE_INVALID where the frame is no message. */
+  decode(from: NodeId, frame: Buffer): BulkMessage {
+    return decodeBulk(frame, from);
+  }
+
+  receive(from: NodeId, message: BulkMessage): void {
+    switch (message.kind) {
+      case 'read':
+        this.server.receive(from, message);
+        return;
+      case 'piece':
+        this.fetcher.receivePiece(from, message);
+        return;
+      case 'gone':
+        this.fetcher.receiveGone(from, message);
+    }
+  }
+
+  linkUp(peer: NodeId): void {
+    this.fetcher.linkUp(peer);
+  }
+
+  want(wanted: WantSnapshot): void {
+    this.fetcher.want(wanted);
+  }
+
+  /** To be called when entries have been applied. */
+  consider(): void {
+    this.snapshotter.consider();
+  }
+
+  tick(): void {
+    this.snapshotter.consider();
+    this.server.tick();
+    this.fetcher.tick(this.context.core.leader);
+  }
+
+  /** A snapshot has been fetched: the core decides whether it is still of use. */
+  private takeOver({ index, term, configuration }: SnapshotInfo, loaded: StateMachine): void {
+    this.fetched = loaded;
+    const { step } = this.context;
+    step({ kind: 'snapshotReceived', index, term, configuration: decodeConfiguration(configuration, 0) });
+    this.fetched = null;
+  }
+
+  /** The core has decided to take over what was fetched. */
+  install(index: number): void {
+    if (this.fetched === null) return;
+    const { stateMachine, applier, onInstalled } = this.context;
+    stateMachine.adopt(this.fetched);
+    applier.jumpTo(index);
+    this.snapshotter.replaced();
+    onInstalled(index);
+  }
+
+  /** A snapshot file that holds all that is applied now. */
+  async backup(): Promise<Backup> {
+    const { snapshots } = this.context;
+    const info = await this.snapshotter.take();
+    if (info === null || !snapshots.hold(info.index, info.term)) throw noSnapshot();
+    const { index, term } = info;
+    let released = false;
+    return {
+      info,
+      async read(offset, length) {
+        const piece = await snapshots.read(index, term, offset, length);
+        if (piece === null) throw noSnapshot();
+        return piece.bytes;
+      },
+      release() {
+        if (!released) snapshots.release(index, term);
+        released = true;
+      },
+    };
+  }
+
+  /** Resolves once nothing of this touches files any more. */
+  async stop(): Promise<void> {
+    await Promise.all([this.snapshotter.stop(), this.fetcher.stop(), this.server.stop()]);
+  }
+}

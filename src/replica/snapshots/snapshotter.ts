@@ -1,0 +1,246 @@
+import type { Clock } from '../../base/clock.ts';
+import { RaftkvError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
+import type { StateMachine } from '../../kv/state-machine.ts';
+import { encodeConfiguration } from '../../raft/configuration.ts';
+import type { Core } from '../../raft/core.ts';
+import { configurationAsOf } from '../../raft/membership.ts';
+import type { SnapshotInfo, Snapshots, SnapshotWriter } from '../../storage/snapshots/types.ts';
+import type { Wal } from '../../storage/wal/types.ts';
+import type { Applier } from '../log/applier.ts';
+
+/**
+ * Takes snapshots of this node's state while it works, and lets the log go behind them.
+ *
+ *   enough log since the last ─▶ cut at the applied index ─▶ chunk, a turn of the event loop, chunk, … ─▶ file, durable
+ *                                (what changes meanwhile is kept aside)                                       │
+ *              log: oldest segments go ◀── all but a tail, and what a transfer needs ◀── core.compact ◀───────┘
+ */
+export interface SnapshotterContext {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly core: Core;
+  readonly stateMachine: StateMachine;
+  readonly applier: Applier;
+  readonly wal: Wal;
+  readonly snapshots: Snapshots;
+  readonly limits: SnapshotLimits;
+  /** Bytes of log behind the newest snapshot at the start of this life. */
+  readonly bytesBehind: number;
+  readonly onStored: (info: SnapshotInfo) => void;
+  /** Lets the core forget its log up to `index`, or as far as it sees fit. */
+  readonly compactCore: (index: number) => void;
+  readonly onFatal: (error: unknown) => void;
+}
+
+export interface SnapshotLimits {
+  /** Log since the last snapshot that makes a node take one. Bounds the disk, and what a restart has to apply. */
+  readonly snapshotLogBytes: number;
+  /** Log that is kept behind a snapshot for followers that lag: cheaper for them than a snapshot. */
+  readonly logTailBytes: number;
+  /** What one slice of a snapshot encodes at most: about a millisecond. */
+  readonly snapshotChunkBytes: number;
+}
+
+export const SNAPSHOT_LIMITS: SnapshotLimits = {
+  snapshotLogBytes: 64 * 1024 * 1024,
+  logTailBytes: 16 * 1024 * 1024,
+  snapshotChunkBytes: 64 * 1024,
+};
+
+/**
+ * A snapshot is in no hurry: after each so many bytes it lets the disk and the event loop go about their work for so
+ * long, which keeps it below 300 MB/s and the writes beside it quick.
+ */
+const PAUSE_EVERY_BYTES = 1024 * 1024;
+const PAUSE_MS = 3;
+/** After one that found the disk full: long enough not to fill it again at once. */
+const RETRY_MS = 10_000;
+/**
+ * Nodes apply the same log at the same time. The first in line takes its snapshot at this share of the limit, the last
+ * at all of it, so that they don't all write theirs at once.
+ */
+const EARLIEST_SHARE = 0.75;
+
+export class Snapshotter {
+  private readonly context: SnapshotterContext;
+  private running: Promise<SnapshotInfo | null> | null = null;
+  private runningIndex = 0;
+  private compacting = false;
+  /** The log is to be let go up to here; the core may keep more for a while. */
+  private compactTo = 0;
+  private compactedTo = 0;
+  /** How often the state has been replaced by one from elsewhere. */
+  private replacements = 0;
+  /** `bytesApplied` as of the newest snapshot; less than 0 by what a start found behind it. */
+  private bytesAtSnapshot: number;
+  private notBeforeMs = Number.NEGATIVE_INFINITY;
+  private stopping = false;
+
+  constructor(context: SnapshotterContext) {
+    this.context = context;
+    this.bytesAtSnapshot = -context.bytesBehind;
+  }
+
+  get isRunning(): boolean {
+    return this.running !== null;
+  }
+
+  /** To be called now and then: begins a snapshot, or compacts further, where it is time. */
+  consider(): void {
+    const { applier, clock } = this.context;
+    const isDue = this.newestIsMissing() || applier.bytesApplied - this.bytesAtSnapshot >= this.thresholdBytes();
+    if (isDue && this.running === null && clock.monotonicMs() >= this.notBeforeMs) void this.begin();
+    this.compact();
+  }
+
+  /** It was found damaged: the log begins behind it, so there has to be another, however little has come since. */
+  private newestIsMissing(): boolean {
+    const { snapshots, core } = this.context;
+    return (snapshots.newest?.index ?? 0) < (core.snapshot?.index ?? 0);
+  }
+
+  private thresholdBytes(): number {
+    const { limits, snapshots, core } = this.context;
+    const { voters } = core.configuration;
+    const place = Math.max(0, voters.indexOf(core.id));
+    const share = EARLIEST_SHARE + ((1 - EARLIEST_SHARE) * place) / Math.max(1, voters.length - 1);
+    // Writing a large state again for every little log would cost more than the log.
+    return share * Math.max(limits.snapshotLogBytes, snapshots.newest?.byteLength ?? 0);
+  }
+
+  /** A snapshot that holds all that is applied now. Null where the disk is full or the node stops. */
+  async take(): Promise<SnapshotInfo | null> {
+    const wanted = this.context.applier.appliedIndex;
+    while (this.running !== null) {
+      const isEnough = this.runningIndex >= wanted;
+      const info = await this.running;
+      if (isEnough && info !== null) return info;
+    }
+    const { newest } = this.context.snapshots;
+    if (newest !== null && newest.index >= wanted) return newest;
+    return this.begin();
+  }
+
+  private begin(): Promise<SnapshotInfo | null> {
+    const work = this.write().catch((error: unknown) => this.failed(error));
+    this.running = work;
+    const over = () => {
+      this.running = null;
+    };
+    work.then(over, over);
+    return work;
+  }
+
+  /** The state has been replaced by a snapshot from elsewhere: what is being written is of no use any more. */
+  replaced(): void {
+    this.replacements++;
+    this.bytesAtSnapshot = this.context.applier.bytesApplied;
+  }
+
+  /** Resolves once nothing is being written any more. */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    await this.running?.catch(() => {});
+  }
+
+  private async write(): Promise<SnapshotInfo | null> {
+    const { stateMachine, applier, core, snapshots, clock, logger } = this.context;
+    const index = applier.appliedIndex;
+    const term = core.log.termAt(index);
+    const members = configurationAsOf(core, index);
+    // A newcomer that has not come to the entry yet that says who is a member.
+    if (members.voters.length === 0) return null;
+    const configuration = encodeConfiguration(members, 0);
+    const bytesAtCut = applier.bytesApplied;
+    const startedMs = clock.monotonicMs();
+    const { replacements } = this;
+    this.runningIndex = index;
+    const cut = stateMachine.beginCut();
+    let writer: SnapshotWriter | null = null;
+    let bytesUntilPause = PAUSE_EVERY_BYTES;
+    try {
+      writer = await snapshots.write({ index, term, configuration });
+      for (;;) {
+        if (this.stopping || replacements !== this.replacements) return await abandoned(writer);
+        const chunk = cut.next(this.context.limits.snapshotChunkBytes);
+        if (chunk === null) break;
+        bytesUntilPause -= chunk.length;
+        await writer.write(chunk);
+        if (bytesUntilPause > 0) {
+          await new Promise<void>((resolve) => clock.endOfTurn(resolve));
+        } else {
+          bytesUntilPause = PAUSE_EVERY_BYTES;
+          await new Promise<void>((resolve) => void clock.after(PAUSE_MS, resolve));
+        }
+      }
+      const info = await writer.finish();
+      // One that was fetched meanwhile may reach further; the core hears of it once its state is in place.
+      if (this.stopping || info.index > index) return info;
+      this.bytesAtSnapshot = bytesAtCut;
+      const tookMs = Math.round(clock.monotonicMs() - startedMs);
+      logger.info({ index, bytes: info.byteLength, tookMs }, 'took a snapshot');
+      this.context.onStored(info);
+      this.compactTo = Math.min(index, this.context.wal.indexBehind(this.context.limits.logTailBytes));
+      this.compact();
+      return info;
+    } catch (error) {
+      await writer?.abandon().catch(() => {});
+      return this.failed(error);
+    } finally {
+      cut.close();
+    }
+  }
+
+  /** Nothing was promised of a snapshot that is not finished, so a full disk only puts it off. */
+  private failed(error: unknown): null {
+    const { clock, logger, onFatal } = this.context;
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') {
+      onFatal(error);
+      return null;
+    }
+    this.notBeforeMs = clock.monotonicMs() + RETRY_MS;
+    logger.warn({ retryMs: RETRY_MS }, 'the disk is full: no snapshot was taken; it is tried again later');
+    return null;
+  }
+
+  private compact(): void {
+    const { wal, core, compactCore, onFatal } = this.context;
+    if (this.compacting || this.stopping) return;
+    // The core's step may apply entries, and so lead here again.
+    this.compacting = true;
+    if (this.compactTo > core.log.snapshotIndex) compactCore(this.compactTo);
+    const { snapshotIndex } = core.log;
+    if (snapshotIndex <= this.compactedTo || this.compactTo === 0) {
+      this.compacting = false;
+      return;
+    }
+    wal.compact(snapshotIndex).then(() => {
+      this.compacting = false;
+      this.compactedTo = snapshotIndex;
+    }, onFatal);
+  }
+}
+
+async function abandoned(writer: SnapshotWriter): Promise<null> {
+  await writer.abandon();
+  return null;
+}
+
+/** What a backup says where nobody tells what has been acknowledged. */
+export function nobodyConfirms(): RaftkvError {
+  return new RaftkvError(
+    'BACKUP_INVALID',
+    'no majority of the nodes answered, so it is unknown what a backup has to hold',
+    'Try again in a moment; `raftkv status` shows what is missing.',
+  );
+}
+
+/** What a backup says where it could get none. */
+export function noSnapshot(): RaftkvError {
+  return new RaftkvError(
+    'BACKUP_INVALID',
+    'no snapshot could be taken: the disk of this node is full, or it is stopping',
+    'Make room, or ask another node.',
+  );
+}

@@ -1,0 +1,148 @@
+import { RaftkvError } from '../../base/errors.ts';
+import { stampBatchTime, validateBatch } from '../../kv/batch.ts';
+import type { Core } from '../../raft/core.ts';
+import { ENTRY_HEADER_BYTES } from '../../raft/entry.ts';
+import { NO_NODE, type NodeId } from '../../raft/types.ts';
+import type { PeerMessage, Proposal, ProposalRefused } from '../peers/wire.ts';
+import { Intake } from './intake.ts';
+import type { Origin } from './origin.ts';
+import type { Placement } from './placement.ts';
+
+/**
+ * The way of batches from their origin into the leader's log.
+ *
+ *   this node's origin ──┬── this node leads ──▶ intake ──▶ taken, for the log at the end of this turn
+ *                        └── another leads ────▶ its link          ▲
+ *   another node's origin ── its link ─────────────────────────────┘
+ *
+ * An origin sends its batches in order, each once; all again, from the oldest that is not applied, to a new leader or
+ * over a new link. What is not taken is refused, never forwarded (RedisRaft 13).
+ */
+export interface ProposalsContext {
+  readonly nodeId: NodeId;
+  readonly core: Core;
+  readonly origin: Origin;
+  readonly placement: Placement;
+  /** False where the message was dropped. */
+  readonly send: (to: NodeId, message: PeerMessage) => boolean;
+  /** Something waits for the end of the turn. */
+  readonly scheduleTurn: () => void;
+}
+
+/** What is sent again when nothing moves: as much as one append carries. */
+const RESENT_BYTES_MAX = 1024 * 1024;
+
+export class Proposals {
+  private readonly context: ProposalsContext;
+  private readonly intake = new Intake();
+  /** Held for longer than a turn only while leadership is being handed over. */
+  private taken: Buffer[] = [];
+  /** The last of this node's batches that was sent to the present leader. */
+  private sentSequence = 0;
+  private checkedAtMs = 0;
+  private oldestWhenChecked = 0;
+
+  constructor(context: ProposalsContext) {
+    this.context = context;
+  }
+
+  get waiting(): boolean {
+    return this.taken.length > 0;
+  }
+
+  /** Sends the batches that the leader has not been sent yet. */
+  sendNew(): void {
+    if (this.context.core.leader === NO_NODE) return;
+    let sequence = Math.max(this.sentSequence + 1, this.context.origin.oldestSequence);
+    while (this.sendBatch(sequence) > 0) this.sentSequence = sequence++;
+  }
+
+  /** How many bytes went out: none where there is no such batch, or where its link takes no more. */
+  private sendBatch(sequence: number): number {
+    const { core, origin, nodeId, send } = this.context;
+    const { leader, term } = core;
+    const batch = origin.batch(sequence);
+    if (batch === undefined) return 0;
+    const { oldestSequence, session } = origin;
+    const { bytes } = batch;
+    const proposal: Proposal = { kind: 'proposal', term, session, sequence, oldestSequence, bytes };
+    if (leader === nodeId) this.receive(nodeId, proposal, batch.sent);
+    else if (!send(leader, proposal)) return 0;
+    batch.sent = true;
+    return bytes.length;
+  }
+
+  /** Whatever was sent may be lost: begin again with the oldest batch that is not applied. */
+  sendAllAgain(): void {
+    this.sentSequence = this.context.origin.oldestSequence - 1;
+    this.context.scheduleTurn();
+  }
+
+  /**
+   * Links deliver all or break, and a broken one is noticed; this is for what a leader dropped on purpose, and for
+   * transports that lose single frames. Where nothing has moved for `stuckMs`, the oldest batches go out again: few
+   * enough to be no burden if the leader is only slow, and if it lacks them it says where to go on.
+   */
+  sendAgainIfStuck(nowMs: number, stuckMs: number): void {
+    if (nowMs - this.checkedAtMs < stuckMs) return;
+    const { unapplied, oldestSequence } = this.context.origin;
+    const isStuck = unapplied > 0 && oldestSequence === this.oldestWhenChecked;
+    this.checkedAtMs = nowMs;
+    this.oldestWhenChecked = oldestSequence;
+    if (!isStuck) return;
+    let bytesSent = 0;
+    for (let sequence = oldestSequence; sequence <= this.sentSequence && bytesSent < RESENT_BYTES_MAX; sequence++) {
+      const bytes = this.sendBatch(sequence);
+      if (bytes === 0) return;
+      bytesSent += bytes;
+    }
+  }
+
+  /**
+   * A batch from this node's own origin, or from another, which `checkProposal` has passed. The leader writes the
+   * entry's header and time into the bytes, so they may enter its log only while nobody else uses them: neither an older
+   * entry of this log nor a link that has not sent them yet.
+   */
+  receive(from: NodeId, proposal: Proposal, sent = false): void {
+    const { core, nodeId, send, scheduleTurn } = this.context;
+    const verdict = this.intake.judge(from, proposal, core.term, core.role === 'leader');
+    if (verdict === 'ignore') return;
+    if (verdict === 'take') {
+      this.context.placement.count(from);
+      this.taken.push(sent ? Buffer.from(proposal.bytes) : proposal.bytes);
+      scheduleTurn();
+      return;
+    }
+    if (from === nodeId) this.receiveRefusal(from, verdict);
+    else send(from, verdict);
+  }
+
+  receiveRefusal(from: NodeId, refusal: ProposalRefused): void {
+    const { core, origin, scheduleTurn } = this.context;
+    if (from !== core.leader || refusal.term !== core.term || refusal.session !== origin.session) return;
+    // "Does not lead" (0) needs no answer: whoever does will be heard of, and then all is sent again.
+    if (refusal.expectedSequence < origin.oldestSequence) return;
+    this.sentSequence = Math.min(this.sentSequence, refusal.expectedSequence - 1);
+    scheduleTurn();
+  }
+
+  /** What was taken, for the log, under the leader's time. */
+  drain(timeMs: number): Buffer[] {
+    const batches = this.taken;
+    this.taken = [];
+    for (const bytes of batches) stampBatchTime(bytes, ENTRY_HEADER_BYTES, timeMs);
+    return batches;
+  }
+
+  /** This node no longer leads: the origins will send what was taken to whoever does. */
+  forget(): void {
+    this.taken = [];
+  }
+}
+
+/** @throws RaftkvError MESSAGE_INVALID where what `from` proposes is no batch, or not its own. */
+export function checkProposal(from: NodeId, proposal: Proposal): void {
+  const { origin, session, sequence } = validateBatch(proposal.bytes, ENTRY_HEADER_BYTES);
+  if (origin === from && session === proposal.session && sequence === proposal.sequence) return;
+  throw new RaftkvError('MESSAGE_INVALID', `node ${from} proposes batch ${sequence} of node ${origin} as its own`);
+}
