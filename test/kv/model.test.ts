@@ -1,8 +1,7 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Op } from '../../src/kv/types.ts';
+import { collectGarbage } from '../support/garbage.ts';
 import { type Command, Driver, plain, START_MS } from './harness.ts';
 import { NaiveModel } from './naive-model.ts';
 
@@ -38,9 +37,6 @@ const step = fc.record({
   passMs: fc.constantFrom(0, 0, 0, 1, 500, 1000, 2500, -700),
   commands: fc.array(command, { maxLength: 8 }),
 });
-
-setFlagsFromString('--expose-gc');
-const collectGarbage: () => void = runInNewContext('gc');
 
 describe('the state machine', () => {
   it('does what the naive model does', () => {

@@ -1,9 +1,8 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { sealEntry } from '../../src/raft/entry.ts';
 import { RaftLog } from '../../src/raft/log.ts';
+import { collectGarbage } from '../support/garbage.ts';
 import { batchOf } from './core-cluster.ts';
 
 const entryOf = (term: number, index: number, payload = `${index}@${term}`) =>
@@ -183,8 +182,6 @@ describe('the log of one node', () => {
   });
 
   it('lets go of the memory of what it evicts at once', () => {
-    setFlagsFromString('--expose-gc');
-    const collectGarbage = runInNewContext('gc') as () => void;
     const log = logOf([], 0);
     const appendWatched = () => {
       const entry = entryOf(1, 1);
