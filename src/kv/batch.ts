@@ -4,13 +4,13 @@ import { casOf, faultOfMetaBlock, META_BLOCK_BYTES } from './meta.ts';
 import { type Cas, Op } from './types.ts';
 
 /**
- * A batch: the commands that one turn of one node (its *origin*) gathered, as the payload of one log entry. It is
- * encoded once, by the origin; the same bytes go to every disk and every peer. Little-endian:
+ * A batch: the commands that one turn of one node (its *proposer*) gathered, as the payload of one log entry. It is
+ * encoded once, by the proposer; the same bytes go to every disk and every peer. Little-endian:
  *
  * ```
  *  0  f64 timeMs         cluster time, stamped by the leader; 0 until then
- *  8  u32 origin         node id; 0 for a clock batch, which only advances time
- * 12  u32 session        the origin's boot count
+ *  8  u32 proposer         node id; 0 for a clock batch, which only advances time
+ * 12  u32 session        the proposer's boot count
  * 16  u64 sequence       from 1, one higher with every batch of the session
  * 24  u32 count          of commands
  * 28  u32 itemBytesMax   the limits travel in the log, so that every replica decides alike
@@ -32,8 +32,8 @@ export const COMMAND_HEADER_BYTES = 28;
 
 /** memcached's limit. */
 export const KEY_BYTES_MAX = 250;
-/** The origin of batches that only advance time. No node has this id. */
-export const CLOCK_ORIGIN = 0;
+/** The proposer of batches that only advance time. No node has this id. */
+export const CLOCK_PROPOSER = 0;
 
 /** The last moment that a calendar date can name (ECMA-262 §21.4.1.1): a time above it is garbage, not a clock. */
 export const TIME_MS_MAX = 8.64e15;
@@ -46,7 +46,7 @@ const LOOP_COPY_BYTES_MAX = 32;
 
 export interface BatchHeader {
   readonly timeMs: number;
-  readonly origin: number;
+  readonly proposer: number;
   readonly session: number;
   readonly sequence: number;
   readonly count: number;
@@ -118,11 +118,11 @@ export class BatchBuilder {
   }
 
   /** The batch in a buffer of its own, of exactly its size, to which nobody else writes. The builder starts afresh. */
-  seal(origin: number, session: number, sequence: number, itemBytesMax: number, storeBytesMax: number): Buffer {
+  seal(proposer: number, session: number, sequence: number, itemBytesMax: number, storeBytesMax: number): Buffer {
     const bytes = Buffer.allocUnsafeSlow(this.#length);
     this.#scratch.copy(bytes, 0, 0, this.#length);
     bytes.fill(0, 0, this.#headroomBytes);
-    writeHeader(bytes, this.#headroomBytes, origin, session, sequence, this.#count, itemBytesMax, storeBytesMax);
+    writeHeader(bytes, this.#headroomBytes, proposer, session, sequence, this.#count, itemBytesMax, storeBytesMax);
     this.#length = this.#headroomBytes + BATCH_HEADER_BYTES;
     this.#count = 0;
     if (this.#scratch.length > SCRATCH_BYTES_KEPT_MAX) {
@@ -143,7 +143,7 @@ export class BatchBuilder {
 /** A batch without commands, by which the leader lets time pass for the state machine when nobody writes. */
 export function clockBatch(headroomBytes: number): Buffer {
   const bytes = Buffer.allocUnsafeSlow(headroomBytes + BATCH_HEADER_BYTES).fill(0);
-  writeHeader(bytes, headroomBytes, CLOCK_ORIGIN, 0, 0, 0, 0, 0);
+  writeHeader(bytes, headroomBytes, CLOCK_PROPOSER, 0, 0, 0, 0, 0);
   return bytes;
 }
 
@@ -159,7 +159,7 @@ export function stampBatchTime(bytes: Buffer, offset: number, timeMs: number): v
 export function readBatchHeader(bytes: Buffer, offset: number): BatchHeader {
   if (offset + BATCH_HEADER_BYTES > bytes.length) throw invalid('is cut off', offset);
   const timeMs = bytes.readDoubleLE(offset);
-  const origin = bytes.readUInt32LE(offset + 8);
+  const proposer = bytes.readUInt32LE(offset + 8);
   const session = bytes.readUInt32LE(offset + 12);
   const sequence = readUint64(bytes, offset + 16);
   const count = bytes.readUInt32LE(offset + 24);
@@ -168,9 +168,9 @@ export function readBatchHeader(bytes: Buffer, offset: number): BatchHeader {
   if (!(timeMs >= 0 && timeMs <= TIME_MS_MAX)) throw invalid('has no possible time', offset);
   if (!(storeBytesMax >= 0)) throw invalid('has no possible store limit', offset);
   if (!Number.isSafeInteger(sequence)) throw invalid('has a sequence out of range', offset);
-  if (origin === CLOCK_ORIGIN && count > 0) throw invalid('has commands but no origin', offset);
-  if (origin !== CLOCK_ORIGIN && sequence === 0) throw invalid('has an origin but no sequence', offset);
-  return { timeMs, origin, session, sequence, count, itemBytesMax, storeBytesMax };
+  if (proposer === CLOCK_PROPOSER && count > 0) throw invalid('has commands but no proposer', offset);
+  if (proposer !== CLOCK_PROPOSER && sequence === 0) throw invalid('has a proposer but no sequence', offset);
+  return { timeMs, proposer, session, sequence, count, itemBytesMax, storeBytesMax };
 }
 
 /**
@@ -260,7 +260,7 @@ export function setSession(bytes: Buffer, offset: number, session: number): void
 function writeHeader(
   bytes: Buffer,
   offset: number,
-  origin: number,
+  proposer: number,
   session: number,
   sequence: number,
   count: number,
@@ -268,7 +268,7 @@ function writeHeader(
   storeBytesMax: number,
 ): void {
   bytes.writeDoubleLE(0, offset);
-  bytes.writeUInt32LE(origin, offset + 8);
+  bytes.writeUInt32LE(proposer, offset + 8);
   bytes.writeUInt32LE(session, offset + 12);
   writeUint64(bytes, sequence, offset + 16);
   bytes.writeUInt32LE(count, offset + 24);

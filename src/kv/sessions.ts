@@ -1,6 +1,6 @@
-/** How far one origin has come. */
+/** How far one proposer has come. */
 export interface SessionProgress {
-  /** The newest boot count of the origin from which a batch was applied. */
+  /** The newest boot count of the proposer from which a batch was applied. */
   readonly session: number;
   /** The last sequence applied of that session. */
   readonly lastSequence: number;
@@ -12,19 +12,19 @@ interface Progress extends SessionProgress {
 }
 
 /**
- * Exactly once (dissertation §6.3): a batch takes effect if and only if it is the next of its origin's newest session.
- * An origin sends again whatever it has not yet seen applied, oldest first, so skipping duplicates and gaps loses
+ * Exactly once (dissertation §6.3): a batch takes effect if and only if it is the next of its proposer's newest session.
+ * A proposer sends again whatever it has not yet seen applied, oldest first, so skipping duplicates and gaps loses
  * nothing.
  */
 export class Sessions {
-  readonly #byOrigin = new Map<number, Progress>();
+  readonly #byProposer = new Map<number, Progress>();
 
   /** Decides about a batch, and counts it where it is the next. */
-  admit(origin: number, session: number, sequence: number): 'applied' | 'duplicate' | 'gap' | 'staleSession' {
-    const progress = this.#byOrigin.get(origin);
+  admit(proposer: number, session: number, sequence: number): 'applied' | 'duplicate' | 'gap' | 'staleSession' {
+    const progress = this.#byProposer.get(proposer);
     if (progress === undefined || session > progress.session) {
       if (sequence !== 1) return 'gap';
-      this.#byOrigin.set(origin, { session, lastSequence: 1 });
+      this.#byProposer.set(proposer, { session, lastSequence: 1 });
       return 'applied';
     }
     if (session < progress.session) return 'staleSession';
@@ -34,20 +34,20 @@ export class Sessions {
     return 'applied';
   }
 
-  get(origin: number): SessionProgress | undefined {
-    return this.#byOrigin.get(origin);
+  get(proposer: number): SessionProgress | undefined {
+    return this.#byProposer.get(proposer);
   }
 
   get size(): number {
-    return this.#byOrigin.size;
+    return this.#byProposer.size;
   }
 
   /** Takes in one of a snapshot. */
-  load(origin: number, session: number, lastSequence: number): void {
-    this.#byOrigin.set(origin, { session, lastSequence });
+  load(proposer: number, session: number, lastSequence: number): void {
+    this.#byProposer.set(proposer, { session, lastSequence });
   }
 
   entries(): IterableIterator<[number, SessionProgress]> {
-    return this.#byOrigin.entries();
+    return this.#byProposer.entries();
   }
 }

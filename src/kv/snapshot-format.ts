@@ -19,7 +19,7 @@ import { KEY_BYTES_MAX } from './batch.ts';
  * 56  u32 sessions
  * 60  u32 zero
  * 64  sessions, each:
- *      0  u32 origin
+ *      0  u32 proposer
  *      4  u32 session
  *      8  u64 lastSequence
  *

@@ -1,6 +1,6 @@
 import { RaftkvError } from '../base/errors.ts';
 import { readUint64 } from '../base/uint64.ts';
-import { CLOCK_ORIGIN, KEY_BYTES_MAX, TIME_MS_MAX } from './batch.ts';
+import { CLOCK_PROPOSER, KEY_BYTES_MAX, TIME_MS_MAX } from './batch.ts';
 import { casOf, STALE, WON } from './meta.ts';
 import { Sessions } from './sessions.ts';
 import {
@@ -112,12 +112,12 @@ export class SnapshotLoader {
     if (chunk.readUInt32LE(60) !== 0) throw damaged('has reserved bits set');
     if (chunk.length !== HEADER_BYTES + count * SESSION_BYTES) throw damaged('has a header of a wrong length');
     for (let at = HEADER_BYTES; at < chunk.length; at += SESSION_BYTES) {
-      const origin = chunk.readUInt32LE(at);
+      const proposer = chunk.readUInt32LE(at);
       const lastSequence = readUint64(chunk, at + 8);
-      if (origin === CLOCK_ORIGIN || lastSequence === 0 || !Number.isSafeInteger(lastSequence)) {
+      if (proposer === CLOCK_PROPOSER || lastSequence === 0 || !Number.isSafeInteger(lastSequence)) {
         throw damaged('has a session that cannot be');
       }
-      this.#sessions.load(origin, chunk.readUInt32LE(at + 4), lastSequence);
+      this.#sessions.load(proposer, chunk.readUInt32LE(at + 4), lastSequence);
     }
     if (this.#sessions.size !== count) throw damaged('has two sessions of one node');
   }

@@ -1,5 +1,5 @@
 import { addDelta } from './arithmetic.ts';
-import { BATCH_HEADER_BYTES, type BatchHeader, CLOCK_ORIGIN, CommandReader, validateBatch } from './batch.ts';
+import { BATCH_HEADER_BYTES, type BatchHeader, CLOCK_PROPOSER, CommandReader, validateBatch } from './batch.ts';
 import { type ChangeObserver, changedBytes, verbOf } from './changes.ts';
 import { SetDigest } from './digest.ts';
 import { MetaCommands } from './meta-commands.ts';
@@ -22,9 +22,9 @@ import { type ApplyOutcome, type Item, Op, type ResultCode, type ResultSink } fr
  *                                                              │
  *                                                              ▼
  *                                                           sessions ─▶ duplicate, gap, staleSession: no effect
- *                                                              │ the next of its origin
+ *                                                              │ the next of its proposer
  *                                                              ▼
- *                             get ◀─ store ◀─────────────── commands ─▶ results to the sink (at the origin)
+ *                             get ◀─ store ◀─────────────── commands ─▶ results to the sink (at the proposer)
  * ```
  */
 export class StateMachine {
@@ -94,8 +94,8 @@ export class StateMachine {
     return this.#store.entries();
   }
 
-  session(origin: number): SessionProgress | undefined {
-    return this.#sessions.get(origin);
+  session(proposer: number): SessionProgress | undefined {
+    return this.#sessions.get(proposer);
   }
 
   sessions(): IterableIterator<[number, SessionProgress]> {
@@ -110,8 +110,8 @@ export class StateMachine {
   apply(payload: Buffer, start: number, sink: ResultSink | null): ApplyOutcome {
     const header = validateBatch(payload, start);
     this.#advanceTo(header.timeMs);
-    if (header.origin === CLOCK_ORIGIN) return 'clock';
-    const outcome = this.#sessions.admit(header.origin, header.session, header.sequence);
+    if (header.proposer === CLOCK_PROPOSER) return 'clock';
+    const outcome = this.#sessions.admit(header.proposer, header.session, header.sequence);
     if (outcome !== 'applied') return outcome;
     let at = start + BATCH_HEADER_BYTES;
     for (let position = 0; position < header.count; position++) {
@@ -153,8 +153,8 @@ export class StateMachine {
       if (typeof item.cas === 'number') digest.number(item.cas).end();
       else digest.text(String(item.cas)).end();
     }
-    for (const [origin, progress] of this.#sessions.entries()) {
-      digest.begin(2).number(origin).number(progress.session).number(progress.lastSequence).end();
+    for (const [proposer, progress] of this.#sessions.entries()) {
+      digest.begin(2).number(proposer).number(progress.session).number(progress.lastSequence).end();
     }
     digest
       .begin(3)

@@ -81,5 +81,5 @@ export interface ResultSink {
   result(position: number, code: ResultCode, item: Item | null, text: string): void;
 }
 
-/** What applying a batch came to (DESIGN: exactly once). `clock` advances time only and belongs to no origin. */
+/** What applying a batch came to (DESIGN: exactly once). `clock` advances time only and belongs to no proposer. */
 export type ApplyOutcome = 'applied' | 'duplicate' | 'gap' | 'staleSession' | 'clock';

@@ -26,7 +26,7 @@ import {
 
 const FIELDS: BatchFields = {
   timeMs: START_MS,
-  origin: 3,
+  proposer: 3,
   session: 7,
   sequence: 9,
   itemBytesMax: 1024 * 1024,
@@ -131,7 +131,7 @@ describe('a batch', () => {
     expect(readBatchHeader(bytes, HEADROOM_BYTES).timeMs).toBe(0);
     stampBatchTime(bytes, HEADROOM_BYTES, START_MS);
     const header = validateBatch(bytes, HEADROOM_BYTES);
-    expect(header).toMatchObject({ timeMs: START_MS, origin: 0, count: 0 });
+    expect(header).toMatchObject({ timeMs: START_MS, proposer: 0, count: 0 });
   });
 
   it('is not built of a key that is too long', () => {

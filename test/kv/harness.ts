@@ -25,7 +25,7 @@ export interface Result {
 
 export interface BatchFields {
   readonly timeMs: number;
-  readonly origin: number;
+  readonly proposer: number;
   readonly session: number;
   readonly sequence: number;
   readonly itemBytesMax: number;
@@ -54,8 +54,8 @@ export function addTo(builder: BatchBuilder, command: Command): void {
 export function batchOf(commands: readonly Command[], fields: BatchFields): Buffer {
   const builder = new BatchBuilder(HEADROOM_BYTES);
   for (const command of commands) addTo(builder, command);
-  const { origin, session, sequence, itemBytesMax, storeBytesMax, timeMs } = fields;
-  const bytes = builder.seal(origin, session, sequence, itemBytesMax, storeBytesMax);
+  const { proposer, session, sequence, itemBytesMax, storeBytesMax, timeMs } = fields;
+  const bytes = builder.seal(proposer, session, sequence, itemBytesMax, storeBytesMax);
   stampBatchTime(bytes, HEADROOM_BYTES, timeMs);
   return bytes;
 }
@@ -81,7 +81,7 @@ export function plain({ value, flags, expiresAtMs, cas }: Item): Item {
   return { value, flags, expiresAtMs, cas };
 }
 
-/** A state machine with one origin that never loses a batch, and a clock that the test moves. */
+/** A state machine with one proposer that never loses a batch, and a clock that the test moves. */
 export class Driver {
   readonly machine = new StateMachine();
   timeMs = START_MS;
@@ -92,7 +92,7 @@ export class Driver {
   runAll(commands: readonly Command[]): Result[] {
     const { timeMs, itemBytesMax, storeBytesMax } = this;
     const sequence = ++this.#sequence;
-    const fields = { timeMs, origin: 1, session: 1, sequence, itemBytesMax, storeBytesMax };
+    const fields = { timeMs, proposer: 1, session: 1, sequence, itemBytesMax, storeBytesMax };
     return applyTo(this.machine, batchOf(commands, fields)).results;
   }
 

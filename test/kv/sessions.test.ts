@@ -8,8 +8,8 @@ import { applyTo, type BatchFields, batchOf, type Command, clockBatchAt, metaVal
 const FIELDS = { timeMs: START_MS, itemBytesMax: 1024, storeBytesMax: 100_000 };
 const INCR: readonly Command[] = [{ op: Op.incr, key: 'n', arg: 1n }];
 
-const batch = (origin: number, session: number, sequence: number, commands = INCR, timeMs = START_MS): Buffer =>
-  batchOf(commands, { ...FIELDS, timeMs, origin, session, sequence } satisfies BatchFields);
+const batch = (proposer: number, session: number, sequence: number, commands = INCR, timeMs = START_MS): Buffer =>
+  batchOf(commands, { ...FIELDS, timeMs, proposer, session, sequence } satisfies BatchFields);
 
 function counter(): { machine: StateMachine; send: (...batch: [number, number, number]) => string } {
   const machine = new StateMachine();
@@ -49,12 +49,12 @@ describe('exactly once', () => {
     expect(machine.session(1)).toEqual({ session: 6, lastSequence: 1 });
   });
 
-  it('every origin counts for itself', () => {
+  it('every proposer counts for itself', () => {
     const { machine, send } = counter();
     expect(send(1, 1, 1)).toBe('applied 1');
     expect(send(2, 1, 1)).toBe('applied 2');
     expect(send(1, 1, 2)).toBe('applied 3');
-    expect([...machine.sessions()].map(([origin]) => origin).sort()).toEqual([1, 2, 9]);
+    expect([...machine.sessions()].map(([proposer]) => proposer).sort()).toEqual([1, 2, 9]);
   });
 
   it('a batch that is skipped advances time all the same', () => {
@@ -96,7 +96,7 @@ describe('replicas', () => {
     .tuple(plainCommand, meta)
     .map(([one, block]) => (one.op <= Op.flushAll ? one : { ...one, value: metaValue(block, one.value) }));
   const step = fc.record({
-    origin: fc.integer({ min: 1, max: 3 }),
+    proposer: fc.integer({ min: 1, max: 3 }),
     restart: fc.nat(9).map((n) => n === 0),
     passMs: fc.constantFrom(0, 0, 1, 400, 1500),
     commands: fc.array(command, { maxLength: 5 }),
@@ -106,20 +106,20 @@ describe('replicas', () => {
 
   it('hold the same state after the same batches, however many of them come again', () => {
     const run = (
-      steps: { origin: number; restart: boolean; passMs: number; commands: Command[]; again: number[] }[],
+      steps: { proposer: number; restart: boolean; passMs: number; commands: Command[]; again: number[] }[],
     ) => {
       const clean = new StateMachine();
       const replayed = new StateMachine();
       const sessions = new Map<number, { session: number; sequence: number }>();
       const sent: ((timeMs: number) => Buffer)[] = [];
       let timeMs = START_MS;
-      for (const { origin, restart, passMs, commands, again } of steps) {
+      for (const { proposer, restart, passMs, commands, again } of steps) {
         timeMs += passMs;
-        const at = sessions.get(origin) ?? { session: 1, sequence: 0 };
+        const at = sessions.get(proposer) ?? { session: 1, sequence: 0 };
         const next = restart ? { session: at.session + 1, sequence: 1 } : { ...at, sequence: at.sequence + 1 };
-        sessions.set(origin, next);
+        sessions.set(proposer, next);
         const { session, sequence } = next;
-        const encode = (ms: number) => batch(origin, session, sequence, commands, ms);
+        const encode = (ms: number) => batch(proposer, session, sequence, commands, ms);
         sent.push(encode);
         const results = applyTo(clean, encode(timeMs));
         expect(applyTo(replayed, encode(timeMs))).toEqual(results);

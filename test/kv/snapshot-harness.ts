@@ -32,13 +32,13 @@ export function portrait(machine: StateMachine): object {
     hash: machine.hash(),
     nextEventMs: machine.nextEventMs(),
     entries: new Map(entries),
-    sessions: new Map([...machine.sessions()].map(([origin, progress]) => [origin, { ...progress }])),
+    sessions: new Map([...machine.sessions()].map(([proposer, progress]) => [proposer, { ...progress }])),
   };
 }
 
-/** A batch before it has its place in the log. Without commands and origin: a clock batch. */
+/** A batch before it has its place in the log. Without commands and proposer: a clock batch. */
 export interface Turn {
-  readonly origin: number;
+  readonly proposer: number;
   readonly passMs: number;
   readonly boots: boolean;
   readonly repeats: boolean;
@@ -50,15 +50,15 @@ export class LogWriter {
   timeMs = START_MS;
   readonly #sessions = new Map<number, { session: number; sequence: number }>();
 
-  batch({ origin, passMs, boots, repeats, commands }: Turn): Buffer {
+  batch({ proposer, passMs, boots, repeats, commands }: Turn): Buffer {
     this.timeMs += passMs;
-    if (origin === 0) return clockBatchAt(this.timeMs);
-    const before = this.#sessions.get(origin) ?? { session: 1, sequence: 0 };
+    if (proposer === 0) return clockBatchAt(this.timeMs);
+    const before = this.#sessions.get(proposer) ?? { session: 1, sequence: 0 };
     const session = before.session + (boots ? 1 : 0);
     const sequence = boots ? 1 : before.sequence + (repeats && before.sequence > 0 ? 0 : 1);
-    this.#sessions.set(origin, { session, sequence });
+    this.#sessions.set(proposer, { session, sequence });
     const limits = { itemBytesMax: 2000, storeBytesMax: 20_000 };
-    return batchOf(commands, { timeMs: this.timeMs, origin, session, sequence, ...limits });
+    return batchOf(commands, { timeMs: this.timeMs, proposer, session, sequence, ...limits });
   }
 }
 
@@ -113,7 +113,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
 );
 
 export const turn: fc.Arbitrary<Turn> = fc.record({
-  origin: fc.constantFrom(0, 1, 1, 2, 2, 700_000),
+  proposer: fc.constantFrom(0, 1, 1, 2, 2, 700_000),
   passMs: fc.constantFrom(0, 0, 0, 300, 1000, 2500),
   boots: fc.constantFrom(false, false, false, true),
   repeats: fc.constantFrom(false, false, false, false, true),
@@ -122,7 +122,7 @@ export const turn: fc.Arbitrary<Turn> = fc.record({
 
 /** Forty items, so that a cut has something to do. */
 export const FILLING: Turn = {
-  origin: 1,
+  proposer: 1,
   passMs: 0,
   boots: false,
   repeats: false,

@@ -221,8 +221,8 @@ describe('adopting', () => {
 
     const log = new LogWriter();
     const batches = [
-      { ...FILLING, origin: 9 },
-      { ...FILLING, origin: 9, passMs: 2000, commands: [{ op: Op.metaDelete, key: 'later', value: metaValue() }] },
+      { ...FILLING, proposer: 9 },
+      { ...FILLING, proposer: 9, passMs: 2000, commands: [{ op: Op.metaDelete, key: 'later', value: metaValue() }] },
     ].map((one) => log.batch(one));
     const since = portrait(driver.machine);
     const next = driver.machine.beginCut();

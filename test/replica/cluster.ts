@@ -7,7 +7,7 @@ import { openReplica } from '../../src/replica/loop/open-replica.ts';
 import type { TransferLimits } from '../../src/replica/snapshots/exchange.ts';
 import type { SnapshotLimits } from '../../src/replica/snapshots/snapshotter.ts';
 import type { Replica } from '../../src/replica/types.ts';
-import type { OriginLimits } from '../../src/replica/writes/origin.ts';
+import type { ProposerLimits } from '../../src/replica/writes/proposer.ts';
 import type { WalLimits } from '../../src/storage/wal/wal.ts';
 import type { PeerAddress, Transport, TransportEvents } from '../../src/transport/types.ts';
 import { MemoryDisk } from '../support/memory-disk.ts';
@@ -281,7 +281,7 @@ function proposer(propose: Replica['propose']): Proposer {
 export interface ClusterOptions {
   readonly nodes?: number;
   readonly cacheBytesMax?: number;
-  readonly limits?: Partial<OriginLimits>;
+  readonly limits?: Partial<ProposerLimits>;
   readonly snapshotLimits?: Partial<SnapshotLimits>;
   readonly transferLimits?: Partial<TransferLimits>;
 }

@@ -3,12 +3,12 @@ import { BatchBuilder } from '../../src/kv/batch.ts';
 import { type Item, Op, type ResultCode } from '../../src/kv/types.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
 import type { Failure, ReadOwner, WriteOwner } from '../../src/replica/types.ts';
-import type { OriginLimits } from '../../src/replica/writes/origin.ts';
+import type { ProposerLimits } from '../../src/replica/writes/proposer.ts';
 import type { Wal, WalWrite } from '../../src/storage/wal/types.ts';
 
 /** What the tests of the replica's parts share; whole replicas are in cluster.ts. */
 
-export const LIMITS: OriginLimits = {
+export const LIMITS: ProposerLimits = {
   itemBytesMax: 64 * 1024,
   storeBytesMax: 64 * 1024 * 1024,
   pendingWriteBytesMax: 1024 * 1024,
@@ -96,12 +96,12 @@ export class Request implements WriteOwner, ReadOwner {
 export function batchOf(
   key: string,
   value: string,
-  { origin = 1, session = 1, sequence = 1, op = Op.set as Op, arg = 0 } = {},
+  { proposer = 1, session = 1, sequence = 1, op = Op.set as Op, arg = 0 } = {},
 ): Buffer {
   const builder = new BatchBuilder(ENTRY_HEADER_BYTES);
   const source = Buffer.from(key + value, 'latin1');
   builder.add(op, source, 0, key.length, 0, 0, key.length, source.length, 0, arg);
-  return builder.seal(origin, session, sequence, LIMITS.itemBytesMax, LIMITS.storeBytesMax);
+  return builder.seal(proposer, session, sequence, LIMITS.itemBytesMax, LIMITS.storeBytesMax);
 }
 
 /** A log whose writes are done, and whose reads come back, when the test says so. */

@@ -244,18 +244,18 @@ export class ClusterChecks {
 
   #checkApplied(life: Life, machine: StateMachine, payload: Buffer, start: number): void {
     const { index, term } = readEntry(payload, start - ENTRY_HEADER_BYTES);
-    const { origin } = readBatchHeader(payload, start);
-    const state = this.#stateOf(machine, term, index, origin);
+    const { proposer } = readBatchHeader(payload, start);
+    const state = this.#stateOf(machine, term, index, proposer);
     const known = this.#states[index];
     this.#states[index] ??= state;
     if (known !== undefined && known !== state) {
-      const what = `after entry ${index} from node ${origin}`;
+      const what = `after entry ${index} from node ${proposer}`;
       this.#world.fail('state-machine safety', `node ${life.nodeId} has state ${state} ${what}, another had ${known}`);
     }
   }
 
-  #stateOf(machine: StateMachine, term: number, index: number, origin: NodeId): string {
-    const session = machine.session(origin);
+  #stateOf(machine: StateMachine, term: number, index: number, proposer: NodeId): string {
+    const session = machine.session(proposer);
     const hash = index % this.#hashInterval === 0 ? machine.hash() : '';
     const counters = `${machine.items} ${machine.storeBytes} ${machine.totalItems} ${machine.casCounter}`;
     const times = `${machine.timeMs} ${machine.flushAtMs}`;
@@ -273,8 +273,8 @@ export class ClusterChecks {
     const last = log.cached(log.appliedIndex);
     const known = this.#states[log.appliedIndex];
     if (last === undefined || last.kind !== 'data' || known === undefined) return;
-    const { origin } = readBatchHeader(last.bytes, ENTRY_HEADER_BYTES);
-    const state = this.#stateOf(machine, last.term, last.index, origin);
+    const { proposer } = readBatchHeader(last.bytes, ENTRY_HEADER_BYTES);
+    const state = this.#stateOf(machine, last.term, last.index, proposer);
     if (state === known) return;
     const message = `node ${life.nodeId} recovered entry ${last.index} to state ${state}, another had ${known}`;
     this.#world.fail('state-machine safety', message);

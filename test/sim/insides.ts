@@ -1,13 +1,13 @@
 import type { NodeReplicaOptions } from '../../src/replica/loop/node-options.ts';
 import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
-import type { Origin } from '../../src/replica/writes/origin.ts';
+import type { Proposer } from '../../src/replica/writes/proposer.ts';
 import type { Wal } from '../../src/storage/wal/types.ts';
 
 /** What a replica keeps to itself, and nobody but the simulator may look at. */
 
 /** What the node has accepted from its clients, and under which session: its status does not say all of it. */
-export function originOf(replica: NodeReplica): Origin {
-  return Reflect.get(replica, 'origin') as Origin;
+export function proposerOf(replica: NodeReplica): Proposer {
+  return Reflect.get(replica, 'proposer') as Proposer;
 }
 
 export function walOf(replica: NodeReplica): Wal {

@@ -144,15 +144,15 @@ function sameSession(scene: Scene): boolean {
   if (!comesUp(scene, victim)) return false;
   if (!wait(scene, 40, () => victim.core?.lifecycle === 'normal')) return false;
   if (!isAnswered(scene, ask(scene, victim, counting))) return false;
-  const session = victim.origin?.session ?? 0;
+  const session = victim.proposer?.session ?? 0;
   const wallMs = victim.life?.clock.wallMs() ?? 0;
   if (!victim.hasOldDisk || !directories.mayHarm(victim)) return false;
   separate(scene, victim);
   victim.swapBack();
   victim.jumpWallTime(session * 1000 + 100 - wallMs);
-  if (!comesUp(scene, victim) || victim.origin?.session !== session) return false;
+  if (!comesUp(scene, victim) || victim.proposer?.session !== session) return false;
   ask(scene, victim, counting);
-  const isAccepted = wait(scene, 1, () => (victim.origin?.unapplied ?? 0) > 0);
+  const isAccepted = wait(scene, 1, () => (victim.proposer?.unapplied ?? 0) > 0);
   scene.network.healAll();
   wait(scene, 20);
   return isAccepted && world.violation === null;

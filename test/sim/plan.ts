@@ -2,7 +2,7 @@ import type { CoreOptions } from '../../src/raft/core.ts';
 import type { ReplicaTiming } from '../../src/replica/loop/node-options.ts';
 import type { TransferLimits } from '../../src/replica/snapshots/exchange.ts';
 import type { SnapshotLimits } from '../../src/replica/snapshots/snapshotter.ts';
-import type { OriginLimits } from '../../src/replica/writes/origin.ts';
+import type { ProposerLimits } from '../../src/replica/writes/proposer.ts';
 import type { WalLimits } from '../../src/storage/wal/wal.ts';
 import type { DiskHabits } from './disk.ts';
 import type { BulkHabits, NetworkHabits } from './network.ts';
@@ -82,7 +82,7 @@ export interface Plan {
   /** Of each node's clocks. */
   readonly drifts: readonly number[];
   readonly turnMs: number;
-  readonly originLimits: OriginLimits;
+  readonly proposerLimits: ProposerLimits;
   readonly walLimits: Partial<WalLimits>;
   readonly snapshotLimits: Partial<SnapshotLimits>;
   readonly transferLimits: Partial<TransferLimits>;
@@ -173,7 +173,7 @@ export function planOf(seed: number): Plan {
     sockets: { delayMs: { min: 0.02, max: random.pick([0.1, 1, 5]) }, cutUp: random.pick([0, 0, 0.3]) },
     drifts: allIds.map(() => random.pick([0, 0, random.between(-0.001, 0.001), random.between(-0.1, 0.1)])),
     turnMs: random.pick([0, 0.05, 1]),
-    originLimits: {
+    proposerLimits: {
       itemBytesMax: 2 * KIB,
       storeBytesMax: random.pick([1 << 30, 1 << 30, 24 * KIB]),
       pendingWriteBytesMax: random.pick([16 * KIB, 1 << 20, 1 << 26]),

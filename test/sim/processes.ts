@@ -4,13 +4,13 @@ import type { Core } from '../../src/raft/core.ts';
 import type { NodeAddress, NodeId } from '../../src/raft/types.ts';
 import { NodeReplica } from '../../src/replica/loop/node-replica.ts';
 import { type InitialCluster, openReplica } from '../../src/replica/loop/open-replica.ts';
-import type { Origin } from '../../src/replica/writes/origin.ts';
+import type { Proposer } from '../../src/replica/writes/proposer.ts';
 import type { Wal } from '../../src/storage/wal/types.ts';
 import type { MemoryDisk } from '../support/memory-disk.ts';
 import type { ClusterChecks } from './checks.ts';
 import { type ClientDoor, openClientDoor } from './client-door.ts';
 import { SimDisk } from './disk.ts';
-import { originOf, walOf } from './insides.ts';
+import { proposerOf, walOf } from './insides.ts';
 import { describe, Life } from './life.ts';
 import type { Network } from './network.ts';
 import type { Plan } from './plan.ts';
@@ -81,12 +81,12 @@ export class SimNode {
 
   /** Nothing that this node has accepted from its clients, in this life, waits to be applied. */
   get hasSettled(): boolean {
-    return this.origin?.unapplied === 0;
+    return this.proposer?.unapplied === 0;
   }
 
   /** Null where it is not up. */
-  get origin(): Origin | null {
-    return this.running === null ? null : originOf(this.running.replica);
+  get proposer(): Proposer | null {
+    return this.running === null ? null : proposerOf(this.running.replica);
   }
 
   /** Null where it is not up. */
@@ -248,7 +248,7 @@ export class SimNode {
   }
 
   async #assemble(life: Life): Promise<Running> {
-    const { seed, timing, originLimits, walLimits, logCacheBytesMax, sending } = this.#plan;
+    const { seed, timing, proposerLimits, walLimits, logCacheBytesMax, sending } = this.#plan;
     const { snapshotLimits, transferLimits } = this.#plan;
     const random = this.#random.fork(life.nodeId);
     const initial = this.#initial;
@@ -262,7 +262,7 @@ export class SimNode {
       directory: '/data/node',
       initial,
       timing,
-      limits: originLimits,
+      limits: proposerLimits,
       walLimits,
       snapshotLimits,
       transferLimits,
@@ -288,7 +288,7 @@ export class SimNode {
       onRemoved: () => this.#removed(life),
       onLeaderChanged: (leader, term) => this.#world.say(() => `${this.id}: sees leader ${leader} of term ${term}`),
     });
-    const { itemBytesMax } = originLimits;
+    const { itemBytesMax } = proposerLimits;
     const door = openClientDoor(life.clock, replica, { itemBytesMax, drainMsMax: timing.electionTimeoutMs * 4 });
     return { replica, door, close };
   }

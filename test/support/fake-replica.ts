@@ -15,7 +15,7 @@ import type {
   WriteOwner,
 } from '../../src/replica/types.ts';
 
-const ORIGIN = 1;
+const PROPOSER = 1;
 const SESSION = 1;
 const ALONE = new RaftkvError('MEMBER_CHANGE_REFUSED', 'this replica has no cluster');
 
@@ -120,7 +120,7 @@ export class FakeReplica implements Replica {
     if (owners.length === 0) return;
     this.#writers = [];
     const payload = this.#builder.seal(
-      ORIGIN,
+      PROPOSER,
       SESSION,
       ++this.#sequence,
       this.#options.itemBytesMax,
@@ -146,17 +146,17 @@ export class FakeReplica implements Replica {
     const readers = this.#readers;
     this.#writers = [];
     this.#readers = [];
-    if (writers.length > 0) this.#builder.seal(ORIGIN, SESSION, 0, 0, 0);
+    if (writers.length > 0) this.#builder.seal(PROPOSER, SESSION, 0, 0, 0);
     for (const owner of writers) owner.writeFailed(failure);
     for (const owner of readers) owner.readFailed(failure);
   }
 
   status(): ReplicaStatus {
     return {
-      nodeId: ORIGIN,
+      nodeId: PROPOSER,
       role: 'leader',
       term: 1,
-      leader: ORIGIN,
+      leader: PROPOSER,
       commitIndex: this.#sequence,
       appliedIndex: this.#sequence,
       lastLogIndex: this.#sequence,
@@ -169,7 +169,7 @@ export class FakeReplica implements Replica {
       pendingReads: this.#readers.length,
       peersConnected: [],
       lifecycle: 'normal',
-      voters: [ORIGIN],
+      voters: [PROPOSER],
       learners: [],
       snapshotIndex: 0,
       snapshotBytes: 0,

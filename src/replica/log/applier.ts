@@ -5,7 +5,7 @@ import { ENTRY_HEADER_BYTES, readEntry } from '../../raft/entry.ts';
 import type { RaftLog } from '../../raft/log.ts';
 import type { Entry } from '../../raft/types.ts';
 import type { Wal } from '../../storage/wal/types.ts';
-import type { Origin } from '../writes/origin.ts';
+import type { Proposer } from '../writes/proposer.ts';
 
 /**
  * Applies committed entries to the state machine, in order, each once.
@@ -24,7 +24,7 @@ export interface ApplierContext {
   readonly log: RaftLog;
   readonly wal: Wal;
   readonly stateMachine: StateMachine;
-  readonly origin: Origin;
+  readonly proposer: Proposer;
   /** More is committed than one slice may apply: call `applyCommitted` again in the next turn. */
   readonly scheduleMore: () => void;
   /** Entries came back from disk and were applied. */
@@ -87,16 +87,16 @@ export class Applier {
   }
 
   private applyBatch(bytes: Buffer): void {
-    const { stateMachine, origin, onSessionUsed } = this.context;
-    const { origin: from, session, sequence } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
-    if (!origin.expects(from, session, sequence) || !origin.nextIs(bytes)) {
+    const { stateMachine, proposer, onSessionUsed } = this.context;
+    const { proposer: from, session, sequence } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
+    if (!proposer.expects(from, session, sequence) || !proposer.nextIs(bytes)) {
       const outcome = stateMachine.apply(bytes, ENTRY_HEADER_BYTES, null);
-      if (outcome === 'applied' && from === origin.nodeId && session === origin.session) onSessionUsed();
+      if (outcome === 'applied' && from === proposer.nodeId && session === proposer.session) onSessionUsed();
       return;
     }
-    origin.beginSettling();
-    const outcome = stateMachine.apply(bytes, ENTRY_HEADER_BYTES, origin);
-    origin.endSettling();
+    proposer.beginSettling();
+    const outcome = stateMachine.apply(bytes, ENTRY_HEADER_BYTES, proposer);
+    proposer.endSettling();
     if (outcome === 'staleSession' || outcome === 'duplicate') {
       onSessionUsed();
     } else if (outcome !== 'applied') {

@@ -7,7 +7,7 @@ import type { PeerAddress, Transport } from '../../transport/types.ts';
 import type { LogRecovery } from '../log/recovery.ts';
 import type { TransferLimits } from '../snapshots/exchange.ts';
 import type { SnapshotLimits } from '../snapshots/snapshotter.ts';
-import type { OriginLimits } from '../writes/origin.ts';
+import type { ProposerLimits } from '../writes/proposer.ts';
 
 /** What a replica is made of: `open-replica.ts` gathers it from the data directory and the configuration. */
 
@@ -31,7 +31,7 @@ export interface NodeReplicaOptions {
   /** Where the nodes are that the configuration file lists. */
   readonly peerAddresses: readonly PeerAddress[];
   readonly timing: ReplicaTiming;
-  readonly limits: OriginLimits;
+  readonly limits: ProposerLimits;
   readonly snapshotLimits: SnapshotLimits;
   readonly transfer: TransferLimits;
   readonly clock: Clock;

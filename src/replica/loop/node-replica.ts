@@ -16,9 +16,9 @@ import { decodeMessage, type PeerMessage } from '../peers/wire.ts';
 import type { SnapshotExchange } from '../snapshots/exchange.ts';
 import { nobodyConfirms } from '../snapshots/snapshotter.ts';
 import type { Backup, MembersView, ReadOwner, Replica, ReplicaStatus, WriteOwner } from '../types.ts';
-import { Origin } from '../writes/origin.ts';
 import { Placement } from '../writes/placement.ts';
 import { checkProposal, type Proposals } from '../writes/proposals.ts';
+import { Proposer } from '../writes/proposer.ts';
 import { LeaderMaintenance } from './leader-maintenance.ts';
 import type { NodeReplicaOptions } from './node-options.ts';
 import { createParts } from './parts.ts';
@@ -31,7 +31,7 @@ import { Ticker } from './ticker.ts';
  * meet. This folder promises that a write is answered only once it is durable on a majority and applied, and that it is
  * applied exactly once; and that a read sees every write that had been answered when it came.
  *
- *   clients ─ propose ─▶ origin.ts ─▶ proposals.ts ────────┐                  ┌─▶ persister.ts ─▶ log file
+ *   clients ─ propose ─▶ proposer.ts ─▶ proposals.ts ────────┐                  ┌─▶ persister.ts ─▶ log file
  *                                                          ├─▶ Raft.step ─▶ effects ─▶ wire.ts ─▶ peers
  *   peers ──── frames ─▶ wire.ts ──────────────────────────┤                  └─▶ commit ─▶ applier.ts ─▶ state machine
  *   clients ─ read ────▶ read-rounds.ts ───────────────────┘                                     │
@@ -49,7 +49,7 @@ export class NodeReplica implements Replica, TransportEvents {
   private readonly log: RaftLog;
   /** To be looked at: only committed entries change it. */
   readonly stateMachine: StateMachine;
-  private readonly origin: Origin;
+  private readonly proposer: Proposer;
   private readonly proposals: Proposals;
   private readonly maintenance: LeaderMaintenance;
   private readonly rounds: ReadRounds;
@@ -58,7 +58,7 @@ export class NodeReplica implements Replica, TransportEvents {
   private readonly applier: Applier;
   private readonly peers: Peers;
   private readonly requests: MemberRequests;
-  private readonly nodeLifecycle: NodeLifecycle;
+  private readonly lifecycle: NodeLifecycle;
   private readonly exchange: SnapshotExchange;
   /** Writes refused in this turn. */
   private refusedWrites: WriteOwner[] = [];
@@ -78,7 +78,7 @@ export class NodeReplica implements Replica, TransportEvents {
     const tickMs = timing.tickMs ?? DEFAULT_TICK_MS;
     this.log = log;
     this.stateMachine = stateMachine;
-    this.origin = new Origin(nodeId, bootCount, options.limits);
+    this.proposer = new Proposer(nodeId, bootCount, options.limits);
     this.rounds = new ReadRounds(options.random());
     this.persister = new Persister(wal, (persisted) => this.guard(() => this.onPersisted(persisted)));
     this.sender = new Sender(options.transport, () => this.scheduleTurn());
@@ -86,7 +86,7 @@ export class NodeReplica implements Replica, TransportEvents {
     const parts = createParts({
       options,
       tickMs,
-      origin: this.origin,
+      proposer: this.proposer,
       placement,
       step: (input) => this.guard(() => this.step(input)),
       guard: (action) => this.guard(action),
@@ -103,7 +103,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.applier = parts.applier;
     this.peers = parts.peers;
     this.requests = parts.requests;
-    this.nodeLifecycle = parts.nodeLifecycle;
+    this.lifecycle = parts.nodeLifecycle;
     this.exchange = parts.exchange;
     this.maintenance = new LeaderMaintenance(this.raft, stateMachine, placement, (input) => this.step(input));
     if (options.logStart !== null) this.persister.begin(options.logStart, hardState, []);
@@ -114,7 +114,7 @@ export class NodeReplica implements Replica, TransportEvents {
   begin(): void {
     this.guard(() => {
       this.peers.update();
-      this.nodeLifecycle.begin();
+      this.lifecycle.begin();
     });
   }
 
@@ -137,13 +137,13 @@ export class NodeReplica implements Replica, TransportEvents {
       return;
     }
     // biome-ignore format: one line per group of arguments that belong together
-    this.origin.add(
+    this.proposer.add(
       op, source, keyStart, keyEnd,
       flags, exptimeSeconds, valueStart, valueEnd, argHigh, argLow,
       owner,
     );
     // The clock is asked once a batch: asking it costs about as much as encoding a command.
-    if (this.origin.batchIsFull) this.origin.closeBatch(this.options.clock.monotonicMs());
+    if (this.proposer.batchIsFull) this.proposer.closeBatch(this.options.clock.monotonicMs());
     this.scheduleTurn();
   }
 
@@ -165,7 +165,7 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   accepting(): boolean {
-    return this.origin.hasRoom;
+    return this.proposer.hasRoom;
   }
 
   onceAccepting(callback: () => void): void {
@@ -177,10 +177,10 @@ export class NodeReplica implements Replica, TransportEvents {
     return {
       ...describeStatus(raft.core, options, stateMachine),
       appliedIndex: this.applier.appliedIndex,
-      pendingWrites: this.origin.pendingCommands,
+      pendingWrites: this.proposer.pendingCommands,
       pendingReads: this.rounds.pending,
       snapshotting: this.exchange.isWriting,
-      healthProblem: this.nodeLifecycle.healthProblem(),
+      healthProblem: this.lifecycle.healthProblem(),
     };
   }
 
@@ -236,9 +236,9 @@ export class NodeReplica implements Replica, TransportEvents {
 
   private tellWaiting(): void {
     this.refuseWrites();
-    this.origin.closeBatch(0);
+    this.proposer.closeBatch(0);
     this.rounds.closeTurn(0);
-    this.origin.failOlderThan(Number.POSITIVE_INFINITY, 'stopping');
+    this.proposer.failOlderThan(Number.POSITIVE_INFINITY, 'stopping');
     this.rounds.failOlderThan(Number.POSITIVE_INFINITY, 'stopping');
   }
 
@@ -259,7 +259,7 @@ export class NodeReplica implements Replica, TransportEvents {
         this.proposals.receiveRefusal(peer, message);
         return;
       case 'lifecycle':
-        this.nodeLifecycle.receive(peer, message);
+        this.lifecycle.receive(peer, message);
         this.peers.tellMembers(peer);
         return;
       case 'membersNews':
@@ -272,21 +272,21 @@ export class NodeReplica implements Replica, TransportEvents {
         this.requests.receiveReply(message);
         return;
       default:
-        this.nodeLifecycle.hear(message);
+        this.lifecycle.hear(message);
         this.step({ kind: 'receive', message });
     }
   }
 
   onLinkUp(peer: NodeId): void {
     this.guard(() => {
-      this.nodeLifecycle.linkUp(peer);
+      this.lifecycle.linkUp(peer);
       this.step({ kind: 'linkUp', peer });
     });
   }
 
   onLinkLost(peer: NodeId): void {
     this.guard(() => {
-      this.nodeLifecycle.linkLost(peer);
+      this.lifecycle.linkLost(peer);
       this.step({ kind: 'linkLost', peer });
     });
   }
@@ -306,11 +306,11 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   onRemoved(peer: NodeId): void {
-    this.guard(() => this.nodeLifecycle.removedSays(peer));
+    this.guard(() => this.lifecycle.removedSays(peer));
   }
 
   onStranger(peer: NodeId): void {
-    this.guard(() => this.nodeLifecycle.stranger(peer));
+    this.guard(() => this.lifecycle.stranger(peer));
   }
 
   private step(input: Input): void {
@@ -331,17 +331,17 @@ export class NodeReplica implements Replica, TransportEvents {
     if (effects.install !== null) this.exchange.install(effects.install.index);
     if (effects.configuration !== null) {
       this.peers.update();
-      this.nodeLifecycle.configured();
+      this.lifecycle.configured();
     }
     for (const outcome of effects.memberChanges) this.requests.outcome(outcome);
     if (effects.wantSnapshot !== null) this.exchange.want(effects.wantSnapshot);
-    if (effects.recovered) this.nodeLifecycle.recovered();
-    if (effects.removed) this.nodeLifecycle.removed();
+    if (effects.recovered) this.lifecycle.recovered();
+    if (effects.removed) this.lifecycle.removed();
   }
 
   private installed(): void {
     const own = this.stateMachine.session(this.options.nodeId);
-    if (this.nodeLifecycle.mayPropose && own?.session === this.origin.session) this.origin.overtaken(own.lastSequence);
+    if (this.lifecycle.mayPropose && own?.session === this.proposer.session) this.proposer.overtaken(own.lastSequence);
     this.afterApplying();
   }
 
@@ -359,10 +359,10 @@ export class NodeReplica implements Replica, TransportEvents {
     this.raft.step({ kind: 'applied', index: this.applier.appliedIndex });
     this.exchange.consider();
     this.requests.progress();
-    this.nodeLifecycle.applied(this.applier.appliedIndex);
+    this.lifecycle.applied(this.applier.appliedIndex);
     this.serveReads();
     if (this.log.commitIndex > this.applier.appliedIndex) this.scheduleTurn();
-    if (this.waitingForRoom.length === 0 || !this.origin.hasRoom) return;
+    if (this.waitingForRoom.length === 0 || !this.proposer.hasRoom) return;
     const waiting = this.waitingForRoom;
     this.waitingForRoom = [];
     for (const callback of waiting) callback();
@@ -424,9 +424,9 @@ export class NodeReplica implements Replica, TransportEvents {
   private endTurn(): void {
     const nowMs = this.options.clock.monotonicMs();
     this.refuseWrites();
-    this.origin.closeBatch(nowMs);
+    this.proposer.closeBatch(nowMs);
     this.rounds.closeTurn(nowMs);
-    if (this.nodeLifecycle.mayPropose) this.proposals.sendNew();
+    if (this.lifecycle.mayPropose) this.proposals.sendNew();
     this.flushProposals();
     this.sender.endTurn();
     if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();
@@ -453,7 +453,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.maintenance.tick(nowMs, this.options.clock.wallMs());
     this.runPeriodicMaintenance(nowMs);
     this.retry(nowMs);
-    this.origin.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
+    this.proposer.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
     this.rounds.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
     // What an earlier turn could not do, another may: a link was full, leadership was on its way, a round unanswered.
     this.scheduleTurn();
@@ -464,7 +464,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.peers.update();
     this.exchange.tick();
     this.requests.progress();
-    this.nodeLifecycle.tick(nowMs);
+    this.lifecycle.tick(nowMs);
   }
 
   /** Asks again for what a leader could not confirm, or was not able to take. */
@@ -472,7 +472,7 @@ export class NodeReplica implements Replica, TransportEvents {
     if (this.raft.core.leader === NO_NODE) return;
     const retryMs = this.options.timing.electionTimeoutMs;
     if (this.rounds.isOverdue(nowMs - retryMs)) this.step({ kind: 'read', id: this.rounds.beginAgain(nowMs) });
-    if (this.nodeLifecycle.mayPropose) this.proposals.sendAgainIfStuck(nowMs, retryMs);
+    if (this.lifecycle.mayPropose) this.proposals.sendAgainIfStuck(nowMs, retryMs);
   }
 
   private guard(action: () => void): void {

@@ -16,7 +16,7 @@ import type { Transport } from '../../transport/types.ts';
 import { LogRecovery, type RecoveryBase } from '../log/recovery.ts';
 import { TRANSFER_LIMITS, type TransferLimits } from '../snapshots/exchange.ts';
 import { SNAPSHOT_LIMITS, type SnapshotLimits } from '../snapshots/snapshotter.ts';
-import type { OriginLimits } from '../writes/origin.ts';
+import type { ProposerLimits } from '../writes/proposer.ts';
 import { newDirectoryId, type ReplicaTiming } from './node-options.ts';
 import { NodeReplica } from './node-replica.ts';
 
@@ -36,7 +36,7 @@ export interface OpenReplicaOptions {
   readonly directory: string;
   readonly initial: InitialCluster;
   readonly timing: ReplicaTiming;
-  readonly limits: OriginLimits;
+  readonly limits: ProposerLimits;
   readonly walLimits?: Partial<WalLimits>;
   readonly snapshotLimits?: Partial<SnapshotLimits>;
   readonly transferLimits?: Partial<TransferLimits>;

@@ -7,9 +7,9 @@ import { Peers } from '../peers/peers.ts';
 import type { PeerMessage } from '../peers/wire.ts';
 import { SnapshotExchange } from '../snapshots/exchange.ts';
 import type { ReadOwner } from '../types.ts';
-import type { Origin } from '../writes/origin.ts';
 import type { Placement } from '../writes/placement.ts';
 import { Proposals } from '../writes/proposals.ts';
+import type { Proposer } from '../writes/proposer.ts';
 import { type NodeReplicaOptions, newDirectoryId } from './node-options.ts';
 
 /** Puts the parts of a replica together around the core; the loop in `node-replica.ts` makes them work. */
@@ -24,7 +24,7 @@ const INFLIGHT_BYTES_MAX = 16 * 1024 * 1024;
 export interface PartsHost {
   readonly options: NodeReplicaOptions;
   readonly tickMs: number;
-  readonly origin: Origin;
+  readonly proposer: Proposer;
   readonly placement: Placement;
   /** Within the loop's guard. */
   readonly step: (input: Input) => void;
@@ -50,7 +50,7 @@ export interface Parts {
 }
 
 export function createParts(host: PartsHost): Parts {
-  const { options, origin, placement, step, guard, tell, scheduleTurn, onFatal } = host;
+  const { options, proposer, placement, step, guard, tell, scheduleTurn, onFatal } = host;
   const { timing, clock, wal, nodeId, recovered, transport } = options;
   const { log, stateMachine } = recovered;
   const { electionTimeoutMs, requestTimeoutMs } = timing;
@@ -61,13 +61,13 @@ export function createParts(host: PartsHost): Parts {
   const nodeLifecycle = new NodeLifecycle({
     ...options,
     ...{ core, electionTimeoutMs, isLinked, step, guard, onFatal },
-    session: () => origin.session,
+    session: () => proposer.session,
     knownMember: options.lifecycle === 'normal',
     onceCurrent: (callback) => onceReadable(host.read, callback),
     newDirectoryId: () => newDirectoryId(options.random),
     send: tell,
     appliedSession: () => stateMachine.session(nodeId)?.session ?? 0,
-    beginSession: (session) => origin.beginSession(session),
+    beginSession: (session) => proposer.beginSession(session),
     onMayPropose: scheduleTurn,
     onRemoved: () => {
       if (host.isRunning()) options.onRemoved();
@@ -75,13 +75,13 @@ export function createParts(host: PartsHost): Parts {
   });
   const onSessionUsed = () => nodeLifecycle.sessionUsed();
   const applier = new Applier(
-    { log, wal, stateMachine, origin, scheduleMore: scheduleTurn, onApplied, onSessionUsed, onFatal },
+    { log, wal, stateMachine, proposer, scheduleMore: scheduleTurn, onApplied, onSessionUsed, onFatal },
     log.appliedIndex,
   );
   return {
     raft,
     applier,
-    proposals: new Proposals({ nodeId, placement, core, origin, send: tell, scheduleTurn }),
+    proposals: new Proposals({ nodeId, placement, core, proposer, send: tell, scheduleTurn }),
     peers: new Peers({
       core,
       transport,

@@ -19,13 +19,13 @@ import type { Configuration, Entry, LifecycleStatus, Message, NodeId } from '../
  * is known from the link.
  */
 
-/** A batch on its way from its origin to the leader of `term`. */
+/** A batch on its way from its proposer to the leader of `term`. */
 export interface Proposal {
   readonly kind: 'proposal';
   readonly term: number;
-  /** The batch's place in its origin's session. */
+  /** The batch's place in its proposer's session. */
   readonly sequence: number;
-  /** The origin's oldest batch that it has not yet seen applied: where a leader that knows nothing of it begins. */
+  /** The proposer's oldest batch that it has not yet seen applied: where a leader that knows nothing of it begins. */
   readonly oldestSequence: number;
   readonly session: number;
   /** The batch, with room for the entry's header in front. */

@@ -2,7 +2,7 @@ import type { NodeId } from '../../raft/types.ts';
 import type { Proposal, ProposalRefused } from '../peers/wire.ts';
 
 /**
- * The leader's side of proposals: takes the batches of every origin in their order, each once. The state machine skips
+ * The leader's side of proposals: takes the batches of every proposer in their order, each once. The state machine skips
  * duplicates and gaps too; refusing them here keeps them out of the log.
  */
 interface Expected {
@@ -11,29 +11,29 @@ interface Expected {
 }
 
 export class Intake {
-  /** What the log of this term holds of each origin; worthless in any other term. */
+  /** What the log of this term holds of each proposer; worthless in any other term. */
   private readonly expected = new Map<NodeId, Expected>();
   private term = 0;
 
-  /** 'take' it, 'ignore' a duplicate, or refuse it: then the origin is told where to go on. */
-  judge(origin: NodeId, proposal: Proposal, term: number, leads: boolean): 'take' | 'ignore' | ProposalRefused {
+  /** 'take' it, 'ignore' a duplicate, or refuse it: then the proposer is told where to go on. */
+  judge(proposer: NodeId, proposal: Proposal, term: number, leads: boolean): 'take' | 'ignore' | ProposalRefused {
     const { session, sequence, oldestSequence } = proposal;
     if (!leads || proposal.term !== term) return { kind: 'proposalRefused', term, session, expectedSequence: 0 };
     if (this.term !== term) {
       this.expected.clear();
       this.term = term;
     }
-    const known = this.expected.get(origin);
+    const known = this.expected.get(proposer);
     if (known === undefined || known.session !== session) {
       if (known !== undefined && known.session > session) return 'ignore';
-      // All before the origin's oldest is applied, so in this log: no gap can come of beginning there.
+      // All before the proposer's oldest is applied, so in this log: no gap can come of beginning there.
       if (sequence !== oldestSequence) {
         return { kind: 'proposalRefused', term, session, expectedSequence: oldestSequence };
       }
-      this.expected.set(origin, { session, next: sequence + 1 });
+      this.expected.set(proposer, { session, next: sequence + 1 });
       return 'take';
     }
-    // Copies in entries of an earlier term may have been applied since: what the origin counts as done is not waited for.
+    // Copies in entries of an earlier term may have been applied since: what the proposer counts as done is not waited for.
     const next = Math.max(known.next, oldestSequence);
     if (sequence < next) return 'ignore';
     if (sequence > next) return { kind: 'proposalRefused', term, session, expectedSequence: next };

@@ -12,7 +12,7 @@ const WINDOW_MS = 500;
 const WINDOWS_AGREEING = 2;
 /** Fewer batches than this in a window say nothing. */
 const BATCHES_PER_WINDOW_MIN = 50;
-/** The share of one origin's batches that makes the others not count. */
+/** The share of one proposer's batches that makes the others not count. */
 const SHARE_MIN = 0.9;
 /** After one try, whether it came off or not. Keeps two busy clients from passing leadership to and fro. */
 const PAUSE_MS = 10_000;
@@ -29,9 +29,9 @@ export class Placement {
     this.nodeId = nodeId;
   }
 
-  /** The leader took a batch of `origin`. */
-  count(origin: NodeId): void {
-    this.batches.set(origin, (this.batches.get(origin) ?? 0) + 1);
+  /** The leader took a batch of `proposer`. */
+  count(proposer: NodeId): void {
+    this.batches.set(proposer, (this.batches.get(proposer) ?? 0) + 1);
   }
 
   /** This node has just come to lead: what it counted before says nothing. */
@@ -62,11 +62,11 @@ export class Placement {
     let all = 0;
     let most = 0;
     let winner: NodeId = NO_NODE;
-    for (const [origin, batches] of this.batches) {
+    for (const [proposer, batches] of this.batches) {
       all += batches;
       if (batches <= most) continue;
       most = batches;
-      winner = origin;
+      winner = proposer;
     }
     return all >= BATCHES_PER_WINDOW_MIN && most >= all * SHARE_MIN ? winner : NO_NODE;
   }

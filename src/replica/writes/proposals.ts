@@ -5,23 +5,23 @@ import { ENTRY_HEADER_BYTES } from '../../raft/entry.ts';
 import { NO_NODE, type NodeId } from '../../raft/types.ts';
 import type { PeerMessage, Proposal, ProposalRefused } from '../peers/wire.ts';
 import { Intake } from './intake.ts';
-import type { Origin } from './origin.ts';
 import type { Placement } from './placement.ts';
+import type { Proposer } from './proposer.ts';
 
 /**
- * The way of batches from their origin into the leader's log.
+ * The way of batches from their proposer into the leader's log.
  *
- *   this node's origin ──┬── this node leads ──▶ intake ──▶ taken, for the log at the end of this turn
+ *   this node's proposer ──┬── this node leads ──▶ intake ──▶ taken, for the log at the end of this turn
  *                        └── another leads ────▶ its link          ▲
- *   another node's origin ── its link ─────────────────────────────┘
+ *   another node's proposer ── its link ─────────────────────────────┘
  *
- * An origin sends its batches in order, each once; all again, from the oldest that is not applied, to a new leader or
+ * A proposer sends its batches in order, each once; all again, from the oldest that is not applied, to a new leader or
  * over a new link. What is not taken is refused, never forwarded (RedisRaft 13).
  */
 export interface ProposalsContext {
   readonly nodeId: NodeId;
   readonly core: Core;
-  readonly origin: Origin;
+  readonly proposer: Proposer;
   readonly placement: Placement;
   /** False where the message was dropped. */
   readonly send: (to: NodeId, message: PeerMessage) => boolean;
@@ -53,17 +53,17 @@ export class Proposals {
   /** Sends the batches that the leader has not been sent yet. */
   sendNew(): void {
     if (this.context.core.leader === NO_NODE) return;
-    let sequence = Math.max(this.sentSequence + 1, this.context.origin.oldestSequence);
+    let sequence = Math.max(this.sentSequence + 1, this.context.proposer.oldestSequence);
     while (this.sendBatch(sequence) > 0) this.sentSequence = sequence++;
   }
 
   /** How many bytes went out: none where there is no such batch, or where its link takes no more. */
   private sendBatch(sequence: number): number {
-    const { core, origin, nodeId, send } = this.context;
+    const { core, proposer, nodeId, send } = this.context;
     const { leader, term } = core;
-    const batch = origin.batch(sequence);
+    const batch = proposer.batch(sequence);
     if (batch === undefined) return 0;
-    const { oldestSequence, session } = origin;
+    const { oldestSequence, session } = proposer;
     const { bytes } = batch;
     const proposal: Proposal = { kind: 'proposal', term, session, sequence, oldestSequence, bytes };
     if (leader === nodeId) this.receive(nodeId, proposal, batch.sent);
@@ -74,7 +74,7 @@ export class Proposals {
 
   /** Whatever was sent may be lost: begin again with the oldest batch that is not applied. */
   sendAllAgain(): void {
-    this.sentSequence = this.context.origin.oldestSequence - 1;
+    this.sentSequence = this.context.proposer.oldestSequence - 1;
     this.context.scheduleTurn();
   }
 
@@ -85,7 +85,7 @@ export class Proposals {
    */
   sendAgainIfStuck(nowMs: number, stuckMs: number): void {
     if (nowMs - this.checkedAtMs < stuckMs) return;
-    const { unapplied, oldestSequence } = this.context.origin;
+    const { unapplied, oldestSequence } = this.context.proposer;
     const isStuck = unapplied > 0 && oldestSequence === this.oldestWhenChecked;
     this.checkedAtMs = nowMs;
     this.oldestWhenChecked = oldestSequence;
@@ -99,7 +99,7 @@ export class Proposals {
   }
 
   /**
-   * A batch from this node's own origin, or from another, which `checkProposal` has passed. The leader writes the
+   * A batch from this node's own proposer, or from another, which `checkProposal` has passed. The leader writes the
    * entry's header and time into the bytes, so they may enter its log only while nobody else uses them: neither an older
    * entry of this log nor a link that has not sent them yet.
    */
@@ -118,10 +118,10 @@ export class Proposals {
   }
 
   receiveRefusal(from: NodeId, refusal: ProposalRefused): void {
-    const { core, origin, scheduleTurn } = this.context;
-    if (from !== core.leader || refusal.term !== core.term || refusal.session !== origin.session) return;
+    const { core, proposer, scheduleTurn } = this.context;
+    if (from !== core.leader || refusal.term !== core.term || refusal.session !== proposer.session) return;
     // "Does not lead" (0) needs no answer: whoever does will be heard of, and then all is sent again.
-    if (refusal.expectedSequence < origin.oldestSequence) return;
+    if (refusal.expectedSequence < proposer.oldestSequence) return;
     this.sentSequence = Math.min(this.sentSequence, refusal.expectedSequence - 1);
     scheduleTurn();
   }
@@ -134,7 +134,7 @@ export class Proposals {
     return batches;
   }
 
-  /** This node no longer leads: the origins will send what was taken to whoever does. */
+  /** This node no longer leads: the proposers will send what was taken to the new leader. */
   forget(): void {
     this.taken = [];
   }
@@ -142,7 +142,7 @@ export class Proposals {
 
 /** @throws RaftkvError MESSAGE_INVALID where what `from` proposes is no batch, or not its own. */
 export function checkProposal(from: NodeId, proposal: Proposal): void {
-  const { origin, session, sequence } = validateBatch(proposal.bytes, ENTRY_HEADER_BYTES);
-  if (origin === from && session === proposal.session && sequence === proposal.sequence) return;
-  throw new RaftkvError('MESSAGE_INVALID', `node ${from} proposes batch ${sequence} of node ${origin} as its own`);
+  const { proposer, session, sequence } = validateBatch(proposal.bytes, ENTRY_HEADER_BYTES);
+  if (proposer === from && session === proposal.session && sequence === proposal.sequence) return;
+  throw new RaftkvError('MESSAGE_INVALID', `node ${from} proposes batch ${sequence} of node ${proposer} as its own`);
 }

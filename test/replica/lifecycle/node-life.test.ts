@@ -246,9 +246,9 @@ describe('a replica', () => {
     const proposal = { kind: 'proposal', term, session: 1, sequence: 1, oldestSequence: 1 } as const;
     const frames = [
       Buffer.from('garbage'),
-      Buffer.concat(encodeMessage({ ...proposal, bytes: batchOf('k', 'v', { origin: 2 }) })),
-      Buffer.concat(encodeMessage({ ...proposal, bytes: batchOf('k', 'v', { origin: 3, sequence: 2 }) })),
-      Buffer.concat(encodeMessage({ ...proposal, bytes: batchOf('k', 'v', { origin: 3 }).subarray(0, -1) })),
+      Buffer.concat(encodeMessage({ ...proposal, bytes: batchOf('k', 'v', { proposer: 2 }) })),
+      Buffer.concat(encodeMessage({ ...proposal, bytes: batchOf('k', 'v', { proposer: 3, sequence: 2 }) })),
+      Buffer.concat(encodeMessage({ ...proposal, bytes: batchOf('k', 'v', { proposer: 3 }).subarray(0, -1) })),
     ];
     for (const frame of frames) {
       expect(() => replica.onFrame(3, frame)).toThrow(expect.objectContaining({ code: 'MESSAGE_INVALID' }));

@@ -5,7 +5,7 @@ import { Op } from '../../../src/kv/types.ts';
 import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/entry.ts';
 import { RaftLog } from '../../../src/raft/log.ts';
 import { Applier } from '../../../src/replica/log/applier.ts';
-import { Origin } from '../../../src/replica/writes/origin.ts';
+import { Proposer } from '../../../src/replica/writes/proposer.ts';
 import { batchOf, FakeWal, LIMITS, Request } from '../support.ts';
 
 const SELF = 1;
@@ -15,7 +15,7 @@ describe('the applier', () => {
   let log: RaftLog;
   let wal: FakeWal;
   let stateMachine: StateMachine;
-  let origin: Origin;
+  let proposer: Proposer;
   let fatal: unknown[];
   let turnsWanted: number;
   let sessionsUsed: number;
@@ -28,7 +28,7 @@ describe('the applier', () => {
     log = new RaftLog({ snapshotIndex: 0, snapshotTerm: 0, cacheBytesMax });
     wal = new FakeWal();
     stateMachine = new StateMachine();
-    origin = new Origin(SELF, SESSION, LIMITS);
+    proposer = new Proposer(SELF, SESSION, LIMITS);
     fatal = [];
     turnsWanted = 0;
     sessionsUsed = 0;
@@ -37,7 +37,7 @@ describe('the applier', () => {
       log,
       wal,
       stateMachine,
-      origin,
+      proposer,
       scheduleMore: () => turnsWanted++,
       onApplied: () => readBacks++,
       onSessionUsed: () => sessionsUsed++,
@@ -58,7 +58,7 @@ describe('the applier', () => {
   function appendSets(count: number, valueBytes = 10): void {
     for (let i = 0; i < count; i++) {
       const sequence = log.lastIndex + 1;
-      append(batchOf(`k${sequence}`, 'v'.repeat(valueBytes), { origin: 9, sequence }));
+      append(batchOf(`k${sequence}`, 'v'.repeat(valueBytes), { proposer: 9, sequence }));
     }
   }
 
@@ -69,9 +69,9 @@ describe('the applier', () => {
   function propose(key: string, nowMs = 0): Request {
     const request = new Request();
     const source = Buffer.from(key);
-    origin.add(Op.set, source, 0, source.length, 0, 0, 0, 0, 0, 0, request);
-    origin.closeBatch(nowMs);
-    const batch = origin.batch(origin.oldestSequence + origin.unapplied - 1);
+    proposer.add(Op.set, source, 0, source.length, 0, 0, 0, 0, 0, 0, request);
+    proposer.closeBatch(nowMs);
+    const batch = proposer.batch(proposer.oldestSequence + proposer.unapplied - 1);
     if (batch !== undefined) batch.sent = true;
     return request;
   }
@@ -98,8 +98,8 @@ describe('the applier', () => {
 
   it("gives the results of this node's own batches to their owners, and of nobody else's", () => {
     const own = propose('a');
-    append(batchOf('b', 'v', { origin: 9 }));
-    append(Buffer.from(origin.batch(1)?.bytes ?? ''));
+    append(batchOf('b', 'v', { proposer: 9 }));
+    append(Buffer.from(proposer.batch(1)?.bytes ?? ''));
     commit();
     applier.applyCommitted();
     expect(own.outcomes).toEqual(['stored']);
@@ -108,11 +108,11 @@ describe('the applier', () => {
 
   it('applies a batch that is in the log twice once', () => {
     const own = propose('a');
-    const bytes = Buffer.from(origin.batch(1)?.bytes ?? '');
+    const bytes = Buffer.from(proposer.batch(1)?.bytes ?? '');
     const later = propose('b');
     append(Buffer.from(bytes));
     append(Buffer.from(bytes));
-    append(Buffer.from(origin.batch(2)?.bytes ?? ''));
+    append(Buffer.from(proposer.batch(2)?.bytes ?? ''));
     commit();
     applier.applyCommitted();
     expect([own.outcomes, later.outcomes]).toEqual([['stored'], ['stored']]);
@@ -122,8 +122,8 @@ describe('the applier', () => {
 
   it('says nothing to owners who have given up, and applies their batch all the same', () => {
     const own = propose('a', 5);
-    append(Buffer.from(origin.batch(1)?.bytes ?? ''));
-    origin.failOlderThan(5, 'timeout');
+    append(Buffer.from(proposer.batch(1)?.bytes ?? ''));
+    proposer.failOlderThan(5, 'timeout');
     commit();
     applier.applyCommitted();
     expect(own.outcomes).toEqual(['failed: timeout']);
@@ -132,7 +132,7 @@ describe('the applier', () => {
 
   it('does not take a batch of an earlier session of this node for one of its own', () => {
     const own = propose('a');
-    append(batchOf('old', 'v', { origin: SELF, session: SESSION - 1 }));
+    append(batchOf('old', 'v', { proposer: SELF, session: SESSION - 1 }));
     commit();
     applier.applyCommitted();
     expect(own.outcomes).toEqual([]);
@@ -141,9 +141,9 @@ describe('the applier', () => {
 
   it('does not take a batch of an earlier life under the same session for one that has not left yet', () => {
     const own = propose('a');
-    const batch = origin.batch(1);
+    const batch = proposer.batch(1);
     if (batch !== undefined) batch.sent = false;
-    append(batchOf('old', 'v', { origin: SELF, session: SESSION }));
+    append(batchOf('old', 'v', { proposer: SELF, session: SESSION }));
     commit();
     applier.applyCommitted();
     expect(own.outcomes).toEqual([]);
@@ -161,16 +161,16 @@ describe('the applier', () => {
 
   it("takes no other life's batch for its own where both have used one session, and says so", () => {
     propose('a');
-    append(batchOf('x', 'y', { origin: SELF, session: SESSION - 1 }));
+    append(batchOf('x', 'y', { proposer: SELF, session: SESSION - 1 }));
     commit();
     applier.applyCommitted();
     expect(sessionsUsed).toBe(0);
-    append(batchOf('x', 'y', { origin: SELF, session: SESSION }));
+    append(batchOf('x', 'y', { proposer: SELF, session: SESSION }));
     commit();
     applier.applyCommitted();
-    expect([origin.unapplied, sessionsUsed]).toEqual([1, 1]);
+    expect([proposer.unapplied, sessionsUsed]).toEqual([1, 1]);
     expect(stateMachine.get('x')?.value).toBe('y');
-    append(Buffer.from(origin.batch(1)?.bytes ?? ''));
+    append(Buffer.from(proposer.batch(1)?.bytes ?? ''));
     commit();
     applier.applyCommitted();
     expect(sessionsUsed).toBe(2);
@@ -181,8 +181,8 @@ describe('the applier', () => {
     ['has used this session', SESSION],
   ])("says so where this node's own next batch had no effect, since another life of it %s", (_, session) => {
     propose('a');
-    stateMachine.apply(batchOf('x', 'y', { origin: SELF, session }), ENTRY_HEADER_BYTES, null);
-    append(Buffer.from(origin.batch(1)?.bytes ?? ''));
+    stateMachine.apply(batchOf('x', 'y', { proposer: SELF, session }), ENTRY_HEADER_BYTES, null);
+    append(Buffer.from(proposer.batch(1)?.bytes ?? ''));
     commit();
     applier.applyCommitted();
     expect(sessionsUsed).toBe(1);

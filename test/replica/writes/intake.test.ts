@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { Intake } from '../../../src/replica/writes/intake.ts';
 
 const TERM = 5;
-const ORIGIN = 2;
+const PROPOSER = 2;
 const TAKEN = 'take';
 const IGNORED = 'ignore';
 
@@ -15,7 +15,7 @@ describe('the intake of a leader', () => {
   function offer(sequence: number, oldestSequence: number, { term = TERM, session = 1, leads = true, at = TERM } = {}) {
     const bytes = Buffer.alloc(0);
     const verdict = intake.judge(
-      ORIGIN,
+      PROPOSER,
       { kind: 'proposal', term, session, sequence, oldestSequence, bytes },
       at,
       leads,
@@ -23,7 +23,7 @@ describe('the intake of a leader', () => {
     return typeof verdict === 'string' ? verdict : `from ${verdict.expectedSequence}`;
   }
 
-  it('takes the batches of an origin in their order, from the oldest that is not applied', () => {
+  it('takes the batches of a proposer in their order, from the oldest that is not applied', () => {
     expect([offer(7, 7), offer(8, 7), offer(9, 9)]).toEqual([TAKEN, TAKEN, TAKEN]);
   });
 
@@ -41,7 +41,7 @@ describe('the intake of a leader', () => {
     expect([offer(3, 2), offer(2, 2), offer(4, 2), offer(3, 2)]).toEqual(['from 2', TAKEN, 'from 3', TAKEN]);
   });
 
-  it('goes on from what the origin has seen applied, though it never got it in this term', () => {
+  it('goes on from what the proposer has seen applied, though it never got it in this term', () => {
     expect(offer(5, 5)).toBe(TAKEN);
     // 6 was lost with a link, and applied all the same: from a copy that an earlier leader had put into the log.
     expect(offer(8, 7)).toBe('from 7');
@@ -49,13 +49,13 @@ describe('the intake of a leader', () => {
     expect(offer(6, 5)).toBe(IGNORED);
   });
 
-  it('keeps the origins apart', () => {
+  it('keeps the proposers apart', () => {
     offer(1, 1);
     const other = { kind: 'proposal', term: TERM, session: 1, sequence: 1, oldestSequence: 1, bytes: Buffer.alloc(0) };
     expect(intake.judge(3, { ...other, kind: 'proposal' }, TERM, true)).toBe(TAKEN);
   });
 
-  it('begins anew with a new session of an origin, and ignores the old one from then on', () => {
+  it('begins anew with a new session of a proposer, and ignores the old one from then on', () => {
     expect(offer(40, 40)).toBe(TAKEN);
     expect(offer(1, 1, { session: 2 })).toBe(TAKEN);
     expect(offer(41, 41)).toBe(IGNORED);

@@ -13,10 +13,10 @@ describe('leadership follows the writes', () => {
     placement.begin(nowMs);
   });
 
-  /** Half a second in which the origins have so many batches taken; who should lead after it. */
+  /** Half a second in which the proposers have so many batches taken; who should lead after it. */
   function window(batches: Record<number, number>): number {
-    for (const [origin, count] of Object.entries(batches)) {
-      for (let i = 0; i < count; i++) placement.count(Number(origin));
+    for (const [proposer, count] of Object.entries(batches)) {
+      for (let i = 0; i < count; i++) placement.count(Number(proposer));
     }
     expect(placement.successor(nowMs + 499)).toBe(NO_NODE);
     nowMs += 500;

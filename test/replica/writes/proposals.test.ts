@@ -8,9 +8,9 @@ import { RaftLog } from '../../../src/raft/log.ts';
 import { Raft } from '../../../src/raft/raft.ts';
 import { NO_NODE } from '../../../src/raft/types.ts';
 import type { PeerMessage, Proposal } from '../../../src/replica/peers/wire.ts';
-import { Origin } from '../../../src/replica/writes/origin.ts';
 import { Placement } from '../../../src/replica/writes/placement.ts';
 import { checkProposal, Proposals } from '../../../src/replica/writes/proposals.ts';
+import { Proposer } from '../../../src/replica/writes/proposer.ts';
 import { batchOf, LIMITS, Request } from '../support.ts';
 
 const SELF = 2;
@@ -38,7 +38,7 @@ function coreOf(id: number): Core {
 
 describe('proposals', () => {
   let core: Core;
-  let origin: Origin;
+  let proposer: Proposer;
   let sent: { to: number; message: PeerMessage }[];
   let turns: number;
   let linkTakes: number;
@@ -46,7 +46,7 @@ describe('proposals', () => {
 
   beforeEach(() => {
     core = coreOf(SELF);
-    origin = new Origin(SELF, SESSION, LIMITS);
+    proposer = new Proposer(SELF, SESSION, LIMITS);
     sent = [];
     turns = 0;
     linkTakes = Number.POSITIVE_INFINITY;
@@ -54,7 +54,7 @@ describe('proposals', () => {
       placement: new Placement(2),
       nodeId: SELF,
       core,
-      origin,
+      proposer,
       send(to, message) {
         if (sent.length >= linkTakes) return false;
         sent.push({ to, message });
@@ -77,15 +77,15 @@ describe('proposals', () => {
 
   function accept(count = 1): void {
     for (let i = 0; i < count; i++) {
-      origin.add(Op.incr, KEY, 0, KEY.length, 0, 0, 0, 0, 0, 1, new Request());
-      origin.closeBatch(0);
+      proposer.add(Op.incr, KEY, 0, KEY.length, 0, 0, 0, 0, 0, 1, new Request());
+      proposer.closeBatch(0);
     }
   }
 
   function settle(count = 1): void {
     for (let i = 0; i < count; i++) {
-      origin.beginSettling();
-      origin.endSettling();
+      proposer.beginSettling();
+      proposer.endSettling();
     }
   }
 
@@ -203,13 +203,13 @@ describe('proposals', () => {
     lead();
     accept();
     proposals.sendNew();
-    expect(proposals.drain(1)[0]).toBe(origin.batch(1)?.bytes);
-    const first = Buffer.from(origin.batch(1)?.bytes ?? '');
+    expect(proposals.drain(1)[0]).toBe(proposer.batch(1)?.bytes);
+    const first = Buffer.from(proposer.batch(1)?.bytes ?? '');
     lead(6);
     proposals.sendNew();
     const [second] = proposals.drain(2);
-    expect(second).not.toBe(origin.batch(1)?.bytes);
-    expect(origin.batch(1)?.bytes).toEqual(first);
+    expect(second).not.toBe(proposer.batch(1)?.bytes);
+    expect(proposer.batch(1)?.bytes).toEqual(first);
 
     follow(1, 7);
     accept();
@@ -243,14 +243,14 @@ describe('proposals', () => {
     expect(sequencesOf(proposals.drain(0))).toEqual([1]);
   });
 
-  it('of another origin are taken by the leader, and refused by whoever is not', () => {
+  it('of another proposer are taken by the leader, and refused by whoever is not', () => {
     const proposal: Proposal = {
       kind: 'proposal',
       term: 4,
       session: 1,
       sequence: 1,
       oldestSequence: 1,
-      bytes: batchOf('k', 'v', { origin: 3 }),
+      bytes: batchOf('k', 'v', { proposer: 3 }),
     };
     follow(1);
     proposals.receive(3, proposal);
@@ -267,7 +267,7 @@ describe('proposals', () => {
   });
 
   it('must be what their sender says, and its own', () => {
-    const bytes = batchOf('k', 'v', { origin: 3, session: 2, sequence: 9 });
+    const bytes = batchOf('k', 'v', { proposer: 3, session: 2, sequence: 9 });
     const proposal: Proposal = { kind: 'proposal', term: 4, session: 2, sequence: 9, oldestSequence: 9, bytes };
     expect(() => checkProposal(3, proposal)).not.toThrow();
     for (const [from, wrong] of [

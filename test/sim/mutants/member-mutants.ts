@@ -259,7 +259,7 @@ this.context.onMayPropose();`,
   {
     name: 'settles-unsent',
     fault: 'gives the results of an earlier life to the clients of this one',
-    file: 'replica/writes/origin.ts',
+    file: 'replica/writes/proposer.ts',
     within: 'expects',
     find: 'sequence === next?.sequence && next.sent;',
     replace: 'sequence === next?.sequence;',

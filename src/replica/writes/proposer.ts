@@ -11,7 +11,7 @@ import type { Failure, WriteOwner } from '../types.ts';
  *   add ──▶ open batch ──(end of turn)──▶ unapplied, oldest first ──▶ leader ──▶ log ──▶ settle: results to the owners
  */
 
-export interface OriginLimits {
+export interface ProposerLimits {
   /** Travel in each batch: what every replica refuses to store. */
   readonly itemBytesMax: number;
   readonly storeBytesMax: number;
@@ -34,10 +34,10 @@ export interface Batch {
 /** Of a batch, what its leader fills in: the entry's header, and the time with which a batch begins. */
 const STAMPED_BYTES = ENTRY_HEADER_BYTES + 8;
 
-export class Origin implements ResultSink {
+export class Proposer implements ResultSink {
   readonly nodeId: number;
   session: number;
-  private readonly limits: OriginLimits;
+  private readonly limits: ProposerLimits;
   private readonly builder = new BatchBuilder(ENTRY_HEADER_BYTES);
   private owners: WriteOwner[] = [];
   /** Accepted and not yet applied, from `head` on, oldest first, without gaps in their sequences. */
@@ -52,7 +52,7 @@ export class Origin implements ResultSink {
   /** The owners of the batch that is being applied. */
   private settling: WriteOwner[] | null = null;
 
-  constructor(nodeId: number, session: number, limits: OriginLimits) {
+  constructor(nodeId: number, session: number, limits: ProposerLimits) {
     this.nodeId = nodeId;
     this.session = session;
     this.limits = limits;
@@ -124,9 +124,9 @@ export class Origin implements ResultSink {
    * Whether the batch of these numbers is this node's own, next to be settled. One that has not left yet is another's: a
    * node that lost count of its starts may find the batches of an earlier life under its own session.
    */
-  expects(origin: number, session: number, sequence: number): boolean {
+  expects(proposer: number, session: number, sequence: number): boolean {
     const next = this.batches[this.head];
-    return origin === this.nodeId && session === this.session && sequence === next?.sequence && next.sent;
+    return proposer === this.nodeId && session === this.session && sequence === next?.sequence && next.sent;
   }
 
   /**
