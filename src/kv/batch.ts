@@ -9,7 +9,7 @@ import { type Cas, Op } from './types.ts';
  *
  * ```
  *  0  f64 timeMs         cluster time, stamped by the leader; 0 until then
- *  8  u32 proposer         node id; 0 for a clock batch, which only advances time
+ *  8  u32 proposer       node id; 0 for a clock batch, which only advances time
  * 12  u32 session        the proposer's boot count
  * 16  u64 sequence       from 1, one higher with every batch of the session
  * 24  u32 count          of commands

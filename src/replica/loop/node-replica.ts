@@ -31,7 +31,7 @@ import { Ticker } from './ticker.ts';
  * meet. This folder promises that a write is answered only once it is durable on a majority and applied, and that it is
  * applied exactly once; and that a read sees every write that had been answered when it came.
  *
- *   clients ─ propose ─▶ proposer.ts ─▶ proposals.ts ────────┐                  ┌─▶ persister.ts ─▶ log file
+ *   clients ─ propose ─▶ proposer.ts ─▶ proposals.ts ──────┐                  ┌─▶ persister.ts ─▶ log file
  *                                                          ├─▶ Raft.step ─▶ effects ─▶ wire.ts ─▶ peers
  *   peers ──── frames ─▶ wire.ts ──────────────────────────┤                  └─▶ commit ─▶ applier.ts ─▶ state machine
  *   clients ─ read ────▶ read-rounds.ts ───────────────────┘                                     │

@@ -4,16 +4,16 @@ import type { Core } from '../../raft/core.ts';
 import { ENTRY_HEADER_BYTES } from '../../raft/entry.ts';
 import { NO_NODE, type NodeId } from '../../raft/types.ts';
 import type { PeerMessage, Proposal, ProposalRefused } from '../peers/wire.ts';
-import { Intake } from './intake.ts';
 import type { Placement } from './placement.ts';
+import { ProposalSequencer } from './proposal-sequencer.ts';
 import type { Proposer } from './proposer.ts';
 
 /**
  * The way of batches from their proposer into the leader's log.
  *
- *   this node's proposer ──┬── this node leads ──▶ intake ──▶ taken, for the log at the end of this turn
- *                        └── another leads ────▶ its link          ▲
- *   another node's proposer ── its link ─────────────────────────────┘
+ *   this node's proposer ──┬── this node leads ──▶ sequencer ──▶ taken, for the log at the end of this turn
+ *                          └── another leads ────▶ its link  ▲
+ *   another node's proposer ── its link ─────────────────────┘
  *
  * A proposer sends its batches in order, each once; all again, from the oldest that is not applied, to a new leader or
  * over a new link. What is not taken is refused, never forwarded (RedisRaft 13).
@@ -34,7 +34,7 @@ const RESENT_BYTES_MAX = 1024 * 1024;
 
 export class Proposals {
   private readonly context: ProposalsContext;
-  private readonly intake = new Intake();
+  private readonly sequencer = new ProposalSequencer();
   /** Held for longer than a turn only while leadership is being handed over. */
   private taken: Buffer[] = [];
   /** The last of this node's batches that was sent to the present leader. */
@@ -105,7 +105,7 @@ export class Proposals {
    */
   receive(from: NodeId, proposal: Proposal, sent = false): void {
     const { core, nodeId, send, scheduleTurn } = this.context;
-    const verdict = this.intake.judge(from, proposal, core.term, core.role === 'leader');
+    const verdict = this.sequencer.judge(from, proposal, core.term, core.role === 'leader');
     if (verdict === 'ignore') return;
     if (verdict === 'take') {
       this.context.placement.count(from);

@@ -10,7 +10,7 @@ interface Expected {
   next: number;
 }
 
-export class Intake {
+export class ProposalSequencer {
   /** What the log of this term holds of each proposer; worthless in any other term. */
   private readonly expected = new Map<NodeId, Expected>();
   private term = 0;

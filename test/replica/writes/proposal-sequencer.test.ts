@@ -1,20 +1,20 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { Intake } from '../../../src/replica/writes/intake.ts';
+import { ProposalSequencer } from '../../../src/replica/writes/proposal-sequencer.ts';
 
 const TERM = 5;
 const PROPOSER = 2;
 const TAKEN = 'take';
 const IGNORED = 'ignore';
 
-describe('the intake of a leader', () => {
-  let intake: Intake;
+describe('the proposal sequencer of a leader', () => {
+  let sequencer: ProposalSequencer;
   beforeEach(() => {
-    intake = new Intake();
+    sequencer = new ProposalSequencer();
   });
 
   function offer(sequence: number, oldestSequence: number, { term = TERM, session = 1, leads = true, at = TERM } = {}) {
     const bytes = Buffer.alloc(0);
-    const verdict = intake.judge(
+    const verdict = sequencer.judge(
       PROPOSER,
       { kind: 'proposal', term, session, sequence, oldestSequence, bytes },
       at,
@@ -52,7 +52,7 @@ describe('the intake of a leader', () => {
   it('keeps the proposers apart', () => {
     offer(1, 1);
     const other = { kind: 'proposal', term: TERM, session: 1, sequence: 1, oldestSequence: 1, bytes: Buffer.alloc(0) };
-    expect(intake.judge(3, { ...other, kind: 'proposal' }, TERM, true)).toBe(TAKEN);
+    expect(sequencer.judge(3, { ...other, kind: 'proposal' }, TERM, true)).toBe(TAKEN);
   });
 
   it('begins anew with a new session of a proposer, and ignores the old one from then on', () => {
