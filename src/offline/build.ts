@@ -73,12 +73,12 @@ async function beginLog(options: BuildNodeOptions): Promise<void> {
     onFatal: fail,
     onFull() {},
     logger: silentLogger,
-    sink: { onStart() {}, onEntry() {}, onHardState() {} },
+    sink: { onLogReset() {}, onEntry() {}, onHardState() {} },
     limits: { walSegmentBytes },
   });
   const hardState = encodeHardState({ term: currentTerm, vote: NO_NODE, commitIndex: index });
   const written = new Promise<void>((done) => {
-    wal.append({ start: null, hardState, firstIndex: 0, entries: [], done });
+    wal.append({ reset: null, hardState, firstIndex: 0, entries: [], done });
   });
   await Promise.race([written, failed]);
   await wal.close();

@@ -8,7 +8,7 @@ import type { Disk } from '../storage/disk/disk.ts';
 import { closeSegment } from '../storage/segments/files.ts';
 import { recoverLog } from '../storage/wal/recover-log.ts';
 import type { RecoveryReport } from '../storage/wal/recovered-log.ts';
-import type { LogStart } from '../storage/wal/types.ts';
+import type { LogBase } from '../storage/wal/types.ts';
 
 /** A node's log, read while no node runs. */
 
@@ -21,7 +21,7 @@ export interface OfflineLogOptions {
   readonly directory: string;
   readonly clusterId: string;
   /** What the newest good snapshot stands for; index 0 without one. */
-  readonly begin: LogStart;
+  readonly begin: LogBase;
   readonly mustExist: boolean;
   /** As `WalOptions.onDamage`. */
   readonly onDamage: ((error: RaftkvError) => Promise<string>) | null;
@@ -53,7 +53,7 @@ export async function readOfflineLog(options: OfflineLogOptions): Promise<Offlin
     directory: join(directory, WAL_FOLDER),
     logger: silentLogger,
     sink: {
-      onStart(_index, term) {
+      onLogReset(_index, term) {
         lastTerm = term;
       },
       onEntry(_index, bytes) {

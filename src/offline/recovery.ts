@@ -8,7 +8,7 @@ import type { Entry, NodeAddress } from '../raft/types.ts';
 import { newDirectoryId } from '../replica/loop/node-options.ts';
 import type { Disk } from '../storage/disk/disk.ts';
 import { readSnapshotFile } from '../storage/snapshots/reader.ts';
-import type { LogStart } from '../storage/wal/types.ts';
+import type { LogBase } from '../storage/wal/types.ts';
 import { buildNode } from './build.ts';
 import { readMetaFacts, snapshotPaths } from './examination.ts';
 import { readOfflineLog } from './log.ts';
@@ -84,7 +84,7 @@ async function loadNewest(
   disk: Disk,
   directory: string,
   clusterId: string,
-): Promise<{ readonly state: StateMachine; readonly begin: LogStart }> {
+): Promise<{ readonly state: StateMachine; readonly begin: LogBase }> {
   for (const path of (await snapshotPaths(disk, directory)).reverse()) {
     const loader = new SnapshotLoader();
     try {
@@ -99,7 +99,7 @@ async function loadNewest(
 }
 
 /** Applies the entries behind a snapshot, if they are of the history that it stands for. */
-function createFollower(state: StateMachine, begin: LogStart) {
+function createFollower(state: StateMachine, begin: LogBase) {
   let last = begin;
   let isOther = false;
   return {

@@ -52,7 +52,7 @@ export class Durability {
     wal.append = (write) => {
       if (write.hardState !== null) term = decodeHardState(write.hardState).term;
       const last = write.entries.at(-1);
-      const lastTerm = last === undefined ? (write.start?.term ?? 0) : readEntry(last, 0).term;
+      const lastTerm = last === undefined ? (write.reset?.term ?? 0) : readEntry(last, 0).term;
       if (lastTerm > term) this.#fail(`node ${id} writes what is of term ${lastTerm}; its disk knows term ${term}`);
       append(write);
     };

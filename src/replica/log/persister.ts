@@ -1,7 +1,7 @@
 import { RaftkvError } from '../../base/errors.ts';
 import { readUint64, writeUint64 } from '../../base/uint64.ts';
 import type { Effects, Entry, HardState, Message } from '../../raft/types.ts';
-import type { LogStart, Wal } from '../../storage/wal/types.ts';
+import type { LogBase, Wal } from '../../storage/wal/types.ts';
 
 /**
  * Between the core's effects and the log file: writes what must be durable, and lets go of the messages that promise
@@ -35,7 +35,7 @@ export class Persister {
   persist(effects: Effects, latest: HardState): void {
     const { append } = effects;
     if (effects.install?.resetLog === true) {
-      this.begin(effects.install, latest, effects.sendAfterPersist);
+      this.resetLog(effects.install, latest, effects.sendAfterPersist);
       return;
     }
     if (effects.hardState === null && append.length === 0) {
@@ -49,8 +49,8 @@ export class Persister {
     this.write(null, hardState, append, effects.sendAfterPersist);
   }
 
-  /** The log begins anew behind a snapshot that is durable. */
-  begin({ index, term }: LogStart, hardState: HardState, messages: readonly Message[]): void {
+  /** Resets the log to a snapshot that is durable. */
+  resetLog({ index, term }: LogBase, hardState: HardState, messages: readonly Message[]): void {
     this.writesSinceHint = 0;
     this.write({ index, term }, hardState, [], messages);
   }
@@ -61,7 +61,7 @@ export class Persister {
   }
 
   private write(
-    start: LogStart | null,
+    reset: LogBase | null,
     hardState: HardState | null,
     append: readonly Entry[],
     messages: readonly Message[],
@@ -69,7 +69,7 @@ export class Persister {
     const last = append.at(-1);
     this.pending.push({ term: last?.term ?? 0, index: last?.index ?? 0, hardState, messages });
     this.wal.append({
-      start,
+      reset,
       hardState: hardState === null ? null : encodeHardState(hardState),
       // Entries at or below the log's last index cut it there: the core's `truncateFrom` is always `append[0].index`.
       firstIndex: append[0]?.index ?? 0,

@@ -5,7 +5,7 @@ import type { IndexedConfiguration } from '../../raft/core.ts';
 import { ENTRY_HEADER_BYTES, readEntry } from '../../raft/entry.ts';
 import { RaftLog } from '../../raft/log.ts';
 import { type Configuration, type Entry, type HardState, NO_NODE } from '../../raft/types.ts';
-import type { LogStart } from '../../storage/wal/types.ts';
+import type { LogBase } from '../../storage/wal/types.ts';
 import { decodeHardState } from './persister.ts';
 
 /** Log entries kept in memory for followers that lag a little; older ones are read back from the log file. */
@@ -57,7 +57,7 @@ export class LogRecovery {
     return new RaftLog({ snapshotIndex: index, snapshotTerm: term, cacheBytesMax: this.cacheBytesMax });
   }
 
-  onStart(index: number, term: number): void {
+  onLogReset(index: number, term: number): void {
     this.begun = true;
     this.log = this.logFrom(index, term);
     this.forgetConfigurationsFrom(index + 1);
@@ -137,7 +137,7 @@ export class LogRecovery {
    * died between storing a snapshot it had received and beginning its log behind it: then it has to begin there now.
    * @throws RaftkvError WAL_DAMAGED where entries are missing that it says were committed.
    */
-  finish(): LogStart | null {
+  finish(): LogBase | null {
     const lastIndex = Math.max(this.log.lastIndex, this.base.index);
     if (this.commitHint > lastIndex && !this.lostSome()) {
       throw new RaftkvError(
@@ -153,7 +153,7 @@ export class LogRecovery {
     return start;
   }
 
-  private finishLog(): LogStart | null {
+  private finishLog(): LogBase | null {
     if (this.reachesBase()) {
       this.settle();
       return null;

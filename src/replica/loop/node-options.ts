@@ -2,7 +2,7 @@ import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { LifecycleStatus, NodeId } from '../../raft/types.ts';
 import type { Snapshots } from '../../storage/snapshots/types.ts';
-import type { LogStart, Wal } from '../../storage/wal/types.ts';
+import type { LogBase, Wal } from '../../storage/wal/types.ts';
 import type { PeerAddress, Transport } from '../../transport/types.ts';
 import type { LogRecovery } from '../log/recovery.ts';
 import type { TransferLimits } from '../snapshots/exchange.ts';
@@ -43,7 +43,7 @@ export interface NodeReplicaOptions {
   /** What snapshot and log file held, after `finish`. */
   readonly recovered: Pick<LogRecovery, 'log' | 'hardState' | 'stateMachine' | 'configurations' | 'bytesBehindBase'>;
   /** Where the log file has to begin anew before anything else is written to it; null where it is as it should be. */
-  readonly logStart: LogStart | null;
+  readonly logReset: LogBase | null;
   /** Persists that this node has bootstrapped the cluster and is a member; resolves once that is durable. */
   readonly persistBootstrapped: () => Promise<void>;
   /** Persists the lifecycle status; resolves once that is durable. */

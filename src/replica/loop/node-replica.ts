@@ -106,7 +106,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.lifecycle = parts.nodeLifecycle;
     this.exchange = parts.exchange;
     this.maintenance = new LeaderMaintenance(this.raft, stateMachine, placement, (input) => this.step(input));
-    if (options.logStart !== null) this.persister.begin(options.logStart, hardState, []);
+    if (options.logReset !== null) this.persister.resetLog(options.logReset, hardState, []);
     this.ticker = new Ticker(clock, tickMs, (count, nowMs) => this.guard(() => this.tick(count, nowMs)));
   }
 

@@ -107,7 +107,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
   });
   try {
     await meta.persistLogCreated();
-    const logStart = recovery.finish();
+    const logReset = recovery.finish();
     warnOfStrangers(options, recovery);
     const { initial, createTransport } = options;
     const transport = createTransport(meta.bootCount);
@@ -124,7 +124,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       wal,
       snapshots,
       recovered: recovery,
-      logStart,
+      logReset,
       persistBootstrapped: () => meta.persistBootstrapped(initial.nodes.map(({ id }) => id)),
       persistLifecycle: (lifecycle, directoryId) => meta.persistLifecycle(lifecycle, directoryId),
       raiseBootCount: (bootCount) => meta.raiseBootCount(bootCount),

@@ -48,17 +48,17 @@ import { readUint64, writeUint64 } from '../../base/uint64.ts';
  * ```
  *   0  u32      CRC-32 of the rest of the record, seeded with the CRC of the record before (in the log, not the batch)
  *   4  u32      length of the body
- *   8  u32      type: 1 entry, 2 hard state, 3 start
- *  12  u64      index of the entry; of a start, the index that the log begins behind; 0 for a hard state
- *  20  …        body; of a start: u64, the term of the entry at its index
+ *   8  u32      type: 1 entry, 2 hard state, 3 log reset
+ *  12  u64      index of the entry; of a log reset, the index that the log begins behind; 0 for a hard state
+ *  20  …        body; of a log reset: u64, the term of the entry at its index
  * ```
  *
- * A *start* drops every entry before it: the log begins anew behind its index, where a snapshot ends.
+ * A *log reset* drops every entry before it: the log goes on behind its index, where a snapshot ends.
  *
  * Segments are given back oldest first, so a log may begin with any segment. Segment 1 begins with batch 1 and entry 1,
- * or with a start. Where the first segment has another number, the ones before it are not needed: its first batch may
+ * or with a log reset. Where the first segment has another number, the ones before it are not needed: its first batch may
  * have any sequence and chain, its first entry any index, and an entry below the first moves the log's beginning there.
- * Such a log holds at least one entry or start, which tell where it begins, and each segment its newest hard state first.
+ * Such a log holds at least one entry or log reset, which tell where it begins, and each segment its newest hard state first.
  */
 export const WAL_FORMAT_VERSION = 1;
 export const SECTOR_BYTES = 512;
@@ -66,9 +66,9 @@ export const BATCH_HEADER_BYTES = 48;
 export const RECORD_HEADER_BYTES = 20;
 export const RECORD_ENTRY = 1;
 export const RECORD_HARD_STATE = 2;
-export const RECORD_START = 3;
+export const RECORD_LOG_RESET = 3;
 /** u64 term. */
-export const START_BODY_BYTES = 8;
+export const LOG_RESET_BODY_BYTES = 8;
 /** What fits beside the other fields of a segment header, with room to spare. */
 export const CLUSTER_ID_BYTES_MAX = 255;
 
@@ -191,8 +191,8 @@ export function encodeRecord(
 }
 
 /** The body of a start. */
-export function encodeStart(term: number): Buffer {
-  const body = Buffer.allocUnsafe(START_BODY_BYTES);
+export function encodeLogReset(term: number): Buffer {
+  const body = Buffer.allocUnsafe(LOG_RESET_BODY_BYTES);
   writeUint64(body, term, 0);
   return body;
 }

@@ -6,7 +6,7 @@ import type { RecoveredLog } from './recovered-log.ts';
 import { LogScan } from './recovery.ts';
 import { type RecoverySink, replayLog } from './replay.ts';
 import { completeRepair, prepareRepair, type RepairPlace } from './salvage.ts';
-import type { LogStart } from './types.ts';
+import type { LogBase } from './types.ts';
 
 /**
  * From the files of a log to one that can be appended to: judge all of it, repair it where it is damaged and the caller
@@ -14,7 +14,7 @@ import type { LogStart } from './types.ts';
  */
 export interface RecoverLogOptions extends RepairPlace {
   readonly mustExist: boolean;
-  readonly begin: LogStart;
+  readonly begin: LogBase;
   readonly onDamage: ((error: RaftkvError) => Promise<string>) | null;
   readonly sink: RecoverySink;
   readonly logger: Logger;
@@ -82,7 +82,7 @@ async function judge(
 
 async function replayOrClose({ disk, directory, sink }: RecoverLogOptions, log: RecoveredLog, scan: LogScan) {
   try {
-    await replayLog(disk, directory, log, scan.start, sink);
+    await replayLog(disk, directory, log, scan.reset, sink);
   } catch (error) {
     for (const segment of [log.active, ...log.spares]) await closeSegment(segment);
     throw error;

@@ -26,8 +26,8 @@ export interface RecoveredLog {
   /** The segments before the active one. */
   readonly sealed: readonly SealedSegment[];
   readonly locations: EntryLocations;
-  /** Where the newest start is; 0 where no segment has one. */
-  readonly startSegment: number;
+  /** The segment of the newest log reset; 0 if there is none. */
+  readonly resetSegment: number;
   readonly report: RecoveryReport;
 }
 
@@ -43,8 +43,8 @@ export interface GoodPart {
   readonly hardState: Buffer | null;
 }
 
-/** Where the newest start is, and what it says. */
-export interface StartPlace {
+/** Where the newest log reset is. */
+export interface LogResetPlace {
   readonly segment: number;
   readonly offset: number;
 }

@@ -7,21 +7,21 @@ import {
   type BatchHeader,
   countBlankSectors,
   isZero,
+  LOG_RESET_BODY_BYTES,
   paddedToSector,
   RECORD_ENTRY,
   RECORD_HARD_STATE,
   RECORD_HEADER_BYTES,
-  RECORD_START,
+  RECORD_LOG_RESET,
   readBatchHeader,
   SECTOR_BYTES,
-  START_BODY_BYTES,
   verifyRecord,
 } from '../segments/format.ts';
 import { findRemains, SegmentReader } from '../segments/reader.ts';
 import type { SealedSegment } from '../segments/retention.ts';
 import { EntryLocations } from './entry-locations.ts';
-import type { GoodPart, RecoveredLog, StartPlace } from './recovered-log.ts';
-import type { LogStart } from './types.ts';
+import type { GoodPart, LogResetPlace, RecoveredLog } from './recovered-log.ts';
+import type { LogBase } from './types.ts';
 
 /**
  * Reads the log after a start and tells a torn end from damage.
@@ -35,7 +35,7 @@ import type { LogStart } from './types.ts';
  * - A segment that is followed by another ends with a seal, so a lost segment leaves a gap in the numbers or a seal
  *   that leads nowhere: damage. A file that ends before a zero sector or a seal was seen was cut short: damage.
  * - Old segments are given back one by one, oldest first, each durably before the next, and what is left holds an entry
- *   or a start. So they never leave a gap; a log whose first segment is not number 1 and that does not tell where it
+ *   or a log reset. So they never leave a gap; a log whose first segment is not number 1 and that does not tell where it
  *   begins has lost something: damage. So has one that begins behind what the newest snapshot stands for: a segment
  *   too many is gone, or a snapshot.
  *
@@ -64,12 +64,12 @@ export class LogScan {
   readonly #directory: string;
   readonly #clusterId: string;
   readonly #numbers: readonly number[];
-  readonly #begin: LogStart;
+  readonly #begin: LogBase;
 
   readonly #locations = new EntryLocations();
   /** The log's entries all come after this one; -1 while the segments that would tell may have been given back. */
   #base: number;
-  #start: StartPlace | null = null;
+  #reset: LogResetPlace | null = null;
   /** What the next batch must have. 0: the first of all, of a log whose front was given back, may say what it likes. */
   #sequence: number;
   /** CRC of the last record read. The first batch of all may say what it likes. */
@@ -86,7 +86,7 @@ export class LogScan {
   #goodBytes = 0;
 
   /** @param numbers of the segments there are, ascending; not none. */
-  constructor(disk: Disk, directory: string, clusterId: string, numbers: readonly number[], begin: LogStart) {
+  constructor(disk: Disk, directory: string, clusterId: string, numbers: readonly number[], begin: LogBase) {
     this.#disk = disk;
     this.#directory = directory;
     this.#clusterId = clusterId;
@@ -118,8 +118,8 @@ export class LogScan {
     };
   }
 
-  get start(): StartPlace | null {
-    return this.#start;
+  get reset(): LogResetPlace | null {
+    return this.#reset;
   }
 
   async #readSegments(): Promise<RecoveredLog> {
@@ -159,7 +159,7 @@ export class LogScan {
       hardState: this.#hardState,
       sealed: this.#sealed,
       locations: this.#locations,
-      startSegment: this.#start?.segment ?? 0,
+      resetSegment: this.#reset?.segment ?? 0,
       report: {
         segments: this.#numbers.length,
         batches: this.#batches,
@@ -266,8 +266,9 @@ export class LogScan {
           if (index < 1 || index <= base || index > lastIndex + 1) return `entry ${index} follows entry ${lastIndex}`;
           lastIndex = index;
           break;
-        case RECORD_START:
-          if (length !== RECORD_HEADER_BYTES + START_BODY_BYTES) return `record ${record} is no start of this format`;
+        case RECORD_LOG_RESET:
+          if (length !== RECORD_HEADER_BYTES + LOG_RESET_BODY_BYTES)
+            return `record ${record} is no log reset of this format`;
           base = index;
           lastIndex = index;
           break;
@@ -296,10 +297,10 @@ export class LogScan {
       if (type === RECORD_ENTRY) {
         this.#locations.put(index, segment.number, place, length, this.#chain);
         this.#entries++;
-      } else if (type === RECORD_START) {
+      } else if (type === RECORD_LOG_RESET) {
         this.#locations.restart(index);
         this.#base = index;
-        this.#start = { segment: segment.number, offset: place };
+        this.#reset = { segment: segment.number, offset: place };
       } else {
         this.#hardState = Buffer.from(body);
       }

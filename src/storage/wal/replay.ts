@@ -14,7 +14,7 @@ import {
   verifyRecord,
 } from '../segments/format.ts';
 import { SegmentReader } from '../segments/reader.ts';
-import type { RecoveredLog, StartPlace } from './recovered-log.ts';
+import type { LogResetPlace, RecoveredLog } from './recovered-log.ts';
 
 /**
  * Hands over what a start has found good. It comes from the files as they are after all repair, so that what the sink
@@ -25,7 +25,7 @@ export interface RecoverySink {
    * The log begins behind `index`. Called at most once, before any entry, and only where the log says so itself; else
    * the first entry tells, or the log is empty and begins where `WalOptions.begin` says.
    */
-  onStart(index: number, term: number): void;
+  onLogReset(index: number, term: number): void;
   /**
    * The entries of the log as it is now, each once, their indexes rising by one from `Wal.firstIndex` to
    * `Wal.lastIndex`. The first may be below or at `begin`, and so may the last: then the log still has to be begun
@@ -33,7 +33,7 @@ export interface RecoverySink {
    */
   onEntry(index: number, bytes: Buffer): void;
   /**
-   * Every hard state, in its place among the entries; the last call counts. That of a start comes late: where a repair
+   * Every hard state, in its place among the entries; the last call counts. That of a log reset comes late: where a repair
    * began the log anew, it speaks of entries that were lost, and that came again behind it. Only where a log has just
    * been repaired may one speak of entries that are not there. `bytes` is a view that is good only until this call
    * returns.
@@ -46,10 +46,10 @@ export async function replayLog(
   disk: Disk,
   directory: string,
   log: RecoveredLog,
-  start: StartPlace | null,
+  reset: LogResetPlace | null,
   sink: RecoverySink,
 ): Promise<void> {
-  const replay = new Replay(log, start, sink);
+  const replay = new Replay(log, reset, sink);
   for (const { number, bytes } of log.sealed) {
     const path = `${directory}/${segmentName(number)}`;
     const plain = await disk.open(path, { create: false, dataSync: false });
@@ -68,16 +68,16 @@ type ReadableSegment = Pick<Segment, 'number' | 'path' | 'plain' | 'filledTo'>;
 
 class Replay {
   readonly #log: RecoveredLog;
-  readonly #start: StartPlace | null;
+  readonly #reset: LogResetPlace | null;
   readonly #sink: RecoverySink;
-  /** In the batch of the start. */
-  #isAtStart = false;
-  /** The hard state of the start, until another comes; segments begin with a copy of it. */
+  /** In the batch of the log reset. */
+  #isAtReset = false;
+  /** The hard state of the log reset, until another comes; segments begin with a copy of it. */
   #heldBack: Buffer | null = null;
 
-  constructor(log: RecoveredLog, start: StartPlace | null, sink: RecoverySink) {
+  constructor(log: RecoveredLog, reset: LogResetPlace | null, sink: RecoverySink) {
     this.#log = log;
-    this.#start = start;
+    this.#reset = reset;
     this.#sink = sink;
   }
 
@@ -113,7 +113,7 @@ class Replay {
       chain = window.readUInt32LE(offset);
       offset += length;
     }
-    this.#isAtStart = false;
+    this.#isAtReset = false;
   }
 
   end(): void {
@@ -127,14 +127,14 @@ class Replay {
     if (type === RECORD_HARD_STATE) this.#hardState(body);
     else if (type === RECORD_ENTRY) {
       if (this.#log.locations.isAt(index, segment, place)) this.#sink.onEntry(index, body);
-    } else if (this.#start?.segment === segment && this.#start.offset === place) {
-      this.#isAtStart = true;
-      this.#sink.onStart(index, readUint64(body, 0));
+    } else if (this.#reset?.segment === segment && this.#reset.offset === place) {
+      this.#isAtReset = true;
+      this.#sink.onLogReset(index, readUint64(body, 0));
     }
   }
 
   #hardState(body: Buffer): void {
-    if (this.#isAtStart) {
+    if (this.#isAtReset) {
       this.#heldBack = Buffer.from(body);
       return;
     }

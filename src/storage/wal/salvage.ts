@@ -5,18 +5,18 @@ import {
   BATCH_HEADER_BYTES,
   countBlankSectors,
   encodeBatchHeader,
+  encodeLogReset,
   encodeRecord,
   encodeSegmentHeader,
-  encodeStart,
   paddedToSector,
   RECORD_HARD_STATE,
   RECORD_HEADER_BYTES,
-  RECORD_START,
+  RECORD_LOG_RESET,
   readSegmentHeader,
   SECTOR_BYTES,
 } from '../segments/format.ts';
 import type { GoodPart } from './recovered-log.ts';
-import type { LogStart } from './types.ts';
+import type { LogBase } from './types.ts';
 
 /**
  * Repairs a damaged log: keeps what is good in front of the damage, and moves aside the damaged segment and all behind it.
@@ -31,7 +31,7 @@ import type { LogStart } from './types.ts';
  * and judges nothing before. An interruption earlier leaves the damage as it was, to be found again.
  *
  * Where the good part does not reach back to the newest snapshot, none of its entries can be used: then the repaired
- * segment is the first of all, and holds a start where the snapshot ends, and the newest hard state.
+ * segment is the first of all, and holds a log reset where the snapshot ends, and the newest hard state.
  *
  * What is given up may have been acknowledged. The caller knows, before anything is changed here, that this copy of
  * the log must not vote.
@@ -52,7 +52,7 @@ export async function prepareRepair(
   place: RepairPlace,
   numbers: readonly number[],
   good: GoodPart,
-  begin: LogStart,
+  begin: LogBase,
 ): Promise<void> {
   const { disk, directory } = place;
   const number = good.reachesBack ? good.number : (numbers[0] ?? 1);
@@ -81,22 +81,22 @@ async function copyGoodBatches(disk: Disk, directory: string, good: GoodPart, to
   await writeFully(to, Buffer.alloc(SECTOR_BYTES), SECTOR_BYTES, good.bytes);
 }
 
-/** A segment without entries; with `start`, one that begins a log there. */
+/** A segment without entries; with `base`, one that resets the log to it. */
 async function writeNewSegment(
   { segmentBytes, clusterId, random }: RepairPlace,
   number: number,
-  start: LogStart | null,
+  base: LogBase | null,
   hardState: Buffer | null,
   to: DiskFile,
 ): Promise<void> {
   const header = encodeSegmentHeader(number, segmentBytes, clusterId, random);
   const saltCrc = readSegmentHeader(header)?.saltCrc ?? 0;
-  const batch = start === null ? Buffer.alloc(0) : firstBatch(number, saltCrc, start, hardState);
+  const batch = base === null ? Buffer.alloc(0) : firstBatch(number, saltCrc, base, hardState);
   const bytes = Buffer.concat([header, batch, Buffer.alloc(SECTOR_BYTES)]);
   await writeFully(to, bytes, bytes.length, 0);
 }
 
-function firstBatch(number: number, saltCrc: number, start: LogStart, hardState: Buffer | null): Buffer {
+function firstBatch(number: number, saltCrc: number, base: LogBase, hardState: Buffer | null): Buffer {
   const batch = Buffer.alloc(2 * SECTOR_BYTES);
   let end = BATCH_HEADER_BYTES;
   let chain = saltCrc;
@@ -106,7 +106,7 @@ function firstBatch(number: number, saltCrc: number, start: LogStart, hardState:
     end += RECORD_HEADER_BYTES + body.length;
     records++;
   };
-  put(RECORD_START, start.index, encodeStart(start.term));
+  put(RECORD_LOG_RESET, base.index, encodeLogReset(base.term));
   if (hardState !== null) put(RECORD_HARD_STATE, 0, hardState);
   const padded = batch.subarray(0, paddedToSector(end));
   encodeBatchHeader(padded, saltCrc, number, SECTOR_BYTES, {

@@ -6,13 +6,13 @@ import {
   BATCH_HEADER_BYTES,
   countBlankSectors,
   encodeBatchHeader,
+  encodeLogReset,
   encodeRecord,
-  encodeStart,
   paddedToSector,
   RECORD_ENTRY,
   RECORD_HARD_STATE,
   RECORD_HEADER_BYTES,
-  RECORD_START,
+  RECORD_LOG_RESET,
   SECTOR_BYTES,
 } from '../segments/format.ts';
 import { SegmentRetention } from '../segments/retention.ts';
@@ -62,13 +62,13 @@ export class SegmentedWal implements Wal {
   readonly #retention: SegmentRetention;
 
   #lastIndex: number;
-  /** Of the newest start that was handed over; what is at or below it is not to be read any more. */
-  #startIndex: number;
+  /** Of the newest reset that was handed over; what is at or below it is not to be read any more. */
+  #resetIndex: number;
   /** Every entry up to here that the log holds is durable. Never above `#locations.lastIndex`. */
   #durableIndex: number;
-  /** Where the newest durable start is, 0 where no segment has one; and the one in flight, 0 for none. */
-  #startSegment: number;
-  #startInFlight = 0;
+  /** Where the newest durable reset is, 0 where no segment has one; and the one in flight, 0 for none. */
+  #resetSegment: number;
+  #resetInFlight = 0;
   /** Of the waiting writes, those that drop something of what is in the log. */
   #cutsWaiting = 0;
 
@@ -110,8 +110,8 @@ export class SegmentedWal implements Wal {
     this.#chain = log.chain;
     this.#hardState = log.hardState;
     this.#retention = new SegmentRetention(options.fill.disk, options.fill.directory, log.sealed);
-    this.#startSegment = log.startSegment;
-    this.#startIndex = locations.firstIndex - 1;
+    this.#resetSegment = log.resetSegment;
+    this.#resetIndex = locations.firstIndex - 1;
     this.#lastIndex = locations.lastIndex;
     this.#durableIndex = locations.lastIndex;
     this.#filler = new SegmentFiller(
@@ -125,8 +125,8 @@ export class SegmentedWal implements Wal {
   }
 
   get firstIndex(): number {
-    // A start that still waits is not in the locations yet.
-    return Math.max(this.#startIndex + 1, Math.min(this.#locations.firstIndex, this.#lastIndex + 1));
+    // A reset that still waits is not in the locations yet.
+    return Math.max(this.#resetIndex + 1, Math.min(this.#locations.firstIndex, this.#lastIndex + 1));
   }
 
   get lastIndex(): number {
@@ -147,14 +147,14 @@ export class SegmentedWal implements Wal {
   append(write: WalWrite): void {
     this.#checkAppend(write);
     const keeps = keptBy(write);
-    if (keeps < this.#lastIndex || write.start !== null) {
+    if (keeps < this.#lastIndex || write.reset !== null) {
       // What is about to be replaced is no longer to be read.
       this.#durableIndex = Math.min(this.#durableIndex, keeps);
       this.#cutsWaiting++;
     }
-    if (write.start !== null) {
-      this.#startIndex = write.start.index;
-      this.#lastIndex = write.start.index;
+    if (write.reset !== null) {
+      this.#resetIndex = write.reset.index;
+      this.#lastIndex = write.reset.index;
     }
     if (write.entries.length > 0) this.#lastIndex = write.firstIndex + write.entries.length - 1;
     this.#waiting.push(write);
@@ -201,11 +201,11 @@ export class SegmentedWal implements Wal {
 
   /**
    * The segment of the oldest entry above `index`; where that is not durable, of the newest durable entry, or of the
-   * start of a log without one: something must be left that tells where the log begins, whatever a power loss takes.
+   * reset of a log without one: something must be left that tells where the log begins, whatever a power loss takes.
    */
   #oldestNeeded(index: number): number {
     const oldest = this.#locations.get(Math.min(index + 1, this.#durableIndex));
-    return oldest === null ? this.#startSegment : oldest.segment;
+    return oldest === null ? this.#resetSegment : oldest.segment;
   }
 
   async #giveBack(keepFrom: number): Promise<void> {
@@ -344,13 +344,13 @@ export class SegmentedWal implements Wal {
     }
   }
 
-  #putHead(end: number, { start, hardState }: WalWrite): number {
+  #putHead(end: number, { reset, hardState }: WalWrite): number {
     let after = end;
-    if (start !== null) {
-      this.#locations.restart(start.index);
-      this.#durableIndex = start.index;
-      this.#startInFlight = this.#active.number;
-      after = this.#putRecord(after, RECORD_START, start.index, encodeStart(start.term));
+    if (reset !== null) {
+      this.#locations.restart(reset.index);
+      this.#durableIndex = reset.index;
+      this.#resetInFlight = this.#active.number;
+      after = this.#putRecord(after, RECORD_LOG_RESET, reset.index, encodeLogReset(reset.term));
     }
     if (hardState !== null) {
       this.#hardState = Buffer.from(hardState);
@@ -427,8 +427,8 @@ export class SegmentedWal implements Wal {
     if (this.#cutsWaiting > 0) {
       for (const write of this.#waiting) this.#durableIndex = Math.min(this.#durableIndex, keptBy(write));
     }
-    if (this.#startInFlight > 0) this.#startSegment = this.#startInFlight;
-    this.#startInFlight = 0;
+    if (this.#resetInFlight > 0) this.#resetSegment = this.#resetInFlight;
+    this.#resetInFlight = 0;
   }
 
   /** The seal is durable: the log goes on in the spare. */

@@ -3,10 +3,10 @@
  */
 export interface WalWrite {
   /**
-   * Where the log begins anew, or null. All that it held is dropped, as by a cut; the next entry is `start.index + 1`.
+   * A log reset, or null. It drops all entries before it; the log goes on behind it: the next entry is `reset.index + 1`.
    * Written before the hard state and the entries of this write, in the same batch.
    */
-  readonly start: LogStart | null;
+  readonly reset: LogBase | null;
   /** The encoded hard state to record before the entries, or null for none. */
   readonly hardState: Buffer | null;
   /** Index of the first of `entries`. Where it is at or below the last index written, the log is cut there first. */
@@ -18,7 +18,7 @@ export interface WalWrite {
 }
 
 /** The last entry before the log's first: what a snapshot stands for. `term` is kept for the reader. */
-export interface LogStart {
+export interface LogBase {
   readonly index: number;
   readonly term: number;
 }
@@ -26,7 +26,7 @@ export interface LogStart {
 export interface Wal {
   /** Of the oldest entry that can be read; `lastIndex + 1` where the log is empty. */
   readonly firstIndex: number;
-  /** Of all that was handed to `append`, durable or not yet; of the log's start where it is empty. */
+  /** Of all that was handed to `append`, durable or not yet; of the log's base where it is empty. */
   readonly lastIndex: number;
   /** Bytes of all segments on disk. */
   readonly byteLength: number;

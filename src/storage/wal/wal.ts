@@ -10,7 +10,7 @@ import { recoverLog } from './recover-log.ts';
 import type { RecoveredLog, RecoveryReport } from './recovered-log.ts';
 import type { RecoverySink } from './replay.ts';
 import { SegmentedWal } from './segmented-wal.ts';
-import type { LogStart, Wal } from './types.ts';
+import type { LogBase, Wal } from './types.ts';
 
 /**
  * Storage keeps what a node has promised: the log with its hard state (`wal/`), who the node is (`meta`), and that no
@@ -51,7 +51,7 @@ export interface WalOptions {
    * here. One that ends earlier, or has another entry here, is for the caller to begin anew: a process that had
    * received a snapshot died before it could.
    */
-  readonly begin: LogStart;
+  readonly begin: LogBase;
   /**
    * Called where the log is damaged, before anything is changed on the disk; makes durable that this copy of the log
    * may have lost what it had promised, and gives the folder that damaged files are to be moved to. Called again where
@@ -150,8 +150,8 @@ export async function openWal(options: WalOptions): Promise<OpenedWal> {
     log,
   });
   // Nothing is in it, not even where it begins: durable before anything that comes after it.
-  if (begin.index > 0 && report.entries === 0 && log.startSegment === 0) {
-    wal.append({ start: begin, hardState: null, firstIndex: 0, entries: [], done() {} });
+  if (begin.index > 0 && report.entries === 0 && log.resetSegment === 0) {
+    wal.append({ reset: begin, hardState: null, firstIndex: 0, entries: [], done() {} });
   }
   return { wal, report };
 }
@@ -168,7 +168,7 @@ async function beginLog(fill: FillOptions, damage: string | null): Promise<Recov
     hardState: null,
     sealed: [],
     locations: new EntryLocations(),
-    startSegment: 0,
+    resetSegment: 0,
     report: { segments: 1, batches: 0, entries: 0, tornBytes: 0, damage },
   };
 }

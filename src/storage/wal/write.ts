@@ -1,5 +1,5 @@
 import { RaftkvError } from '../../base/errors.ts';
-import { RECORD_HEADER_BYTES, START_BODY_BYTES } from '../segments/format.ts';
+import { LOG_RESET_BODY_BYTES, RECORD_HEADER_BYTES } from '../segments/format.ts';
 import type { WalWrite } from './types.ts';
 
 /** What a write asks for: whether it makes sense, what it drops, and the steps in which it goes into batches. */
@@ -9,18 +9,18 @@ const HARD_STATE_BYTES_MAX = 256;
 
 /** @throws RaftkvError INVARIANT_BROKEN where it cannot follow a log that holds these indexes. */
 export function checkWrite(write: WalWrite, logFirstIndex: number, logLastIndex: number, entryBytesMax: number): void {
-  const { start, hardState, firstIndex, entries } = write;
-  if (start === null && hardState === null && entries.length === 0) {
+  const { reset, hardState, firstIndex, entries } = write;
+  if (reset === null && hardState === null && entries.length === 0) {
     throw new RaftkvError('INVARIANT_BROKEN', 'an empty log write');
   }
   if (hardState !== null && hardState.length > HARD_STATE_BYTES_MAX) {
     throw new RaftkvError('INVARIANT_BROKEN', `a hard state of ${hardState.length} bytes`);
   }
-  if (start !== null && !(Number.isSafeInteger(start.index) && start.index >= 0)) {
-    throw new RaftkvError('INVARIANT_BROKEN', `a log that begins behind ${start.index}`);
+  if (reset !== null && !(Number.isSafeInteger(reset.index) && reset.index >= 0)) {
+    throw new RaftkvError('INVARIANT_BROKEN', `a log that begins behind ${reset.index}`);
   }
-  const lowest = start === null ? logFirstIndex : start.index + 1;
-  const highest = start === null ? logLastIndex + 1 : lowest;
+  const lowest = reset === null ? logFirstIndex : reset.index + 1;
+  const highest = reset === null ? logLastIndex + 1 : lowest;
   if (entries.length > 0 && !(firstIndex >= lowest && firstIndex <= highest)) {
     const what = `entry ${firstIndex} was appended to a log that holds ${lowest} to ${highest - 1}`;
     throw new RaftkvError('INVARIANT_BROKEN', what);
@@ -34,20 +34,20 @@ export function checkWrite(write: WalWrite, logFirstIndex: number, logLastIndex:
 }
 
 /** How far the log goes that a write leaves in place. */
-export function keptBy({ start, firstIndex, entries }: WalWrite): number {
-  if (start !== null) return start.index;
+export function keptBy({ reset, firstIndex, entries }: WalWrite): number {
+  if (reset !== null) return reset.index;
   return entries.length === 0 ? Number.POSITIVE_INFINITY : firstIndex - 1;
 }
 
 /**
- * Step 0 of a write is its start and its hard state, which must not be torn apart: without the hard state, the start
+ * Step 0 of a write is its reset and its hard state, which must not be torn apart: without the hard state, the reset
  * would stand for more than was recorded as committed. Step n is its n-th entry. 0 where the step has nothing.
  */
 export function bytesOfStep(write: WalWrite, step: number): number {
-  const { start, hardState, entries } = write;
+  const { reset, hardState, entries } = write;
   if (step > 0) return RECORD_HEADER_BYTES + (entries[step - 1]?.length ?? 0);
-  const startBytes = start === null ? 0 : RECORD_HEADER_BYTES + START_BODY_BYTES;
-  return startBytes + (hardState === null ? 0 : RECORD_HEADER_BYTES + hardState.length);
+  const resetBytes = reset === null ? 0 : RECORD_HEADER_BYTES + LOG_RESET_BODY_BYTES;
+  return resetBytes + (hardState === null ? 0 : RECORD_HEADER_BYTES + hardState.length);
 }
 
 /** Of the first step that is not yet in a batch and has anything. */

@@ -118,12 +118,12 @@ async function makeNode(id: number): Promise<string> {
     onDamage: null,
     onFatal() {},
     onFull() {},
-    sink: { onStart() {}, onEntry() {}, onHardState() {} },
+    sink: { onLogReset() {}, onEntry() {}, onHardState() {} },
     limits: { walSegmentBytes: SEGMENT_BYTES },
   });
   await new Promise<void>((done) => {
     const hardState = encodeHardState({ term: 4, vote: 2, commitIndex: 11 });
-    wal.append({ start: null, hardState, firstIndex: 11, entries: entries.map(({ bytes }) => bytes), done });
+    wal.append({ reset: null, hardState, firstIndex: 11, entries: entries.map(({ bytes }) => bytes), done });
   });
   await wal.close();
   return directory;

@@ -50,7 +50,7 @@ describe('the applier', () => {
   function append(batch: Buffer, kind: 'data' | 'noop' = 'data'): void {
     const entry = sealEntry(batch, kind, 1, log.lastIndex + 1);
     log.append(entry);
-    wal.append({ start: null, hardState: null, firstIndex: entry.index, entries: [entry.bytes], done: () => {} });
+    wal.append({ reset: null, hardState: null, firstIndex: entry.index, entries: [entry.bytes], done: () => {} });
     log.persistedIndex = entry.index;
     log.evict();
   }

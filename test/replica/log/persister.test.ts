@@ -58,7 +58,7 @@ describe('the persister', () => {
     const { wal, persisted, persister } = setUp();
     const install = { index: 9, term: 2, resetLog: true };
     persister.persist(effects({ install, sendAfterPersist: [ack(9)] }), { ...HARD_STATE, commitIndex: 9 });
-    expect(wal.writes[0]).toMatchObject({ start: { index: 9, term: 2 }, entries: [] });
+    expect(wal.writes[0]).toMatchObject({ reset: { index: 9, term: 2 }, entries: [] });
     expect(hintsOf(wal)).toEqual([9]);
     expect(persisted).toEqual([]);
     wal.complete();

@@ -8,7 +8,7 @@ import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/entry.ts';
 import type { Entry, HardState } from '../../../src/raft/types.ts';
 import { encodeHardState, Persister } from '../../../src/replica/log/persister.ts';
 import { LogRecovery } from '../../../src/replica/log/recovery.ts';
-import type { LogStart } from '../../../src/storage/wal/types.ts';
+import type { LogBase } from '../../../src/storage/wal/types.ts';
 import { openWal } from '../../../src/storage/wal/wal.ts';
 import { MemoryDisk } from '../../support/memory-disk.ts';
 import { seededRandom } from '../../support/random.ts';
@@ -33,7 +33,7 @@ function feed(recovery: LogRecovery, ...records: (Entry | Buffer)[]): LogRecover
 
 const BLANK = { index: 0, term: 0 };
 
-function recoveryFrom({ index, term }: LogStart, cacheBytesMax?: number): LogRecovery {
+function recoveryFrom({ index, term }: LogBase, cacheBytesMax?: number): LogRecovery {
   const stateMachine = new StateMachine();
   for (let i = 1; i <= index; i++)
     stateMachine.apply(dataEntry(i, 1, 'of the snapshot').bytes, ENTRY_HEADER_BYTES, null);
@@ -189,7 +189,7 @@ describe('recovery behind a snapshot', () => {
   it('follows a log that began anew, be it before the snapshot or just where it ends', () => {
     for (const index of [2, 5]) {
       const recovery = feed(recoveryFrom(S), ...entries(1, 9, 2));
-      recovery.onStart(index, 1);
+      recovery.onLogReset(index, 1);
       feed(recovery, ...entries(index + 1, 7), hardState(1, 6));
       expect(recovery.finish()).toBeNull();
       const { log } = recovery;

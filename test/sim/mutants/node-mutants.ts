@@ -28,7 +28,7 @@ if (log.lastIndex > Math.max(log.commitIndex, log.snapshotIndex)) log.truncateFr
     replace: `if (hardState !== null && append.length > 0) {
   const entries = append.map((entry) => entry.bytes);
   this.wal.append({ start, hardState: null, firstIndex: append[0]?.index ?? 0, entries, done: () => {} });
-  const alone = { start: null, firstIndex: 0, entries: [], done: () => this.complete() };
+  const alone = { reset: null, firstIndex: 0, entries: [], done: () => this.complete() };
   this.wal.append({ hardState: encodeHardState(hardState), ...alone });
   return;
 }

@@ -241,7 +241,7 @@ acknowledge(core, from, snapshotIndex);`,
     fault: 'leaves a gap between snapshot and log where it died in between (RedisRaft 43)',
     file: 'replica/loop/node-replica.ts',
     within: 'constructor',
-    find: 'if (options.logStart !== null) this.persister.begin(options.logStart, hardState, []);',
+    find: 'if (options.logReset !== null) this.persister.resetLog(options.logReset, hardState, []);',
     replace: '',
   },
   {

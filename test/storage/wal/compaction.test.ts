@@ -124,7 +124,7 @@ describe('giving back the front of a log', () => {
     const { opened, entries } = await longLog(disk);
     const { wal } = opened;
     holding = true;
-    wal.append({ start: null, hardState: null, firstIndex: 60, entries: [Buffer.from('new')], done() {} });
+    wal.append({ reset: null, hardState: null, firstIndex: 60, entries: [Buffer.from('new')], done() {} });
     await settle();
     await wal.compact(59);
     disk.crash(() => 0.99);
@@ -135,7 +135,7 @@ describe('giving back the front of a log', () => {
     await again.wal.close();
   });
 
-  it('never rests on a start in flight either', async () => {
+  it('never rests on a log reset in flight either', async () => {
     let holding = false;
     const disk = new MemoryDisk({
       schedule(operation, complete) {
@@ -148,7 +148,7 @@ describe('giving back the front of a log', () => {
     await settle();
     holding = true;
     const begin = { index: 200, term: 3 };
-    wal.append({ start: begin, hardState: null, firstIndex: 0, entries: [], done() {} });
+    wal.append({ reset: begin, hardState: null, firstIndex: 0, entries: [], done() {} });
     await settle();
     expect(numbersOf(disk)).toEqual([1, 2]);
     await wal.compact(200);
@@ -186,7 +186,7 @@ describe('a log that is begun anew', () => {
     const { disk, opened } = await longLog();
     const { wal } = opened;
     const fresh = someEntries(3, 9);
-    const done = append(wal, fresh, { start: { index: 1000, term: 7 }, hardState: Buffer.from('newer') });
+    const done = append(wal, fresh, { reset: { index: 1000, term: 7 }, hardState: Buffer.from('newer') });
     expect(wal).toMatchObject({ firstIndex: 1001, lastIndex: 1003 });
     expect((await errorOf(wal.read(1, 1, 100))).code).toBe('INVARIANT_BROKEN');
     await done;
@@ -195,7 +195,7 @@ describe('a log that is begun anew', () => {
     expect(numbersOf(disk).length).toBeLessThan(3);
     await wal.close();
     const again = await open(disk, { begin: { index: 1000, term: 7 } });
-    expect(again).toMatchObject({ start: { index: 1000, term: 7 }, hardState: Buffer.from('newer') });
+    expect(again).toMatchObject({ reset: { index: 1000, term: 7 }, hardState: Buffer.from('newer') });
     expect(texts(again.entries)).toEqual(texts(fresh));
     await again.wal.close();
   });
@@ -214,9 +214,9 @@ describe('a log that is begun anew', () => {
     holding = true;
     void append(wal, someEntries(5, 2));
     await settle();
-    // A batch each, so that the start has to wait for several.
+    // A batch each, so that the log reset has to wait for several.
     for (let n = 0; n < 3; n++) void append(wal, [Buffer.alloc(3500, n)]);
-    void append(wal, [], { start: { index: 3, term: 2 } });
+    void append(wal, [], { reset: { index: 3, term: 2 } });
     expect(wal).toMatchObject({ firstIndex: 4, lastIndex: 3 });
     for (let write = 0; write < 5; write++) {
       expect((await errorOf(wal.read(4, 5, 1e9))).code).toBe('INVARIANT_BROKEN');
@@ -232,23 +232,23 @@ describe('a log that is begun anew', () => {
     await wal.close();
   });
 
-  it('keeps its start as long as nothing else tells where it begins', async () => {
+  it('keeps its log reset as long as nothing else tells where it begins', async () => {
     const { disk, opened } = await longLog();
     const { wal } = opened;
-    await append(wal, [], { start: { index: 500, term: 2 } });
-    // Hard states alone, until the start is segments behind.
+    await append(wal, [], { reset: { index: 500, term: 2 } });
+    // Hard states alone, until the log reset is segments behind.
     while (numbersOf(disk).length < 20) await append(wal, [], { hardState: Buffer.alloc(200, 1) });
     await wal.compact(500);
     await wal.close();
     const again = await open(disk, { begin: { index: 500, term: 2 } });
-    expect(again).toMatchObject({ start: { index: 500, term: 2 }, entries: [] });
+    expect(again).toMatchObject({ reset: { index: 500, term: 2 }, entries: [] });
     expect(again.wal).toMatchObject({ firstIndex: 501, lastIndex: 500 });
     await append(again.wal, [Buffer.from('a')]);
     await again.wal.compact(500);
     expect(numbersOf(disk).length).toBeLessThan(4);
     await again.wal.close();
     const third = await open(disk, { begin: { index: 500, term: 2 } });
-    expect(third).toMatchObject({ start: null, entries: [Buffer.from('a')], hardState: Buffer.alloc(200, 1) });
+    expect(third).toMatchObject({ reset: null, entries: [Buffer.from('a')], hardState: Buffer.alloc(200, 1) });
     await third.wal.close();
   });
 
@@ -272,17 +272,17 @@ describe('a log that is begun anew', () => {
     const begin = { index: 300, term: 3 };
     const again = await open(disk, { begin });
     expect(again.wal).toMatchObject({ firstIndex: 1, lastIndex: 200 });
-    await append(again.wal, [Buffer.from('a')], { start: begin });
+    await append(again.wal, [Buffer.from('a')], { reset: begin });
     await again.wal.close();
     const third = await open(disk, { begin });
-    expect(third).toMatchObject({ start: begin, entries: [Buffer.from('a')], hardState: Buffer.from('hard state') });
+    expect(third).toMatchObject({ reset: begin, entries: [Buffer.from('a')], hardState: Buffer.from('hard state') });
     await third.wal.close();
   });
 
-  it('refuses entries that are not behind its start, and a start that makes no sense', async () => {
+  it('refuses entries that are not behind its log reset, and a log reset that makes no sense', async () => {
     const { wal } = await open(new MemoryDisk());
     const write = {
-      start: { index: 10, term: 1 },
+      reset: { index: 10, term: 1 },
       hardState: null,
       firstIndex: 11,
       entries: [Buffer.alloc(1)],
@@ -290,15 +290,15 @@ describe('a log that is begun anew', () => {
     };
     const broken = expect.objectContaining({ code: 'INVARIANT_BROKEN' });
     for (const firstIndex of [1, 10, 12]) expect(() => wal.append({ ...write, firstIndex })).toThrow(broken);
-    expect(() => wal.append({ ...write, start: { index: -1, term: 1 } })).toThrow(broken);
+    expect(() => wal.append({ ...write, reset: { index: -1, term: 1 } })).toThrow(broken);
     wal.append(write);
-    expect(() => wal.append({ ...write, start: null, firstIndex: 10 })).toThrow(broken);
+    expect(() => wal.append({ ...write, reset: null, firstIndex: 10 })).toThrow(broken);
     await wal.close();
   });
 });
 
 describe('segments as short as they can be', () => {
-  it('hold a start and a hard state in one batch, whatever was in them before', async () => {
+  it('hold a log reset and a hard state in one batch, whatever was in them before', async () => {
     const limits = {
       ...SMALL,
       walSegmentBytes: 3072,
@@ -313,12 +313,12 @@ describe('segments as short as they can be', () => {
       void append(wal, [Buffer.alloc((n * 97) % 700, n)]);
       const index = wal.lastIndex + 10;
       const hardState = Buffer.alloc(256, n);
-      await append(wal, someEntries(n % 4, n, 900), { start: { index, term: n }, hardState });
+      await append(wal, someEntries(n % 4, n, 900), { reset: { index, term: n }, hardState });
     }
     await wal.close();
     const again = await open(disk, { limits, begin: { index: 1e6, term: 1 } });
     expect(again.hardState).toEqual(Buffer.alloc(256, 120));
-    expect(again).toMatchObject({ start: { term: 120 } });
+    expect(again).toMatchObject({ reset: { term: 120 } });
     await again.wal.close();
   });
 });

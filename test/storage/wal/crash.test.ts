@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { LogStart } from '../../../src/storage/wal/types.ts';
+import type { LogBase } from '../../../src/storage/wal/types.ts';
 import type { WalLimits } from '../../../src/storage/wal/wal.ts';
 import { MemoryDisk } from '../../support/memory-disk.ts';
 import { seededRandom } from '../../support/random.ts';
@@ -26,11 +26,11 @@ class Model {
   readonly states: State[];
   safe = 0;
   /** What the newest snapshot stands for: how far the front may be gone. */
-  begin: LogStart;
-  /** The newest start was issued in the state of this place; 0 for none. */
+  begin: LogBase;
+  /** The newest log reset was issued in the state of this place; 0 for none. */
   startedAt = 0;
 
-  constructor(found: State, begin: LogStart) {
+  constructor(found: State, begin: LogBase) {
     this.states = [found];
     this.begin = begin;
   }
@@ -49,7 +49,7 @@ class Model {
   }
 
   /** Together, or not at all. */
-  start(begin: LogStart, hardState: string | null): void {
+  reset(begin: LogBase, hardState: string | null): void {
     this.startedAt = this.states.length;
     this.begin = begin;
     this.states.push({ base: begin.index, entries: [], hardState: hardState ?? this.now.hardState });
@@ -95,25 +95,25 @@ function body(random: () => number, label: string): Buffer {
 async function writeAtRandom(wal: Opened['wal'], model: Model, random: () => number, stopped: () => boolean) {
   let counter = 0;
   let compacting = false;
-  const write = (start: LogStart | null) => {
+  const write = (reset: LogBase | null) => {
     const hardState = random() < 0.3 ? Buffer.from(`h${counter++}`) : null;
     const value = hardState?.toString('latin1') ?? null;
-    if (start !== null) model.start(start, value);
+    if (reset !== null) model.reset(reset, value);
     else if (value !== null) model.hardState(value);
-    const back = random() < 0.15 && start === null ? Math.floor(random() * 5) : 0;
+    const back = random() < 0.15 && reset === null ? Math.floor(random() * 5) : 0;
     // What a snapshot stands for is committed, and never replaced.
     const lowest = Math.max(model.begin.index, wal.firstIndex - 1) + 1;
-    const firstIndex = start === null ? Math.max(lowest, wal.lastIndex + 1 - back) : start.index + 1;
-    const count = (start ?? hardState) === null || random() < 0.7 ? 1 + Math.floor(random() * 3) : 0;
+    const firstIndex = reset === null ? Math.max(lowest, wal.lastIndex + 1 - back) : reset.index + 1;
+    const count = (reset ?? hardState) === null || random() < 0.7 ? 1 + Math.floor(random() * 3) : 0;
     const entries = Array.from({ length: count }, () => body(random, `e${counter++}`));
     for (const [place, bytes] of entries.entries()) model.entry(firstIndex + place, bytes.toString('latin1'));
     const reached = model.states.length - 1;
     const done = () => {
       model.safe = Math.max(model.safe, reached);
     };
-    wal.append({ start, hardState, firstIndex, entries, done });
+    wal.append({ reset, hardState, firstIndex, entries, done });
   };
-  // A process that died between a snapshot it had received and the start behind it.
+  // A process that died between a snapshot it had received and the log reset behind it.
   if (model.startedAt < 0 || wal.lastIndex < model.begin.index) write(model.begin);
   while (!stopped()) {
     const burst = 1 + Math.floor(random() * 4);
@@ -194,7 +194,7 @@ describe('power loss at every single operation of the disk', () => {
   /** Does `work` on a log of `entries`, cut off after ever more operations, until it is done; `check` sees each next start. */
   async function atEveryStep(
     work: (opened: Opened) => Promise<void>,
-    begin: LogStart,
+    begin: LogBase,
     check: (found: State, whole: readonly string[], isDone: boolean) => string | null,
   ): Promise<number> {
     for (let stopAt = 0; ; stopAt++) {
@@ -222,7 +222,7 @@ describe('power loss at every single operation of the disk', () => {
         const again = await open(disk, { limits: SHORT, begin, mustExist: true });
         const fault = check(stateOf(again), texts(entries), isDone);
         if (fault !== null) expect.fail(`step ${stopAt}, seed ${seed}: ${fault}`);
-        await append(again.wal, [Buffer.from('next')], again.wal.lastIndex < begin.index ? { start: begin } : {});
+        await append(again.wal, [Buffer.from('next')], again.wal.lastIndex < begin.index ? { reset: begin } : {});
         disk.crash(random);
         const third = await open(disk, { limits: SHORT, begin });
         if (third.entries.at(-1)?.toString() !== 'next') expect.fail(`step ${stopAt}: what came later is lost`);
@@ -247,7 +247,7 @@ describe('power loss at every single operation of the disk', () => {
   it('leaves a log that was being begun anew as it was, or begun anew with its hard state', async () => {
     const begin = { index: 200, term: 5 };
     const work = async ({ wal }: Opened) => {
-      await append(wal, [Buffer.from('a'), Buffer.from('b')], { start: begin, hardState: Buffer.from('new') });
+      await append(wal, [Buffer.from('a'), Buffer.from('b')], { reset: begin, hardState: Buffer.from('new') });
       await wal.compact(200);
     };
     const seen = new Set<string>();
@@ -273,12 +273,12 @@ describe('a last batch that was torn', () => {
     });
     const { wal } = await open(disk);
     await new Promise<void>((done) =>
-      wal.append({ start: null, hardState: null, firstIndex: 1, entries: [Buffer.from('durable')], done }),
+      wal.append({ reset: null, hardState: null, firstIndex: 1, entries: [Buffer.from('durable')], done }),
     );
     await settle();
     const before = disk.contentOf(SEGMENT);
     hang = true;
-    wal.append({ start: null, hardState: null, firstIndex: 2, entries, done() {} });
+    wal.append({ reset: null, hardState: null, firstIndex: 2, entries, done() {} });
     await settle();
     disk.kill(() => 0.999);
     const after = disk.contentOf(SEGMENT);
@@ -306,7 +306,7 @@ describe('a last batch that was torn', () => {
           .every((byte) => byte === 0),
       ).toBe(true);
       await new Promise<void>((done) =>
-        again.wal.append({ start: null, hardState: null, firstIndex: 2, entries: three, done }),
+        again.wal.append({ reset: null, hardState: null, firstIndex: 2, entries: three, done }),
       );
       await again.wal.close();
       const third = await open(disk);

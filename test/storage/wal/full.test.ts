@@ -42,7 +42,7 @@ describe('a full disk', () => {
     disk.capacityBytes = usedBytes(disk);
     const done: number[] = [];
     for (let n = 2; n <= 100; n++) {
-      wal.append({ start: null, hardState: null, firstIndex: n, entries: [bodyOf(n)], done: () => done.push(n) });
+      wal.append({ reset: null, hardState: null, firstIndex: n, entries: [bodyOf(n)], done: () => done.push(n) });
       await settle();
     }
     expect(opened.full).toEqual([true]);
@@ -84,7 +84,7 @@ describe('a full disk', () => {
     disk.capacityBytes = usedBytes(disk);
     const done: number[] = [];
     for (let n = 121; n <= 200; n++) {
-      wal.append({ start: null, hardState: null, firstIndex: n, entries: [bodyOf(n)], done: () => done.push(n) });
+      wal.append({ reset: null, hardState: null, firstIndex: n, entries: [bodyOf(n)], done: () => done.push(n) });
       await settle();
     }
     expect(wal.full).toBe(true);
@@ -118,7 +118,7 @@ describe('a full disk', () => {
         };
         const done: number[] = [];
         for (let n = 1; n <= 150; n++) {
-          wal.append({ start: null, hardState: null, firstIndex: n, entries: [bodyOf(n)], done: () => done.push(n) });
+          wal.append({ reset: null, hardState: null, firstIndex: n, entries: [bodyOf(n)], done: () => done.push(n) });
           if (random() < 0.6) await settle();
           if (random() < 0.1) await ring();
         }
@@ -146,7 +146,7 @@ describe('a full disk', () => {
       disk.capacityBytes = usedBytes(disk);
       const done: number[] = [];
       const write = (n: number) =>
-        wal.append({ start: null, hardState: null, firstIndex: n, entries: [bodyOf(n)], done: () => done.push(n) });
+        wal.append({ reset: null, hardState: null, firstIndex: n, entries: [bodyOf(n)], done: () => done.push(n) });
       for (let n = 2; n <= 100; n++) {
         write(n);
         if (!closeFirst) await settle();
@@ -174,7 +174,7 @@ describe('a full disk', () => {
     const before = opened.full.length;
     let done = 0;
     for (let n = 41; n <= 120; n++) {
-      opened.wal.append({ start: null, hardState: null, firstIndex: n, entries: [bodyOf(n)], done: () => done++ });
+      opened.wal.append({ reset: null, hardState: null, firstIndex: n, entries: [bodyOf(n)], done: () => done++ });
       await settle();
     }
     expect(before).toBeLessThanOrEqual(1);
@@ -196,7 +196,7 @@ describe('a full disk', () => {
     const { wal, fatal } = await open(disk, { limits: SMALL });
     await append(wal, [bodyOf(1)]);
     disk.failOnce('ENOSPC', ({ kind, dataSync }) => kind === 'write' && dataSync);
-    wal.append({ start: null, hardState: null, firstIndex: 2, entries: [bodyOf(2)], done() {} });
+    wal.append({ reset: null, hardState: null, firstIndex: 2, entries: [bodyOf(2)], done() {} });
     await settle();
     expect(fatal).toHaveLength(1);
     expect(fatal[0]).toMatchObject({ code: 'WAL_WRITE_FAILED', remedy: expect.stringContaining('Make room') });

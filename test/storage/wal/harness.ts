@@ -4,7 +4,7 @@ import { silentLogger } from '../../../src/base/logger.ts';
 import { systemClock } from '../../../src/base/system-clock.ts';
 import type { Disk } from '../../../src/storage/disk/disk.ts';
 import type { RecoveryReport } from '../../../src/storage/wal/recovered-log.ts';
-import type { LogStart, Wal } from '../../../src/storage/wal/types.ts';
+import type { LogBase, Wal } from '../../../src/storage/wal/types.ts';
 import { openWal, type WalLimits } from '../../../src/storage/wal/wal.ts';
 import { seededRandom } from '../../support/random.ts';
 
@@ -28,7 +28,7 @@ export interface Opened {
   /** How many entries came before it. */
   readonly entriesBeforeHardState: number;
   /** What the log itself says of where it begins. */
-  readonly start: LogStart | null;
+  readonly reset: LogBase | null;
   readonly fatal: RaftkvError[];
   /** Each change of `wal.full`. */
   readonly full: boolean[];
@@ -40,12 +40,12 @@ export interface OpenChoices {
   readonly directory?: string;
   readonly mustExist?: boolean;
   readonly clusterId?: string;
-  readonly begin?: LogStart;
+  readonly begin?: LogBase;
   readonly onDamage?: ((error: RaftkvError) => Promise<string>) | null;
   readonly clock?: Clock;
 }
 
-export const NO_SNAPSHOT: LogStart = { index: 0, term: 0 };
+export const NO_SNAPSHOT: LogBase = { index: 0, term: 0 };
 
 export async function open(disk: Disk, choices: OpenChoices = {}): Promise<Opened> {
   const { limits = SMALL, directory = '/node/wal', mustExist = false, clusterId = 'test' } = choices;
@@ -56,7 +56,7 @@ export async function open(disk: Disk, choices: OpenChoices = {}): Promise<Opene
   const full: boolean[] = [];
   let hardState: Buffer | null = null;
   let entriesBeforeHardState = 0;
-  let start: LogStart | null = null;
+  let reset: LogBase | null = null;
   const { wal, report } = await openWal({
     disk,
     clock,
@@ -70,12 +70,12 @@ export async function open(disk: Disk, choices: OpenChoices = {}): Promise<Opene
     onFull: (isFull) => full.push(isFull),
     logger: silentLogger,
     sink: {
-      onStart(index, term) {
-        if (start !== null || entries.length > 0) throw new Error(`start ${index} came late`);
-        start = { index, term };
+      onLogReset(index, term) {
+        if (reset !== null || entries.length > 0) throw new Error(`reset ${index} came late`);
+        reset = { index, term };
       },
       onEntry(index, bytes) {
-        const before = indexes.at(-1) ?? (start === null ? index - 1 : start.index);
+        const before = indexes.at(-1) ?? (reset === null ? index - 1 : reset.index);
         if (index !== before + 1) throw new Error(`entry ${index} came after ${before}`);
         indexes.push(index);
         entries.push(Buffer.from(bytes));
@@ -91,18 +91,18 @@ export async function open(disk: Disk, choices: OpenChoices = {}): Promise<Opene
   if (first !== undefined && (wal.firstIndex !== first || wal.lastIndex !== indexes.at(-1))) {
     throw new Error(`was told ${first} to ${indexes.at(-1)} of a log of ${wal.firstIndex} to ${wal.lastIndex}`);
   }
-  return { wal, report, entries, hardState, entriesBeforeHardState, start, fatal, full };
+  return { wal, report, entries, hardState, entriesBeforeHardState, reset, fatal, full };
 }
 
 /** Appends after the last entry, or from `firstIndex`, and waits until it is durable. */
 export function append(
   wal: Wal,
   entries: readonly Buffer[],
-  choices: { start?: LogStart; firstIndex?: number; hardState?: Buffer | null } = {},
+  choices: { reset?: LogBase; firstIndex?: number; hardState?: Buffer | null } = {},
 ): Promise<void> {
-  const { start = null, hardState = null } = choices;
-  const { firstIndex = (start?.index ?? wal.lastIndex) + 1 } = choices;
-  return new Promise((resolve) => wal.append({ start, hardState, firstIndex, entries, done: resolve }));
+  const { reset = null, hardState = null } = choices;
+  const { firstIndex = (reset?.index ?? wal.lastIndex) + 1 } = choices;
+  return new Promise((resolve) => wal.append({ reset, hardState, firstIndex, entries, done: resolve }));
 }
 
 /** `count` entries of a few hundred bytes that all differ. */

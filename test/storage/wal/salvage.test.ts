@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { LogStart } from '../../../src/storage/wal/types.ts';
+import type { LogBase } from '../../../src/storage/wal/types.ts';
 import { MemoryDisk } from '../../support/memory-disk.ts';
 import { seededRandom } from '../../support/random.ts';
 import { append, errorOf, NO_SNAPSHOT, type Opened, open, SMALL, settle, someEntries, texts } from './harness.ts';
@@ -28,7 +28,7 @@ interface Step {
 
 interface Built {
   readonly files: ReadonlyMap<string, Buffer>;
-  readonly begin: LogStart;
+  readonly begin: LogBase;
   /** Seals are steps too. */
   readonly steps: readonly Step[];
 }
@@ -175,7 +175,7 @@ describe('a log with one flipped bit, where its node can heal', () => {
 });
 
 describe('a log that lacks files, where its node can heal', () => {
-  const heal = (disk: MemoryDisk, begin: LogStart, mustExist = true) =>
+  const heal = (disk: MemoryDisk, begin: LogBase, mustExist = true) =>
     open(disk, { limits: LIMITS, begin, mustExist, onDamage: async () => ASIDE });
 
   it('keeps what comes before a missing segment', async () => {
@@ -200,7 +200,7 @@ describe('a log that lacks files, where its node can heal', () => {
     await append(opened.wal, [Buffer.from('a')]);
     await opened.wal.close();
     const again = await open(disk, { limits: LIMITS, begin: { index: 70, term: 3 } });
-    expect(again).toMatchObject({ start: { index: 70, term: 3 }, entries: [Buffer.from('a')] });
+    expect(again).toMatchObject({ reset: { index: 70, term: 3 }, entries: [Buffer.from('a')] });
     await again.wal.close();
   });
 

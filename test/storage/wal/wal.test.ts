@@ -54,7 +54,7 @@ describe('the log', () => {
     const order: number[] = [];
     const appendOne = (n: number) =>
       wal.append({
-        start: null,
+        reset: null,
         hardState: null,
         firstIndex: n,
         entries: [Buffer.from([n])],
@@ -88,9 +88,9 @@ describe('the log', () => {
     gate.holding = true;
     const entries = [Buffer.alloc(1), ...Array.from({ length: 5 }, () => Buffer.alloc(1500, 1)), Buffer.alloc(9000, 2)];
     let done = false;
-    wal.append({ start: null, hardState: null, firstIndex: 1, entries: entries.slice(0, 1), done: () => {} });
+    wal.append({ reset: null, hardState: null, firstIndex: 1, entries: entries.slice(0, 1), done: () => {} });
     await settle();
-    wal.append({ start: null, hardState: null, firstIndex: 2, entries: entries.slice(1), done: () => (done = true) });
+    wal.append({ reset: null, hardState: null, firstIndex: 2, entries: entries.slice(1), done: () => (done = true) });
     for (let n = 0; n < 5; n++) {
       expect(done).toBe(false);
       release();
@@ -110,7 +110,7 @@ describe('the log', () => {
     const { wal } = await open(disk);
     expect(wal.oldestPendingMs()).toBe(0);
     gate.holding = true;
-    wal.append({ start: null, hardState: null, firstIndex: 1, entries: [Buffer.from('a')], done: () => {} });
+    wal.append({ reset: null, hardState: null, firstIndex: 1, entries: [Buffer.from('a')], done: () => {} });
     await settle();
     expect(wal.oldestPendingMs()).toBeGreaterThan(0);
     release();
@@ -140,7 +140,7 @@ describe('the log', () => {
     const { wal } = await open(disk);
     await append(wal, someEntries(3));
     gate.holding = true;
-    wal.append({ start: null, hardState: null, firstIndex: 2, entries: [Buffer.from('new')], done() {} });
+    wal.append({ reset: null, hardState: null, firstIndex: 2, entries: [Buffer.from('new')], done() {} });
     expect((await errorOf(wal.read(2, 2, 100))).code).toBe('INVARIANT_BROKEN');
     expect(texts(await wal.read(1, 1, 1e6))).toEqual(texts(someEntries(1)));
     await settle();
@@ -215,7 +215,7 @@ describe('the log', () => {
     const done: number[] = [];
     for (let n = 1; n <= 50; n++) {
       wal.append({
-        start: null,
+        reset: null,
         hardState: null,
         firstIndex: n,
         entries: [Buffer.alloc(2000, n)],
@@ -225,13 +225,13 @@ describe('the log', () => {
     await wal.close();
     expect(done).toHaveLength(50);
     expect(() =>
-      wal.append({ start: null, hardState: null, firstIndex: 51, entries: [Buffer.alloc(1)], done() {} }),
+      wal.append({ reset: null, hardState: null, firstIndex: 51, entries: [Buffer.alloc(1)], done() {} }),
     ).toThrow(expect.objectContaining({ code: 'WAL_CLOSED' }));
   });
 
   it('refuses writes that make no sense', async () => {
     const { wal } = await open(new MemoryDisk());
-    const write = { start: null, hardState: null, firstIndex: 1, entries: [Buffer.from('a')], done() {} };
+    const write = { reset: null, hardState: null, firstIndex: 1, entries: [Buffer.from('a')], done() {} };
     const broken = expect.objectContaining({ code: 'INVARIANT_BROKEN' });
     expect(() => wal.append({ ...write, firstIndex: 2 })).toThrow(broken);
     expect(() => wal.append({ ...write, firstIndex: 0 })).toThrow(broken);
@@ -274,7 +274,7 @@ describe('a failed disk', () => {
       let callsAtFailure = -1;
       for (let n = 4; n < 2000 && fatal.length === 0; n++) {
         wal.append({
-          start: null,
+          reset: null,
           hardState: null,
           firstIndex: n,
           entries: [Buffer.alloc(300, n)],
@@ -289,7 +289,7 @@ describe('a failed disk', () => {
       expect(fatal[0]).toMatchObject({ code: 'WAL_WRITE_FAILED', message: expect.stringContaining(code) });
       expect(fatal[0]?.remedy).not.toBe('');
       expect(() =>
-        wal.append({ start: null, hardState: null, firstIndex: 1, entries: [Buffer.alloc(1)], done() {} }),
+        wal.append({ reset: null, hardState: null, firstIndex: 1, entries: [Buffer.alloc(1)], done() {} }),
       ).toThrow(expect.objectContaining({ code: 'WAL_WRITE_FAILED' }));
       await wal.close();
       expect(calls).toBe(callsAtFailure);
@@ -301,7 +301,7 @@ describe('a failed disk', () => {
     const first = await open(disk);
     await append(first.wal, [Buffer.from('kept')]);
     disk.failOnce('EIO', ({ kind, dataSync }) => kind === 'write' && dataSync);
-    first.wal.append({ start: null, hardState: null, firstIndex: 2, entries: [Buffer.from('failed')], done() {} });
+    first.wal.append({ reset: null, hardState: null, firstIndex: 2, entries: [Buffer.from('failed')], done() {} });
     await settle();
     expect(first.fatal).toHaveLength(1);
     disk.kill(seededRandom(1));
