@@ -22,7 +22,7 @@ import { LIMITS, ManualClock, microtasks, Request } from './support.ts';
 /** Small enough that a test log has several segments, and cheap to fill with zeros. */
 const SMALL_WAL: Partial<WalLimits> = {
   walSegmentBytes: 256 * 1024,
-  walBatchBytesMax: 64 * 1024,
+  walBlockBytesMax: 64 * 1024,
   walEntryBytesMax: 128 * 1024,
   walFirstFillBytes: 16 * 1024,
   walFillAheadBytes: 64 * 1024,

@@ -181,7 +181,7 @@ export function planOf(seed: number): Plan {
     },
     walLimits: {
       walSegmentBytes,
-      walBatchBytesMax: random.pick([1, 4, 64]) * KIB,
+      walBlockBytesMax: random.pick([1, 4, 64]) * KIB,
       walEntryBytesMax: ENTRY_BYTES_MAX,
       walFirstFillBytes: random.pick([2, 16, 64]) * KIB,
       // Full disks leave what is ahead to elections, which want a few sectors each.

@@ -27,13 +27,13 @@ export interface Segment {
   readonly segmentBytes: number;
   readonly saltCrc: number;
   /**
-   * All up to here is on the disk, durably allocated: batches, then zeros. Invariant while the segment may still take
-   * a batch: at least one sector of zeros follows the last batch, or a cut file would pass for the end of the log.
+   * All up to here is on the disk, durably allocated: blocks, then zeros. Invariant while the segment may still take
+   * a block: at least one sector of zeros follows the last block, or a cut file would pass for the end of the log.
    */
   filledTo: number;
   /** For filling and reading. */
   readonly plain: DiskFile;
-  /** For batches: a write is durable when it calls back. */
+  /** For blocks: a write is durable when it calls back. */
   readonly durable: DiskFile;
 }
 

@@ -40,7 +40,7 @@ export class SegmentFiller {
   readonly #onFailure: (error: unknown) => void;
 
   active: Segment;
-  /** The segments after the active one; none holds a batch, and none is there while the active one is not full. */
+  /** The segments after the active one; none holds a block, and none is there while the active one is not full. */
   readonly spares: Segment[];
   #running: Promise<void> | null = null;
   /** Ends when the segments that were active before are closed. */

@@ -7,7 +7,7 @@ import { readUint64, writeUint64 } from '../../base/uint64.ts';
  *
  * ```
  * sector 0     segment header
- * sector 1 …   batch, batch, …          each starts on a sector boundary, so that a torn write of one batch never
+ * sector 1 …   block, block, …          each starts on a sector boundary, so that a torn write of one block never
  *              seal                     touches a sector that holds another
  *              zeros                    up to `segment bytes`
  * ```
@@ -19,34 +19,34 @@ import { readUint64, writeUint64 } from '../../base/uint64.ts';
  *   8  u32      format version
  *  12  u32      segment bytes: how long the file may grow
  *  16  u64      segment number, from 1
- *  24  8 bytes  salt: random, so that no client can store a value that looks like a batch of this file
+ *  24  8 bytes  salt: random, so that no client can store a value that looks like a block of this file
  *  32  u16      length of the cluster id
  *  34  …        cluster id, UTF-8; then zeros
  * 508  u32      CRC-32 of the 508 bytes before
  * ```
  *
- * Batch: what one write to the disk carries. A header, then records back to back, then zeros up to a sector boundary:
+ * Block: what one write to the disk carries. A header, then records back to back, then zeros up to a sector boundary:
  *
  * ```
  *   0  u32      magic
  *   4  u32      CRC-32 of the salt and of the rest of this header
- *   8  u64      batch sequence: 1 for the first batch of the log, then one more each, across segments
+ *   8  u64      block sequence: 1 for the first block of the log, then one more each, across segments
  *  16  u64      segment number
- *  24  u32      position of this batch in the file
+ *  24  u32      position of this block in the file
  *  28  u32      byte length of header and records, without the padding
  *  32  u32      records
- *  36  u32      blank sectors: how many of this batch's sectors hold nothing but zeros by right
- *  40  u32      chain before: the CRC of the record before the first of this batch
+ *  36  u32      blank sectors: how many of this block's sectors hold nothing but zeros by right
+ *  40  u32      chain before: the CRC of the record before the first of this block
  *  44  u32      flags: 1 for a seal
  * ```
  *
- * A *seal* is a batch without records that ends a segment: the next batch is in the next segment. Room for it is always
+ * A *seal* is a block without records that ends a segment: the next block is in the next segment. Room for it is always
  * kept. It is what makes a lost last segment visible.
  *
  * Record:
  *
  * ```
- *   0  u32      CRC-32 of the rest of the record, seeded with the CRC of the record before (in the log, not the batch)
+ *   0  u32      CRC-32 of the rest of the record, seeded with the CRC of the record before (in the log, not the block)
  *   4  u32      length of the body
  *   8  u32      type: 1 entry, 2 hard state, 3 log reset
  *  12  u64      index of the entry; of a log reset, the index that the log begins behind; 0 for a hard state
@@ -55,14 +55,14 @@ import { readUint64, writeUint64 } from '../../base/uint64.ts';
  *
  * A *log reset* drops every entry before it: the log goes on behind its index, where a snapshot ends.
  *
- * Segments are given back oldest first, so a log may begin with any segment. Segment 1 begins with batch 1 and entry 1,
- * or with a log reset. Where the first segment has another number, the ones before it are not needed: its first batch may
+ * Segments are given back oldest first, so a log may begin with any segment. Segment 1 begins with block 1 and entry 1,
+ * or with a log reset. Where the first segment has another number, the ones before it are not needed: its first block may
  * have any sequence and chain, its first entry any index, and an entry below the first moves the log's beginning there.
  * Such a log holds at least one entry or log reset, which tell where it begins, and each segment its newest hard state first.
  */
 export const WAL_FORMAT_VERSION = 1;
 export const SECTOR_BYTES = 512;
-export const BATCH_HEADER_BYTES = 48;
+export const BLOCK_HEADER_BYTES = 48;
 export const RECORD_HEADER_BYTES = 20;
 export const RECORD_ENTRY = 1;
 export const RECORD_HARD_STATE = 2;
@@ -75,7 +75,7 @@ export const CLUSTER_ID_BYTES_MAX = 255;
 const SEGMENT_MAGIC = Buffer.from('raftkvWL', 'latin1');
 const SEGMENT_CRC_OFFSET = SECTOR_BYTES - 4;
 const SALT_OFFSET = 24;
-const BATCH_MAGIC = 0x9e_57_b4_c1;
+const BLOCK_MAGIC = 0x9e_57_b4_c1;
 const FLAG_SEAL = 1;
 
 const ZEROS = Buffer.alloc(64 * 1024);
@@ -85,7 +85,7 @@ export interface SegmentHeader {
   readonly segmentBytes: number;
   readonly number: number;
   readonly clusterId: string;
-  /** CRC of the salt, which seeds the CRC of every batch header in the segment. */
+  /** CRC of the salt, which seeds the CRC of every block header in the segment. */
   readonly saltCrc: number;
 }
 
@@ -121,7 +121,7 @@ export function readSegmentHeader(sector: Buffer): SegmentHeader | null {
   };
 }
 
-export interface BatchHeader {
+export interface BlockHeader {
   readonly sequence: number;
   readonly byteLength: number;
   readonly records: number;
@@ -130,36 +130,36 @@ export interface BatchHeader {
   readonly seal: boolean;
 }
 
-/** Writes the header of a batch to the start of `buffer`. */
-export function encodeBatchHeader(
+/** Writes the header of a block to the start of `buffer`. */
+export function encodeBlockHeader(
   buffer: Buffer,
   saltCrc: number,
   segmentNumber: number,
   position: number,
-  batch: BatchHeader,
+  block: BlockHeader,
 ): void {
-  buffer.writeUInt32LE(BATCH_MAGIC, 0);
-  writeUint64(buffer, batch.sequence, 8);
+  buffer.writeUInt32LE(BLOCK_MAGIC, 0);
+  writeUint64(buffer, block.sequence, 8);
   writeUint64(buffer, segmentNumber, 16);
   buffer.writeUInt32LE(position, 24);
-  buffer.writeUInt32LE(batch.byteLength, 28);
-  buffer.writeUInt32LE(batch.records, 32);
-  buffer.writeUInt32LE(batch.blankSectors, 36);
-  buffer.writeUInt32LE(batch.chainBefore, 40);
-  buffer.writeUInt32LE(batch.seal ? FLAG_SEAL : 0, 44);
-  buffer.writeUInt32LE(crc32(buffer.subarray(8, BATCH_HEADER_BYTES), saltCrc), 4);
+  buffer.writeUInt32LE(block.byteLength, 28);
+  buffer.writeUInt32LE(block.records, 32);
+  buffer.writeUInt32LE(block.blankSectors, 36);
+  buffer.writeUInt32LE(block.chainBefore, 40);
+  buffer.writeUInt32LE(block.seal ? FLAG_SEAL : 0, 44);
+  buffer.writeUInt32LE(crc32(buffer.subarray(8, BLOCK_HEADER_BYTES), saltCrc), 4);
 }
 
 /** The header at `buffer[offset]`, or null where there is none that was written for exactly this place. */
-export function readBatchHeader(
+export function readBlockHeader(
   buffer: Buffer,
   offset: number,
   saltCrc: number,
   segmentNumber: number,
   position: number,
-): BatchHeader | null {
-  if (buffer.length < offset + BATCH_HEADER_BYTES || buffer.readUInt32LE(offset) !== BATCH_MAGIC) return null;
-  const rest = buffer.subarray(offset + 8, offset + BATCH_HEADER_BYTES);
+): BlockHeader | null {
+  if (buffer.length < offset + BLOCK_HEADER_BYTES || buffer.readUInt32LE(offset) !== BLOCK_MAGIC) return null;
+  const rest = buffer.subarray(offset + 8, offset + BLOCK_HEADER_BYTES);
   if (crc32(rest, saltCrc) !== buffer.readUInt32LE(offset + 4)) return null;
   if (readUint64(buffer, offset + 16) !== segmentNumber || buffer.readUInt32LE(offset + 24) !== position) return null;
   return {

@@ -1,5 +1,5 @@
 import { readOfDisk, type Segment } from './files.ts';
-import { isZero, readBatchHeader, SECTOR_BYTES } from './format.ts';
+import { isZero, readBlockHeader, SECTOR_BYTES } from './format.ts';
 
 /** Reads a segment from front to back through a window, so that a log of any length is read with few large reads. */
 
@@ -45,13 +45,13 @@ export class SegmentReader {
 }
 
 export interface Remains {
-  /** Position of the first valid batch header; -1 where there is none. */
-  readonly batchAt: number;
+  /** Position of the first valid block header; -1 where there is none. */
+  readonly blockAt: number;
   /** Where the last byte that is not zero ends; 0 where all are zero. */
   readonly nonZeroEnd: number;
 }
 
-/** Looks at every sector from `from` on for anything that was written there. Stops at the first batch. */
+/** Looks at every sector from `from` on for anything that was written there. Stops at the first block. */
 export async function findRemains(segment: Segment, reader: SegmentReader, from: number): Promise<Remains> {
   let nonZeroEnd = 0;
   for (let position = from; position < segment.filledTo; ) {
@@ -63,13 +63,13 @@ export async function findRemains(segment: Segment, reader: SegmentReader, from:
         const offset = start + sector;
         if (isZero(reader.window, offset, offset + SECTOR_BYTES)) continue;
         const at = position + sector;
-        if (readBatchHeader(reader.window, offset, segment.saltCrc, segment.number, at) !== null) {
-          return { batchAt: at, nonZeroEnd };
+        if (readBlockHeader(reader.window, offset, segment.saltCrc, segment.number, at) !== null) {
+          return { blockAt: at, nonZeroEnd };
         }
         nonZeroEnd = at + SECTOR_BYTES;
       }
     }
     position += length;
   }
-  return { batchAt: -1, nonZeroEnd };
+  return { blockAt: -1, nonZeroEnd };
 }

@@ -5,7 +5,7 @@ import type { EntryLocations } from './entry-locations.ts';
 /** What a start finds in the files of a log. */
 export interface RecoveryReport {
   readonly segments: number;
-  readonly batches: number;
+  readonly blocks: number;
   /** Entries read, with those that later ones replaced. */
   readonly entries: number;
   /** Bytes of an unfinished last write that were cut; 0 where the log ended cleanly. */
@@ -17,7 +17,7 @@ export interface RecoveryReport {
 export interface RecoveredLog {
   readonly active: Segment;
   readonly spares: readonly Segment[];
-  /** Where the next batch goes in the active segment. */
+  /** Where the next block goes in the active segment. */
   readonly position: number;
   readonly nextSequence: number;
   readonly chain: number;
@@ -35,7 +35,7 @@ export interface RecoveredLog {
 export interface GoodPart {
   /** The segment where the damage is, or whose successor has it; it may be missing. */
   readonly number: number;
-  /** How far into this segment: a batch boundary; 0 where not even its header is good. */
+  /** How far into this segment: a block boundary; 0 where not even its header is good. */
   readonly bytes: number;
   /** Whether this part of the log reaches back to where the newest snapshot ends. */
   readonly reachesBack: boolean;

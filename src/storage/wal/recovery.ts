@@ -3,8 +3,8 @@ import { readUint64 } from '../../base/uint64.ts';
 import { type Disk, writeFully } from '../disk/disk.ts';
 import { closeSegment, openSegment, type Segment, segmentName, walDamaged, writeZeros } from '../segments/files.ts';
 import {
-  BATCH_HEADER_BYTES,
-  type BatchHeader,
+  BLOCK_HEADER_BYTES,
+  type BlockHeader,
   countBlankSectors,
   isZero,
   LOG_RESET_BODY_BYTES,
@@ -13,7 +13,7 @@ import {
   RECORD_HARD_STATE,
   RECORD_HEADER_BYTES,
   RECORD_LOG_RESET,
-  readBatchHeader,
+  readBlockHeader,
   SECTOR_BYTES,
   verifyRecord,
 } from '../segments/format.ts';
@@ -26,11 +26,11 @@ import type { LogBase } from './types.ts';
 /**
  * Reads the log after a start and tells a torn end from damage.
  *
- * Batch k + 1 is issued only once batch k is durable, and into sectors that are durably zero. So whatever power loss
- * may do, it can spoil the last batch only, and only by leaving some of its sectors zero. Hence:
+ * Block k + 1 is issued only once block k is durable, and into sectors that are durably zero. So whatever power loss
+ * may do, it can spoil the last block only, and only by leaving some of its sectors zero. Hence:
  *
- * - A batch that does not verify, with any valid batch behind it in this segment or a later one, was durable: damage.
- * - The last batch is torn if more of its sectors are blank than its header says are so by right, or if its header's
+ * - A block that does not verify, with any valid block behind it in this segment or a later one, was durable: damage.
+ * - The last block is torn if more of its sectors are blank than its header says are so by right, or if its header's
  *   own sector is blank. Nobody was promised it; it is cut. Any other fault in it is damage.
  * - A segment that is followed by another ends with a seal, so a lost segment leaves a gap in the numbers or a seal
  *   that leads nowhere: damage. A file that ends before a zero sector or a seal was seen was cut short: damage.
@@ -42,11 +42,11 @@ import type { LogBase } from './types.ts';
  * Nothing on the disk is changed until all of it was judged. Where there is damage, it stays as it is, or is repaired
  * once the caller has been told (`wal/salvage.ts`).
  *
- * One fault escapes: the disk turning a whole sector of the last batch into zeros looks as if it had been torn.
+ * One fault escapes: the disk turning a whole sector of the last block into zeros looks as if it had been torn.
  */
 
-/** A batch that verifies, by its place. */
-interface BatchPlace {
+/** A block that verifies, by its place. */
+interface BlockPlace {
   readonly segment: number;
   readonly position: number;
   readonly byteLength: number;
@@ -70,14 +70,14 @@ export class LogScan {
   /** The log's entries all come after this one; -1 while the segments that would tell may have been given back. */
   #base: number;
   #reset: LogResetPlace | null = null;
-  /** What the next batch must have. 0: the first of all, of a log whose front was given back, may say what it likes. */
+  /** What the next block must have. 0: the first of all, of a log whose front was given back, may say what it likes. */
   #sequence: number;
-  /** CRC of the last record read. The first batch of all may say what it likes. */
+  /** CRC of the last record read. The first block of all may say what it likes. */
   #chain = 0;
   #hasRead = false;
   #hardState: Buffer | null = null;
-  #last: BatchPlace | null = null;
-  #batches = 0;
+  #last: BlockPlace | null = null;
+  #blocks = 0;
   #entries = 0;
   readonly #sealed: SealedSegment[] = [];
   #window: Buffer | undefined;
@@ -132,7 +132,7 @@ export class LogScan {
       const segment = await this.#openSegment(number);
       this.#goodBytes = SECTOR_BYTES;
       const reader = this.#readerOf(segment);
-      const end = await this.#readBatches(segment, reader);
+      const end = await this.#readBlocks(segment, reader);
       this.#window = reader.window;
       if (end.sealed) {
         this.#sealed.push({ number, bytes: segment.filledTo });
@@ -162,7 +162,7 @@ export class LogScan {
       resetSegment: this.#reset?.segment ?? 0,
       report: {
         segments: this.#numbers.length,
-        batches: this.#batches,
+        blocks: this.#blocks,
         entries: this.#entries,
         tornBytes,
         damage: null,
@@ -191,8 +191,8 @@ export class LogScan {
     return new SegmentReader(segment, this.#window);
   }
 
-  /** Hands over every valid batch of a segment; stops behind its seal, or at the first place without a valid batch. */
-  async #readBatches(
+  /** Hands over every valid block of a segment; stops behind its seal, or at the first place without a valid block. */
+  async #readBlocks(
     segment: Segment,
     reader: SegmentReader,
   ): Promise<{ readonly sealed: boolean; readonly position: number; readonly judgement: Judgement }> {
@@ -202,15 +202,15 @@ export class LogScan {
         throw walDamaged(
           segment.path,
           position,
-          'the file was cut short: it ends where a batch or zeros should follow',
+          'the file was cut short: it ends where a block or zeros should follow',
         );
       }
       if (!reader.has(position, SECTOR_BYTES)) await reader.load(position, SECTOR_BYTES);
       const offset = reader.offsetOf(position);
-      const header = readBatchHeader(reader.window, offset, segment.saltCrc, segment.number, position);
+      const header = readBlockHeader(reader.window, offset, segment.saltCrc, segment.number, position);
       if (header === null) {
         const blank = isZero(reader.window, offset, offset + SECTOR_BYTES);
-        const what = blank ? 'no batch is here' : 'the header of a batch does not verify';
+        const what = blank ? 'no block is here' : 'the header of a block does not verify';
         return { sealed: false, position, judgement: { kind: 'invalid', what, torn: blank } };
       }
       const padded = paddedToSector(header.byteLength);
@@ -220,37 +220,37 @@ export class LogScan {
         judgement = this.#judgeRecords(header, reader.window, reader.offsetOf(position));
       }
       if (judgement.kind === 'invalid') return { sealed: false, position, judgement };
-      this.#takeBatch(header, reader.window, reader.offsetOf(position), segment, position);
+      this.#takeBlock(header, reader.window, reader.offsetOf(position), segment, position);
       position += padded;
       this.#goodBytes = position;
       if (header.seal) return { sealed: true, position, judgement };
     }
   }
 
-  #judgeHeader(header: BatchHeader, end: number, segment: Segment): Judgement {
+  #judgeHeader(header: BlockHeader, end: number, segment: Segment): Judgement {
     const invalid = (what: string): Judgement => ({ kind: 'invalid', what, torn: NOT_TORN });
     const isFirst = this.#sequence === 0;
     if (header.sequence !== this.#sequence && !(isFirst && header.sequence > 0)) {
-      return invalid(`batch ${header.sequence} is where batch ${this.#sequence} should be`);
+      return invalid(`block ${header.sequence} is where block ${this.#sequence} should be`);
     }
-    if (header.byteLength < BATCH_HEADER_BYTES) return invalid('a batch is shorter than its header');
-    if (end > segment.filledTo) return invalid('the file was cut short: it ends inside a batch');
+    if (header.byteLength < BLOCK_HEADER_BYTES) return invalid('a block is shorter than its header');
+    if (end > segment.filledTo) return invalid('the file was cut short: it ends inside a block');
     if (!isFirst && header.sequence > 1 && header.chainBefore !== this.#chain) {
-      return invalid(`batch ${header.sequence} does not follow the batch before it`);
+      return invalid(`block ${header.sequence} does not follow the block before it`);
     }
     return VALID;
   }
 
-  #judgeRecords(header: BatchHeader, window: Buffer, start: number): Judgement {
+  #judgeRecords(header: BlockHeader, window: Buffer, start: number): Judgement {
     const end = start + header.byteLength;
     const paddedEnd = start + paddedToSector(header.byteLength);
-    const what = this.#faultOfRecords(header, window, start + BATCH_HEADER_BYTES, end, paddedEnd);
+    const what = this.#faultOfRecords(header, window, start + BLOCK_HEADER_BYTES, end, paddedEnd);
     if (what === null) return VALID;
     const torn = countBlankSectors(window, start, paddedEnd) > header.blankSectors;
-    return { kind: 'invalid', what: `batch ${header.sequence}: ${what}`, torn };
+    return { kind: 'invalid', what: `block ${header.sequence}: ${what}`, torn };
   }
 
-  #faultOfRecords(header: BatchHeader, window: Buffer, start: number, end: number, paddedEnd: number): string | null {
+  #faultOfRecords(header: BlockHeader, window: Buffer, start: number, end: number, paddedEnd: number): string | null {
     let chain = header.chainBefore;
     let offset = start;
     let base = this.#base;
@@ -285,9 +285,9 @@ export class LogScan {
     return null;
   }
 
-  #takeBatch(header: BatchHeader, window: Buffer, start: number, segment: Segment, position: number): void {
+  #takeBlock(header: BlockHeader, window: Buffer, start: number, segment: Segment, position: number): void {
     this.#chain = header.chainBefore;
-    let offset = start + BATCH_HEADER_BYTES;
+    let offset = start + BLOCK_HEADER_BYTES;
     for (let record = 0; record < header.records; record++) {
       const length = RECORD_HEADER_BYTES + window.readUInt32LE(offset + 4);
       const body = window.subarray(offset + RECORD_HEADER_BYTES, offset + length);
@@ -309,7 +309,7 @@ export class LogScan {
     }
     this.#hasRead = true;
     this.#sequence = header.sequence + 1;
-    this.#batches++;
+    this.#blocks++;
     this.#last = { segment: segment.number, position, byteLength: header.byteLength };
   }
 
@@ -322,7 +322,7 @@ export class LogScan {
   }
 
   /**
-   * Makes sure that the log really ends at `position`, cuts a torn batch there, and makes durable all that was read.
+   * Makes sure that the log really ends at `position`, cuts a torn block there, and makes durable all that was read.
    * Returns how many bytes were cut.
    */
   async #settleEnd(
@@ -335,11 +335,11 @@ export class LogScan {
     const remains: { readonly segment: Segment; readonly from: number; readonly to: number }[] = [];
     for (const each of [segment, ...spares]) {
       const from = each === segment ? position : SECTOR_BYTES;
-      // The header at `position` itself, where there is one, belongs to the batch that is judged.
+      // The header at `position` itself, where there is one, belongs to the block that is judged.
       const scanFrom = each === segment ? position + SECTOR_BYTES : SECTOR_BYTES;
-      const { batchAt, nonZeroEnd } = await findRemains(each, this.#readerOf(each), scanFrom);
-      if (batchAt >= 0) {
-        const proof = `a whole batch follows at byte ${batchAt} of ${each.path}`;
+      const { blockAt, nonZeroEnd } = await findRemains(each, this.#readerOf(each), scanFrom);
+      if (blockAt >= 0) {
+        const proof = `a whole block follows at byte ${blockAt} of ${each.path}`;
         throw walDamaged(segment.path, position, `${what}, yet ${proof}, so what was here had been durable`);
       }
       if (nonZeroEnd > 0) remains.push({ segment: each, from, to: nonZeroEnd });
@@ -367,8 +367,8 @@ export class LogScan {
 
   /**
    * What was read may be in the system's cache only: the process before this one may have died during its last write,
-   * or stopped because its sync failed. The log below the last batch is durable, or that one would not have been
-   * issued; so the last batch is written once more, with the same bytes.
+   * or stopped because its sync failed. The log below the last block is durable, or that one would not have been
+   * issued; so the last block is written once more, with the same bytes.
    */
   async #makeDurable(segment: Segment, spares: readonly Segment[]): Promise<void> {
     for (const each of [segment, ...spares]) await each.plain.sync();

@@ -2,13 +2,13 @@ import { readUint64 } from '../../base/uint64.ts';
 import type { Disk } from '../disk/disk.ts';
 import { type Segment, segmentName, walDamaged } from '../segments/files.ts';
 import {
-  BATCH_HEADER_BYTES,
-  type BatchHeader,
+  BLOCK_HEADER_BYTES,
+  type BlockHeader,
   paddedToSector,
   RECORD_ENTRY,
   RECORD_HARD_STATE,
   RECORD_HEADER_BYTES,
-  readBatchHeader,
+  readBlockHeader,
   readSegmentHeader,
   SECTOR_BYTES,
   verifyRecord,
@@ -70,7 +70,7 @@ class Replay {
   readonly #log: RecoveredLog;
   readonly #reset: LogResetPlace | null;
   readonly #sink: RecoverySink;
-  /** In the batch of the log reset. */
+  /** In the block of the log reset. */
   #isAtReset = false;
   /** The hard state of the log reset, until another comes; segments begin with a copy of it. */
   #heldBack: Buffer | null = null;
@@ -81,7 +81,7 @@ class Replay {
     this.#sink = sink;
   }
 
-  /** @param end where its batches end; null where a seal tells. */
+  /** @param end where its blocks end; null where a seal tells. */
   async segment(segment: ReadableSegment, end: number | null): Promise<void> {
     const reader = new SegmentReader(segment);
     await reader.load(0, SECTOR_BYTES);
@@ -90,22 +90,22 @@ class Replay {
     for (let position = SECTOR_BYTES; end === null || position < end; ) {
       if (!reader.has(position, SECTOR_BYTES)) await reader.load(position, SECTOR_BYTES);
       const at = reader.offsetOf(position);
-      const header = readBatchHeader(reader.window, at, segmentHeader.saltCrc, segment.number, position);
+      const header = readBlockHeader(reader.window, at, segmentHeader.saltCrc, segment.number, position);
       if (header === null) throw changed(segment, position);
       const padded = paddedToSector(header.byteLength);
       if (!reader.has(position, padded)) await reader.load(position, padded);
-      this.#batch(header, reader, segment, position);
+      this.#block(header, reader, segment, position);
       if (header.seal) return;
       position += padded;
     }
   }
 
-  #batch(header: BatchHeader, reader: SegmentReader, segment: ReadableSegment, position: number): void {
+  #block(header: BlockHeader, reader: SegmentReader, segment: ReadableSegment, position: number): void {
     const { window } = reader;
     const start = reader.offsetOf(position);
     const end = start + header.byteLength;
     let chain = header.chainBefore;
-    let offset = start + BATCH_HEADER_BYTES;
+    let offset = start + BLOCK_HEADER_BYTES;
     for (let record = 0; record < header.records; record++) {
       const length = verifyRecord(window, offset, end, chain);
       if (length === 0) throw changed(segment, position);
@@ -145,5 +145,5 @@ class Replay {
 }
 
 function changed({ path }: ReadableSegment, position: number) {
-  return walDamaged(path, position, 'a batch that had verified a moment ago no longer does');
+  return walDamaged(path, position, 'a block that had verified a moment ago no longer does');
 }

@@ -2,9 +2,9 @@ import { join } from 'node:path';
 import { type Disk, type DiskFile, writeFully } from '../disk/disk.ts';
 import { createSegmentFile, repairName, segmentName, segmentNumbers, walDamaged } from '../segments/files.ts';
 import {
-  BATCH_HEADER_BYTES,
+  BLOCK_HEADER_BYTES,
   countBlankSectors,
-  encodeBatchHeader,
+  encodeBlockHeader,
   encodeLogReset,
   encodeRecord,
   encodeSegmentHeader,
@@ -22,7 +22,7 @@ import type { LogBase } from './types.ts';
  * Repairs a damaged log: keeps what is good in front of the damage, and moves aside the damaged segment and all behind it.
  *
  * ```
- *  1 ok │ 2 damaged │ 3        prepare:  2.wal.repair, durable: the good batches of 2, byte for byte, then zeros
+ *  1 ok │ 2 damaged │ 3        prepare:  2.wal.repair, durable: the good blocks of 2, byte for byte, then zeros
  *  1 ok │           │          complete: 3 and 2 go to another folder, durably
  *  1 ok │ 2 ok                           2.wal.repair becomes 2.wal
  * ```
@@ -58,13 +58,13 @@ export async function prepareRepair(
   const number = good.reachesBack ? good.number : (numbers[0] ?? 1);
   const path = join(directory, repairName(number));
   await createSegmentFile(disk, directory, path, async (file) => {
-    if (good.reachesBack && good.bytes > 0) await copyGoodBatches(disk, directory, good, file);
+    if (good.reachesBack && good.bytes > 0) await copyGoodBlocks(disk, directory, good, file);
     else await writeNewSegment(place, number, good.reachesBack ? null : begin, good.hardState, file);
   });
 }
 
 /** The front of the damaged segment, and behind it the one sector of zeros that a segment needs to be whole. */
-async function copyGoodBatches(disk: Disk, directory: string, good: GoodPart, to: DiskFile): Promise<void> {
+async function copyGoodBlocks(disk: Disk, directory: string, good: GoodPart, to: DiskFile): Promise<void> {
   const path = join(directory, segmentName(good.number));
   const from = await disk.open(path, { create: false, dataSync: false });
   try {
@@ -91,25 +91,25 @@ async function writeNewSegment(
 ): Promise<void> {
   const header = encodeSegmentHeader(number, segmentBytes, clusterId, random);
   const saltCrc = readSegmentHeader(header)?.saltCrc ?? 0;
-  const batch = base === null ? Buffer.alloc(0) : firstBatch(number, saltCrc, base, hardState);
-  const bytes = Buffer.concat([header, batch, Buffer.alloc(SECTOR_BYTES)]);
+  const block = base === null ? Buffer.alloc(0) : firstBlock(number, saltCrc, base, hardState);
+  const bytes = Buffer.concat([header, block, Buffer.alloc(SECTOR_BYTES)]);
   await writeFully(to, bytes, bytes.length, 0);
 }
 
-function firstBatch(number: number, saltCrc: number, base: LogBase, hardState: Buffer | null): Buffer {
-  const batch = Buffer.alloc(2 * SECTOR_BYTES);
-  let end = BATCH_HEADER_BYTES;
+function firstBlock(number: number, saltCrc: number, base: LogBase, hardState: Buffer | null): Buffer {
+  const block = Buffer.alloc(2 * SECTOR_BYTES);
+  let end = BLOCK_HEADER_BYTES;
   let chain = saltCrc;
   let records = 0;
   const put = (type: number, index: number, body: Buffer) => {
-    chain = encodeRecord(batch, end, type, index, body, chain);
+    chain = encodeRecord(block, end, type, index, body, chain);
     end += RECORD_HEADER_BYTES + body.length;
     records++;
   };
   put(RECORD_LOG_RESET, base.index, encodeLogReset(base.term));
   if (hardState !== null) put(RECORD_HARD_STATE, 0, hardState);
-  const padded = batch.subarray(0, paddedToSector(end));
-  encodeBatchHeader(padded, saltCrc, number, SECTOR_BYTES, {
+  const padded = block.subarray(0, paddedToSector(end));
+  encodeBlockHeader(padded, saltCrc, number, SECTOR_BYTES, {
     sequence: 1,
     byteLength: end,
     records,

@@ -3,9 +3,9 @@ import { RaftkvError } from '../../base/errors.ts';
 import { closeSegment, isDiskFull, type Segment } from '../segments/files.ts';
 import { type FillOptions, SegmentFiller } from '../segments/filler.ts';
 import {
-  BATCH_HEADER_BYTES,
+  BLOCK_HEADER_BYTES,
   countBlankSectors,
-  encodeBatchHeader,
+  encodeBlockHeader,
   encodeLogReset,
   encodeRecord,
   paddedToSector,
@@ -31,12 +31,12 @@ export interface SegmentedWalOptions {
   readonly clock: Clock;
   readonly onFatal: (error: RaftkvError) => void;
   readonly fill: FillOptions;
-  readonly batchBytesMax: number;
+  readonly blockBytesMax: number;
   readonly entryBytesMax: number;
   readonly log: RecoveredLog;
 }
 
-/** The staging buffer starts at this size and doubles as batches need it. */
+/** The staging buffer starts at this size and doubles as blocks need it. */
 const STAGING_BYTES = 64 * 1024;
 
 type State = 'open' | 'closing' | 'closed' | 'failed';
@@ -46,18 +46,18 @@ export class SegmentedWal implements Wal {
   readonly #onFatal: (error: RaftkvError) => void;
   readonly #fillOptions: FillOptions;
   readonly #filler: SegmentFiller;
-  readonly #batchBytesMax: number;
+  readonly #blockBytesMax: number;
   readonly #entryBytesMax: number;
   readonly #locations: EntryLocations;
   #state: State = 'open';
 
   #active: Segment;
-  /** Where the next batch goes; always a sector boundary. */
+  /** Where the next block goes; always a sector boundary. */
   #position: number;
   #nextSequence: number;
-  /** CRC of the last record put into a batch. */
+  /** CRC of the last record put into a block. */
   #chain: number;
-  /** The newest put into a batch; null where there was none yet. */
+  /** The newest put into a block; null where there was none yet. */
   #hardState: Buffer | null;
   readonly #retention: SegmentRetention;
 
@@ -72,23 +72,23 @@ export class SegmentedWal implements Wal {
   /** Of the waiting writes, those that drop something of what is in the log. */
   #cutsWaiting = 0;
 
-  /** Writes not yet wholly in a batch, with the times they came; of the first, `#stepsTaken` parts are in one. */
+  /** Writes not yet wholly in a block, with the times they came; of the first, `#stepsTaken` parts are in one. */
   #waiting: WalWrite[] = [];
   #waitingSinceMs: number[] = [];
   #stepsTaken = 0;
 
-  /** A batch, or a seal, is on its way to the disk. */
+  /** A block, or a seal, is on its way to the disk. */
   #busy = false;
   #sealing = false;
-  #batchBytes = 0;
+  #blockBytes = 0;
   #flyingSinceMs = 0;
-  /** Writes that will be durable with the batch in flight. `#landed` is the same array of the batch before, emptied. */
+  /** Writes that will be durable with the block in flight. `#landed` is the same array of the block before, emptied. */
   #flying: WalWrite[] = [];
   #landed: WalWrite[] = [];
 
   #staging = Buffer.allocUnsafeSlow(STAGING_BYTES);
-  #batchRecords = 0;
-  #batchChainBefore = 0;
+  #blockRecords = 0;
+  #blockChainBefore = 0;
   #onDrained: (() => void) | null = null;
   #pumpIsDue = false;
   #closed: Promise<void> | null = null;
@@ -101,7 +101,7 @@ export class SegmentedWal implements Wal {
     this.#clock = options.clock;
     this.#onFatal = options.onFatal;
     this.#fillOptions = options.fill;
-    this.#batchBytesMax = options.batchBytesMax;
+    this.#blockBytesMax = options.blockBytesMax;
     this.#entryBytesMax = options.entryBytesMax;
     this.#locations = locations;
     this.#active = log.active;
@@ -259,7 +259,7 @@ export class SegmentedWal implements Wal {
     if (!this.#busy) this.#pump();
   };
 
-  /** Sends the next batch on its way, where there is one, there is room for it, and none is on its way. */
+  /** Sends the next block on its way, where there is one, there is room for it, and none is on its way. */
   #pump(): void {
     const wanted = this.#state === 'failed' ? 0 : this.#sendNext();
     this.#filler.check(this.#position, wanted);
@@ -267,22 +267,22 @@ export class SegmentedWal implements Wal {
     if (wanted > 0 && this.#filler.waitsForRoom) this.#onDrained?.();
   }
 
-  /** Returns how much room ahead it is that the next batch waits for; 0 where it waits for none. */
+  /** Returns how much room ahead it is that the next block waits for; 0 where it waits for none. */
   #sendNext(): number {
     if (this.#busy || this.#waiting.length === 0) return 0;
     const end = this.#fillStaging();
     if (end > 0) {
-      this.#writeBatch(end, false);
+      this.#writeBlock(end, false);
       return 0;
     }
     if (!this.#mustSeal()) return paddedToSector(this.#bytesOfFirst()) + SECTOR_BYTES;
     // More than this segment will ever have: a spare.
     if (this.#filler.spares.length === 0) return this.#active.segmentBytes - this.#position + SECTOR_BYTES;
-    this.#writeBatch(BATCH_HEADER_BYTES, true);
+    this.#writeBlock(BLOCK_HEADER_BYTES, true);
     return 0;
   }
 
-  /** The first waiting record fits into no batch that this segment, filled to its end, could still take. */
+  /** The first waiting record fits into no block that this segment, filled to its end, could still take. */
   #mustSeal(): boolean {
     const room = this.#active.segmentBytes - SECTOR_BYTES - this.#position;
     return this.#bytesOfFirst() > room;
@@ -292,16 +292,16 @@ export class SegmentedWal implements Wal {
     const write = this.#waiting[0];
     const repeated = this.#position === SECTOR_BYTES ? this.#hardState : null;
     const repeatedBytes = repeated === null ? 0 : RECORD_HEADER_BYTES + repeated.length;
-    return BATCH_HEADER_BYTES + repeatedBytes + (write === undefined ? 0 : bytesOfNext(write, this.#stepsTaken));
+    return BLOCK_HEADER_BYTES + repeatedBytes + (write === undefined ? 0 : bytesOfNext(write, this.#stepsTaken));
   }
 
   /** Puts waiting records into the staging buffer; returns where they end in it, 0 where not one fits. */
   #fillStaging(): number {
     const room = this.#active.filledTo - SECTOR_BYTES - this.#position;
     if (this.#bytesOfFirst() > room) return 0;
-    this.#batchRecords = 0;
-    this.#batchChainBefore = this.#chain;
-    let end = BATCH_HEADER_BYTES;
+    this.#blockRecords = 0;
+    this.#blockChainBefore = this.#chain;
+    let end = BLOCK_HEADER_BYTES;
     // A segment begins with the hard state, so that the ones before it are not needed for theirs.
     if (this.#position === SECTOR_BYTES && this.#hardState !== null) {
       end = this.#putRecord(end, RECORD_HARD_STATE, 0, this.#hardState);
@@ -315,7 +315,7 @@ export class SegmentedWal implements Wal {
         const bytes = bytesOfStep(write, step);
         if (bytes > 0) {
           const after = end + bytes;
-          if (after > room || (taken > 0 && after > this.#batchBytesMax)) break;
+          if (after > room || (taken > 0 && after > this.#blockBytesMax)) break;
           const body = write.entries[step - 1];
           end = body === undefined ? this.#putHead(end, write) : this.#putEntry(end, write.firstIndex + step - 1, body);
           taken++;
@@ -331,7 +331,7 @@ export class SegmentedWal implements Wal {
     return end;
   }
 
-  /** The first `whole` waiting writes are wholly in the batch. */
+  /** The first `whole` waiting writes are wholly in the block. */
   #takeOff(whole: number): void {
     if (whole === this.#waiting.length) this.#cutsWaiting = 0;
     this.#flyingSinceMs = this.#waitingSinceMs[0] ?? 0;
@@ -370,7 +370,7 @@ export class SegmentedWal implements Wal {
     const after = end + RECORD_HEADER_BYTES + body.length;
     if (paddedToSector(after) > this.#staging.length) this.#growStaging(paddedToSector(after), end);
     this.#chain = encodeRecord(this.#staging, end, type, index, body, this.#chain);
-    this.#batchRecords++;
+    this.#blockRecords++;
     return after;
   }
 
@@ -382,21 +382,21 @@ export class SegmentedWal implements Wal {
     this.#staging = larger;
   }
 
-  #writeBatch(byteLength: number, seal: boolean): void {
+  #writeBlock(byteLength: number, seal: boolean): void {
     const staging = this.#staging;
     const padded = paddedToSector(byteLength);
     staging.fill(0, byteLength, padded);
-    encodeBatchHeader(staging, this.#active.saltCrc, this.#active.number, this.#position, {
+    encodeBlockHeader(staging, this.#active.saltCrc, this.#active.number, this.#position, {
       sequence: this.#nextSequence,
       byteLength,
-      records: seal ? 0 : this.#batchRecords,
+      records: seal ? 0 : this.#blockRecords,
       blankSectors: countBlankSectors(staging, SECTOR_BYTES, padded),
-      chainBefore: seal ? this.#chain : this.#batchChainBefore,
+      chainBefore: seal ? this.#chain : this.#blockChainBefore,
       seal,
     });
     this.#busy = true;
     this.#sealing = seal;
-    this.#batchBytes = padded;
+    this.#blockBytes = padded;
     this.#active.durable.write(staging, 0, padded, this.#position, this.#written);
   }
 
@@ -408,14 +408,14 @@ export class SegmentedWal implements Wal {
     }
     this.#busy = false;
     this.#nextSequence++;
-    this.#position += this.#batchBytes;
+    this.#position += this.#blockBytes;
     if (this.#sealing) this.#advance();
     else this.#recordDurable();
     const landed = this.#flying;
     this.#flying = this.#landed;
     this.#landed = landed;
-    if (this.#staging.length > this.#batchBytesMax * 2) this.#staging = Buffer.allocUnsafeSlow(STAGING_BYTES);
-    // The disk first: it works on the next batch while the writers of this one hear of it.
+    if (this.#staging.length > this.#blockBytesMax * 2) this.#staging = Buffer.allocUnsafeSlow(STAGING_BYTES);
+    // The disk first: it works on the next block while the writers of this one hear of it.
     this.#pump();
     for (const write of landed) write.done();
     landed.length = 0;

@@ -4,7 +4,7 @@
 export interface WalWrite {
   /**
    * A log reset, or null. It drops all entries before it; the log goes on behind it: the next entry is `reset.index + 1`.
-   * Written before the hard state and the entries of this write, in the same batch.
+   * Written before the hard state and the entries of this write, in the same block.
    */
   readonly reset: LogBase | null;
   /** The encoded hard state to record before the entries, or null for none. */

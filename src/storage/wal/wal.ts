@@ -4,7 +4,7 @@ import type { Logger } from '../../base/logger.ts';
 import type { Disk } from '../disk/disk.ts';
 import { createSegment } from '../segments/files.ts';
 import type { FillOptions } from '../segments/filler.ts';
-import { BATCH_HEADER_BYTES, CLUSTER_ID_BYTES_MAX, RECORD_HEADER_BYTES, SECTOR_BYTES } from '../segments/format.ts';
+import { BLOCK_HEADER_BYTES, CLUSTER_ID_BYTES_MAX, RECORD_HEADER_BYTES, SECTOR_BYTES } from '../segments/format.ts';
 import { EntryLocations } from './entry-locations.ts';
 import { recoverLog } from './recover-log.ts';
 import type { RecoveredLog, RecoveryReport } from './recovered-log.ts';
@@ -18,11 +18,11 @@ import type { LogBase, Wal } from './types.ts';
  *
  * ```
  *  append ──► waiting ──► staging buffer ──► one O_DSYNC write ──► done, in order
- *             (all that came while a write ran: the next batch)       │
+ *             (all that came while a write ran: the next block)       │
  *                                                                     ▼
- *  zeros, ahead of use ──► active segment │ batch │ batch │ seal   spare segment │ …
+ *  zeros, ahead of use ──► active segment │ block │ block │ seal   spare segment │ …
  *                              │
- *  start: every batch verified └──► onEntry, onHardState ──► the log of the Raft core
+ *  start: every block verified └──► onEntry, onHardState ──► the log of the Raft core
  *
  *  oldest segment │ … ◄── given back, one by one, behind a snapshot
  * ```
@@ -73,7 +73,7 @@ export interface WalLimits {
   /** How long a segment grows. Longer: fewer files. Shorter: old log is given back in smaller pieces. */
   readonly walSegmentBytes: number;
   /** What one disk write carries at most, but for a single larger record. Larger delays the `done` of its first. */
-  readonly walBatchBytesMax: number;
+  readonly walBlockBytesMax: number;
   /** The longest entry taken. Bounds the staging buffer. */
   readonly walEntryBytesMax: number;
   /** Zero-filled when a segment is made. Small, because the first start waits for it. */
@@ -90,7 +90,7 @@ const MiB = 1024 * 1024;
 
 const WAL_LIMITS: WalLimits = {
   walSegmentBytes: 64 * MiB,
-  walBatchBytesMax: 4 * MiB,
+  walBlockBytesMax: 4 * MiB,
   walEntryBytesMax: 16 * MiB,
   walFirstFillBytes: 2 * MiB,
   walFillAheadBytes: 8 * MiB,
@@ -140,12 +140,12 @@ export async function openWal(options: WalOptions): Promise<OpenedWal> {
   if (report.tornBytes > 0) logger.warn({ directory, ...report }, 'cut a write that had not been finished');
   const tookMs = Math.round(clock.monotonicMs() - startedMs);
   logger.debug({ directory, ...report, lastIndex: locations.lastIndex, tookMs }, 'log opened');
-  const batchBytesMax = limits.walBatchBytesMax;
+  const blockBytesMax = limits.walBlockBytesMax;
   const wal = new SegmentedWal({
     clock,
     onFatal,
     fill,
-    batchBytesMax,
+    blockBytesMax,
     entryBytesMax: limits.walEntryBytesMax,
     log,
   });
@@ -169,7 +169,7 @@ async function beginLog(fill: FillOptions, damage: string | null): Promise<Recov
     sealed: [],
     locations: new EntryLocations(),
     resetSegment: 0,
-    report: { segments: 1, batches: 0, entries: 0, tornBytes: 0, damage },
+    report: { segments: 1, blocks: 0, entries: 0, tornBytes: 0, damage },
   };
 }
 
@@ -187,6 +187,6 @@ function checkLimits(limits: WalLimits, clusterId: string): void {
   if (limits.walFirstFillBytes < 2 * SECTOR_BYTES) throw invalid('walFirstFillBytes leaves no zeros behind the header');
   if (limits.walSegmentBytes > SEGMENT_BYTES_MAX) throw invalid(`walSegmentBytes is above ${SEGMENT_BYTES_MAX}`);
   // The header and the seal take a sector each; a hard state repeated before the entry is far shorter than a third.
-  const room = limits.walSegmentBytes - 3 * SECTOR_BYTES - BATCH_HEADER_BYTES - 2 * RECORD_HEADER_BYTES;
+  const room = limits.walSegmentBytes - 3 * SECTOR_BYTES - BLOCK_HEADER_BYTES - 2 * RECORD_HEADER_BYTES;
   if (limits.walEntryBytesMax > room) throw invalid('walSegmentBytes leaves no room for an entry of walEntryBytesMax');
 }

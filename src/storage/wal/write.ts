@@ -2,7 +2,7 @@ import { RaftkvError } from '../../base/errors.ts';
 import { LOG_RESET_BODY_BYTES, RECORD_HEADER_BYTES } from '../segments/format.ts';
 import type { WalWrite } from './types.ts';
 
-/** What a write asks for: whether it makes sense, what it drops, and the steps in which it goes into batches. */
+/** What a write asks for: whether it makes sense, what it drops, and the steps in which it goes into blocks. */
 
 /** Twenty-four bytes today; the bound keeps a repeated hard state within the one sector that is reserved for it. */
 const HARD_STATE_BYTES_MAX = 256;
@@ -50,7 +50,7 @@ export function bytesOfStep(write: WalWrite, step: number): number {
   return resetBytes + (hardState === null ? 0 : RECORD_HEADER_BYTES + hardState.length);
 }
 
-/** Of the first step that is not yet in a batch and has anything. */
+/** Of the first step that is not yet in a block and has anything. */
 export function bytesOfNext(write: WalWrite, stepsTaken: number): number {
   return bytesOfStep(write, stepsTaken) || bytesOfStep(write, stepsTaken + 1);
 }

@@ -1,15 +1,15 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
-  BATCH_HEADER_BYTES,
+  BLOCK_HEADER_BYTES,
   countBlankSectors,
-  encodeBatchHeader,
+  encodeBlockHeader,
   encodeRecord,
   encodeSegmentHeader,
   isZero,
   RECORD_ENTRY,
   RECORD_HEADER_BYTES,
-  readBatchHeader,
+  readBlockHeader,
   readSegmentHeader,
   SECTOR_BYTES,
   verifyRecord,
@@ -39,8 +39,8 @@ describe('the bytes of the log', () => {
     );
   });
 
-  it('a batch header reads back only unchanged, in its place, in its segment', () => {
-    const batch = fc.record({
+  it('a block header reads back only unchanged, in its place, in its segment', () => {
+    const block = fc.record({
       sequence: safe,
       byteLength: uint32,
       records: uint32,
@@ -50,20 +50,20 @@ describe('the bytes of the log', () => {
     });
     fc.assert(
       fc.property(
-        batch,
+        block,
         uint32,
         safe,
         uint32,
-        fc.nat(BATCH_HEADER_BYTES * 8 - 1),
+        fc.nat(BLOCK_HEADER_BYTES * 8 - 1),
         (header, salt, segment, position, bit) => {
           const buffer = Buffer.alloc(SECTOR_BYTES);
-          encodeBatchHeader(buffer, salt, segment, position, header);
-          expect(readBatchHeader(buffer, 0, salt, segment, position)).toEqual(header);
-          expect(readBatchHeader(buffer, 0, (salt ^ 1) >>> 0, segment, position)).toBeNull();
-          expect(readBatchHeader(buffer, 0, salt, segment + 1, position)).toBeNull();
-          expect(readBatchHeader(buffer, 0, salt, segment, position ^ 512)).toBeNull();
+          encodeBlockHeader(buffer, salt, segment, position, header);
+          expect(readBlockHeader(buffer, 0, salt, segment, position)).toEqual(header);
+          expect(readBlockHeader(buffer, 0, (salt ^ 1) >>> 0, segment, position)).toBeNull();
+          expect(readBlockHeader(buffer, 0, salt, segment + 1, position)).toBeNull();
+          expect(readBlockHeader(buffer, 0, salt, segment, position ^ 512)).toBeNull();
           buffer.writeUInt8(buffer.readUInt8(bit >> 3) ^ (1 << (bit & 7)), bit >> 3);
-          expect(readBatchHeader(buffer, 0, salt, segment, position)).toBeNull();
+          expect(readBlockHeader(buffer, 0, salt, segment, position)).toBeNull();
         },
       ),
     );

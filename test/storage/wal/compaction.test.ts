@@ -6,7 +6,7 @@ const pathOf = (number: number) => `/node/wal/${String(number).padStart(16, '0')
 const numbersOf = (disk: MemoryDisk) => disk.paths().map((path) => Number(path.slice(-20, -4)));
 const bytesOf = (disk: MemoryDisk) => disk.paths().reduce((sum, path) => sum + disk.contentOf(path).length, 0);
 
-/** A log of 200 entries over many segments, each entry its own batch. */
+/** A log of 200 entries over many segments, each entry its own block. */
 async function longLog(disk = new MemoryDisk()): Promise<{ disk: MemoryDisk; opened: Opened; entries: Buffer[] }> {
   const opened = await open(disk);
   const entries = someEntries(200);
@@ -143,7 +143,7 @@ describe('giving back the front of a log', () => {
       },
     });
     const { wal } = await open(disk);
-    // Batches of one sector each, until only the seal fits.
+    // Blocks of one sector each, until only the seal fits.
     for (let n = 1; n <= 30; n++) await append(wal, [Buffer.from([n])]);
     await settle();
     holding = true;
@@ -214,7 +214,7 @@ describe('a log that is begun anew', () => {
     holding = true;
     void append(wal, someEntries(5, 2));
     await settle();
-    // A batch each, so that the log reset has to wait for several.
+    // A block each, so that the log reset has to wait for several.
     for (let n = 0; n < 3; n++) void append(wal, [Buffer.alloc(3500, n)]);
     void append(wal, [], { reset: { index: 3, term: 2 } });
     expect(wal).toMatchObject({ firstIndex: 4, lastIndex: 3 });
@@ -298,7 +298,7 @@ describe('a log that is begun anew', () => {
 });
 
 describe('segments as short as they can be', () => {
-  it('hold a log reset and a hard state in one batch, whatever was in them before', async () => {
+  it('hold a log reset and a hard state in one block, whatever was in them before', async () => {
     const limits = {
       ...SMALL,
       walSegmentBytes: 3072,
@@ -309,7 +309,7 @@ describe('segments as short as they can be', () => {
     const disk = new MemoryDisk();
     const { wal } = await open(disk, { limits });
     for (let n = 1; n <= 120; n++) {
-      // In the same batch, where there is room.
+      // In the same block, where there is room.
       void append(wal, [Buffer.alloc((n * 97) % 700, n)]);
       const index = wal.lastIndex + 10;
       const hardState = Buffer.alloc(256, n);

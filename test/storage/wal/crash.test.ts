@@ -262,8 +262,8 @@ describe('power loss at every single operation of the disk', () => {
   });
 });
 
-describe('a last batch that was torn', () => {
-  /** A log of one durable batch and one that was in flight, of `entries`, when power failed; `keep` chooses its sectors. */
+describe('a last block that was torn', () => {
+  /** A log of one durable block and one that was in flight, of `entries`, when power failed; `keep` chooses its sectors. */
   async function tornLog(entries: Buffer[], keep: (sector: number) => boolean) {
     let hang = false;
     const disk = new MemoryDisk({
@@ -323,7 +323,7 @@ describe('a last batch that was torn', () => {
     await again.wal.close();
   });
 
-  it('is no torn batch but nothing at all where none of it had arrived', async () => {
+  it('is no torn block but nothing at all where none of it had arrived', async () => {
     const { disk } = await tornLog(three, () => false);
     const again = await open(disk);
     expect(again.entries).toEqual([Buffer.from('durable')]);

@@ -8,7 +8,7 @@ import { append, errorOf, open, SMALL, someEntries } from './harness.ts';
 const pathOf = (number: number) => `/node/wal/${String(number).padStart(16, '0')}.wal`;
 const LIMITS = { ...SMALL, walSegmentBytes: 6 * 1024, walEntryBytesMax: 3000, walFillAheadBytes: 4096 };
 
-/** A log, closed in good order, whose last batch is in its third segment; with where in each segment its batches end. */
+/** A log, closed in good order, whose last block is in its third segment; with where in each segment its blocks end. */
 async function threeSegments(seed = 1) {
   const disk = new MemoryDisk();
   const { wal } = await open(disk, { limits: LIMITS });
@@ -60,7 +60,7 @@ describe('one flipped bit', () => {
     const { disk, ends } = await threeSegments();
     const random = seededRandom(1);
     for (const [place, end] of ends.entries()) {
-      // The last segment byte for byte, as only there a batch might pass for torn; the others by samples.
+      // The last segment byte for byte, as only there a block might pass for torn; the others by samples.
       for (let byte = 0; byte < end; byte += place === 2 ? 1 : 3) {
         const bit = byte * 8 + Math.floor(random() * 8);
         disk.flipBit(pathOf(place + 1), bit);
@@ -70,7 +70,7 @@ describe('one flipped bit', () => {
     }
   });
 
-  it('in the sector where the next batch would begin is damage: one more batch may have been there', async () => {
+  it('in the sector where the next block would begin is damage: one more block may have been there', async () => {
     const { disk, ends } = await threeSegments();
     disk.flipBit(pathOf(3), ((ends[2] ?? 0) + 100) * 8);
     await expectDamage(disk, 'first sector behind the end');
@@ -133,11 +133,11 @@ describe('files that are not as they were left', () => {
     }
   });
 
-  it('a batch wiped by zeros is noticed where any follows', async () => {
+  it('a block wiped by zeros is noticed where any follows', async () => {
     const { disk, ends } = await threeSegments();
     for (const [place, end] of ends.entries()) {
       for (let start = 512; start < end; start += 512) {
-        // From here to the end of the segment; in the last segment that is what no batch follows.
+        // From here to the end of the segment; in the last segment that is what no block follows.
         if (place === 2) break;
         const copy = disk.clone();
         const content = copy.contentOf(pathOf(place + 1));
@@ -160,7 +160,7 @@ describe('files that are not as they were left', () => {
     expect((await errorOf(open(disk, { limits: LIMITS }))).message).toContain('is segment 1 under a wrong name');
   });
 
-  it('a segment of a log with as many batches, of the same lengths, is noticed by its content', async () => {
+  it('a segment of a log with as many blocks, of the same lengths, is noticed by its content', async () => {
     const logOf = async (letter: string) => {
       const disk = new MemoryDisk();
       const { wal } = await open(disk, { limits: LIMITS });
@@ -173,7 +173,7 @@ describe('files that are not as they were left', () => {
     await expectDamage(disk, 'segment 2 of its twin');
   });
 
-  it('a batch that landed in the wrong place is never read as one', async () => {
+  it('a block that landed in the wrong place is never read as one', async () => {
     const { disk, entries, ends } = await threeSegments();
     const content = disk.contentOf(pathOf(3));
     const end = ends[2] ?? 0;
@@ -187,7 +187,7 @@ describe('files that are not as they were left', () => {
     await again.wal.close();
     content.copy(content, end - 512, 512, 1024);
     disk.plant(pathOf(3), content);
-    await expectDamage(disk, 'the first batch over the last');
+    await expectDamage(disk, 'the first block over the last');
   });
 
   it('what an interrupted creation left is removed', async () => {
@@ -221,7 +221,7 @@ describe('a log that is not for this node', () => {
       { walSegmentBytes: 1000 },
       { walSegmentBytes: 8192, walEntryBytesMax: 8192 },
       { walFirstFillBytes: 512 },
-      { walBatchBytesMax: Number.NaN },
+      { walBlockBytesMax: Number.NaN },
     ];
     for (const bad of limits) {
       const error = await errorOf(open(new MemoryDisk(), { limits: { ...SMALL, ...bad } }));

@@ -11,7 +11,7 @@ import { seededRandom } from '../../support/random.ts';
 /** Small enough that a handful of entries rolls a segment over. */
 export const SMALL: Partial<WalLimits> = {
   walSegmentBytes: 16 * 1024,
-  walBatchBytesMax: 4 * 1024,
+  walBlockBytesMax: 4 * 1024,
   walEntryBytesMax: 8 * 1024,
   walFirstFillBytes: 4 * 1024,
   walFillAheadBytes: 8 * 1024,

@@ -9,14 +9,14 @@ const LIMITS = {
   ...SMALL,
   walSegmentBytes: 3072,
   walEntryBytesMax: 1024,
-  walBatchBytesMax: 2048,
+  walBlockBytesMax: 2048,
   walFirstFillBytes: 1024,
   walFillAheadBytes: 1024,
   walFillStepBytes: 512,
 };
 const ASIDE = '/node/damaged';
 
-/** The log after one of its batches, and where on disk that batch is. */
+/** The log after one of its blocks, and where on disk that block is. */
 interface Step {
   readonly segment: number;
   readonly from: number;
@@ -33,7 +33,7 @@ interface Built {
   readonly steps: readonly Step[];
 }
 
-/** Writes batch by batch until `segments` are there, and gives back the front of the log up to `compactTo`. */
+/** Writes block by block until `segments` are there, and gives back the front of the log up to `compactTo`. */
 async function build(segments: number, compactTo = 0): Promise<Built> {
   const writes: { path: string; position: number; length: number }[] = [];
   const disk = new MemoryDisk({
@@ -287,7 +287,7 @@ describe('a log that lacks files, where its node can heal', () => {
 });
 
 describe('a repair cut off at any of its steps', () => {
-  /** Where bits are flipped: a header, the first batch, one in the middle, the last, and what is behind it. */
+  /** Where bits are flipped: a header, the first block, one in the middle, the last, and what is behind it. */
   function places({ steps }: Built): { segment: number; byte: number }[] {
     const last = steps.at(-1);
     const middle = steps[Math.floor(steps.length / 2)];

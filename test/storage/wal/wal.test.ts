@@ -43,11 +43,11 @@ describe('the log', () => {
   it('is empty when it is new', async () => {
     const { wal, entries, hardState, report } = await open(new MemoryDisk());
     expect(wal).toMatchObject({ firstIndex: 1, lastIndex: 0 });
-    expect({ entries, hardState, batches: report.batches }).toEqual({ entries: [], hardState: null, batches: 0 });
+    expect({ entries, hardState, blocks: report.blocks }).toEqual({ entries: [], hardState: null, blocks: 0 });
     await wal.close();
   });
 
-  it('starts a write as soon as the callback is over that asks for it, and sends all that waits meanwhile as one batch', async () => {
+  it('starts a write as soon as the callback is over that asks for it, and sends all that waits meanwhile as one block', async () => {
     const { disk, writes, gate, release } = heldDisk();
     const { wal } = await open(disk);
     gate.holding = true;
@@ -80,10 +80,10 @@ describe('the log', () => {
     await wal.close();
   });
 
-  it('splits what waits into batches of bounded size, and sends a larger entry alone', async () => {
+  it('splits what waits into blocks of bounded size, and sends a larger entry alone', async () => {
     const { disk, writes, gate, release } = heldDisk();
     const { wal } = await open(disk, {
-      limits: { walSegmentBytes: 64 * 1024, walBatchBytesMax: 4096, walEntryBytesMax: 32 * 1024 },
+      limits: { walSegmentBytes: 64 * 1024, walBlockBytesMax: 4096, walEntryBytesMax: 32 * 1024 },
     });
     gate.holding = true;
     const entries = [Buffer.alloc(1), ...Array.from({ length: 5 }, () => Buffer.alloc(1500, 1)), Buffer.alloc(9000, 2)];
