@@ -10,7 +10,7 @@ import { type Cas, Op } from './types.ts';
  * ```
  *  0  f64 timeMs         cluster time, stamped by the leader; 0 until then
  *  8  u32 proposer       node id; 0 for a clock batch, which only advances time
- * 12  u32 session        the proposer's boot count
+ * 12  u32 sessionId      names the proposer's incarnation
  * 16  u64 sequence       from 1, one higher with every batch of the session
  * 24  u32 count          of commands
  * 28  u32 itemBytesMax   the limits travel in the log, so that every replica decides alike
@@ -47,7 +47,7 @@ const LOOP_COPY_BYTES_MAX = 32;
 export interface BatchHeader {
   readonly timeMs: number;
   readonly proposer: number;
-  readonly session: number;
+  readonly sessionId: number;
   readonly sequence: number;
   readonly count: number;
   readonly itemBytesMax: number;
@@ -118,11 +118,11 @@ export class BatchBuilder {
   }
 
   /** The batch in a buffer of its own, of exactly its size, to which nobody else writes. The builder starts afresh. */
-  seal(proposer: number, session: number, sequence: number, itemBytesMax: number, storeBytesMax: number): Buffer {
+  seal(proposer: number, sessionId: number, sequence: number, itemBytesMax: number, storeBytesMax: number): Buffer {
     const bytes = Buffer.allocUnsafeSlow(this.#length);
     this.#scratch.copy(bytes, 0, 0, this.#length);
     bytes.fill(0, 0, this.#headroomBytes);
-    writeHeader(bytes, this.#headroomBytes, proposer, session, sequence, this.#count, itemBytesMax, storeBytesMax);
+    writeHeader(bytes, this.#headroomBytes, proposer, sessionId, sequence, this.#count, itemBytesMax, storeBytesMax);
     this.#length = this.#headroomBytes + BATCH_HEADER_BYTES;
     this.#count = 0;
     if (this.#scratch.length > SCRATCH_BYTES_KEPT_MAX) {
@@ -160,7 +160,7 @@ export function readBatchHeader(bytes: Buffer, offset: number): BatchHeader {
   if (offset + BATCH_HEADER_BYTES > bytes.length) throw invalid('is cut off', offset);
   const timeMs = bytes.readDoubleLE(offset);
   const proposer = bytes.readUInt32LE(offset + 8);
-  const session = bytes.readUInt32LE(offset + 12);
+  const sessionId = bytes.readUInt32LE(offset + 12);
   const sequence = readUint64(bytes, offset + 16);
   const count = bytes.readUInt32LE(offset + 24);
   const itemBytesMax = bytes.readUInt32LE(offset + 28);
@@ -170,7 +170,7 @@ export function readBatchHeader(bytes: Buffer, offset: number): BatchHeader {
   if (!Number.isSafeInteger(sequence)) throw invalid('has a sequence out of range', offset);
   if (proposer === CLOCK_PROPOSER && count > 0) throw invalid('has commands but no proposer', offset);
   if (proposer !== CLOCK_PROPOSER && sequence === 0) throw invalid('has a proposer but no sequence', offset);
-  return { timeMs, proposer, session, sequence, count, itemBytesMax, storeBytesMax };
+  return { timeMs, proposer, sessionId, sequence, count, itemBytesMax, storeBytesMax };
 }
 
 /**
@@ -252,16 +252,16 @@ export class CommandReader {
   }
 }
 
-/** Gives the batch at `offset` another session. */
-export function setSession(bytes: Buffer, offset: number, session: number): void {
-  bytes.writeUInt32LE(session, offset + 12);
+/** Gives the batch at `offset` another session id. */
+export function setSessionId(bytes: Buffer, offset: number, sessionId: number): void {
+  bytes.writeUInt32LE(sessionId, offset + 12);
 }
 
 function writeHeader(
   bytes: Buffer,
   offset: number,
   proposer: number,
-  session: number,
+  sessionId: number,
   sequence: number,
   count: number,
   itemBytesMax: number,
@@ -269,7 +269,7 @@ function writeHeader(
 ): void {
   bytes.writeDoubleLE(0, offset);
   bytes.writeUInt32LE(proposer, offset + 8);
-  bytes.writeUInt32LE(session, offset + 12);
+  bytes.writeUInt32LE(sessionId, offset + 12);
   writeUint64(bytes, sequence, offset + 16);
   bytes.writeUInt32LE(count, offset + 24);
   bytes.writeUInt32LE(itemBytesMax, offset + 28);

@@ -1,13 +1,13 @@
 /** How far one proposer has come. */
 export interface SessionProgress {
-  /** The newest boot count of the proposer from which a batch was applied. */
-  readonly session: number;
+  /** The newest session id of the proposer from which a batch was applied. */
+  readonly sessionId: number;
   /** The last sequence applied of that session. */
   readonly lastSequence: number;
 }
 
 interface Progress extends SessionProgress {
-  session: number;
+  sessionId: number;
   lastSequence: number;
 }
 
@@ -20,14 +20,14 @@ export class Sessions {
   readonly #byProposer = new Map<number, Progress>();
 
   /** Decides about a batch, and counts it where it is the next. */
-  admit(proposer: number, session: number, sequence: number): 'applied' | 'duplicate' | 'gap' | 'staleSession' {
+  admit(proposer: number, sessionId: number, sequence: number): 'applied' | 'duplicate' | 'gap' | 'staleSession' {
     const progress = this.#byProposer.get(proposer);
-    if (progress === undefined || session > progress.session) {
+    if (progress === undefined || sessionId > progress.sessionId) {
       if (sequence !== 1) return 'gap';
-      this.#byProposer.set(proposer, { session, lastSequence: 1 });
+      this.#byProposer.set(proposer, { sessionId, lastSequence: 1 });
       return 'applied';
     }
-    if (session < progress.session) return 'staleSession';
+    if (sessionId < progress.sessionId) return 'staleSession';
     if (sequence <= progress.lastSequence) return 'duplicate';
     if (sequence > progress.lastSequence + 1) return 'gap';
     progress.lastSequence = sequence;
@@ -43,8 +43,8 @@ export class Sessions {
   }
 
   /** Takes in one of a snapshot. */
-  load(proposer: number, session: number, lastSequence: number): void {
-    this.#byProposer.set(proposer, { session, lastSequence });
+  load(proposer: number, sessionId: number, lastSequence: number): void {
+    this.#byProposer.set(proposer, { sessionId, lastSequence });
   }
 
   entries(): IterableIterator<[number, SessionProgress]> {

@@ -20,7 +20,7 @@ import { KEY_BYTES_MAX } from './batch.ts';
  * 60  u32 zero
  * 64  sessions, each:
  *      0  u32 proposer
- *      4  u32 session
+ *      4  u32 sessionId
  *      8  u64 lastSequence
  *
  * every other chunk:

@@ -138,9 +138,9 @@ function headerOf(state: MachineState, cut: StoreCut): Buffer {
   writeUint64(bytes, cut.bytesLeft, 48);
   bytes.writeUInt32LE(sessions.size, 56);
   let at = HEADER_BYTES;
-  for (const [proposer, { session, lastSequence }] of sessions.entries()) {
+  for (const [proposer, { sessionId, lastSequence }] of sessions.entries()) {
     bytes.writeUInt32LE(proposer, at);
-    bytes.writeUInt32LE(session, at + 4);
+    bytes.writeUInt32LE(sessionId, at + 4);
     writeUint64(bytes, lastSequence, at + 8);
     at += SESSION_BYTES;
   }

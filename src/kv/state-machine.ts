@@ -111,7 +111,7 @@ export class StateMachine {
     const header = validateBatch(payload, start);
     this.#advanceTo(header.timeMs);
     if (header.proposer === CLOCK_PROPOSER) return 'clock';
-    const outcome = this.#sessions.admit(header.proposer, header.session, header.sequence);
+    const outcome = this.#sessions.admit(header.proposer, header.sessionId, header.sequence);
     if (outcome !== 'applied') return outcome;
     let at = start + BATCH_HEADER_BYTES;
     for (let position = 0; position < header.count; position++) {
@@ -154,7 +154,7 @@ export class StateMachine {
       else digest.text(String(item.cas)).end();
     }
     for (const [proposer, progress] of this.#sessions.entries()) {
-      digest.begin(2).number(proposer).number(progress.session).number(progress.lastSequence).end();
+      digest.begin(2).number(proposer).number(progress.sessionId).number(progress.lastSequence).end();
     }
     digest
       .begin(3)

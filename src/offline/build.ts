@@ -36,16 +36,16 @@ export interface BuildNodeOptions {
   /** This node's in the configuration. */
   readonly directoryId: number;
   /** Above every session that the state has seen of this node. */
-  readonly bootCount: number;
+  readonly incarnation: number;
   readonly walSegmentBytes: number;
   /** Gives the chunks of the state, each once the one before was taken. */
   readonly produce: (write: (chunk: Buffer) => Promise<void>) => Promise<unknown>;
 }
 
 export async function buildNode(options: BuildNodeOptions): Promise<void> {
-  const { disk, directory, clusterId, nodeId, index, term, configuration, directoryId, bootCount } = options;
+  const { disk, directory, clusterId, nodeId, index, term, configuration, directoryId, incarnation } = options;
   await disk.makeDirectory(directory);
-  const meta = await openMeta({ disk, directory, clusterId, nodeId, firstBootCount: bootCount });
+  const meta = await openMeta({ disk, directory, clusterId, nodeId, incarnationMin: incarnation });
   const snapshots = join(directory, SNAPSHOTS_FOLDER);
   await disk.makeDirectory(snapshots);
   const head = { index, term, clusterId, configuration: encodeConfiguration(configuration, 0) };

@@ -28,7 +28,7 @@ export interface MetaFacts {
   readonly clusterId: string;
   readonly nodeId: number;
   /** Of its last start. */
-  readonly bootCount: number;
+  readonly incarnation: number;
   /** It is known to have had a log. */
   readonly logCreated: boolean;
   readonly lifecycle: LifecycleStatus;
@@ -165,10 +165,10 @@ export async function readMetaFacts(disk: Disk, directory: string): Promise<Meta
   // answers the other. Whether it is whole is judged there.
   const said = await peekMeta(disk, directory);
   const { clusterId = '', nodeId = 0 } = said ?? {};
-  const meta = await openMeta({ disk, directory, clusterId, nodeId, firstBootCount: 1 });
+  const meta = await openMeta({ disk, directory, clusterId, nodeId, incarnationMin: 1 });
   if (said === null) throw new RaftkvError('META_DAMAGED', `${join(directory, META_NAME)} is missing`);
   const { logCreated, lifecycle, directoryId } = meta;
-  return { clusterId, nodeId, bootCount: meta.bootCount - 1, logCreated, lifecycle, directoryId };
+  return { clusterId, nodeId, incarnation: meta.incarnation - 1, logCreated, lifecycle, directoryId };
 }
 
 /** What the file says, whole or not. */

@@ -26,7 +26,7 @@ export interface Remains {
   /** The highest that the node has heard of. */
   readonly currentTerm: number;
   /** Of the node's last start; 0 where unknown. */
-  readonly bootCount: number;
+  readonly incarnation: number;
 }
 
 export interface ReadAllOptions {
@@ -71,7 +71,7 @@ export async function readAllOf(options: ReadAllOptions): Promise<Remains> {
   if (index === 0)
     throw new RaftkvError('BACKUP_INVALID', `${directory} holds neither a snapshot nor a log that verifies`);
   const currentTerm = Math.max(term, log?.hardState?.term ?? 0);
-  return { state, index, term, currentTerm, bootCount: meta?.bootCount ?? 0 };
+  return { state, index, term, currentTerm, incarnation: meta?.incarnation ?? 0 };
 }
 
 /** What is damaged tells nothing, and there may be enough beside it. */
@@ -131,10 +131,10 @@ const SLICE_BYTES = 256 * 1024;
 
 /** The node alone, with a directory id of its own: whatever old nodes remember of it has no say in it any more. */
 export async function rebuildAlone(remains: Remains, options: RebuildOptions): Promise<void> {
-  const { state, index, term, currentTerm, bootCount } = remains;
+  const { state, index, term, currentTerm, incarnation } = remains;
   const { nodeId, address, clock, random } = options;
   const directoryId = newDirectoryId(random);
-  const session = state.session(nodeId)?.session ?? 0;
+  const sessionId = state.session(nodeId)?.sessionId ?? 0;
   await buildNode({
     ...options,
     index,
@@ -143,7 +143,7 @@ export async function rebuildAlone(remains: Remains, options: RebuildOptions): P
     currentTerm: currentTerm + 1,
     configuration: configurationOf([nodeId], [{ id: nodeId, address, directoryId, joins: false, replaces: 0 }]),
     directoryId,
-    bootCount: Math.max(Math.floor(clock.wallMs() / 1000), bootCount + 1, session + 1),
+    incarnation: Math.max(Math.floor(clock.wallMs() / 1000), incarnation + 1, sessionId + 1),
     async produce(write) {
       const cut = state.beginCut();
       for (let chunk = cut.next(SLICE_BYTES); chunk !== null; chunk = cut.next(SLICE_BYTES)) await write(chunk);

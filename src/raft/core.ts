@@ -66,7 +66,7 @@ export interface Core {
   quickCampaignsLeft: number;
   /** Who has answered this campaign: by directory id, if it grants its vote, or `NO_DIRECTORY` where it does not. */
   votes: Map<NodeId, number>;
-  /** The newest heartbeat round begun. Rises through the node's life, so that an old answer never fits a new read. */
+  /** The newest heartbeat round begun. Rises during an incarnation, so that an old answer never fits a new read. */
   round: number;
   leading: Leadership | null;
   effects: Effects;

@@ -248,7 +248,7 @@ export type Input =
   | { readonly kind: 'receive'; readonly message: Message }
   /** Leader only: append these encoded entries (header room included, see `entry.ts`), in order. */
   | { readonly kind: 'propose'; readonly batches: readonly Buffer[] }
-  /** A linearizable read; `id` must never be used twice by this node in its life. */
+  /** A linearizable read; `id` must never be used twice by this node in this incarnation. */
   | { readonly kind: 'read'; readonly id: number }
   /** The disk holds the log up to `index`, whose entry then had `term`; and every hard state emitted before it. */
   | { readonly kind: 'persisted'; readonly term: number; readonly index: number; readonly hardState: HardState | null }
@@ -318,7 +318,7 @@ export interface Effects {
   /** The state is to be replaced by the snapshot received. With `resetLog`, the log now begins behind it. */
   install: Install | null;
   /**
-   * Once in a life: a committed configuration names this directory. It is a member, with rights, from when that is durable:
+   * Once in an incarnation: a committed configuration names this directory. It is a member, with rights, from when that is durable:
    * answer with `lifecycle` then.
    */
   recovered: boolean;

@@ -8,12 +8,12 @@ import { segmentNumbers } from './segments/files.ts';
 import { isSnapshotName } from './snapshots/files.ts';
 
 /**
- * The file `meta` says whose data directory this is, how often its node has started, and what this directory is
- * good for. Three lines of text:
+ * The file `meta` says whose data directory this is, the number of the node's incarnation, and the lifecycle status
+ * of the directory. Three lines of text:
  *
  * ```
  * raftkv meta 1                                                      the format's version
- * {"clusterId":"demo","nodeId":1,"bootCount":7,"logCreated":true,"lifecycle":"normal","directoryId":0}
+ * {"clusterId":"demo","nodeId":1,"incarnation":7,"logCreated":true,"lifecycle":"normal","directoryId":0}
  * 8a5c1d20                                                           CRC-32 of the two lines before, in hex
  * ```
  *
@@ -36,10 +36,10 @@ export interface MetaOptions {
   readonly clusterId: string;
   readonly nodeId: number;
   /**
-   * The least that this start is numbered; 1 where it is left out. What rises from one life of the node to the next, as
-   * the time does, keeps a node whose disk was wiped, or that has an old one again, from using sessions of its past.
+   * The lowest number for this incarnation; 1 by default. The Unix time is a good value: it keeps a node whose disk was
+   * wiped or restored from using a session id of its past (ADR 0010).
    */
-  readonly firstBootCount?: number;
+  readonly incarnationMin?: number;
   /**
    * Called with what is damaged before anything is changed on the disk; gives a folder on the same file system, to move
    * everything into: without its meta, nobody can tell whose the rest is. Null or left out: damage is refused.
@@ -53,8 +53,8 @@ export interface MetaOptions {
 }
 
 export interface Meta {
-  /** One more at each start. Durable before anyone hears of it, so no two starts share one. */
-  readonly bootCount: number;
+  /** The number of this incarnation: higher at each start, and durable before `openMeta` returns, so no two starts share one. */
+  readonly incarnation: number;
   /** True once this node has had a log: what `openWal` needs to know to tell a new node from one that lost its log. */
   readonly logCreated: boolean;
   /** To be called when the log has been opened; durable when it returns. */
@@ -69,14 +69,14 @@ export interface Meta {
   persistBootstrapped(initialMembers: readonly number[]): Promise<void>;
   /** Durable when it returns, and `lifecycle` and `directoryId` say so. */
   persistLifecycle(lifecycle: LifecycleStatus, directoryId: number): Promise<void>;
-  /** Makes the next start count on from `bootCount`, where that is higher; durable when it returns. */
-  raiseBootCount(bootCount: number): Promise<void>;
+  /** Makes the next start use a number above `incarnation`. Durable when it returns. */
+  raiseIncarnation(incarnation: number): Promise<void>;
 }
 
 interface Content {
   readonly clusterId: string;
   readonly nodeId: number;
-  readonly bootCount: number;
+  readonly incarnation: number;
   readonly logCreated: boolean;
   readonly lifecycle: LifecycleStatus;
   readonly directoryId: number;
@@ -94,8 +94,8 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
   const { disk, directory } = options;
   await disk.makeDirectory(directory);
   const before = await contentBefore(options, (await disk.list(directory)).includes(META_NAME));
-  const bootCount = Math.max(before.bootCount + 1, options.firstBootCount ?? 1);
-  let content: Content = { ...before, bootCount };
+  const incarnation = Math.max(before.incarnation + 1, options.incarnationMin ?? 1);
+  let content: Content = { ...before, incarnation };
   await writeContent(disk, directory, content);
   /** One after the other: they share the temporary name. After a failure, all fail. */
   let writing = Promise.resolve();
@@ -108,7 +108,7 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
     return writing;
   };
   return {
-    bootCount: content.bootCount,
+    incarnation: content.incarnation,
     get logCreated() {
       return content.logCreated;
     },
@@ -126,7 +126,7 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
       if (!content.logCreated) await change({ logCreated: true });
     },
     persistLifecycle: (lifecycle, directoryId) => change({ lifecycle, directoryId }),
-    raiseBootCount: (bootCount) => change({ bootCount: Math.max(bootCount, content.bootCount) }),
+    raiseIncarnation: (incarnation) => change({ incarnation: Math.max(incarnation, content.incarnation) }),
   };
 }
 
@@ -137,7 +137,7 @@ async function contentBefore(options: MetaOptions, exists: boolean): Promise<Con
   const fresh: Content = {
     clusterId,
     nodeId,
-    bootCount: 0,
+    incarnation: 0,
     logCreated: false,
     lifecycle: 'uninitialized',
     directoryId: 0,

@@ -34,7 +34,7 @@ export interface Connection {
   readonly channel: Channel;
   /** Why the other end refused this connection, if it did. */
   readonly refusedFor: RefusalCode | null;
-  readonly bootCount: number;
+  readonly incarnation: number;
   readonly framesIn: number;
   readonly bytesIn: number;
   readonly framesOut: number;
@@ -86,7 +86,7 @@ export function createConnection(
   let peerId = dialed?.id ?? 0;
   let channel: Channel = dialed?.channel ?? 'main';
   let refusedFor: RefusalCode | null = null;
-  let bootCount = 0;
+  let incarnation = 0;
   let framesIn = 0;
   let bytesIn = 0;
   let bytesThisTurn = 0;
@@ -156,7 +156,7 @@ export function createConnection(
       return;
     }
     peerId = hello.fromId;
-    bootCount = hello.bootCount;
+    incarnation = hello.incarnation;
     channel = hello.channel ?? channel;
     if (dialed !== null) {
       goUp('ping');
@@ -271,8 +271,8 @@ export function createConnection(
     get refusedFor() {
       return refusedFor;
     },
-    get bootCount() {
-      return bootCount;
+    get incarnation() {
+      return incarnation;
     },
     get framesIn() {
       return framesIn;

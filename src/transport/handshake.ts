@@ -22,7 +22,7 @@ import { readUint64, writeUint64 } from '../base/uint64.ts';
  *  6  u16 length           of the cluster id
  *  8  u32 fromId
  * 12  u32 toId
- * 16  u64 bootCount        how often the sender has started on its data directory
+ * 16  u64 incarnation      the number of the sender's incarnation
  * 24  cluster id           UTF-8
  *  …  u8  channel          what the connection is for: 0 main, 1 bulk; where it is missing, 0
  * ```
@@ -46,7 +46,7 @@ export interface Hello {
   readonly clusterId: string;
   readonly fromId: number;
   readonly toId: number;
-  readonly bootCount: number;
+  readonly incarnation: number;
   /** Null for one that this version does not know. */
   readonly channel: Channel | null;
 }
@@ -95,7 +95,7 @@ const REMEDIES: Record<RefusalCode, string> = {
 interface Identity {
   readonly selfId: number;
   readonly clusterId: string;
-  readonly bootCount: number;
+  readonly incarnation: number;
 }
 
 /** What a node knows of itself and of the peers it may talk to. */
@@ -121,7 +121,7 @@ export function encodeHello(local: Identity, toId: number, channel: Channel = 'm
   payload.writeUInt16LE(clusterId.length, 6);
   payload.writeUInt32LE(local.selfId, 8);
   payload.writeUInt32LE(toId, 12);
-  writeUint64(payload, local.bootCount, 16);
+  writeUint64(payload, local.incarnation, 16);
   payload.set(clusterId, HELLO_FIXED_BYTES);
   payload[HELLO_FIXED_BYTES + clusterId.length] = CHANNELS.indexOf(channel);
   return payload;
@@ -137,7 +137,7 @@ export function decodeHello(payload: Buffer): Hello {
     clusterId: payload.toString('utf8', HELLO_FIXED_BYTES, clusterEnd),
     fromId: payload.readUInt32LE(8),
     toId: payload.readUInt32LE(12),
-    bootCount: readUint64(payload, 16),
+    incarnation: readUint64(payload, 16),
     channel: CHANNELS[payload[clusterEnd] ?? 0] ?? null,
   };
 }

@@ -31,8 +31,8 @@ export interface PeerLink {
   /** An accepted connection has passed its handshake; it replaces the one before. */
   take(connection: Connection): void;
   isUp(): boolean;
-  /** The peer's boot count as of its last connection; 0 before the first. */
-  bootCount(): number;
+  /** The peer's incarnation as of its last connection; 0 before the first. */
+  incarnation(): number;
   send(parts: readonly Buffer[]): boolean;
   /** Closes at once, and says that the link is lost where it was up. */
   drop(why: Error): void;
@@ -78,7 +78,7 @@ export function createPeerLink(
   /** The higher id dials, so that a pair of nodes never makes two links at once. */
   const dials = local.selfId > peerId;
   const counters = { bytesIn: 0, bytesOut: 0, framesIn: 0, framesOut: 0, drops: 0, refusals: 0, links: 0 };
-  let bootCount = 0;
+  let incarnation = 0;
 
   /** Never the same connection, and at most one of them is set. */
   let current: Connection | null = null;
@@ -138,12 +138,12 @@ export function createPeerLink(
     current = connection;
     upSinceMs = clock.monotonicMs();
     counters.links += 1;
-    const before = bootCount;
-    bootCount = connection.bootCount;
-    if (bootCount < before) {
-      logger.warn({ peer: peerId, bootCount, before }, 'a peer came back with an older or a new data directory');
+    const before = incarnation;
+    incarnation = connection.incarnation;
+    if (incarnation < before) {
+      logger.warn({ peer: peerId, incarnation, before }, 'a peer came back with an older or a new data directory');
     }
-    logger[channel === 'main' ? 'info' : 'debug']({ peer: peerId, bootCount }, `${name} is up`);
+    logger[channel === 'main' ? 'info' : 'debug']({ peer: peerId, incarnation }, `${name} is up`);
     owner.onUp();
   }
 
@@ -202,7 +202,7 @@ export function createPeerLink(
       else connection.close(null);
     },
     isUp: () => current !== null,
-    bootCount: () => bootCount,
+    incarnation: () => incarnation,
     send(parts) {
       if (current?.send(parts)) return true;
       counters.drops += 1;

@@ -7,7 +7,7 @@ import type { PeerAddress, TransportEvents } from './types.ts';
 export interface PeerStats extends LinkStats {
   readonly peer: number;
   /** As of the last main link; 0 before the first. */
-  readonly bootCount: number;
+  readonly incarnation: number;
   readonly bulk: LinkStats;
 }
 
@@ -93,8 +93,8 @@ export function createPeer(initial: PeerAddress, context: PeerContext): Peer {
         main.take(connection);
         return true;
       }
-      // The bulk link of a main link that is gone, or of another life of the peer.
-      if (!main.isUp() || main.bootCount() !== connection.bootCount) return false;
+      // The bulk link of a main link that is gone, or of another incarnation of the peer.
+      if (!main.isUp() || main.incarnation() !== connection.incarnation) return false;
       bulk.take(connection);
       return true;
     },
@@ -105,6 +105,6 @@ export function createPeer(initial: PeerAddress, context: PeerContext): Peer {
       return gone;
     },
     letGo,
-    stats: () => ({ peer: id, bootCount: main.bootCount(), ...main.stats(), bulk: bulk.stats() }),
+    stats: () => ({ peer: id, incarnation: main.incarnation(), ...main.stats(), bulk: bulk.stats() }),
   };
 }

@@ -38,7 +38,7 @@ export interface TcpTransportOptions {
   readonly selfId: number;
   readonly clusterId: string;
   /** How often this node has started on its data directory. */
-  readonly bootCount: number;
+  readonly incarnation: number;
   /** Port 0 takes any free one; see `port()`. */
   readonly listen: { readonly host: string; readonly port: number };
   /** The other nodes, until `setPeers` says otherwise. An entry for this node itself is ignored. */
@@ -81,7 +81,7 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
   const local: LocalIdentity = {
     selfId,
     clusterId: options.clusterId,
-    bootCount: options.bootCount,
+    incarnation: options.incarnation,
     isPeer: (id) => peers?.get(id) !== undefined,
     isRemoved: (id) => removedIds.has(id),
   };

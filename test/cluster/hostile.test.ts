@@ -239,9 +239,9 @@ describe(`the peer port (RAFTKV_SEED=${SEED})`, () => {
     const victim = cluster.node(1);
     // The peer that nonsense comes from must not be there itself.
     await cluster.kill(3);
-    const local = { selfId: 3, clusterId: 'test', bootCount: 1000, isPeer: () => true };
+    const local = { selfId: 3, clusterId: 'test', incarnation: 1000, isPeer: () => true };
     await inParallel(150, 1, async (i) => {
-      const hello = frame('hello', encodeHello({ ...local, bootCount: 1000 + i }, victim.id));
+      const hello = frame('hello', encodeHello({ ...local, incarnation: 1000 + i }, victim.id));
       const nonsense = Array.from({ length: 1 + below(5) }, () => {
         const payload = randomBytes(below(200));
         // A kind that exists, sometimes, so that the rest is looked at as well.
@@ -251,7 +251,7 @@ describe(`the peer port (RAFTKV_SEED=${SEED})`, () => {
       await visit(victim.peerPort, [hello, frame('ping', Buffer.alloc(0)), ...nonsense]);
     });
     // The nonsense was heard: it came behind handshakes that the node took for good.
-    expect(cluster.lines().join('\n')).toMatch(/"node":1,"peer":3,"bootCount":1\d\d\d,"msg":"link to peer is up"/);
+    expect(cluster.lines().join('\n')).toMatch(/"node":1,"peer":3,"incarnation":1\d\d\d,"msg":"link to peer is up"/);
     await cluster.start(3);
     await cluster.serving(3);
     await expectHealthy('after a peer that talks nonsense');
@@ -269,7 +269,7 @@ function mangledFrames(): Buffer[] {
   const local = {
     selfId: below(5),
     clusterId: below(2) === 0 ? 'test' : 'other',
-    bootCount: below(3),
+    incarnation: below(3),
     isPeer: () => true,
   };
   const bytes = Buffer.concat([

@@ -27,7 +27,7 @@ import {
 const FIELDS: BatchFields = {
   timeMs: START_MS,
   proposer: 3,
-  session: 7,
+  sessionId: 7,
   sequence: 9,
   itemBytesMax: 1024 * 1024,
   storeBytesMax: 2 ** 40,

@@ -26,7 +26,7 @@ export interface Result {
 export interface BatchFields {
   readonly timeMs: number;
   readonly proposer: number;
-  readonly session: number;
+  readonly sessionId: number;
   readonly sequence: number;
   readonly itemBytesMax: number;
   readonly storeBytesMax: number;
@@ -54,8 +54,8 @@ export function addTo(builder: BatchBuilder, command: Command): void {
 export function batchOf(commands: readonly Command[], fields: BatchFields): Buffer {
   const builder = new BatchBuilder(HEADROOM_BYTES);
   for (const command of commands) addTo(builder, command);
-  const { proposer, session, sequence, itemBytesMax, storeBytesMax, timeMs } = fields;
-  const bytes = builder.seal(proposer, session, sequence, itemBytesMax, storeBytesMax);
+  const { proposer, sessionId, sequence, itemBytesMax, storeBytesMax, timeMs } = fields;
+  const bytes = builder.seal(proposer, sessionId, sequence, itemBytesMax, storeBytesMax);
   stampBatchTime(bytes, HEADROOM_BYTES, timeMs);
   return bytes;
 }
@@ -92,7 +92,7 @@ export class Driver {
   runAll(commands: readonly Command[]): Result[] {
     const { timeMs, itemBytesMax, storeBytesMax } = this;
     const sequence = ++this.#sequence;
-    const fields = { timeMs, proposer: 1, session: 1, sequence, itemBytesMax, storeBytesMax };
+    const fields = { timeMs, proposer: 1, sessionId: 1, sequence, itemBytesMax, storeBytesMax };
     return applyTo(this.machine, batchOf(commands, fields)).results;
   }
 

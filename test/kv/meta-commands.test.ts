@@ -178,7 +178,14 @@ describe('a meta command that makes no sense', () => {
     ['no number', bad((bytes) => bytes.writeDoubleLE(Number.NaN, 16))],
   ])('spoils its whole batch: %s', (_, value) => {
     const driver = filled();
-    const fields = { timeMs: START_MS, proposer: 1, session: 1, sequence: 2, itemBytesMax: 1000, storeBytesMax: 1000 };
+    const fields = {
+      timeMs: START_MS,
+      proposer: 1,
+      sessionId: 1,
+      sequence: 2,
+      itemBytesMax: 1000,
+      storeBytesMax: 1000,
+    };
     const commands = [
       { op: Op.delete, key: 'k' },
       { op: Op.metaGet, key: 'k', value },

@@ -8,8 +8,8 @@ import { applyTo, type BatchFields, batchOf, type Command, clockBatchAt, metaVal
 const FIELDS = { timeMs: START_MS, itemBytesMax: 1024, storeBytesMax: 100_000 };
 const INCR: readonly Command[] = [{ op: Op.incr, key: 'n', arg: 1n }];
 
-const batch = (proposer: number, session: number, sequence: number, commands = INCR, timeMs = START_MS): Buffer =>
-  batchOf(commands, { ...FIELDS, timeMs, proposer, session, sequence } satisfies BatchFields);
+const batch = (proposer: number, sessionId: number, sequence: number, commands = INCR, timeMs = START_MS): Buffer =>
+  batchOf(commands, { ...FIELDS, timeMs, proposer, sessionId, sequence } satisfies BatchFields);
 
 function counter(): { machine: StateMachine; send: (...batch: [number, number, number]) => string } {
   const machine = new StateMachine();
@@ -35,7 +35,7 @@ describe('exactly once', () => {
     expect(send(1, 5, 2)).toBe('applied 2');
     expect(send(1, 5, 1)).toBe('duplicate 2');
     expect(send(1, 5, 3)).toBe('applied 3');
-    expect(machine.session(1)).toEqual({ session: 5, lastSequence: 3 });
+    expect(machine.session(1)).toEqual({ sessionId: 5, lastSequence: 3 });
   });
 
   it('a newer session starts at 1 and ends the older one', () => {
@@ -46,7 +46,7 @@ describe('exactly once', () => {
     expect(send(1, 6, 1)).toBe('applied 3');
     expect(send(1, 5, 3)).toBe('staleSession 3');
     expect(send(1, 5, 1)).toBe('staleSession 3');
-    expect(machine.session(1)).toEqual({ session: 6, lastSequence: 1 });
+    expect(machine.session(1)).toEqual({ sessionId: 6, lastSequence: 1 });
   });
 
   it('every proposer counts for itself', () => {
@@ -110,16 +110,16 @@ describe('replicas', () => {
     ) => {
       const clean = new StateMachine();
       const replayed = new StateMachine();
-      const sessions = new Map<number, { session: number; sequence: number }>();
+      const sessions = new Map<number, { sessionId: number; sequence: number }>();
       const sent: ((timeMs: number) => Buffer)[] = [];
       let timeMs = START_MS;
       for (const { proposer, restart, passMs, commands, again } of steps) {
         timeMs += passMs;
-        const at = sessions.get(proposer) ?? { session: 1, sequence: 0 };
-        const next = restart ? { session: at.session + 1, sequence: 1 } : { ...at, sequence: at.sequence + 1 };
+        const at = sessions.get(proposer) ?? { sessionId: 1, sequence: 0 };
+        const next = restart ? { sessionId: at.sessionId + 1, sequence: 1 } : { ...at, sequence: at.sequence + 1 };
         sessions.set(proposer, next);
-        const { session, sequence } = next;
-        const encode = (ms: number) => batch(proposer, session, sequence, commands, ms);
+        const { sessionId, sequence } = next;
+        const encode = (ms: number) => batch(proposer, sessionId, sequence, commands, ms);
         sent.push(encode);
         const results = applyTo(clean, encode(timeMs));
         expect(applyTo(replayed, encode(timeMs))).toEqual(results);

@@ -48,17 +48,17 @@ export interface Turn {
 /** Gives turns their time and their place in their sessions, and so makes a log of them. */
 export class LogWriter {
   timeMs = START_MS;
-  readonly #sessions = new Map<number, { session: number; sequence: number }>();
+  readonly #sessions = new Map<number, { sessionId: number; sequence: number }>();
 
   batch({ proposer, passMs, boots, repeats, commands }: Turn): Buffer {
     this.timeMs += passMs;
     if (proposer === 0) return clockBatchAt(this.timeMs);
-    const before = this.#sessions.get(proposer) ?? { session: 1, sequence: 0 };
-    const session = before.session + (boots ? 1 : 0);
+    const before = this.#sessions.get(proposer) ?? { sessionId: 1, sequence: 0 };
+    const sessionId = before.sessionId + (boots ? 1 : 0);
     const sequence = boots ? 1 : before.sequence + (repeats && before.sequence > 0 ? 0 : 1);
-    this.#sessions.set(proposer, { session, sequence });
+    this.#sessions.set(proposer, { sessionId, sequence });
     const limits = { itemBytesMax: 2000, storeBytesMax: 20_000 };
-    return batchOf(commands, { timeMs: this.timeMs, proposer, session, sequence, ...limits });
+    return batchOf(commands, { timeMs: this.timeMs, proposer, sessionId, sequence, ...limits });
   }
 }
 

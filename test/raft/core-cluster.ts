@@ -128,7 +128,7 @@ export class CoreCluster {
   wipe(id: NodeId, lifecycle: 'uninitialized' | 'recovering' = 'recovering'): void {
     const node = this.node(id);
     node.disk.wipe(++this.lastDirectoryId, lifecycle);
-    // Links carry nothing from one life of a node to another.
+    // Links carry nothing from one incarnation of a node to another.
     this.wire = this.wire.filter(({ from, to }) => from !== id && to !== id);
     this.options.trace?.(`${id} has lost its disk and begins directory ${this.lastDirectoryId}, ${lifecycle}`);
   }

@@ -128,7 +128,7 @@ describe('a directory that a committed configuration names', () => {
     expect(cluster.node(2).disk.lifecycle).toBe('normal');
   });
 
-  it('says so once in a life, and not when entries were applied, of which nobody looks for news', () => {
+  it('says so once in an incarnation, and not when entries were applied, of which nobody looks for news', () => {
     let reports = 0;
     const cluster = smallCluster(votersOf(3), {
       observe: (_core, _before, { recovered }) => {

@@ -315,7 +315,7 @@ class StallingDisk extends MemoryDisk {
 interface Machine {
   readonly id: number;
   readonly disk: StallingDisk;
-  lives: number;
+  incarnations: number;
   alive: boolean;
   removed: boolean;
   readonly fatal: unknown[];
@@ -480,7 +480,7 @@ export class Cluster {
   /** Starts a node on an empty disk under an id that it may have had before, or a newcomer. */
   async startEmpty(id: number): Promise<void> {
     if (!this.ids.includes(id)) this.newcomers.push(id);
-    await this.boot({ id, disk: new StallingDisk(), lives: 0, alive: false, fatal: [], removed: false });
+    await this.boot({ id, disk: new StallingDisk(), incarnations: 0, alive: false, fatal: [], removed: false });
   }
 
   /** From its next start on, the configuration file of node `id` lists these nodes. */
@@ -490,8 +490,8 @@ export class Cluster {
 
   private async boot(machine: Machine): Promise<void> {
     const { id, disk, fatal } = machine;
-    const life = ++machine.lives;
-    const clock = this.clock.forProcess(() => machine.alive && machine.lives === life);
+    const incarnation = ++machine.incarnations;
+    const clock = this.clock.forProcess(() => machine.alive && machine.incarnations === incarnation);
     const { nodes } = this.options;
     const isInitialMember = id <= nodes;
     // Newcomers wait longest.

@@ -96,12 +96,12 @@ export class Request implements WriteOwner, ReadOwner {
 export function batchOf(
   key: string,
   value: string,
-  { proposer = 1, session = 1, sequence = 1, op = Op.set as Op, arg = 0 } = {},
+  { proposer = 1, sessionId = 1, sequence = 1, op = Op.set as Op, arg = 0 } = {},
 ): Buffer {
   const builder = new BatchBuilder(ENTRY_HEADER_BYTES);
   const source = Buffer.from(key + value, 'latin1');
   builder.add(op, source, 0, key.length, 0, 0, key.length, source.length, 0, arg);
-  return builder.seal(proposer, session, sequence, LIMITS.itemBytesMax, LIMITS.storeBytesMax);
+  return builder.seal(proposer, sessionId, sequence, LIMITS.itemBytesMax, LIMITS.storeBytesMax);
 }
 
 /** A log whose writes are done, and whose reads come back, when the test says so. */

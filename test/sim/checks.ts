@@ -259,7 +259,7 @@ export class ClusterChecks {
     const hash = index % this.#hashInterval === 0 ? machine.hash() : '';
     const counters = `${machine.items} ${machine.storeBytes} ${machine.totalItems} ${machine.casCounter}`;
     const times = `${machine.timeMs} ${machine.flushAtMs}`;
-    return `${term} ${counters} ${times} ${session?.session} ${session?.lastSequence} ${hash}`;
+    return `${term} ${counters} ${times} ${session?.sessionId} ${session?.lastSequence} ${hash}`;
   }
 
   /** What a start made of its disk: entries are those that were seen, and commitment is no bolder than it was. */

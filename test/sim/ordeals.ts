@@ -144,13 +144,13 @@ function sameSession(scene: Scene): boolean {
   if (!comesUp(scene, victim)) return false;
   if (!wait(scene, 40, () => victim.core?.lifecycle === 'normal')) return false;
   if (!isAnswered(scene, ask(scene, victim, counting))) return false;
-  const session = victim.proposer?.session ?? 0;
+  const sessionId = victim.proposer?.sessionId ?? 0;
   const wallMs = victim.life?.clock.wallMs() ?? 0;
   if (!victim.hasOldDisk || !directories.mayHarm(victim)) return false;
   separate(scene, victim);
   victim.swapBack();
-  victim.jumpWallTime(session * 1000 + 100 - wallMs);
-  if (!comesUp(scene, victim) || victim.proposer?.session !== session) return false;
+  victim.jumpWallTime(sessionId * 1000 + 100 - wallMs);
+  if (!comesUp(scene, victim) || victim.proposer?.sessionId !== sessionId) return false;
   ask(scene, victim, counting);
   const isAccepted = wait(scene, 1, () => (victim.proposer?.unapplied ?? 0) > 0);
   scene.network.healAll();

@@ -36,10 +36,10 @@ async function usedNode(): Promise<MemoryDisk> {
 describe('meta', () => {
   it('counts no start below what it is told to, so that an old disk passes those that it has missed', async () => {
     const disk = new MemoryDisk();
-    expect((await openNode(disk, { firstBootCount: 100 })).bootCount).toBe(100);
-    expect((await openNode(disk, { firstBootCount: 100 })).bootCount).toBe(101);
-    expect((await openNode(disk, { firstBootCount: 5000 })).bootCount).toBe(5000);
-    expect((await openNode(disk, { firstBootCount: 4000 })).bootCount).toBe(5001);
+    expect((await openNode(disk, { incarnationMin: 100 })).incarnation).toBe(100);
+    expect((await openNode(disk, { incarnationMin: 100 })).incarnation).toBe(101);
+    expect((await openNode(disk, { incarnationMin: 5000 })).incarnation).toBe(5000);
+    expect((await openNode(disk, { incarnationMin: 4000 })).incarnation).toBe(5001);
   });
 
   it('remembers whom the cluster began with, and that this node is a member of it', async () => {
@@ -51,20 +51,20 @@ describe('meta', () => {
     expect([next.lifecycle, next.directoryId, next.initialMembers]).toEqual(['normal', 0, [1, 2, 5]]);
   });
 
-  it('counts on from a number that it was raised to, and never back', async () => {
+  it('continues from a number that it was raised to, and never goes back', async () => {
     const disk = new MemoryDisk();
-    const meta = await openNode(disk, { firstBootCount: 10 });
-    await meta.raiseBootCount(50);
-    await meta.raiseBootCount(7);
-    expect((await openNode(disk)).bootCount).toBe(51);
+    const meta = await openNode(disk, { incarnationMin: 10 });
+    await meta.raiseIncarnation(50);
+    await meta.raiseIncarnation(7);
+    expect((await openNode(disk)).incarnation).toBe(51);
   });
 
   it('counts the starts of a node, from 1', async () => {
     const disk = new MemoryDisk();
-    for (let start = 1; start <= 4; start++) expect((await openNode(disk)).bootCount).toBe(start);
+    for (let start = 1; start <= 4; start++) expect((await openNode(disk)).incarnation).toBe(start);
   });
 
-  it('never gives a boot count twice, whenever power fails', async () => {
+  it('never gives an incarnation twice, whenever power fails', async () => {
     for (let seed = 1; seed <= 200; seed++) {
       const random = seededRandom(seed);
       let operations = 0;
@@ -75,26 +75,26 @@ describe('meta', () => {
         },
       });
       let highest = 0;
-      for (let life = 0; life < 8; life++) {
+      for (let incarnation = 0; incarnation < 8; incarnation++) {
         stopAt = operations + 1 + Math.floor(random() * 20);
         let handedOut = 0;
         openNode(disk).then((meta) => {
-          handedOut = meta.bootCount;
+          handedOut = meta.incarnation;
         });
         await settle();
         if (handedOut > 0) {
-          expect(handedOut, `seed ${seed}, life ${life}`).toBeGreaterThan(highest);
+          expect(handedOut, `seed ${seed}, incarnation ${incarnation}`).toBeGreaterThan(highest);
           highest = handedOut;
         }
         if (random() < 0.7) disk.crash(random);
         else disk.kill(random);
       }
       stopAt = Number.POSITIVE_INFINITY;
-      expect((await openNode(disk)).bootCount, `seed ${seed}, last`).toBeGreaterThan(highest);
+      expect((await openNode(disk)).incarnation, `seed ${seed}, last`).toBeGreaterThan(highest);
     }
   });
 
-  it('hands out no boot count that the disk refused', async () => {
+  it('hands out no incarnation that the disk refused', async () => {
     for (const kind of ['write', 'sync', 'rename', 'syncDirectory'] as const) {
       const disk = new MemoryDisk();
       await openNode(disk);
@@ -110,9 +110,9 @@ describe('meta', () => {
     await first.persistLogCreated();
     disk.crash(() => 0.99);
     const second = await openNode(disk);
-    expect(second).toMatchObject({ logCreated: true, bootCount: 2 });
+    expect(second).toMatchObject({ logCreated: true, incarnation: 2 });
     await second.persistLogCreated();
-    expect((await openNode(disk)).bootCount).toBe(3);
+    expect((await openNode(disk)).incarnation).toBe(3);
   });
 
   it('refuses the folder of another cluster or node, and counts no start', async () => {
@@ -123,7 +123,7 @@ describe('meta', () => {
       expect(error.code).toBe('DATA_DIR_FOREIGN');
       expect(error.remedy).not.toBe('');
     }
-    expect((await openNode(disk)).bootCount).toBe(2);
+    expect((await openNode(disk)).incarnation).toBe(2);
   });
 
   it('refuses itself with any one bit flipped, or cut short', async () => {
@@ -171,7 +171,7 @@ describe('the lifecycle status of a directory', () => {
       lifecycle: 'recovering',
       directoryId: 77,
       logCreated: true,
-      bootCount: 2,
+      incarnation: 2,
     });
   });
 
@@ -183,10 +183,10 @@ describe('the lifecycle status of a directory', () => {
       disk.plant(FILE, Buffer.from(`${lines}${crc32(lines).toString(16).padStart(8, '0')}\n`));
       return disk;
     };
-    const used = await plantOld('{"clusterId":"demo","nodeId":1,"bootCount":7,"logCreated":true}');
-    expect(await openNode(used)).toMatchObject({ lifecycle: 'normal', directoryId: 0, bootCount: 8 });
-    const fresh = await plantOld('{"clusterId":"demo","nodeId":1,"bootCount":1,"logCreated":false}');
-    expect(await openNode(fresh)).toMatchObject({ lifecycle: 'uninitialized', directoryId: 0, bootCount: 2 });
+    const used = await plantOld('{"clusterId":"demo","nodeId":1,"incarnation":7,"logCreated":true}');
+    expect(await openNode(used)).toMatchObject({ lifecycle: 'normal', directoryId: 0, incarnation: 8 });
+    const fresh = await plantOld('{"clusterId":"demo","nodeId":1,"incarnation":1,"logCreated":false}');
+    expect(await openNode(fresh)).toMatchObject({ lifecycle: 'uninitialized', directoryId: 0, incarnation: 2 });
   });
 
   it('is one that was persisted, and none before the last that was done, whenever power fails', async () => {
@@ -238,12 +238,12 @@ describe('the lifecycle status of a directory', () => {
   });
 });
 
-describe('the first boot count', () => {
+describe('the first incarnation', () => {
   it('is at least the one that is asked for, also in an old directory, which may have missed starts', async () => {
     const disk = new MemoryDisk();
-    expect((await openNode(disk, { firstBootCount: 5000 })).bootCount).toBe(5000);
-    expect((await openNode(disk, { firstBootCount: 4000 })).bootCount).toBe(5001);
-    expect((await openNode(disk, { firstBootCount: 9000 })).bootCount).toBe(9000);
+    expect((await openNode(disk, { incarnationMin: 5000 })).incarnation).toBe(5000);
+    expect((await openNode(disk, { incarnationMin: 4000 })).incarnation).toBe(5001);
+    expect((await openNode(disk, { incarnationMin: 9000 })).incarnation).toBe(9000);
   });
 });
 
@@ -258,13 +258,13 @@ describe('damage, where it may be moved aside', () => {
     disk.flipBit(FILE, 300);
     const damagedMeta = disk.contentOf(FILE);
     const { errors, onDamage } = healing();
-    const meta = await openNode(disk, { onDamage, firstBootCount: 100 });
+    const meta = await openNode(disk, { onDamage, incarnationMin: 100 });
     expect(errors.map(({ code }) => code)).toEqual(['META_DAMAGED']);
-    expect(meta).toMatchObject({ lifecycle: 'uninitialized', directoryId: 0, logCreated: false, bootCount: 100 });
+    expect(meta).toMatchObject({ lifecycle: 'uninitialized', directoryId: 0, logCreated: false, incarnation: 100 });
     expect(left(disk)).toEqual([]);
     expect(disk.contentOf(`${ASIDE}/meta`)).toEqual(damagedMeta);
     for (const [path, bytes] of content) expect(disk.contentOf(path.replace('/node', ASIDE))).toEqual(bytes);
-    expect(await openNode(disk)).toMatchObject({ lifecycle: 'uninitialized', bootCount: 101 });
+    expect(await openNode(disk)).toMatchObject({ lifecycle: 'uninitialized', incarnation: 101 });
   });
 
   it('is recovering from then on where a directory id was given for that', async () => {
@@ -328,7 +328,7 @@ describe('damage, where it may be moved aside', () => {
           const where = `stopped after ${stopAfter}, seed ${seed}`;
           expect(again.lifecycle, where).toBe('recovering');
           expect(left(disk), where).toEqual([]);
-          expect(again.bootCount, where).toBe(ended ? 2 : again.directoryId === 4711 ? 2 : 1);
+          expect(again.incarnation, where).toBe(ended ? 2 : again.directoryId === 4711 ? 2 : 1);
         }
       }
     });

@@ -56,8 +56,8 @@ export class MemoryDisk implements Disk {
   schedule: (operation: DiskOperation, complete: () => void) => void;
   readonly #directories = new Map<string, MemoryDirectory>();
   readonly #inFlight = new Set<WriteInFlight>();
-  /** Which life of the process this is. What an earlier one started never completes. */
-  #life = 0;
+  /** Which incarnation of the process this is. What an earlier one started never completes. */
+  #incarnation = 0;
 
   constructor(options: MemoryDiskOptions = {}) {
     this.schedule = options.schedule ?? ((_, complete) => queueMicrotask(complete));
@@ -76,7 +76,7 @@ export class MemoryDisk implements Disk {
   /** Power loss. `random` decides, sector by sector and name by name, what of the unsynced survives. */
   crash(random: () => number): void {
     for (const { file, buffer, position } of this.#inFlight) file.tearDurable(buffer, position, random);
-    this.#endLife();
+    this.#endIncarnation();
     for (const directory of this.#directories.values()) directory.crash(random);
     for (const file of this.#files()) file.crash(random);
   }
@@ -87,7 +87,7 @@ export class MemoryDisk implements Disk {
       const sectors = Math.floor(random() * (Math.ceil(buffer.length / 512) + 1));
       file.write(buffer.subarray(0, sectors * 512), position);
     }
-    this.#endLife();
+    this.#endIncarnation();
   }
 
   /** Turns over one bit of a file, on the platter and in the cache. */
@@ -205,8 +205,8 @@ export class MemoryDisk implements Disk {
     return bytes;
   }
 
-  #endLife(): void {
-    this.#life++;
+  #endIncarnation(): void {
+    this.#incarnation++;
     this.#inFlight.clear();
   }
 
@@ -219,11 +219,11 @@ export class MemoryDisk implements Disk {
     length = 0,
     dataSync = false,
   ): Promise<T> {
-    const life = this.#life;
+    const incarnation = this.#incarnation;
     const operation: DiskOperation = { kind, path, position, length, dataSync };
     return new Promise((resolve, reject) => {
       this.schedule(operation, () => {
-        if (life !== this.#life) return;
+        if (incarnation !== this.#incarnation) return;
         try {
           const code = this.fault(operation);
           if (code !== null) throw failure(code, kind, path);
@@ -236,7 +236,7 @@ export class MemoryDisk implements Disk {
   }
 
   #opened(path: string, file: MemoryFile, dataSync: boolean): DiskFile {
-    const life = this.#life;
+    const incarnation = this.#incarnation;
     let writing = false;
     let closed = false;
     const alive = (kind: string) => {
@@ -244,7 +244,7 @@ export class MemoryDisk implements Disk {
     };
     /** What a dead process asks for is never answered. */
     const operate = <T>(kind: OperationKind, body: () => T, position = 0, length = 0): Promise<T> => {
-      if (life !== this.#life) return new Promise(() => {});
+      if (incarnation !== this.#incarnation) return new Promise(() => {});
       return this.#operate(
         kind,
         path,
@@ -258,7 +258,7 @@ export class MemoryDisk implements Disk {
     };
     return {
       write: (buffer, offset, length, position, done) => {
-        if (life !== this.#life) return;
+        if (incarnation !== this.#incarnation) return;
         if (writing) throw new Error(`${path} was given a second write while one ran`);
         writing = true;
         // The caller must leave the buffer alone; a copy lets a test see where it does not.
@@ -266,7 +266,7 @@ export class MemoryDisk implements Disk {
         this.#inFlight.add(flight);
         const operation: DiskOperation = { kind: 'write', path, position, length, dataSync };
         this.schedule(operation, () => {
-          if (life !== this.#life) return;
+          if (incarnation !== this.#incarnation) return;
           writing = false;
           this.#inFlight.delete(flight);
           const error = closed ? failure('EBADF', 'write', path) : this.#land(flight, operation);

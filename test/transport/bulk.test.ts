@@ -97,15 +97,15 @@ describe('a bulk link', () => {
     expect(node.allEvents.slice(4)).toEqual(['bulk lost 2', 'lost 2', 'up 2']);
   });
 
-  it('does not stand without a main link, nor beside that of another life of the peer', async () => {
+  it('does not stand without a main link, nor beside that of another incarnation of the peer', async () => {
     const node = await startNode({ id: 1, peers: { 2: NO_PORT } });
     const port = node.transport.port();
-    for (const bootCount of [1, 2]) {
+    for (const incarnation of [1, 2]) {
       const early = dialRaw(port);
-      early.write(helloFrom(2, 1, 'test', bootCount, 'bulk'), frameOf('ping'));
+      early.write(helloFrom(2, 1, 'test', incarnation, 'bulk'), frameOf('ping'));
       await early.until(() => early.closed);
-      expect(node.allEvents).toEqual(bootCount === 1 ? [] : ['up 2']);
-      if (bootCount === 1) await dialAs(2, 1, port);
+      expect(node.allEvents).toEqual(incarnation === 1 ? [] : ['up 2']);
+      if (incarnation === 1) await dialAs(2, 1, port);
     }
   });
 
@@ -166,7 +166,7 @@ describe('strangers on the bulk channel', () => {
       helloFrom(2, 1, 'other', 1, 'bulk'),
       helloFrom(2, 7, 'test', 1, 'bulk'),
     ];
-    const unknown = encodeHello({ selfId: 2, clusterId: 'test', bootCount: 1 }, 1);
+    const unknown = encodeHello({ selfId: 2, clusterId: 'test', incarnation: 1 }, 1);
     unknown[unknown.length - 1] = 9;
     hellos.push(frameOf('hello', unknown));
     for (const hello of hellos) {

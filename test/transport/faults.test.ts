@@ -30,7 +30,7 @@ afterEach(cleanUp);
 const warnings = (node: TestNode) => node.logs.filter(({ level }) => level === 'warn');
 
 function otherVersion(): Buffer {
-  const payload = encodeHello({ selfId: 3, clusterId: 'test', bootCount: 1 }, 2);
+  const payload = encodeHello({ selfId: 3, clusterId: 'test', incarnation: 1 }, 2);
   payload.writeUInt16LE(99, 4);
   return frameOf('hello', payload);
 }
@@ -298,7 +298,7 @@ describe('a bad message', () => {
         onClosed() {},
       };
       const connection = createConnection(socket, null, owner, {
-        local: { selfId: 1, clusterId: 'test', bootCount: 1, isPeer: () => true, isRemoved: () => false },
+        local: { selfId: 1, clusterId: 'test', incarnation: 1, isPeer: () => true, isRemoved: () => false },
         clock: systemClock,
         limits: DEFAULT_LIMITS,
         sockets: plainSockets,

@@ -20,7 +20,7 @@ import {
 const node2: LocalIdentity = {
   selfId: 2,
   clusterId: 'demo',
-  bootCount: 7,
+  incarnation: 7,
   isPeer: (id) => id === 1 || id === 3,
   // 3 was added again.
   isRemoved: (id) => id === 3 || id === 4 || id === 0,
@@ -30,7 +30,7 @@ const fromNode3: Hello = {
   clusterId: 'demo',
   fromId: 3,
   toId: 2,
-  bootCount: 1,
+  incarnation: 1,
   channel: 'main',
 };
 const node1: Dialed = { id: 1, channel: 'main' };
@@ -46,9 +46,9 @@ describe('hello', () => {
         anyId,
         fc.maxSafeNat(),
         fc.constantFrom<Channel>('main', 'bulk'),
-        (clusterId, selfId, toId, bootCount, channel) => {
-          const payload = encodeHello({ selfId, clusterId, bootCount }, toId, channel);
-          const hello = { protocolVersion: PROTOCOL_VERSION, clusterId, fromId: selfId, toId, bootCount, channel };
+        (clusterId, selfId, toId, incarnation, channel) => {
+          const payload = encodeHello({ selfId, clusterId, incarnation }, toId, channel);
+          const hello = { protocolVersion: PROTOCOL_VERSION, clusterId, fromId: selfId, toId, incarnation, channel };
           // What a later version appends does not matter.
           expect(decodeHello(Buffer.concat([payload, Buffer.of(1, 2, 3)]))).toEqual(hello);
         },

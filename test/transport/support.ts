@@ -101,7 +101,7 @@ export interface NodeOptions {
   /** Port by id of the other nodes. */
   readonly peers: Readonly<Record<number, number>>;
   readonly clusterId?: string;
-  readonly bootCount?: number;
+  readonly incarnation?: number;
   readonly port?: number;
   readonly clock?: Clock;
   readonly limits?: Partial<TransportLimits>;
@@ -153,7 +153,7 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
   const transport = createTcpTransport({
     selfId: options.id,
     clusterId: options.clusterId ?? 'test',
-    bootCount: options.bootCount ?? 1,
+    incarnation: options.incarnation ?? 1,
     listen: { host: HOST, port: options.port ?? 0 },
     peers: Object.entries(options.peers).map(([id, port]) => ({ id: Number(id), host: HOST, port })),
     clock: options.clock ?? systemClock,
@@ -238,10 +238,10 @@ export function helloFrom(
   fromId: number,
   toId: number,
   clusterId = 'test',
-  bootCount = 1,
+  incarnation = 1,
   channel: Channel = 'main',
 ): Buffer {
-  return frameOf('hello', encodeHello({ selfId: fromId, clusterId, bootCount }, toId, channel));
+  return frameOf('hello', encodeHello({ selfId: fromId, clusterId, incarnation }, toId, channel));
 }
 
 export function dialRaw(port: number): RawPeer {
@@ -259,10 +259,10 @@ export async function dialAs(
   toId: number,
   port: number,
   channel: Channel = 'main',
-  bootCount = 1,
+  incarnation = 1,
 ): Promise<RawPeer> {
   const peer = dialRaw(port);
-  peer.write(helloFrom(fromId, toId, 'test', bootCount, channel));
+  peer.write(helloFrom(fromId, toId, 'test', incarnation, channel));
   await peer.until(() => peer.received.length === 1);
   peer.write(frameOf('ping'));
   await peer.until(() => peer.received.length === 2);

@@ -118,10 +118,10 @@ describe('a link', () => {
     const port = one.transport.port();
     await one.transport.stop();
     await two.until(() => two.events.length === 2);
-    const again = await startNode({ id: 1, peers: { 2: NO_PORT }, bootCount: 2, port });
+    const again = await startNode({ id: 1, peers: { 2: NO_PORT }, incarnation: 2, port });
     await Promise.all([two.until(() => two.events.length === 3), again.until(() => again.events.length === 1)]);
     expect(two.events).toEqual(['up 1', 'lost 1', 'up 1']);
-    expect(two.transport.stats().peers[0]).toMatchObject({ peer: 1, up: true, bootCount: 2, reconnects: 1 });
+    expect(two.transport.stats().peers[0]).toMatchObject({ peer: 1, up: true, incarnation: 2, reconnects: 1 });
   });
 
   it('is replaced by a newer one of the same peer: lost, then up', async () => {
@@ -200,7 +200,7 @@ describe('counters', () => {
       {
         peer: 2,
         up: false,
-        bootCount: 1,
+        incarnation: 1,
         bytesIn: 2 * (around + FRAME_HEADER_BYTES + 100),
         bytesOut: 2 * (around + FRAME_HEADER_BYTES + 200),
         framesIn: 6,

@@ -76,8 +76,8 @@ function describeEntry({ index, term, kind, bytes }: Entry): object {
   const entry = { index, term, kind, bytes: bytes.length };
   if (kind === 'configuration') return { ...entry, configuration: decodeConfiguration(bytes, ENTRY_HEADER_BYTES) };
   if (kind === 'noop') return entry;
-  const { timeMs, proposer, session, sequence } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
-  return { ...entry, timeMs, proposer, session, sequence, commands: commandsOf(bytes) };
+  const { timeMs, proposer, sessionId, sequence } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
+  return { ...entry, timeMs, proposer, sessionId, sequence, commands: commandsOf(bytes) };
 }
 
 function formatEntry(entry: Entry): string {
@@ -94,7 +94,7 @@ function detailsOf({ kind, bytes }: Entry): string {
     if (learners.length > 0) parts.push(`learners ${learners.join(',')}`);
     return `  ${parts.join('; ')}`;
   }
-  const { timeMs, proposer, session, sequence } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
+  const { timeMs, proposer, sessionId, sequence } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
   const time = new Date(timeMs).toISOString();
   if (proposer === CLOCK_PROPOSER) return `  ${time}  time only`;
   const commands = commandsOf(bytes);
@@ -105,7 +105,7 @@ function detailsOf({ kind, bytes }: Entry): string {
   });
   const more = commands.length - shown.length;
   const rest = more > 0 ? `, and ${more} more` : '';
-  return `  ${time}  node ${proposer} session ${session} batch ${sequence}  ${shown.join(', ')}${rest}`;
+  return `  ${time}  node ${proposer} session ${sessionId} batch ${sequence}  ${shown.join(', ')}${rest}`;
 }
 
 function commandsOf(bytes: Buffer): CommandShown[] {

@@ -66,7 +66,7 @@ async function restoreNode(config: Config, id: number, file: string, { head, sta
     joins: false,
     replaces: 0,
   }));
-  const session = state.session(id)?.session ?? 0;
+  const sessionId = state.session(id)?.sessionId ?? 0;
   await buildNode({
     disk: fileDisk,
     clock: systemClock,
@@ -82,7 +82,7 @@ async function restoreNode(config: Config, id: number, file: string, { head, sta
       details,
     ),
     directoryId: 0,
-    bootCount: Math.max(Math.floor(Date.now() / 1000), session + 1),
+    incarnation: Math.max(Math.floor(Date.now() / 1000), sessionId + 1),
     walSegmentBytes: config.walSegmentBytes,
     async produce(write) {
       const again = await readSnapshotFile(readOnlyDisk, file, write);

@@ -99,8 +99,8 @@ async function assemble(
     clock: systemClock,
     random: Math.random,
     logger,
-    createTransport(bootCount) {
-      transport = transportOf(config, node, bootCount, secrets, logger);
+    createTransport(incarnation) {
+      transport = transportOf(config, node, incarnation, secrets, logger);
       return transport;
     },
     onFatal: (error) => onEvent({ kind: 'fatal', error }),
@@ -163,14 +163,14 @@ function clientLimits(limits: Config['limits']): Partial<ClientLimits> {
 function transportOf(
   config: Config,
   node: NodeConfig,
-  bootCount: number,
+  incarnation: number,
   secrets: Secrets,
   logger: NodeContext['logger'],
 ): TcpTransport {
   return createTcpTransport({
     selfId: node.id,
     clusterId: config.cluster,
-    bootCount,
+    incarnation,
     listen: { host: node.host, port: node.peerPort },
     peers: config.nodes.map(({ id, host, peerPort }) => ({ id, host, port: peerPort })),
     clock: systemClock,

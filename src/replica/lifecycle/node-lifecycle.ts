@@ -15,8 +15,8 @@ export interface NodeLifecycleContext {
   readonly logger: Logger;
   /** The nodes that bootstrap the cluster if there is none yet; null if this node joins an existing one. */
   readonly initialMembers: readonly NodeId[] | null;
-  /** The number under which this life proposes: its boot count, unless another life has used that. */
-  readonly session: () => number;
+  /** The session id under which this node proposes: the number of its incarnation, or a higher one if that was used already. */
+  readonly sessionId: () => number;
   readonly knownMember: boolean;
   /** Calls back once a read that was asked for now may be served. */
   readonly onceCurrent: (callback: () => void) => void;
@@ -25,14 +25,14 @@ export interface NodeLifecycleContext {
   readonly isLinked: (peer: NodeId) => boolean;
   readonly send: (to: NodeId, news: LifecycleMessage) => void;
   readonly step: (input: Input) => void;
-  /** The newest session of this node from which the state machine has applied anything; 0 for none. */
-  readonly appliedSession: () => number;
-  /** Gives this life another session, before it has proposed anything. */
-  readonly beginSession: (session: number) => void;
+  /** The newest session id of this node from which the state machine has applied a batch; 0 for none. */
+  readonly appliedSessionId: () => number;
+  /** Gives this incarnation another session id. Only before it has proposed anything. */
+  readonly changeSessionId: (sessionId: number) => void;
   /** These resolve once it is durable. */
   readonly persistBootstrapped: () => Promise<void>;
   readonly persistLifecycle: (lifecycle: 'recovering' | 'normal', directoryId: number) => Promise<void>;
-  readonly raiseBootCount: (bootCount: number) => Promise<void>;
+  readonly raiseIncarnation: (incarnation: number) => Promise<void>;
   /** Whether no other node could give back what this one loses. */
   readonly persistAlone: (alone: boolean) => Promise<void>;
   /** Runs what follows a promise within the loop's own guard. */
@@ -52,9 +52,8 @@ export class NodeLifecycle {
   /** No leader has been heard of for long: the members may be others than this node knows. */
   isLost = false;
   /**
-   * No batch of another life of this node can have the session of this one. Known once all that other lives have left in
-   * the log is applied: also where the data directory has counted its starts, since it may be an old one that was put
-   * back. Nothing is proposed before.
+   * True once no earlier incarnation of this node can have used our session id, that is, after we applied everything
+   * that was committed before we started. Until then we must not propose: the directory may be a restored backup.
    */
   mayPropose = false;
   private readonly context: NodeLifecycleContext;
@@ -63,11 +62,11 @@ export class NodeLifecycle {
   private readonly withoutRights = new Set<NodeId>();
   /** Who says that this node was removed. */
   private readonly removedBy = new Set<NodeId>();
-  /** All that earlier lives have left is applied from here on; 0 while that is not known. */
-  private earlierLivesEndAt = 0;
+  /** Everything that earlier incarnations proposed is applied from this index on; 0 while the index is not known. */
+  private earlierIncarnationsEndAt = 0;
   private announcedAtMs = 0;
   private leaderlessSinceMs: number | null = null;
-  private countsOn = false;
+  private isEnding = false;
   private removalTold = false;
   private quorumLossTold = false;
   private differenceTold = '';
@@ -90,33 +89,35 @@ export class NodeLifecycle {
     if (this.context.knownMember) this.context.onceCurrent(() => this.caughtUp());
   }
 
-  /** All that had been acknowledged when this life began is applied. */
+  /** Everything acknowledged before this incarnation started is applied. */
   private caughtUp(): void {
-    this.onceUnused(() => {
+    this.onceSessionIdUnused(() => {
       this.mayPropose = true;
       this.context.onMayPropose();
     });
   }
 
   /**
-   * Calls back once no other life can have used this one's session, as far as this node has applied; with a later session
-   * where one has. Nothing has been proposed yet, so that the session can be changed; durably first, because the next
-   * start must count on from there.
+   * Calls back once the session id is above all that this node has applied. Takes a higher one if necessary, which is
+   * possible because nothing has been proposed yet. It is persisted first, so that the next start continues above it.
    */
-  private onceUnused(callback: () => void): void {
-    const { logger, session, appliedSession, raiseBootCount, beginSession, guard, onFatal } = this.context;
-    const known = appliedSession();
-    if (known < session()) {
+  private onceSessionIdUnused(callback: () => void): void {
+    const { logger, sessionId, appliedSessionId, raiseIncarnation, changeSessionId, guard, onFatal } = this.context;
+    const newestApplied = appliedSessionId();
+    if (newestApplied < sessionId()) {
       callback();
       return;
     }
-    const next = known + 1;
-    logger.warn({ session: session(), known }, 'lost count of its starts; counts on from what it wrote');
-    raiseBootCount(next).then(
+    const next = newestApplied + 1;
+    logger.warn(
+      { sessionId: sessionId(), newestApplied },
+      'session id already used, boot counter lost or data directory restored; continuing with a higher one',
+    );
+    raiseIncarnation(next).then(
       () =>
         guard(() => {
-          beginSession(next);
-          this.onceUnused(callback);
+          changeSessionId(next);
+          this.onceSessionIdUnused(callback);
         }),
       onFatal,
     );
@@ -141,7 +142,7 @@ export class NodeLifecycle {
     if (message.kind === 'preVoteReply' || message.kind === 'voteReply') {
       this.rememberRights(message.from, message.withoutRights);
     } else if (comesFromLeader(message) && this.context.core.lifecycle === 'uninitialized') {
-      // Whoever hears a leader has found a cluster, whatever was lost on the way.
+      // A node that hears a leader has found a cluster, even if all lifecycle messages were lost.
       this.bootstrap.receive(message.from, { kind: 'lifecycle', lifecycle: 'normal', ready: true, nodes: [] });
     }
   }
@@ -174,42 +175,42 @@ export class NodeLifecycle {
   }
 
   /**
-   * A committed configuration names this directory, so it may become a member. What earlier lives with this directory had proposed
-   * comes before that entry in every log, or never will be in one.
+   * A committed configuration names this directory id, so the node may become a member. Every batch that earlier
+   * incarnations on this directory proposed comes before that entry in every log, or is lost.
    */
   recovered(): void {
     const { core, logger } = this.context;
     logger.info({ directoryId: core.directoryId }, 'this data directory is in the committed configuration');
-    this.earlierLivesEndAt = core.log.commitIndex;
+    this.earlierIncarnationsEndAt = core.log.commitIndex;
     this.applied(core.log.appliedIndex);
   }
 
   /** To be called when entries have been applied. */
   applied(appliedIndex: number): void {
-    const { core, session, appliedSession } = this.context;
-    const known = appliedSession();
-    // An old disk that was put back has counted fewer starts than the one that was there meanwhile.
-    if (this.mayPropose && known > session()) this.countOn(known);
-    if (this.mayPropose || this.earlierLivesEndAt === 0 || appliedIndex < this.earlierLivesEndAt) return;
-    this.earlierLivesEndAt = 0;
-    this.onceUnused(() => this.becomeMember(core.directoryId));
+    const { core, sessionId, appliedSessionId } = this.context;
+    const newestApplied = appliedSessionId();
+    // A restored disk has missed the starts of the disk that was in its place.
+    if (this.mayPropose && newestApplied > sessionId()) this.endStaleSession(newestApplied);
+    if (this.mayPropose || this.earlierIncarnationsEndAt === 0 || appliedIndex < this.earlierIncarnationsEndAt) return;
+    this.earlierIncarnationsEndAt = 0;
+    this.onceSessionIdUnused(() => this.becomeMember(core.directoryId));
   }
 
-  /** A batch that is not this life's own has used its session: from then on, what this one proposes has no effect. */
+  /** Another incarnation has used our session id: from then on our proposals have no effect. */
   sessionUsed(): void {
-    const { session, appliedSession } = this.context;
-    if (this.mayPropose) this.countOn(Math.max(session(), appliedSession()));
+    const { sessionId, appliedSessionId } = this.context;
+    if (this.mayPropose) this.endStaleSession(Math.max(sessionId(), appliedSessionId()));
   }
 
-  /** What this life proposed has no effect, or is taken for what another proposed: the next one does better. */
-  private countOn(known: number): void {
-    const { core, session, raiseBootCount, onFatal } = this.context;
-    if (this.countsOn) return;
-    this.countsOn = true;
-    raiseBootCount(known).then(() => onFatal(sessionBehind(core.id, session(), known)), onFatal);
+  /** Our proposals have no effect, or are taken for another incarnation's. Persists a higher number and ends the process. */
+  private endStaleSession(newestApplied: number): void {
+    const { core, sessionId, raiseIncarnation, onFatal } = this.context;
+    if (this.isEnding) return;
+    this.isEnding = true;
+    raiseIncarnation(newestApplied).then(() => onFatal(sessionBehind(core.id, sessionId(), newestApplied)), onFatal);
   }
 
-  /** Only what is durable may count: a crash must not leave a voter that says that it is none. */
+  /** Persisted first: otherwise a crash could leave a voter that says that it has no rights. */
   private becomeMember(directoryId: number): void {
     const { persistLifecycle, guard, step, onceCurrent, onFatal } = this.context;
     persistLifecycle('normal', directoryId).then(
@@ -320,10 +321,10 @@ const QUORUM_LOST_REMEDY =
   'Bring back the disks of these nodes, as they were when they last stopped; an older copy of one must not come back. ' +
   '`raftkv recover --force-new-cluster` goes on with what is left, `raftkv snapshot restore` with a backup.';
 
-function sessionBehind(id: NodeId, session: number, known: number): RaftkvError {
+function sessionBehind(id: NodeId, sessionId: number, newestApplied: number): RaftkvError {
   return new RaftkvError(
     'SESSION_BEHIND',
-    `node ${id} lost count of its starts: this is number ${session}, and number ${known} has written already`,
-    'Start it again: it now counts on from there.',
+    `node ${id} proposes under session id ${sessionId}, but session id ${newestApplied} is in the log already: its data directory is an older copy`,
+    'Start the node again: it continues with a higher session id.',
   );
 }

@@ -29,14 +29,14 @@ export interface ApplierContext {
   readonly scheduleMore: () => void;
   /** Entries came back from disk and were applied. */
   readonly onApplied: () => void;
-  /** A batch of this life had no effect: another life of this node has used its session, or a later one. */
+  /** A batch of this incarnation had no effect: another incarnation of this node has used its session id, or a higher one. */
   readonly onSessionUsed: () => void;
   readonly onFatal: (error: unknown) => void;
 }
 
 export class Applier {
   appliedIndex: number;
-  /** Bytes of the entries applied in this life. */
+  /** Bytes of the entries applied in this incarnation. */
   bytesApplied = 0;
   private readonly context: ApplierContext;
   private reading = false;
@@ -88,10 +88,10 @@ export class Applier {
 
   private applyBatch(bytes: Buffer): void {
     const { stateMachine, proposer, onSessionUsed } = this.context;
-    const { proposer: from, session, sequence } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
-    if (!proposer.expects(from, session, sequence) || !proposer.nextIs(bytes)) {
+    const { proposer: from, sessionId, sequence } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
+    if (!proposer.expects(from, sessionId, sequence) || !proposer.nextIs(bytes)) {
       const outcome = stateMachine.apply(bytes, ENTRY_HEADER_BYTES, null);
-      if (outcome === 'applied' && from === proposer.nodeId && session === proposer.session) onSessionUsed();
+      if (outcome === 'applied' && from === proposer.nodeId && sessionId === proposer.sessionId) onSessionUsed();
       return;
     }
     proposer.beginSettling();
@@ -102,7 +102,7 @@ export class Applier {
     } else if (outcome !== 'applied') {
       throw new RaftkvError(
         'INVARIANT_BROKEN',
-        `batch ${sequence} of this node's session ${session} came to: ${outcome}`,
+        `batch ${sequence} of this node, session id ${sessionId}, was not applied: ${outcome}`,
       );
     }
   }

@@ -21,8 +21,8 @@ export interface ReplicaTiming {
 
 export interface NodeReplicaOptions {
   readonly nodeId: NodeId;
-  /** This node's persisted boot count: its session. */
-  readonly bootCount: number;
+  /** The number of this incarnation of the node: its session id to begin with. */
+  readonly incarnation: number;
   /** What this node's data directory is good for, as its meta file says. */
   readonly lifecycle: LifecycleStatus;
   readonly directoryId: number;
@@ -48,8 +48,8 @@ export interface NodeReplicaOptions {
   readonly persistBootstrapped: () => Promise<void>;
   /** Persists the lifecycle status; resolves once that is durable. */
   readonly persistLifecycle: (lifecycle: 'recovering' | 'normal', directoryId: number) => Promise<void>;
-  /** Makes the next start count on from `bootCount`; resolves once that is durable. */
-  readonly raiseBootCount: (bootCount: number) => Promise<void>;
+  /** Makes the next incarnation's number higher than `incarnation`; resolves once that is durable. */
+  readonly raiseIncarnation: (incarnation: number) => Promise<void>;
   /** Remembers whether this node is the only voter; resolves once that is durable. */
   readonly persistAlone: (alone: boolean) => Promise<void>;
   /** The node can't go on: its process must end. Called once. */

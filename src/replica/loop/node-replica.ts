@@ -72,13 +72,13 @@ export class NodeReplica implements Replica, TransportEvents {
   private state: 'running' | 'stopped' | 'failed' = 'running';
 
   constructor(options: NodeReplicaOptions) {
-    const { timing, clock, wal, nodeId, bootCount, recovered } = options;
+    const { timing, clock, wal, nodeId, incarnation, recovered } = options;
     const { log, hardState, stateMachine } = recovered;
     this.options = options;
     const tickMs = timing.tickMs ?? DEFAULT_TICK_MS;
     this.log = log;
     this.stateMachine = stateMachine;
-    this.proposer = new Proposer(nodeId, bootCount, options.limits);
+    this.proposer = new Proposer(nodeId, incarnation, options.limits);
     this.rounds = new ReadRounds(options.random());
     this.persister = new Persister(wal, (persisted) => this.guard(() => this.onPersisted(persisted)));
     this.sender = new Sender(options.transport, () => this.scheduleTurn());
@@ -341,7 +341,7 @@ export class NodeReplica implements Replica, TransportEvents {
 
   private installed(): void {
     const own = this.stateMachine.session(this.options.nodeId);
-    if (this.lifecycle.mayPropose && own?.session === this.proposer.session) this.proposer.overtaken(own.lastSequence);
+    if (this.lifecycle.mayPropose && own !== undefined) this.proposer.overtaken(own);
     this.afterApplying();
   }
 

@@ -47,8 +47,8 @@ export interface OpenReplicaOptions {
   /** Uniform in [0, 1). */
   readonly random: () => number;
   readonly logger: Logger;
-  /** Called once the boot count, which the handshake shows, is known. */
-  readonly createTransport: (bootCount: number) => Transport;
+  /** Called once the number of this incarnation, which the handshake carries, is known. */
+  readonly createTransport: (incarnation: number) => Transport;
   readonly onFatal: (error: unknown) => void;
   readonly onLeaderChanged: (leader: NodeId, term: number) => void;
   readonly onRemoved: () => void;
@@ -74,13 +74,13 @@ export interface OpenedReplica {
 export async function openReplica(options: OpenReplicaOptions): Promise<OpenedReplica> {
   const { disk, clock, random, logger, directory, clusterId, nodeId, onFatal } = options;
   const keeper = (await isAlone(options)) ? null : damageKeeper(options);
-  const firstBootCount = Math.max(1, Math.floor(clock.wallMs() / 1000));
+  const incarnationMin = Math.max(1, Math.floor(clock.wallMs() / 1000));
   const meta = await openMeta({
     disk,
     directory,
     clusterId,
     nodeId,
-    firstBootCount,
+    incarnationMin,
     onDamage: keeper?.folder ?? null,
     directoryIdAfterDamage: newDirectoryId(random),
   });
@@ -110,10 +110,10 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
     const logReset = recovery.finish();
     warnOfStrangers(options, recovery);
     const { initial, createTransport } = options;
-    const transport = createTransport(meta.bootCount);
+    const transport = createTransport(meta.incarnation);
     const opened = new NodeReplica({
       ...options,
-      bootCount: meta.bootCount,
+      incarnation: meta.incarnation,
       lifecycle: meta.lifecycle,
       directoryId: meta.directoryId,
       initialMembers: meta.initialMembers ?? (initial.kind === 'join' ? null : initial.nodes.map(({ id }) => id)),
@@ -127,7 +127,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       logReset,
       persistBootstrapped: () => meta.persistBootstrapped(initial.nodes.map(({ id }) => id)),
       persistLifecycle: (lifecycle, directoryId) => meta.persistLifecycle(lifecycle, directoryId),
-      raiseBootCount: (bootCount) => meta.raiseBootCount(bootCount),
+      raiseIncarnation: (incarnation) => meta.raiseIncarnation(incarnation),
       persistAlone(alone) {
         notedAlone = notedAlone.catch(() => {}).then(() => writeAlone(disk, directory, alone));
         return notedAlone;

@@ -61,13 +61,13 @@ export function createParts(host: PartsHost): Parts {
   const nodeLifecycle = new NodeLifecycle({
     ...options,
     ...{ core, electionTimeoutMs, isLinked, step, guard, onFatal },
-    session: () => proposer.session,
+    sessionId: () => proposer.sessionId,
     knownMember: options.lifecycle === 'normal',
     onceCurrent: (callback) => onceReadable(host.read, callback),
     newDirectoryId: () => newDirectoryId(options.random),
     send: tell,
-    appliedSession: () => stateMachine.session(nodeId)?.session ?? 0,
-    beginSession: (session) => proposer.beginSession(session),
+    appliedSessionId: () => stateMachine.session(nodeId)?.sessionId ?? 0,
+    changeSessionId: (sessionId) => proposer.changeSessionId(sessionId),
     onMayPropose: scheduleTurn,
     onRemoved: () => {
       if (host.isRunning()) options.onRemoved();

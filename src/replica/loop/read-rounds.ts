@@ -17,8 +17,8 @@ interface Confirmed {
   readonly index: number;
 }
 
-/** As many as leave room for 2^32 rounds in each life. */
-const LIVES = 2 ** 20;
+/** As many as leave room for 2^32 rounds in each incarnation. */
+const INCARNATIONS = 2 ** 20;
 
 export class ReadRounds {
   /** Of the turn that is not over yet. */
@@ -32,11 +32,11 @@ export class ReadRounds {
   private nextId: number;
 
   /**
-   * `random`, in [0, 1), is the upper part of the ids of this life: an answer to what an earlier one asked must fit no
-   * read of this one, also where the boot count was lost with the disk.
+   * `random`, in [0, 1), is the upper part of the ids of this incarnation: an answer to what an earlier one asked must fit no
+   * read of this one, even if the incarnation number was lost with the disk.
    */
   constructor(random: number) {
-    this.nextId = Math.floor(random * LIVES) * 2 ** 32 + 1;
+    this.nextId = Math.floor(random * INCARNATIONS) * 2 ** 32 + 1;
   }
 
   get pending(): number {

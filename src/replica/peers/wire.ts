@@ -27,7 +27,7 @@ export interface Proposal {
   readonly sequence: number;
   /** The proposer's oldest batch that it has not yet seen applied: where a leader that knows nothing of it begins. */
   readonly oldestSequence: number;
-  readonly session: number;
+  readonly sessionId: number;
   /** The batch, with room for the entry's header in front. */
   readonly bytes: Buffer;
 }
@@ -36,7 +36,7 @@ export interface Proposal {
 export interface ProposalRefused {
   readonly kind: 'proposalRefused';
   readonly term: number;
-  readonly session: number;
+  readonly sessionId: number;
   /** Send again from this sequence; 0 where the receiver does not lead. */
   readonly expectedSequence: number;
 }
@@ -165,11 +165,11 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
       // Indexes travel one higher, so that "not confirmed", -1, is 0.
       return [head(KIND.readIndexReply, 0, message.term, [message.id, message.index + 1])];
     case 'proposal': {
-      const { term, session, sequence, oldestSequence, bytes } = message;
-      return [head(KIND.proposal, 0, term, [session, sequence, oldestSequence]), bytes];
+      const { term, sessionId, sequence, oldestSequence, bytes } = message;
+      return [head(KIND.proposal, 0, term, [sessionId, sequence, oldestSequence]), bytes];
     }
     case 'proposalRefused':
-      return [head(KIND.proposalRefused, 0, message.term, [message.session, message.expectedSequence])];
+      return [head(KIND.proposalRefused, 0, message.term, [message.sessionId, message.expectedSequence])];
     case 'snapshotOffer':
       return [head(KIND.snapshotOffer, 0, message.term, [message.snapshotIndex, message.snapshotTerm])];
     case 'recovering':
@@ -258,10 +258,10 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
       return { kind: 'readIndexReply', from, to, term, id: field(0), index: field(1) - 1 };
     case KIND.proposal: {
       const bytes = frame.subarray(HEAD_BYTES + 3 * FIELD_BYTES);
-      return { kind: 'proposal', term, session: field(0), sequence: field(1), oldestSequence: field(2), bytes };
+      return { kind: 'proposal', term, sessionId: field(0), sequence: field(1), oldestSequence: field(2), bytes };
     }
     case KIND.proposalRefused:
-      return { kind: 'proposalRefused', term, session: field(0), expectedSequence: field(1) };
+      return { kind: 'proposalRefused', term, sessionId: field(0), expectedSequence: field(1) };
     case KIND.snapshotOffer:
       return { kind: 'snapshotOffer', from, to, term, snapshotIndex: field(0), snapshotTerm: field(1) };
     case KIND.recovering:

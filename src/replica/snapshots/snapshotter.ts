@@ -25,7 +25,7 @@ export interface SnapshotterContext {
   readonly wal: Wal;
   readonly snapshots: Snapshots;
   readonly limits: SnapshotLimits;
-  /** Bytes of log behind the newest snapshot at the start of this life. */
+  /** Bytes of log behind the newest snapshot at the start of this incarnation. */
   readonly bytesBehind: number;
   readonly onStored: (info: SnapshotInfo) => void;
   /** Lets the core forget its log up to `index`, or as far as it sees fit. */

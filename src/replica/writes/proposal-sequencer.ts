@@ -6,7 +6,7 @@ import type { Proposal, ProposalRefused } from '../peers/wire.ts';
  * duplicates and gaps too; refusing them here keeps them out of the log.
  */
 interface Expected {
-  readonly session: number;
+  readonly sessionId: number;
   next: number;
 }
 
@@ -17,26 +17,26 @@ export class ProposalSequencer {
 
   /** 'take' it, 'ignore' a duplicate, or refuse it: then the proposer is told where to go on. */
   judge(proposer: NodeId, proposal: Proposal, term: number, leads: boolean): 'take' | 'ignore' | ProposalRefused {
-    const { session, sequence, oldestSequence } = proposal;
-    if (!leads || proposal.term !== term) return { kind: 'proposalRefused', term, session, expectedSequence: 0 };
+    const { sessionId, sequence, oldestSequence } = proposal;
+    if (!leads || proposal.term !== term) return { kind: 'proposalRefused', term, sessionId, expectedSequence: 0 };
     if (this.term !== term) {
       this.expected.clear();
       this.term = term;
     }
     const known = this.expected.get(proposer);
-    if (known === undefined || known.session !== session) {
-      if (known !== undefined && known.session > session) return 'ignore';
+    if (known === undefined || known.sessionId !== sessionId) {
+      if (known !== undefined && known.sessionId > sessionId) return 'ignore';
       // All before the proposer's oldest is applied, so in this log: no gap can come of beginning there.
       if (sequence !== oldestSequence) {
-        return { kind: 'proposalRefused', term, session, expectedSequence: oldestSequence };
+        return { kind: 'proposalRefused', term, sessionId, expectedSequence: oldestSequence };
       }
-      this.expected.set(proposer, { session, next: sequence + 1 });
+      this.expected.set(proposer, { sessionId, next: sequence + 1 });
       return 'take';
     }
     // Copies in entries of an earlier term may have been applied since: what the proposer counts as done is not waited for.
     const next = Math.max(known.next, oldestSequence);
     if (sequence < next) return 'ignore';
-    if (sequence > next) return { kind: 'proposalRefused', term, session, expectedSequence: next };
+    if (sequence > next) return { kind: 'proposalRefused', term, sessionId, expectedSequence: next };
     known.next = next + 1;
     return 'take';
   }

@@ -63,9 +63,9 @@ export class Proposals {
     const { leader, term } = core;
     const batch = proposer.batch(sequence);
     if (batch === undefined) return 0;
-    const { oldestSequence, session } = proposer;
+    const { oldestSequence, sessionId } = proposer;
     const { bytes } = batch;
-    const proposal: Proposal = { kind: 'proposal', term, session, sequence, oldestSequence, bytes };
+    const proposal: Proposal = { kind: 'proposal', term, sessionId, sequence, oldestSequence, bytes };
     if (leader === nodeId) this.receive(nodeId, proposal, batch.sent);
     else if (!send(leader, proposal)) return 0;
     batch.sent = true;
@@ -119,7 +119,7 @@ export class Proposals {
 
   receiveRefusal(from: NodeId, refusal: ProposalRefused): void {
     const { core, proposer, scheduleTurn } = this.context;
-    if (from !== core.leader || refusal.term !== core.term || refusal.session !== proposer.session) return;
+    if (from !== core.leader || refusal.term !== core.term || refusal.sessionId !== proposer.sessionId) return;
     // "Does not lead" (0) needs no answer: whoever does will be heard of, and then all is sent again.
     if (refusal.expectedSequence < proposer.oldestSequence) return;
     this.sentSequence = Math.min(this.sentSequence, refusal.expectedSequence - 1);
@@ -142,7 +142,7 @@ export class Proposals {
 
 /** @throws RaftkvError MESSAGE_INVALID where what `from` proposes is no batch, or not its own. */
 export function checkProposal(from: NodeId, proposal: Proposal): void {
-  const { proposer, session, sequence } = validateBatch(proposal.bytes, ENTRY_HEADER_BYTES);
-  if (proposer === from && session === proposal.session && sequence === proposal.sequence) return;
+  const { proposer, sessionId, sequence } = validateBatch(proposal.bytes, ENTRY_HEADER_BYTES);
+  if (proposer === from && sessionId === proposal.sessionId && sequence === proposal.sequence) return;
   throw new RaftkvError('MESSAGE_INVALID', `node ${from} proposes batch ${sequence} of node ${proposer} as its own`);
 }

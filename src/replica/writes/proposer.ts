@@ -1,4 +1,5 @@
-import { BatchBuilder, setSession } from '../../kv/batch.ts';
+import { BatchBuilder, setSessionId } from '../../kv/batch.ts';
+import type { SessionProgress } from '../../kv/sessions.ts';
 import type { Item, Op, ResultCode, ResultSink } from '../../kv/types.ts';
 import { ENTRY_HEADER_BYTES } from '../../raft/entry.ts';
 import type { Failure, WriteOwner } from '../types.ts';
@@ -36,7 +37,7 @@ const STAMPED_BYTES = ENTRY_HEADER_BYTES + 8;
 
 export class Proposer implements ResultSink {
   readonly nodeId: number;
-  session: number;
+  sessionId: number;
   private readonly limits: ProposerLimits;
   private readonly builder = new BatchBuilder(ENTRY_HEADER_BYTES);
   private owners: WriteOwner[] = [];
@@ -52,9 +53,9 @@ export class Proposer implements ResultSink {
   /** The owners of the batch that is being applied. */
   private settling: WriteOwner[] | null = null;
 
-  constructor(nodeId: number, session: number, limits: ProposerLimits) {
+  constructor(nodeId: number, sessionId: number, limits: ProposerLimits) {
     this.nodeId = nodeId;
-    this.session = session;
+    this.sessionId = sessionId;
     this.limits = limits;
   }
 
@@ -72,11 +73,11 @@ export class Proposer implements ResultSink {
     return this.batches.length - this.head;
   }
 
-  /** Takes another session, and all that has gathered with it. Only before any of it is proposed. */
-  beginSession(session: number): void {
-    this.session = session;
+  /** Takes another session id, for the batches gathered so far too. Only before any of them is proposed. */
+  changeSessionId(sessionId: number): void {
+    this.sessionId = sessionId;
     for (const batch of this.batches) {
-      if (batch !== undefined) setSession(batch.bytes, ENTRY_HEADER_BYTES, session);
+      if (batch !== undefined) setSessionId(batch.bytes, ENTRY_HEADER_BYTES, sessionId);
     }
   }
 
@@ -114,24 +115,24 @@ export class Proposer implements ResultSink {
     if (this.builder.count === 0) return;
     const { itemBytesMax, storeBytesMax } = this.limits;
     const sequence = this.nextSequence++;
-    const bytes = this.builder.seal(this.nodeId, this.session, sequence, itemBytesMax, storeBytesMax);
+    const bytes = this.builder.seal(this.nodeId, this.sessionId, sequence, itemBytesMax, storeBytesMax);
     this.batches.push({ sequence, bytes, acceptedAtMs: nowMs, owners: this.owners, sent: false });
     this.unappliedBytes += bytes.length;
     this.owners = [];
   }
 
   /**
-   * Whether the batch of these numbers is this node's own, next to be settled. One that has not left yet is another's: a
-   * node that lost count of its starts may find the batches of an earlier life under its own session.
+   * Whether the batch of these numbers is this node's own, next to be settled. A batch that was not sent
+   * yet is not ours: a node whose directory was restored may find batches of another incarnation under its session id.
    */
-  expects(proposer: number, session: number, sequence: number): boolean {
+  expects(proposer: number, sessionId: number, sequence: number): boolean {
     const next = this.batches[this.head];
-    return proposer === this.nodeId && session === this.session && sequence === next?.sequence && next.sent;
+    return proposer === this.nodeId && sessionId === this.sessionId && sequence === next?.sequence && next.sent;
   }
 
   /**
-   * Whether the batch that is next to be settled has these bytes. Two disks of one node may have counted a start alike, so
-   * that another life has used this session, too.
+   * Whether the batch that is next to be settled has these bytes. Two incarnations on two
+   * disks of one node may have used the same session id.
    */
   nextIs(bytes: Buffer): boolean {
     const next = this.batches[this.head]?.bytes;
@@ -163,11 +164,11 @@ export class Proposer implements ResultSink {
   }
 
   /**
-   * A snapshot that this node took over contains its own batches up to `sequence`: they took effect, and their results
-   * are nowhere to be had. Not to be called before it may propose: a session that is like its own is another life's then.
+   * A snapshot was installed that has applied our own batches up to this point of our session: they took effect, but
+   * their results are lost. Not to be called before `mayPropose`: until then an equal session id is another incarnation's.
    */
-  overtaken(sequence: number): void {
-    while (this.unapplied > 0 && this.oldestSequence <= sequence) {
+  overtaken({ sessionId, lastSequence }: SessionProgress): void {
+    while (sessionId === this.sessionId && this.unapplied > 0 && this.oldestSequence <= lastSequence) {
       this.beginSettling();
       const owners = this.settling;
       this.endSettling();

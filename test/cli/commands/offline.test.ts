@@ -98,7 +98,7 @@ async function makeNode(id: number): Promise<string> {
   const directory = nodeFolder(id);
   await buildNode({
     ...{ disk: fileDisk, clock: systemClock, random: Math.random, directory, clusterId: 'demo', nodeId: id },
-    ...{ index: 10, term: 3, currentTerm: 3, configuration: initialMembers, directoryId: 0, bootCount: 7 },
+    ...{ index: 10, term: 3, currentTerm: 3, configuration: initialMembers, directoryId: 0, incarnation: 7 },
     walSegmentBytes: SEGMENT_BYTES,
     async produce(write) {
       const cut = state.beginCut();
@@ -167,7 +167,7 @@ describe('raftkv log verify', () => {
   it.each<[part: string, code: string, path: (directory: string) => string, text: string]>([
     ['the snapshot', 'SNAPSHOT_DAMAGED', (directory) => fileIn(directory, 'snapshots'), 'two'],
     ['the log', 'WAL_DAMAGED', (directory) => fileIn(directory, 'wal'), 'three'],
-    ['meta', 'META_DAMAGED', (directory) => join(directory, 'meta'), '"bootCount"'],
+    ['meta', 'META_DAMAGED', (directory) => join(directory, 'meta'), '"incarnation"'],
   ])('names a flipped bit in %s, and changes nothing', async (_part, code, path, text) => {
     const directory = await makeNode(1);
     const file = path(directory);
@@ -301,7 +301,7 @@ describe('raftkv snapshot', () => {
         lifecycle: 'normal',
         directoryId: 0,
       });
-      expect(meta?.bootCount).toBeGreaterThan(1_700_000_000);
+      expect(meta?.incarnation).toBeGreaterThan(1_700_000_000);
       expect(log).toMatchObject({
         firstIndex: 11,
         lastIndex: 10,

@@ -98,14 +98,14 @@ describe('a node whose disk was wiped', () => {
     await succeeds(cluster, 2, 'c');
   });
 
-  it('counts each write once, in this life as in the one before', async () => {
+  it('counts each write once, in this incarnation as in the one before', async () => {
     const cluster = await Cluster.start();
     cluster.set(2, 'n', '0');
     await cluster.run(100);
-    for (let life = 1; life <= 3; life++) {
+    for (let incarnation = 1; incarnation <= 3; incarnation++) {
       const request = cluster.incr(2, 'n');
       await cluster.run(ELECTION_MS);
-      expect(request.outcomes).toEqual([String(life)]);
+      expect(request.outcomes).toEqual([String(incarnation)]);
       cluster.kill(2);
       await cluster.startEmpty(2);
       await cluster.run(ELECTION_MS);
@@ -113,7 +113,7 @@ describe('a node whose disk was wiped', () => {
     expect(cluster.value(1, 'n')).toBe('3');
   });
 
-  it('counts on from an earlier life whose starts it can not know of', async () => {
+  it('continues above the session ids of earlier incarnations that it cannot know of', async () => {
     const cluster = await Cluster.start();
     await succeeds(cluster, 2, 'a');
     cluster.set(1, 'n', '0');

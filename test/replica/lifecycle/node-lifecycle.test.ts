@@ -44,12 +44,12 @@ describe('the lifecycle of a node', () => {
   let fatal: unknown[];
   let removals: number;
   let turns: number;
-  let appliedSession: number;
+  let appliedSessionId: number;
   let sessions: number[];
   /** What is to become durable waits here. */
   let disk: { resolve: () => void; reject: (error: Error) => void }[];
   let nodeLifecycle: NodeLifecycle;
-  /** Who waits until all is applied that was acknowledged when this life began. */
+  /** Who waits until all is applied that was acknowledged when this incarnation began. */
   let waiting: (() => void)[];
 
   beforeEach(() => {
@@ -62,7 +62,7 @@ describe('the lifecycle of a node', () => {
     fatal = [];
     removals = 0;
     turns = 0;
-    appliedSession = 0;
+    appliedSessionId = 0;
     sessions = [];
     disk = [];
     waiting = [];
@@ -81,7 +81,7 @@ describe('the lifecycle of a node', () => {
       core,
       logger: silentLogger,
       initialMembers,
-      session: () => sessions.at(-1) ?? 7,
+      sessionId: () => sessions.at(-1) ?? 7,
       knownMember,
       onceCurrent: (callback) => waiting.push(callback),
       electionTimeoutMs: ELECTION_MS,
@@ -95,11 +95,11 @@ describe('the lifecycle of a node', () => {
         stepped.push(input);
         if (input.kind === 'lifecycle') core.lifecycle = input.lifecycle;
       },
-      appliedSession: () => appliedSession,
-      beginSession: (session) => sessions.push(session),
+      appliedSessionId: () => appliedSessionId,
+      changeSessionId: (sessionId) => sessions.push(sessionId),
       persistBootstrapped: () => persist('bootstrapped'),
       persistLifecycle: (which, directoryId) => persist(`${which} ${directoryId}`),
-      raiseBootCount: (count) => persist(`boot count ${count}`),
+      raiseIncarnation: (count) => persist(`incarnation ${count}`),
       async persistAlone(alone) {
         aloneNotes.push(alone);
         if (noRoom) throw Object.assign(new Error('no room'), { code: 'ENOSPC' });
@@ -323,7 +323,7 @@ describe('the lifecycle of a node', () => {
   });
 
   describe('that recovers', () => {
-    it('is a member and may propose once all that earlier lives left is applied, and that is durable', async () => {
+    it('is a member and may propose once all that earlier incarnations left is applied, and that is durable', async () => {
       begin('recovering');
       core.log.commitIndex = 12;
       nodeLifecycle.recovered();
@@ -339,68 +339,71 @@ describe('the lifecycle of a node', () => {
       expect([nodeLifecycle.mayPropose, turns]).toEqual([true, 1]);
     });
 
-    it('counts on, before it proposes, where it was named long ago and another disk has used its session since', async () => {
+    it('takes a higher session id before it proposes, if it was named long ago and another disk has used its own since', async () => {
       begin('recovering');
       core.log.commitIndex = 12;
       nodeLifecycle.recovered();
       nodeLifecycle.applied(12);
       await written();
-      appliedSession = 7;
+      appliedSessionId = 7;
       nodeLifecycle.applied(13);
       catchUp();
-      expect([persisted, nodeLifecycle.mayPropose]).toEqual([['normal 0', 'boot count 8'], false]);
+      expect([persisted, nodeLifecycle.mayPropose]).toEqual([['normal 0', 'incarnation 8'], false]);
       await written();
       expect([sessions, nodeLifecycle.mayPropose, fatal]).toEqual([[8], true, []]);
     });
 
-    it.each([7, 8])('counts on, durably first, where an earlier life has counted up to %i', async (session) => {
-      begin('recovering');
-      appliedSession = session;
-      core.log.commitIndex = 12;
-      nodeLifecycle.recovered();
-      nodeLifecycle.applied(12);
-      expect([persisted.splice(0), sessions]).toEqual([[`boot count ${session + 1}`], []]);
-      await written();
-      expect([persisted, sessions, nodeLifecycle.mayPropose]).toEqual([['normal 0'], [session + 1], false]);
-      await written();
-      catchUp();
-      expect([sessions, nodeLifecycle.mayPropose, fatal]).toEqual([[session + 1], true, []]);
-      // What it goes by from now on is the new one.
-      appliedSession = session + 1;
-      nodeLifecycle.applied(13);
-      expect(persisted).toEqual(['normal 0']);
-      appliedSession = session + 2;
-      nodeLifecycle.applied(14);
-      await written();
-      expect(fatal).toEqual([expect.objectContaining({ code: 'SESSION_BEHIND' })]);
-    });
+    it.each([7, 8])(
+      'takes a higher session id, durably first, if an earlier incarnation has used %i',
+      async (sessionId) => {
+        begin('recovering');
+        appliedSessionId = sessionId;
+        core.log.commitIndex = 12;
+        nodeLifecycle.recovered();
+        nodeLifecycle.applied(12);
+        expect([persisted.splice(0), sessions]).toEqual([[`incarnation ${sessionId + 1}`], []]);
+        await written();
+        expect([persisted, sessions, nodeLifecycle.mayPropose]).toEqual([['normal 0'], [sessionId + 1], false]);
+        await written();
+        catchUp();
+        expect([sessions, nodeLifecycle.mayPropose, fatal]).toEqual([[sessionId + 1], true, []]);
+        // What it goes by from now on is the new one.
+        appliedSessionId = sessionId + 1;
+        nodeLifecycle.applied(13);
+        expect(persisted).toEqual(['normal 0']);
+        appliedSessionId = sessionId + 2;
+        nodeLifecycle.applied(14);
+        await written();
+        expect(fatal).toEqual([expect.objectContaining({ code: 'SESSION_BEHIND' })]);
+      },
+    );
   });
 
   describe('that is a member', () => {
     it('lets it propose once it has applied all that was acknowledged before, if nobody has used its session', () => {
       begin('normal', { knownMember: true, term: 3 });
       expect([nodeLifecycle.mayPropose, turns]).toEqual([false, 0]);
-      appliedSession = 6;
+      appliedSessionId = 6;
       catchUp();
       expect([nodeLifecycle.mayPropose, turns, persisted]).toEqual([true, 1, []]);
     });
 
-    it('counts on, before it proposes, where its disk is an old one and another has used its session', async () => {
+    it('takes a higher session id before it proposes, if its disk was restored and another has used its own', async () => {
       begin('normal', { knownMember: true, term: 3 });
-      appliedSession = 7;
+      appliedSessionId = 7;
       catchUp();
       expect(nodeLifecycle.mayPropose).toBe(false);
-      appliedSession = 9;
+      appliedSessionId = 9;
       await written();
       expect([sessions, nodeLifecycle.mayPropose]).toEqual([[8], false]);
       await written();
       expect([sessions, nodeLifecycle.mayPropose, turns]).toEqual([[8, 10], true, 1]);
-      expect([persisted, fatal]).toEqual([['boot count 8', 'boot count 10'], []]);
+      expect([persisted, fatal]).toEqual([['incarnation 8', 'incarnation 10'], []]);
     });
 
     it('proposes nothing where it cannot count on', async () => {
       begin('normal', { knownMember: true, term: 3 });
-      appliedSession = 7;
+      appliedSessionId = 7;
       catchUp();
       disk[0]?.reject(new Error('EIO'));
       await microtasks();
@@ -410,14 +413,14 @@ describe('the lifecycle of a node', () => {
     it('ends, to count on from there, where its disk is an old one that has missed starts', async () => {
       begin('normal', { knownMember: true, term: 3 });
       catchUp();
-      appliedSession = 7;
+      appliedSessionId = 7;
       nodeLifecycle.applied(11);
       expect(persisted).toEqual([]);
-      appliedSession = 9;
+      appliedSessionId = 9;
       nodeLifecycle.applied(12);
       nodeLifecycle.applied(13);
       await written();
-      expect([persisted, fatal]).toEqual([['boot count 9'], [expect.objectContaining({ code: 'SESSION_BEHIND' })]]);
+      expect([persisted, fatal]).toEqual([['incarnation 9'], [expect.objectContaining({ code: 'SESSION_BEHIND' })]]);
     });
 
     it('ends where a batch that is not its own has its session, once it has proposed', async () => {
@@ -427,7 +430,7 @@ describe('the lifecycle of a node', () => {
       catchUp();
       nodeLifecycle.sessionUsed();
       await written();
-      expect([persisted, fatal]).toEqual([['boot count 7'], [expect.objectContaining({ code: 'SESSION_BEHIND' })]]);
+      expect([persisted, fatal]).toEqual([['incarnation 7'], [expect.objectContaining({ code: 'SESSION_BEHIND' })]]);
     });
 
     it('ends when most of the others say that it was removed; one alone may be behind', () => {

@@ -132,18 +132,18 @@ describe('the applier', () => {
 
   it('does not take a batch of an earlier session of this node for one of its own', () => {
     const own = propose('a');
-    append(batchOf('old', 'v', { proposer: SELF, session: SESSION - 1 }));
+    append(batchOf('old', 'v', { proposer: SELF, sessionId: SESSION - 1 }));
     commit();
     applier.applyCommitted();
     expect(own.outcomes).toEqual([]);
     expect(stateMachine.get('old')).toBeDefined();
   });
 
-  it('does not take a batch of an earlier life under the same session for one that has not left yet', () => {
+  it('does not take a batch of an earlier incarnation under the same session for one that has not left yet', () => {
     const own = propose('a');
     const batch = proposer.batch(1);
     if (batch !== undefined) batch.sent = false;
-    append(batchOf('old', 'v', { proposer: SELF, session: SESSION }));
+    append(batchOf('old', 'v', { proposer: SELF, sessionId: SESSION }));
     commit();
     applier.applyCommitted();
     expect(own.outcomes).toEqual([]);
@@ -159,13 +159,13 @@ describe('the applier', () => {
     expect(stateMachine.timeMs).toBe(777);
   });
 
-  it("takes no other life's batch for its own where both have used one session, and says so", () => {
+  it("takes no other incarnation's batch for its own where both have used one session id, and says so", () => {
     propose('a');
-    append(batchOf('x', 'y', { proposer: SELF, session: SESSION - 1 }));
+    append(batchOf('x', 'y', { proposer: SELF, sessionId: SESSION - 1 }));
     commit();
     applier.applyCommitted();
     expect(sessionsUsed).toBe(0);
-    append(batchOf('x', 'y', { proposer: SELF, session: SESSION }));
+    append(batchOf('x', 'y', { proposer: SELF, sessionId: SESSION }));
     commit();
     applier.applyCommitted();
     expect([proposer.unapplied, sessionsUsed]).toEqual([1, 1]);
@@ -179,9 +179,9 @@ describe('the applier', () => {
   it.each([
     ['has gone on to a later session', SESSION + 1],
     ['has used this session', SESSION],
-  ])("says so where this node's own next batch had no effect, since another life of it %s", (_, session) => {
+  ])("says so where this node's own next batch had no effect, since another incarnation of it %s", (_, sessionId) => {
     propose('a');
-    stateMachine.apply(batchOf('x', 'y', { proposer: SELF, session }), ENTRY_HEADER_BYTES, null);
+    stateMachine.apply(batchOf('x', 'y', { proposer: SELF, sessionId }), ENTRY_HEADER_BYTES, null);
     append(Buffer.from(proposer.batch(1)?.bytes ?? ''));
     commit();
     applier.applyCommitted();

@@ -15,7 +15,7 @@ import { seededRandom } from '../../support/random.ts';
 import { batchOf, ManualClock } from '../support.ts';
 
 function dataEntry(index: number, term: number, value = `${index}@${term}`): Entry {
-  const batch = batchOf(`k${index}`, value, { session: 1, sequence: index });
+  const batch = batchOf(`k${index}`, value, { sessionId: 1, sequence: index });
   return sealEntry(batch, 'data', term, index);
 }
 

@@ -116,13 +116,13 @@ const MESSAGES: Arbitraries = {
     term: number,
     sequence: number,
     oldestSequence: number,
-    session: number,
+    sessionId: number,
     bytes,
   }),
   proposalRefused: fc.record({
     kind: fc.constant('proposalRefused'),
     term: number,
-    session: number,
+    sessionId: number,
     expectedSequence: number,
   }),
   snapshotOffer: fc.record({
@@ -181,7 +181,7 @@ describe('messages between peers', () => {
     const entry = sealEntry(Buffer.alloc(ENTRY_HEADER_BYTES + 8), 'data', 1, 1);
     const place = { from: FROM, to: TO, term: 1, prevIndex: 0, prevTerm: 0, commitIndex: 0 };
     expect(encodeMessage({ kind: 'append', ...place, entries: [entry] })[1]).toBe(entry.bytes);
-    const numbers = { term: 1, session: 1, sequence: 1, oldestSequence: 1 };
+    const numbers = { term: 1, sessionId: 1, sequence: 1, oldestSequence: 1 };
     expect(encodeMessage({ kind: 'proposal', ...numbers, bytes: entry.bytes })[1]).toBe(entry.bytes);
     const frame = frameOf({ kind: 'append', ...place, entries: [entry] });
     const decoded = decodeMessage(frame, FROM, TO) as Extract<Message, { kind: 'append' }>;

@@ -368,7 +368,7 @@ describe('a follower that was away for too long', () => {
     expect(firstIndexOf(cluster, 3)).toBeGreaterThan(1);
   });
 
-  it('that dies at any moment of taking over a snapshot takes it over in its next life', async () => {
+  it('that dies at any moment of taking over a snapshot takes it over in its next incarnation', async () => {
     const cluster = await start();
     let installs = 0;
     let deaths = 0;
@@ -512,7 +512,7 @@ describe('taking snapshots', () => {
     expect(cluster.node(1).fatal).toEqual([expect.objectContaining({ code: 'EIO' })]);
   });
 
-  it('goes on in the next life from snapshot and log, whenever the power went away', async () => {
+  it('goes on in the next incarnation from snapshot and log, whenever the power went away', async () => {
     const random = seededRandom(8);
     const cluster = await start({ nodes: 1 });
     cluster.set(1, 'n', '0');
@@ -520,7 +520,7 @@ describe('taking snapshots', () => {
     let acknowledged = 0;
     let begun = 0;
     let deaths = 0;
-    for (let life = 0; life < 40; life++) {
+    for (let incarnation = 0; incarnation < 40; incarnation++) {
       const died = killAt(cluster, 1, 1 + Math.floor(random() * 150));
       for (let i = 0; i < 40 && cluster.node(1).alive; i++) {
         const request = cluster.incr(1, 'n');

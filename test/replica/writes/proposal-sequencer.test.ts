@@ -12,11 +12,15 @@ describe('the proposal sequencer of a leader', () => {
     sequencer = new ProposalSequencer();
   });
 
-  function offer(sequence: number, oldestSequence: number, { term = TERM, session = 1, leads = true, at = TERM } = {}) {
+  function offer(
+    sequence: number,
+    oldestSequence: number,
+    { term = TERM, sessionId = 1, leads = true, at = TERM } = {},
+  ) {
     const bytes = Buffer.alloc(0);
     const verdict = sequencer.judge(
       PROPOSER,
-      { kind: 'proposal', term, session, sequence, oldestSequence, bytes },
+      { kind: 'proposal', term, sessionId, sequence, oldestSequence, bytes },
       at,
       leads,
     );
@@ -51,15 +55,22 @@ describe('the proposal sequencer of a leader', () => {
 
   it('keeps the proposers apart', () => {
     offer(1, 1);
-    const other = { kind: 'proposal', term: TERM, session: 1, sequence: 1, oldestSequence: 1, bytes: Buffer.alloc(0) };
+    const other = {
+      kind: 'proposal',
+      term: TERM,
+      sessionId: 1,
+      sequence: 1,
+      oldestSequence: 1,
+      bytes: Buffer.alloc(0),
+    };
     expect(sequencer.judge(3, { ...other, kind: 'proposal' }, TERM, true)).toBe(TAKEN);
   });
 
   it('begins anew with a new session of a proposer, and ignores the old one from then on', () => {
     expect(offer(40, 40)).toBe(TAKEN);
-    expect(offer(1, 1, { session: 2 })).toBe(TAKEN);
+    expect(offer(1, 1, { sessionId: 2 })).toBe(TAKEN);
     expect(offer(41, 41)).toBe(IGNORED);
-    expect(offer(2, 1, { session: 2 })).toBe(TAKEN);
+    expect(offer(2, 1, { sessionId: 2 })).toBe(TAKEN);
   });
 
   it('begins anew with its next term: what an earlier one took may not be in this log', () => {

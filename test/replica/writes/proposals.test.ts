@@ -102,7 +102,7 @@ describe('proposals', () => {
     accept(2);
     proposals.sendNew();
     expect(sent.map(({ to }) => to)).toEqual([1, 1]);
-    expect(sent[1]?.message).toMatchObject({ kind: 'proposal', term: 4, session: SESSION, oldestSequence: 1 });
+    expect(sent[1]?.message).toMatchObject({ kind: 'proposal', term: 4, sessionId: SESSION, oldestSequence: 1 });
     expect(sequencesSent()).toEqual([1, 2]);
     accept();
     proposals.sendNew();
@@ -167,10 +167,10 @@ describe('proposals', () => {
     proposals.sendNew();
     settle();
     sent = [];
-    const refusal = { kind: 'proposalRefused', term: 4, session: SESSION, expectedSequence: 3 } as const;
+    const refusal = { kind: 'proposalRefused', term: 4, sessionId: SESSION, expectedSequence: 3 } as const;
     proposals.receiveRefusal(3, refusal);
     proposals.receiveRefusal(1, { ...refusal, term: 3 });
-    proposals.receiveRefusal(1, { ...refusal, session: SESSION - 1 });
+    proposals.receiveRefusal(1, { ...refusal, sessionId: SESSION - 1 });
     proposals.receiveRefusal(1, { ...refusal, expectedSequence: 0 });
     proposals.receiveRefusal(1, { ...refusal, expectedSequence: 1 });
     proposals.sendNew();
@@ -247,7 +247,7 @@ describe('proposals', () => {
     const proposal: Proposal = {
       kind: 'proposal',
       term: 4,
-      session: 1,
+      sessionId: 1,
       sequence: 1,
       oldestSequence: 1,
       bytes: batchOf('k', 'v', { proposer: 3 }),
@@ -255,7 +255,7 @@ describe('proposals', () => {
     follow(1);
     proposals.receive(3, proposal);
     expect(sent.splice(0)).toEqual([
-      { to: 3, message: { kind: 'proposalRefused', term: 4, session: 1, expectedSequence: 0 } },
+      { to: 3, message: { kind: 'proposalRefused', term: 4, sessionId: 1, expectedSequence: 0 } },
     ]);
     lead();
     turns = 0;
@@ -267,12 +267,12 @@ describe('proposals', () => {
   });
 
   it('must be what their sender says, and its own', () => {
-    const bytes = batchOf('k', 'v', { proposer: 3, session: 2, sequence: 9 });
-    const proposal: Proposal = { kind: 'proposal', term: 4, session: 2, sequence: 9, oldestSequence: 9, bytes };
+    const bytes = batchOf('k', 'v', { proposer: 3, sessionId: 2, sequence: 9 });
+    const proposal: Proposal = { kind: 'proposal', term: 4, sessionId: 2, sequence: 9, oldestSequence: 9, bytes };
     expect(() => checkProposal(3, proposal)).not.toThrow();
     for (const [from, wrong] of [
       [1, proposal],
-      [3, { ...proposal, session: 3 }],
+      [3, { ...proposal, sessionId: 3 }],
       [3, { ...proposal, sequence: 8 }],
       [3, { ...proposal, bytes: bytes.subarray(0, -1) }],
       [3, { ...proposal, bytes: Buffer.alloc(0) }],

@@ -52,7 +52,7 @@ describe('the proposer', () => {
     addBatch(proposer, 6);
     const headers = unappliedOf(proposer).map(({ bytes }) => readBatchHeader(bytes, ENTRY_HEADER_BYTES));
     const { itemBytesMax, storeBytesMax } = LIMITS;
-    const common = { timeMs: 0, proposer: SELF, session: SESSION, itemBytesMax, storeBytesMax };
+    const common = { timeMs: 0, proposer: SELF, sessionId: SESSION, itemBytesMax, storeBytesMax };
     expect(headers).toEqual([
       { ...common, sequence: 1, count: 2 },
       { ...common, sequence: 2, count: 1 },

@@ -241,7 +241,7 @@ message.term === core.term &&`,
   },
   {
     name: 'session-not-checked',
-    fault: 'a node that lost count of its starts uses a session again',
+    fault: 'a node whose disk was wiped or restored uses a session id again',
     file: 'replica/lifecycle/node-lifecycle.ts',
     within: 'begin',
     find: 'if (this.context.knownMember) this.context.onceCurrent(() => this.caughtUp());',
@@ -249,7 +249,7 @@ message.term === core.term &&`,
   },
   {
     name: 'proposes-once-named',
-    fault: 'proposes once an old configuration is found to name it, though another disk has used its session since',
+    fault: 'proposes once an old configuration is found to name it, though another disk has used its session id since',
     file: 'replica/lifecycle/node-lifecycle.ts',
     within: 'becomeMember',
     find: 'onceCurrent(() => this.caughtUp());',
@@ -258,7 +258,7 @@ this.context.onMayPropose();`,
   },
   {
     name: 'settles-unsent',
-    fault: 'gives the results of an earlier life to the clients of this one',
+    fault: 'gives the results of an earlier incarnation to the clients of this one',
     file: 'replica/writes/proposer.ts',
     within: 'expects',
     find: 'sequence === next?.sequence && next.sent;',
@@ -334,8 +334,8 @@ core.lifecycle = 'normal';`,
     fault: 'counts as a member while that is being written',
     file: 'replica/lifecycle/node-lifecycle.ts',
     within: 'applied',
-    find: 'this.onceUnused(() => this.becomeMember(core.directoryId));',
-    replace: `this.onceUnused(() => {
+    find: 'this.onceSessionIdUnused(() => this.becomeMember(core.directoryId));',
+    replace: `this.onceSessionIdUnused(() => {
   this.becomeMember(core.directoryId);
   this.context.step({ kind: 'lifecycle', lifecycle: 'normal', directoryId: core.directoryId });
 });`,

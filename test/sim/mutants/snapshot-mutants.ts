@@ -249,7 +249,7 @@ acknowledge(core, from, snapshotIndex);`,
     fault: 'waits for ever for writes that a snapshot contains',
     file: 'replica/loop/node-replica.ts',
     within: 'installed',
-    find: 'if (this.lifecycle.mayPropose && own?.session === this.proposer.session) this.proposer.overtaken(own.lastSequence);',
+    find: 'if (this.lifecycle.mayPropose && own !== undefined) this.proposer.overtaken(own);',
     replace: '',
   },
   {

@@ -93,7 +93,7 @@ this.#clock.after(0, write.done);`,
   },
   {
     name: 'meta-directory-unsynced',
-    fault: 'may have its boot count go back after a power cut',
+    fault: 'lets the number of the incarnation go back after a power cut',
     file: 'storage/disk/whole-file.ts',
     within: 'replaceFile',
     find: 'await disk.syncDirectory(directory);',

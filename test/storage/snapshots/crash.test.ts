@@ -134,7 +134,7 @@ describe('a crash after any operation of the disk', () => {
     );
   });
 
-  it('leaves one between the last that was done and the last begun, over many lives', async () => {
+  it('leaves one between the last that was done and the last begun, over many incarnations', async () => {
     for (let seed = 1; seed <= 60; seed++) {
       const random = seededRandom(seed);
       const disk = new MemoryDisk();
@@ -159,7 +159,7 @@ describe('a crash after any operation of the disk', () => {
           done = index;
         }
       };
-      for (let life = 0; life < 4; life++) {
+      for (let incarnation = 0; incarnation < 4; incarnation++) {
         stopAt = operations + 1 + Math.floor(random() * 80);
         void live();
         while (operations < stopAt) await settle();
@@ -168,7 +168,7 @@ describe('a crash after any operation of the disk', () => {
         else disk.kill(random);
         stopAt = Number.POSITIVE_INFINITY;
         const found = await newestGood(await openFolder(disk));
-        const where = `seed ${seed}, life ${life}`;
+        const where = `seed ${seed}, incarnation ${incarnation}`;
         expect(found?.index ?? 0, where).toBeGreaterThanOrEqual(done);
         expect(found?.index ?? 0, where).toBeLessThanOrEqual(begun);
         if (found !== null) expect(texts(found.chunks), where).toEqual(texts(chunks(found.index)));

@@ -151,7 +151,7 @@ async function runHistory(seed: number, limits: Partial<WalLimits>): Promise<voi
     },
   });
   let model = new Model({ base: 0, entries: [], hardState: '' }, NO_SNAPSHOT);
-  for (let life = 0; life < 5; life++) {
+  for (let incarnation = 0; incarnation < 5; incarnation++) {
     stopAt = random() < 0.15 ? operations + Math.ceil(random() * 12) : Number.POSITIVE_INFINITY;
     const opening = open(disk, { limits, mustExist: false, begin: model.begin });
     const opened = await Promise.race([opening, untilStopped(() => operations >= stopAt)]);
@@ -159,7 +159,9 @@ async function runHistory(seed: number, limits: Partial<WalLimits>): Promise<voi
       const found = stateOf(opened);
       const place = model.placeOf(found);
       if (place < 0)
-        expect.fail(`seed ${seed}, life ${life}: recovered ${found.base} + ${found.entries.length} entries`);
+        expect.fail(
+          `seed ${seed}, incarnation ${incarnation}: recovered ${found.base} + ${found.entries.length} entries`,
+        );
       // What a start has reported is durable, whatever comes next.
       const { startedAt, begin } = model;
       model = new Model(found, begin);

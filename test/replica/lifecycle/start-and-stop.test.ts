@@ -243,7 +243,7 @@ describe('a replica', () => {
     const cluster = await Cluster.start();
     const { replica, fatal } = cluster.node(1);
     const { term } = replica.status();
-    const proposal = { kind: 'proposal', term, session: 1, sequence: 1, oldestSequence: 1 } as const;
+    const proposal = { kind: 'proposal', term, sessionId: 1, sequence: 1, oldestSequence: 1 } as const;
     const frames = [
       Buffer.from('garbage'),
       Buffer.concat(encodeMessage({ ...proposal, bytes: batchOf('k', 'v', { proposer: 2 }) })),
