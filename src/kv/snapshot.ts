@@ -11,21 +11,21 @@ import {
   SESSION_BYTES,
   SNAPSHOT_VERSION,
 } from './snapshot-format.ts';
-import type { StateCut } from './state-cut.ts';
+import type { SnapshotIterator } from './snapshot-iterator.ts';
 import { StateMachine } from './state-machine.ts';
 import { ITEM_BYTES_CEILING, STORE_OVERHEAD_BYTES, Store } from './store.ts';
 import { ItemInPlace } from './stored-item.ts';
 
 /**
- * Saving and loading the whole state. What is loaded is what was cut, or nothing: same hash, same future.
+ * Saving and loading the whole state. Loading restores exactly the state that was saved, or fails: same hash, same future.
  *
  * ```
- *  stateMachine.beginCut() ─▶ StateCut.next ─▶ chunks (snapshot-format.ts) ─▶ SnapshotLoader.push … finish ─▶ a StateMachine
- *        │                      ▲ items as they were, from the walk or kept by the store (store-cut.ts)          │
+ *  stateMachine.beginSnapshot() ─▶ SnapshotIterator.next ─▶ chunks (snapshot-format.ts) ─▶ SnapshotLoader.push … finish ─▶ a StateMachine
+ *        │                      ▲ items as they were, from the walk or kept by the store (store-iterator.ts)          │
  *        └─ goes on applying ───┘                                               stateMachine.adopt ◀─────────────┘
  * ```
  */
-export type { StateCut };
+export type { SnapshotIterator };
 
 /** What the first chunk tells of those that follow, and of the state beside items and sessions. */
 interface Header {
@@ -37,7 +37,7 @@ interface Header {
   readonly itemBytes: number;
 }
 
-/** Makes a state machine of the chunks of a cut. */
+/** Makes a state machine of the chunks of a snapshot. */
 export class SnapshotLoader {
   readonly #store = new Store();
   readonly #sessions = new Sessions();

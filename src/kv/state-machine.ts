@@ -4,7 +4,7 @@ import { type ChangeObserver, changedBytes, verbOf } from './changes.ts';
 import { SetDigest } from './digest.ts';
 import { MetaCommands } from './meta-commands.ts';
 import { type SessionProgress, Sessions } from './sessions.ts';
-import { type MachineState, StateCut } from './state-cut.ts';
+import { type MachineState, SnapshotIterator } from './snapshot-iterator.ts';
 import { ITEM_BYTES_CEILING, ITEM_OVERHEAD_BYTES, STORE_OVERHEAD_BYTES, Store } from './store.ts';
 import type { StoredItem } from './stored-item.ts';
 import { type ApplyOutcome, type Item, Op, type ResultCode, type ResultSink } from './types.ts';
@@ -46,7 +46,7 @@ export class StateMachine {
   #resultText = '';
   #joinScratch = Buffer.allocUnsafeSlow(JOIN_SCRATCH_BYTES);
   #meta = this.#metaCommands();
-  #cut: StateCut | null = null;
+  #iterator: SnapshotIterator | null = null;
 
   /** Empty, or with the state of a snapshot. */
   constructor(state?: MachineState) {
@@ -127,21 +127,21 @@ export class StateMachine {
   }
 
   /**
-   * Begins to take the state as it is now, while batches go on being applied. One cut at a time.
+   * Begins a snapshot of the state as it is now, while batches go on being applied. One at a time.
    * @throws RaftkvError INVARIANT_BROKEN where another is open.
    */
-  beginCut(): StateCut {
-    this.#cut = new StateCut(this.#state());
-    return this.#cut;
+  beginSnapshot(): SnapshotIterator {
+    this.#iterator = new SnapshotIterator(this.#state());
+    return this.#iterator;
   }
 
   /**
-   * Replaces the whole state by that of `other`, which is of no use any more; the observer stays. An open cut is closed:
-   * what it was about is gone.
+   * Replaces the whole state by that of `other`, which is of no use any more; the observer stays. An open snapshot
+   * is closed, because its state is gone.
    */
   adopt(other: StateMachine): void {
-    this.#cut?.close();
-    other.#cut?.close();
+    this.#iterator?.close();
+    other.#iterator?.close();
     this.#become(other.#state());
   }
 

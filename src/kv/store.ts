@@ -1,6 +1,6 @@
 import { RaftkvError } from '../base/errors.ts';
 import { ExpiryQueue } from './expiry.ts';
-import { StoreCut } from './store-cut.ts';
+import { StoreIterator } from './store-iterator.ts';
 import { copyOf, ItemInPlace, type StoredItem } from './stored-item.ts';
 import type { Cas } from './types.ts';
 
@@ -20,7 +20,7 @@ export const ITEM_BYTES_CEILING = 256 * 1024 * 1024;
 export const STORE_OVERHEAD_BYTES = 200;
 
 /**
- * The store is cut into so many maps because a map that grows moves all its entries at once: one map of three million
+ * The store is split into so many maps because a map that grows moves all its entries at once: one map of three million
  * items stalled the node for 400 ms, longer than an election timeout. (It also could not hold more than 2^24.)
  */
 const SHARDS = 256;
@@ -34,9 +34,9 @@ export class Store {
   #items = 0;
   /** The sum over all items of key, value and `STORE_OVERHEAD_BYTES`. */
   #bytes = 0;
-  /** Of the newest cut: an item with a lower number is not in it yet, nor made after it. */
-  #cutNumber = 0;
-  #cut: StoreCut | null = null;
+  /** The number of the newest snapshot. An item with a lower number has not been taken by it, and was made before it. */
+  #snapshotNumber = 0;
+  #iterator: StoreIterator | null = null;
 
   get items(): number {
     return this.#items;
@@ -57,7 +57,7 @@ export class Store {
 
   /** The caller has looked: there is no item of that key. `nowMs` is only recorded. */
   insert(key: string, value: string, flags: number, expiresAtMs: number, cas: Cas, nowMs: number): StoredItem {
-    const item = new ItemInPlace(key, value, flags, cas, -Math.trunc(nowMs / 1000), this.#cutNumber);
+    const item = new ItemInPlace(key, value, flags, cas, -Math.trunc(nowMs / 1000), this.#snapshotNumber);
     this.#shardOf(key).set(key, item);
     this.#items++;
     this.#bytes += key.length + value.length + STORE_OVERHEAD_BYTES;
@@ -67,7 +67,7 @@ export class Store {
 
   /** A new value: nobody has fetched it, and no token of the old one is left. */
   update(item: ItemInPlace, value: string, flags: number, expiresAtMs: number, cas: Cas, nowMs: number): void {
-    if (item.cut !== this.#cutNumber) this.#keepCopy(item);
+    if (item.snapshotNumber !== this.#snapshotNumber) this.#keepCopy(item);
     this.#bytes += value.length - item.value.length;
     item.value = value;
     item.flags = flags;
@@ -78,17 +78,17 @@ export class Store {
   }
 
   reschedule(item: ItemInPlace, expiresAtMs: number): void {
-    if (item.cut !== this.#cutNumber) this.#keepCopy(item);
+    if (item.snapshotNumber !== this.#snapshotNumber) this.#keepCopy(item);
     this.#expiry.schedule(item, expiresAtMs);
   }
 
   setTokens(item: ItemInPlace, tokens: number): void {
-    if (item.cut !== this.#cutNumber) this.#keepCopy(item);
+    if (item.snapshotNumber !== this.#snapshotNumber) this.#keepCopy(item);
     item.tokens = tokens;
   }
 
   setCas(item: ItemInPlace, cas: Cas): void {
-    if (item.cut !== this.#cutNumber) this.#keepCopy(item);
+    if (item.snapshotNumber !== this.#snapshotNumber) this.#keepCopy(item);
     item.cas = cas;
   }
 
@@ -99,7 +99,7 @@ export class Store {
 
   /** Removes the item, given a time to expire that has come: it tells that time to whoever is told of it. */
   expire(item: ItemInPlace, expiresAtMs: number): void {
-    if (item.cut !== this.#cutNumber) this.#keepCopy(item);
+    if (item.snapshotNumber !== this.#snapshotNumber) this.#keepCopy(item);
     this.remove(item);
     item.expiresAtMs = expiresAtMs;
   }
@@ -111,7 +111,7 @@ export class Store {
   }
 
   clear(): void {
-    if (this.#cut?.isOpen) this.#shards = emptyShards();
+    if (this.#iterator?.isOpen) this.#shards = emptyShards();
     else for (const shard of this.#shards) shard.clear();
     this.#expiry.clear();
     this.#items = 0;
@@ -119,15 +119,16 @@ export class Store {
   }
 
   /**
-   * Begins a cut of all items as they are now.
+   * Begins to iterate over all items as they are now.
    * @throws RaftkvError INVARIANT_BROKEN where another is open.
    */
-  beginCut(): StoreCut {
-    if (this.#cut?.isOpen) throw new RaftkvError('INVARIANT_BROKEN', 'a cut was begun while another was open');
-    this.#cutNumber++;
+  beginSnapshot(): StoreIterator {
+    if (this.#iterator?.isOpen)
+      throw new RaftkvError('INVARIANT_BROKEN', 'a snapshot was begun while another was open');
+    this.#snapshotNumber++;
     const keyAndValueBytes = this.#bytes - this.#items * STORE_OVERHEAD_BYTES;
-    this.#cut = new StoreCut(this.#cutNumber, this.#shards, this.#items, keyAndValueBytes);
-    return this.#cut;
+    this.#iterator = new StoreIterator(this.#snapshotNumber, this.#shards, this.#items, keyAndValueBytes);
+    return this.#iterator;
   }
 
   /** Takes in an item of a snapshot. False where its key is there already. */
@@ -147,15 +148,15 @@ export class Store {
     for (const shard of this.#shards) yield* shard.entries();
   }
 
-  /** Before a write: an open cut that has not taken the item gets it as it is. */
+  /** Before a write: an open snapshot that has not taken the item yet gets a copy of it. */
   #keepCopy(item: ItemInPlace): void {
-    item.cut = this.#cutNumber;
-    if (this.#cut?.isOpen) this.#cut.keep(copyOf(item));
+    item.snapshotNumber = this.#snapshotNumber;
+    if (this.#iterator?.isOpen) this.#iterator.keep(copyOf(item));
   }
 
-  /** Nobody writes to an item that was removed, so an open cut gets it as it is. */
+  /** A removed item is not written to again, so an open snapshot gets the item itself. */
   #forget(item: ItemInPlace): void {
-    if (item.cut !== this.#cutNumber && this.#cut?.isOpen) this.#cut.keep(item);
+    if (item.snapshotNumber !== this.#snapshotNumber && this.#iterator?.isOpen) this.#iterator.keep(item);
     this.#shardOf(item.key).delete(item.key);
     this.#items--;
     this.#bytes -= item.key.length + item.value.length + STORE_OVERHEAD_BYTES;

@@ -14,22 +14,22 @@ export class ItemInPlace implements Item {
   tokens = 0;
   accessedAtSeconds: number;
   queueIndex = UNQUEUED;
-  /** The newest cut that has this item as it was, or after which it was made. Never above the store's newest cut. */
-  cut: number;
+  /** The newest snapshot that has already taken this item, or that began before it was made. Never above the store's own number. */
+  snapshotNumber: number;
 
-  constructor(key: string, value: string, flags: number, cas: Cas, accessedAtSeconds: number, cut: number) {
+  constructor(key: string, value: string, flags: number, cas: Cas, accessedAtSeconds: number, snapshotNumber: number) {
     this.key = key;
     this.value = value;
     this.flags = flags;
     this.cas = cas;
     this.accessedAtSeconds = accessedAtSeconds;
-    this.cut = cut;
+    this.snapshotNumber = snapshotNumber;
   }
 }
 
 /** The item as it is now, without a place in any queue. The bytes of key and value are shared: strings never change. */
 export function copyOf(item: StoredItem): StoredItem {
-  const copy = new ItemInPlace(item.key, item.value, item.flags, item.cas, item.accessedAtSeconds, item.cut);
+  const copy = new ItemInPlace(item.key, item.value, item.flags, item.cas, item.accessedAtSeconds, item.snapshotNumber);
   copy.expiresAtMs = item.expiresAtMs;
   copy.tokens = item.tokens;
   return copy;

@@ -145,8 +145,9 @@ export async function rebuildAlone(remains: Remains, options: RebuildOptions): P
     directoryId,
     incarnation: Math.max(Math.floor(clock.wallMs() / 1000), incarnation + 1, sessionId + 1),
     async produce(write) {
-      const cut = state.beginCut();
-      for (let chunk = cut.next(SLICE_BYTES); chunk !== null; chunk = cut.next(SLICE_BYTES)) await write(chunk);
+      const iterator = state.beginSnapshot();
+      for (let chunk = iterator.next(SLICE_BYTES); chunk !== null; chunk = iterator.next(SLICE_BYTES))
+        await write(chunk);
     },
   });
 }

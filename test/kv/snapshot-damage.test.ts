@@ -17,7 +17,7 @@ function chunksOf(turns: Parameters<LogWriter['batch']>[0][], bytesMax: number):
     machine,
     [FILLING, ...turns].map((one) => log.batch(one)),
   );
-  return drain(machine.beginCut(), bytesMax);
+  return drain(machine.beginSnapshot(), bytesMax);
 }
 
 /** What somebody would have to write whose chunks verify and are wrong all the same. */
@@ -94,7 +94,7 @@ describe('a damaged snapshot', () => {
           try {
             const machine = load(mangled(chunksOf(turns, bytesMax), changes));
             taken++;
-            expect(portrait(load(drain(machine.beginCut())))).toEqual(portrait(machine));
+            expect(portrait(load(drain(machine.beginSnapshot())))).toEqual(portrait(machine));
             expect(machine.nextEventMs()).toBeGreaterThan(machine.timeMs);
           } catch (error) {
             if (!(error instanceof RaftkvError)) throw error;
@@ -157,7 +157,7 @@ describe('a damaged snapshot', () => {
   it('with two items of one key is refused', () => {
     const driver = new Driver();
     driver.runAll(['a', 'b'].map((key) => ({ op: Op.set, key, value: 'x' })));
-    const [header = HEADER, items = HEADER] = drain(driver.machine.beginCut());
+    const [header = HEADER, items = HEADER] = drain(driver.machine.beginSnapshot());
     const keyAt = items.indexOf('b', 4, 'latin1');
     items.write('a', keyAt);
     expect(() => load(resealed([header, items]))).toThrow(DAMAGED);
@@ -206,7 +206,7 @@ describe('the layout', () => {
     const driver = new Driver();
     driver.run({ op: Op.set, key: 'key', value: 'value', flags: 7, exptime: 60 });
     driver.run({ op: Op.flushAll, arg: 90n });
-    const chunks = drain(driver.machine.beginCut()).map((chunk) => chunk.toString('hex'));
+    const chunks = drain(driver.machine.beginSnapshot()).map((chunk) => chunk.toString('hex'));
     expect(chunks).toEqual([
       '570d1cac0100000000008056febc78420000796cfebc7842' +
         '0100000000000000010000000000000001000000000000000800000000000000' +

@@ -1,16 +1,17 @@
 import fc from 'fast-check';
-import { SnapshotLoader, type StateCut } from '../../src/kv/snapshot.ts';
+import { type SnapshotIterator, SnapshotLoader } from '../../src/kv/snapshot.ts';
 import type { StateMachine } from '../../src/kv/state-machine.ts';
 import { Op } from '../../src/kv/types.ts';
 import { applyTo, batchOf, type Command, clockBatchAt, metaValue, START_MS } from './harness.ts';
 
-/** The smallest that a cut takes: room for the head and the longest key of one item. */
+/** The smallest that an iterator takes: room for the head and the longest key of one item. */
 export const CHUNK_BYTES_MIN = 290;
 
 /** Copies: a chunk lasts until the next is asked for. */
-export function drain(cut: StateCut, bytesMax = 64 * 1024): Buffer[] {
+export function drain(iterator: SnapshotIterator, bytesMax = 64 * 1024): Buffer[] {
   const chunks: Buffer[] = [];
-  for (let chunk = cut.next(bytesMax); chunk !== null; chunk = cut.next(bytesMax)) chunks.push(Buffer.from(chunk));
+  for (let chunk = iterator.next(bytesMax); chunk !== null; chunk = iterator.next(bytesMax))
+    chunks.push(Buffer.from(chunk));
   return chunks;
 }
 
@@ -120,7 +121,7 @@ export const turn: fc.Arbitrary<Turn> = fc.record({
   commands: fc.array(command, { maxLength: 10 }),
 });
 
-/** Forty items, so that a cut has something to do. */
+/** Forty items, so that a snapshot has something to do. */
 export const FILLING: Turn = {
   proposer: 1,
   passMs: 0,

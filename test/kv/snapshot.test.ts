@@ -16,7 +16,7 @@ const filled = (items: number, value = 'old', exptime = 0): Driver => {
   return driver;
 };
 
-describe('a cut', () => {
+describe('a snapshot iterator', () => {
   it('holds the state as it was when it began, whatever is applied between its slices', () => {
     fc.assert(
       fc.property(
@@ -33,7 +33,7 @@ describe('a cut', () => {
           );
           const asItWas = portrait(machine);
 
-          const cut = machine.beginCut();
+          const iterator = machine.beginSnapshot();
           const chunks: Buffer[] = [];
           const since: Buffer[] = [];
           const results: object[] = [];
@@ -41,11 +41,11 @@ describe('a cut', () => {
             const batches = slice.turns.map((one) => log.batch(one));
             since.push(...batches);
             results.push(...applyAll(machine, batches));
-            const chunk = cut.next(slice.bytesMax);
+            const chunk = iterator.next(slice.bytesMax);
             if (chunk !== null) chunks.push(Buffer.from(chunk));
           }
-          chunks.push(...drain(cut, lastBytesMax));
-          expect(cut.isOpen).toBe(false);
+          chunks.push(...drain(iterator, lastBytesMax));
+          expect(iterator.isOpen).toBe(false);
 
           const loaded = load(chunks);
           expect(portrait(loaded)).toEqual(asItWas);
@@ -68,14 +68,14 @@ describe('a cut', () => {
         const witness = new StateMachine();
         let batches = [log.batch(FILLING)];
         for (const { turns, slices, adopts } of rounds) {
-          const cut = machine.beginCut();
+          const iterator = machine.beginSnapshot();
           batches.push(...turns.map((one) => log.batch(one)));
           applyAll(machine, batches);
           applyAll(witness, batches);
           batches = [];
-          for (let i = 0; i < slices; i++) cut.next(CHUNK_BYTES_MIN);
-          cut.close();
-          const again = drain(machine.beginCut(), 1000);
+          for (let i = 0; i < slices; i++) iterator.next(CHUNK_BYTES_MIN);
+          iterator.close();
+          const again = drain(machine.beginSnapshot(), 1000);
           expect(portrait(load(again))).toEqual(portrait(witness));
           if (adopts) machine.adopt(load(again));
           expect(portrait(machine)).toEqual(portrait(witness));
@@ -86,7 +86,7 @@ describe('a cut', () => {
   });
 
   it('of nothing is one chunk', () => {
-    const chunks = drain(new StateMachine().beginCut());
+    const chunks = drain(new StateMachine().beginSnapshot());
     expect(chunks.map(({ length }) => length)).toEqual([64]);
     expect(portrait(load(chunks))).toEqual(portrait(new StateMachine()));
   });
@@ -99,14 +99,14 @@ describe('a cut', () => {
     ]) {
       const driver = filled(100, 'old', 10);
       const asItWas = portrait(driver.machine);
-      const cut = driver.machine.beginCut();
-      const chunks = [1, 2].map(() => Buffer.from(cut.next(1000) ?? ''));
+      const iterator = driver.machine.beginSnapshot();
+      const chunks = [1, 2].map(() => Buffer.from(iterator.next(1000) ?? ''));
       flushes(driver);
       expect(driver.machine.items).toBe(0);
       driver.runAll([set('key 7', 'new'), set('key 99', 'new'), set('other', 'new')]);
-      expect(portrait(load([...chunks, ...drain(cut)]))).toEqual(asItWas);
+      expect(portrait(load([...chunks, ...drain(iterator)]))).toEqual(asItWas);
       expect(driver.machine.items).toBe(3);
-      expect(portrait(load(drain(driver.machine.beginCut())))).toEqual(portrait(driver.machine));
+      expect(portrait(load(drain(driver.machine.beginSnapshot())))).toEqual(portrait(driver.machine));
     }
   });
 
@@ -114,11 +114,11 @@ describe('a cut', () => {
     const driver = filled(300, 'short', 5);
     driver.runAll(Array.from({ length: 100 }, (_, i) => set(`lasting ${i}`, 'x', i % 2 === 0 ? 0 : 100)));
     const asItWas = portrait(driver.machine);
-    const cut = driver.machine.beginCut();
-    const chunks = [1, 2, 3].map(() => Buffer.from(cut.next(2000) ?? ''));
+    const iterator = driver.machine.beginSnapshot();
+    const chunks = [1, 2, 3].map(() => Buffer.from(iterator.next(2000) ?? ''));
     driver.pass(5000);
     expect(driver.machine.items).toBe(100);
-    expect(portrait(load([...chunks, ...drain(cut)]))).toEqual(asItWas);
+    expect(portrait(load([...chunks, ...drain(iterator)]))).toEqual(asItWas);
   });
 
   it('has an item as it was, though it is deleted and made again, touched or marked', () => {
@@ -137,10 +137,10 @@ describe('a cut', () => {
     for (const commands of changes) {
       const driver = filled(10, '8', 50);
       const asItWas = portrait(driver.machine);
-      const cut = driver.machine.beginCut();
+      const iterator = driver.machine.beginSnapshot();
       driver.runAll(commands);
       expect(portrait(driver.machine)).not.toEqual(asItWas);
-      const chunks = drain(cut);
+      const chunks = drain(iterator);
       expect(portrait(load(chunks))).toEqual(asItWas);
     }
   });
@@ -149,7 +149,7 @@ describe('a cut', () => {
     const driver = filled(3);
     const long = Buffer.from(Array.from({ length: 10_000 }, (_, i) => i)).toString('latin1');
     driver.runAll([set('long', long), set('key 1', 'x'.repeat(CHUNK_BYTES_MIN * 2)), set('last', '')]);
-    const chunks = drain(driver.machine.beginCut(), CHUNK_BYTES_MIN);
+    const chunks = drain(driver.machine.beginSnapshot(), CHUNK_BYTES_MIN);
     expect(chunks.length).toBeGreaterThan(30);
     expect(Math.max(...chunks.map(({ length }) => length))).toBe(CHUNK_BYTES_MIN);
     const loaded = load(chunks);
@@ -160,9 +160,9 @@ describe('a cut', () => {
   it('looks at a bounded number of items in a slice, though most were taken before', () => {
     const driver = filled(20_000);
     const asItWas = portrait(driver.machine);
-    const cut = driver.machine.beginCut();
+    const iterator = driver.machine.beginSnapshot();
     driver.runAll(Array.from({ length: 19_999 }, (_, i) => set(`key ${i}`, 'new')));
-    const chunks = drain(cut, 1_000_000);
+    const chunks = drain(iterator, 1_000_000);
     // The one item that was not written is found after a search through all of them.
     expect(chunks.filter(({ length }) => length === 4).length).toBeGreaterThanOrEqual(1);
     expect(chunks.length).toBeLessThan(20);
@@ -174,7 +174,7 @@ describe('a cut', () => {
     const [first, second] = [driver.machine.get('key 0'), driver.machine.get('key 1')];
     if (first === undefined || second === undefined) throw new Error('the items are missing');
     first.accessedAtSeconds = START_MS / 1000 + 5;
-    const loaded = load(drain(driver.machine.beginCut()));
+    const loaded = load(drain(driver.machine.beginSnapshot()));
     expect(loaded.get('key 0')?.accessedAtSeconds).toBe(START_MS / 1000 + 5);
     expect(loaded.get('key 1')?.accessedAtSeconds).toBe(-START_MS / 1000);
   });
@@ -182,8 +182,8 @@ describe('a cut', () => {
   it('is one at a time, and over when it has ended or was closed', () => {
     const { machine } = filled(50);
     const broken = expect.objectContaining({ code: 'INVARIANT_BROKEN' });
-    const first = machine.beginCut();
-    expect(() => machine.beginCut()).toThrow(broken);
+    const first = machine.beginSnapshot();
+    expect(() => machine.beginSnapshot()).toThrow(broken);
     expect(() => first.next(CHUNK_BYTES_MIN - 1)).toThrow(broken);
     first.next(CHUNK_BYTES_MIN);
     first.close();
@@ -191,32 +191,32 @@ describe('a cut', () => {
     // Not null, which would be taken for a whole snapshot.
     expect(() => first.next(1000)).toThrow(broken);
 
-    const second = machine.beginCut();
+    const second = machine.beginSnapshot();
     first.close();
     expect(drain(second).length).toBe(2);
     expect(second.isOpen).toBe(false);
     second.close();
     expect(second.next(1000)).toBeNull();
-    expect(machine.beginCut().items).toBe(50);
+    expect(machine.beginSnapshot().items).toBe(50);
   });
 });
 
 describe('adopting', () => {
-  it('replaces the state in place, keeps the observer, and closes an open cut', () => {
+  it('replaces the state in place, keeps the observer, and closes an open snapshot', () => {
     const source = filled(80, 'of the source', 20);
     source.run({ op: Op.flushAll, arg: 15n });
     source.run(set('later', 'x'));
-    const chunks = drain(source.machine.beginCut());
+    const chunks = drain(source.machine.beginSnapshot());
 
     const driver = filled(30, 'of the target', 10);
     const heard: string[] = [];
     driver.machine.observer = { changed: ({ key, code }) => heard.push(`${key} ${code}`) };
-    const cut = driver.machine.beginCut();
-    cut.next(1000);
-    cut.next(1000);
+    const iterator = driver.machine.beginSnapshot();
+    iterator.next(1000);
+    iterator.next(1000);
     driver.machine.adopt(load(chunks));
-    expect(cut.isOpen).toBe(false);
-    expect(() => cut.next(1000)).toThrow(expect.objectContaining({ code: 'INVARIANT_BROKEN' }));
+    expect(iterator.isOpen).toBe(false);
+    expect(() => iterator.next(1000)).toThrow(expect.objectContaining({ code: 'INVARIANT_BROKEN' }));
     expect(portrait(driver.machine)).toEqual(portrait(source.machine));
 
     const log = new LogWriter();
@@ -225,14 +225,14 @@ describe('adopting', () => {
       { ...FILLING, proposer: 9, passMs: 2000, commands: [{ op: Op.metaDelete, key: 'later', value: metaValue() }] },
     ].map((one) => log.batch(one));
     const since = portrait(driver.machine);
-    const next = driver.machine.beginCut();
+    const next = driver.machine.beginSnapshot();
     expect(applyAll(driver.machine, batches)).toEqual(applyAll(source.machine, batches));
     expect(portrait(driver.machine)).toEqual(portrait(source.machine));
     expect(heard.at(-1)).toBe('later deleted');
     expect(portrait(load(drain(next)))).toEqual(since);
     const other = load(chunks);
-    other.beginCut();
+    other.beginSnapshot();
     driver.machine.adopt(other);
-    expect(driver.machine.beginCut().items).toBe(81);
+    expect(driver.machine.beginSnapshot().items).toBe(81);
   });
 });

@@ -19,7 +19,7 @@ export class SnapshotChecks {
   compactions = 0;
   readonly #world: World;
   readonly #committedTermAt: (index: number) => number | undefined;
-  /** Of the whole state, sessions included, wherever one has been cut or loaded. */
+  /** Of the whole state, sessions included, wherever one has been taken or loaded. */
   readonly #hashes = new Map<number, string>();
   /** Of each follower that a leader has begun to offer a snapshot: the ticks since it last did. */
   readonly #sinceOffer = new WeakMap<Progress, number>();
@@ -35,11 +35,11 @@ export class SnapshotChecks {
     const { stateMachine: machine } = replica;
     const { core } = replica.raft;
     this.#checkState(life, machine, core.log.appliedIndex, 'has recovered');
-    const beginCut = machine.beginCut.bind(machine);
-    machine.beginCut = () => {
+    const beginSnapshot = machine.beginSnapshot.bind(machine);
+    machine.beginSnapshot = () => {
       this.taken++;
       this.#checkState(life, machine, replica.status().appliedIndex, 'takes a snapshot of');
-      return beginCut();
+      return beginSnapshot();
     };
     const adopt = machine.adopt.bind(machine);
     machine.adopt = (other) => {

@@ -12,7 +12,7 @@ import type { Applier } from '../log/applier.ts';
 /**
  * Takes snapshots of this node's state while it works, and lets the log go behind them.
  *
- *   enough log since the last ─▶ cut at the applied index ─▶ chunk, a turn of the event loop, chunk, … ─▶ file, durable
+ *   enough log since the last ─▶ iterator at the applied index ─▶ chunk, a turn of the event loop, chunk, … ─▶ file, durable
  *                                (what changes meanwhile is kept aside)                                       │
  *              log: oldest segments go ◀── all but a tail, and what a transfer needs ◀── core.compact ◀───────┘
  */
@@ -152,18 +152,18 @@ export class Snapshotter {
     // A newcomer that has not come to the entry yet that says who is a member.
     if (members.voters.length === 0) return null;
     const configuration = encodeConfiguration(members, 0);
-    const bytesAtCut = applier.bytesApplied;
+    const bytesAtBegin = applier.bytesApplied;
     const startedMs = clock.monotonicMs();
     const { replacements } = this;
     this.runningIndex = index;
-    const cut = stateMachine.beginCut();
+    const iterator = stateMachine.beginSnapshot();
     let writer: SnapshotWriter | null = null;
     let bytesUntilPause = PAUSE_EVERY_BYTES;
     try {
       writer = await snapshots.write({ index, term, configuration });
       for (;;) {
         if (this.stopping || replacements !== this.replacements) return await abandoned(writer);
-        const chunk = cut.next(this.context.limits.snapshotChunkBytes);
+        const chunk = iterator.next(this.context.limits.snapshotChunkBytes);
         if (chunk === null) break;
         bytesUntilPause -= chunk.length;
         await writer.write(chunk);
@@ -177,7 +177,7 @@ export class Snapshotter {
       const info = await writer.finish();
       // One that was fetched meanwhile may reach further; the core hears of it once its state is in place.
       if (this.stopping || info.index > index) return info;
-      this.bytesAtSnapshot = bytesAtCut;
+      this.bytesAtSnapshot = bytesAtBegin;
       const tookMs = Math.round(clock.monotonicMs() - startedMs);
       logger.info({ index, bytes: info.byteLength, tookMs }, 'took a snapshot');
       this.context.onStored(info);
@@ -188,7 +188,7 @@ export class Snapshotter {
       await writer?.abandon().catch(() => {});
       return this.failed(error);
     } finally {
-      cut.close();
+      iterator.close();
     }
   }
 

@@ -101,8 +101,8 @@ async function makeNode(id: number): Promise<string> {
     ...{ index: 10, term: 3, currentTerm: 3, configuration: initialMembers, directoryId: 0, incarnation: 7 },
     walSegmentBytes: SEGMENT_BYTES,
     async produce(write) {
-      const cut = state.beginCut();
-      for (let chunk = cut.next(4096); chunk !== null; chunk = cut.next(4096)) await write(chunk);
+      const iterator = state.beginSnapshot();
+      for (let chunk = iterator.next(4096); chunk !== null; chunk = iterator.next(4096)) await write(chunk);
     },
   });
   const entries = [

@@ -28,9 +28,9 @@ async function sourceFile(salt = ''): Promise<{ hash: string; file: Buffer }> {
   const disk = new MemoryDisk();
   const snapshots = await stores(disk);
   const writer = await snapshots.write({ ...WANTED, configuration: Buffer.from('members') });
-  const cut = stateMachine.beginCut();
-  for (let chunk = cut.next(300); chunk !== null; chunk = cut.next(300)) await writer.write(chunk);
-  cut.close();
+  const iterator = stateMachine.beginSnapshot();
+  for (let chunk = iterator.next(300); chunk !== null; chunk = iterator.next(300)) await writer.write(chunk);
+  iterator.close();
   const { path } = await writer.finish();
   return { hash: stateMachine.hash(), file: disk.contentOf(path) };
 }

@@ -1,47 +1,47 @@
 import type { Mutant } from './mutant.ts';
 
-/** Faults of cutting the state, of snapshot files, of carrying them over and putting them in place, and of what goes behind them. */
+/** Faults of iterating over the state, of snapshot files, of carrying them over and putting them in place, and of what goes behind them. */
 export const snapshotMutants: readonly Mutant[] = [
   {
-    name: 'cut-misses-update',
+    name: 'snapshot-misses-update',
     fault: 'puts an item into a snapshot as it is after a later write',
     file: 'kv/store.ts',
     within: 'update',
-    find: 'if (item.cut !== this.#cutNumber) this.#keepCopy(item);',
+    find: 'if (item.snapshotNumber !== this.#snapshotNumber) this.#keepCopy(item);',
     replace: '',
   },
   {
-    name: 'cut-misses-touch',
+    name: 'snapshot-misses-touch',
     fault: 'puts an item into a snapshot with a later time to expire',
     file: 'kv/store.ts',
     within: 'reschedule',
-    find: 'if (item.cut !== this.#cutNumber) this.#keepCopy(item);',
+    find: 'if (item.snapshotNumber !== this.#snapshotNumber) this.#keepCopy(item);',
     replace: '',
   },
   {
-    name: 'cut-misses-removal',
+    name: 'snapshot-misses-removal',
     fault: 'leaves an item out of a snapshot that was removed while it was written',
     file: 'kv/store.ts',
     within: '#forget',
-    find: 'if (item.cut !== this.#cutNumber && this.#cut?.isOpen) this.#cut.keep(item);',
+    find: 'if (item.snapshotNumber !== this.#snapshotNumber && this.#iterator?.isOpen) this.#iterator.keep(item);',
     replace: '',
   },
   {
-    name: 'cut-misses-flush',
-    fault: 'loses what a running cut still needs when everything is flushed',
+    name: 'snapshot-misses-flush',
+    fault: 'loses what a running snapshot still needs when everything is flushed',
     file: 'kv/store.ts',
     within: 'clear',
-    find: `if (this.#cut?.isOpen) this.#shards = emptyShards();
+    find: `if (this.#iterator?.isOpen) this.#shards = emptyShards();
 else for`,
     replace: 'for',
   },
   {
-    name: 'cut-takes-newcomers',
+    name: 'snapshot-takes-newcomers',
     fault: 'puts items into a snapshot that were made after its moment',
     file: 'kv/store.ts',
     within: 'insert',
-    find: '-Math.trunc(nowMs / 1000), this.#cutNumber);',
-    replace: '-Math.trunc(nowMs / 1000), this.#cutNumber - 1);',
+    find: '-Math.trunc(nowMs / 1000), this.#snapshotNumber);',
+    replace: '-Math.trunc(nowMs / 1000), this.#snapshotNumber - 1);',
   },
   {
     name: 'snapshot-without-sessions',

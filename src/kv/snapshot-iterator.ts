@@ -11,7 +11,7 @@ import {
   SNAPSHOT_VERSION,
 } from './snapshot-format.ts';
 import type { Store } from './store.ts';
-import type { StoreCut } from './store-cut.ts';
+import type { StoreIterator } from './store-iterator.ts';
 import type { StoredItem } from './stored-item.ts';
 
 /** All of the replicated state. */
@@ -35,11 +35,11 @@ const CHUNK_BYTES_MIN = CHECKSUM_BYTES + ITEM_ROOM_BYTES;
 /** Up to here a loop beats a native copy, which costs some 55 ns to start on Node 20. */
 const LOOP_WRITE_CHARACTERS_MAX = 32;
 
-/** The state as of one moment, encoded piece by piece (snapshot-format.ts) while the state machine goes on. */
-export class StateCut {
-  /** In the whole cut. */
+/** Iterates over the encoded chunks (snapshot-format.ts) of the state as of one moment, while the state machine goes on. */
+export class SnapshotIterator {
+  /** In the whole snapshot. */
   readonly items: number;
-  readonly #cut: StoreCut;
+  readonly #iterator: StoreIterator;
   #header: Buffer | null;
   /** What the next chunk begins with: of the value that the one before broke off. */
   #rest = '';
@@ -51,14 +51,14 @@ export class StateCut {
   #chunk = Buffer.alloc(0);
   #stage: 'open' | 'ended' | 'closed' = 'open';
 
-  /** @throws RaftkvError INVARIANT_BROKEN where another cut is open. */
+  /** @throws RaftkvError INVARIANT_BROKEN if another snapshot is open. */
   constructor(state: MachineState) {
-    this.#cut = state.store.beginCut();
-    this.items = this.#cut.itemsLeft;
-    this.#header = headerOf(state, this.#cut);
+    this.#iterator = state.store.beginSnapshot();
+    this.items = this.#iterator.itemsLeft;
+    this.#header = headerOf(state, this.#iterator);
   }
 
-  /** Until `next` has returned null, or the cut was closed. */
+  /** True until `next` has returned null, or `close` was called. */
   get isOpen(): boolean {
     return this.#stage === 'open';
   }
@@ -66,7 +66,7 @@ export class StateCut {
   /**
    * The next chunk, which lasts until the next call; null after the last. It is at most `bytesMax` long, but for the
    * first, which holds a few bytes for each node that ever wrote. However large an item is, one call's work is bounded.
-   * @throws RaftkvError INVARIANT_BROKEN for a cut that was closed before its end, or a `bytesMax` that is too small.
+   * @throws RaftkvError INVARIANT_BROKEN if it was closed before its end, or `bytesMax` is too small.
    */
   next(bytesMax: number): Buffer | null {
     if (bytesMax < CHUNK_BYTES_MIN) throw broken(`was asked for a chunk of ${bytesMax} bytes`);
@@ -76,7 +76,7 @@ export class StateCut {
       this.#header = null;
       return this.#seal(header);
     }
-    if (this.#rest === '' && !this.#cut.isOpen) {
+    if (this.#rest === '' && !this.#iterator.isOpen) {
       this.#stage = 'ended';
       return null;
     }
@@ -84,22 +84,26 @@ export class StateCut {
     return this.#seal(this.#chunk.subarray(0, this.#fill(this.#chunk)));
   }
 
-  /** Gives up what has not been given out. To close a cut that has ended does nothing. */
+  /** Drops what was not returned yet. Closing an iterator that has ended does nothing. */
   close(): void {
     if (this.#stage === 'ended') return;
     this.#stage = 'closed';
     this.#header = null;
     this.#rest = '';
-    this.#cut.close();
+    this.#iterator.close();
   }
 
   /** Returns where the chunk ends. */
   #fill(chunk: Buffer): number {
     const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.length);
-    const cut = this.#cut;
+    const iterator = this.#iterator;
     let at = this.#writeValue(chunk, this.#rest, CHECKSUM_BYTES);
-    for (let steps = 0; steps < STEPS_PER_SLICE_MAX && cut.isOpen && at + ITEM_ROOM_BYTES <= chunk.length; steps++) {
-      const item = cut.step();
+    for (
+      let steps = 0;
+      steps < STEPS_PER_SLICE_MAX && iterator.isOpen && at + ITEM_ROOM_BYTES <= chunk.length;
+      steps++
+    ) {
+      const item = iterator.step();
       if (item === null) continue;
       writeItemHeader(view, at, item);
       at = writeText(chunk, item.key, at + ITEM_HEADER_BYTES);
@@ -126,7 +130,7 @@ export class StateCut {
   }
 }
 
-function headerOf(state: MachineState, cut: StoreCut): Buffer {
+function headerOf(state: MachineState, iterator: StoreIterator): Buffer {
   const { sessions } = state;
   const bytes = Buffer.alloc(HEADER_BYTES + sessions.size * SESSION_BYTES);
   bytes.writeUInt32LE(SNAPSHOT_VERSION, 4);
@@ -134,8 +138,8 @@ function headerOf(state: MachineState, cut: StoreCut): Buffer {
   bytes.writeDoubleLE(state.flushAtMs, 16);
   writeUint64(bytes, state.casCounter, 24);
   writeUint64(bytes, state.totalItems, 32);
-  writeUint64(bytes, cut.itemsLeft, 40);
-  writeUint64(bytes, cut.bytesLeft, 48);
+  writeUint64(bytes, iterator.itemsLeft, 40);
+  writeUint64(bytes, iterator.bytesLeft, 48);
   bytes.writeUInt32LE(sessions.size, 56);
   let at = HEADER_BYTES;
   for (const [proposer, { sessionId, lastSequence }] of sessions.entries()) {
@@ -167,5 +171,5 @@ function writeText(target: Buffer, text: string, at: number): number {
 }
 
 function broken(what: string): RaftkvError {
-  return new RaftkvError('INVARIANT_BROKEN', `a cut of the state ${what}`);
+  return new RaftkvError('INVARIANT_BROKEN', `a snapshot of the state ${what}`);
 }

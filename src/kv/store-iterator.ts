@@ -6,13 +6,13 @@ import type { ItemInPlace, StoredItem } from './stored-item.ts';
  * walk over the store's maps while it is as it was, or by the store just before it is written or removed.
  *
  * ```
- *  maps at the cut ── walk ──────────────────────────────▶ step() ─▶ the item as it was
+ *  maps at start ── walk ──────────────────────────────▶ step() ─▶ the item as it was
  *       │                                                    ▲
  *       └─ written or removed before the walk was there ─▶ kept
  * ```
  */
-export class StoreCut {
-  /** False once all has been given out, or the cut was given up. */
+export class StoreIterator {
+  /** False once all items were returned, or the iterator was closed. */
   isOpen = true;
   readonly #number: number;
   /** Those that the walk has not finished. It is safe to iterate over a map that changes; nothing is seen twice. */
@@ -39,15 +39,15 @@ export class StoreCut {
     return this.#bytesLeft;
   }
 
-  /** An item as it was at the cut, of which no further word will come: it is not written to any more. */
+  /** Adds an item as it was when the snapshot began. It must not be written to any more. */
   keep(item: StoredItem): void {
     this.#kept.push(item);
   }
 
   /**
-   * Looks at one item, and gives it out where it is the cut's and was not taken before: use it at once. Null otherwise;
-   * what others keep goes first, so that it is let go of soon.
-   * @throws RaftkvError INVARIANT_BROKEN where items have been lost on the way.
+   * Looks at one item, and returns it if it belongs to the snapshot and was not returned before: use it at once. Else
+   * returns null. Kept items go first, so that their memory is freed soon.
+   * @throws RaftkvError INVARIANT_BROKEN if items were lost.
    */
   step(): StoredItem | null {
     const kept = this.#kept.pop();
@@ -62,12 +62,12 @@ export class StoreCut {
       this.#walk = null;
       return null;
     }
-    if (value.cut === this.#number) return null;
-    value.cut = this.#number;
+    if (value.snapshotNumber === this.#number) return null;
+    value.snapshotNumber = this.#number;
     return this.#given(value);
   }
 
-  /** Ends the cut, if it has not ended; what it still held is let go of. */
+  /** Ends the iteration, if it has not ended, and frees what it still held. */
   close(): void {
     this.isOpen = false;
     this.#kept.length = 0;
@@ -87,6 +87,6 @@ export class StoreCut {
 
   #lost(): RaftkvError {
     const what = `${this.#itemsLeft} items and ${this.#bytesLeft} bytes`;
-    return new RaftkvError('INVARIANT_BROKEN', `a cut of the store ended with ${what} less than there were`);
+    return new RaftkvError('INVARIANT_BROKEN', `a snapshot of the store ended with ${what} less than there were`);
   }
 }
