@@ -98,7 +98,7 @@ export function guardHandshakes(server: Server, guard: HandshakeGuard): void {
   server.on('secureConnection', (socket) => settle(addressOf(socket)));
   server.on('tlsClientError', (error, socket) => {
     settle(addressOf(socket));
-    if (!wasCutOff(error, socket)) refuse(socket, reasonOf(error, socket));
+    if (!wasAborted(error, socket)) refuse(socket, reasonOf(error, socket));
     socket.destroy();
   });
 }
@@ -108,7 +108,7 @@ function addressOf(socket: Socket): string {
 }
 
 /** A client that leaves in the middle is no news, nor is one that was just told to. */
-function wasCutOff(error: Error, socket: TLSSocket): boolean {
+function wasAborted(error: Error, socket: TLSSocket): boolean {
   return !socket.authorizationError && 'code' in error && error.code === 'ECONNRESET';
 }
 

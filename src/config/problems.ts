@@ -46,7 +46,7 @@ function valueAt(raw: unknown, path: readonly (string | number)[]): unknown {
   return value;
 }
 
-/** A value as the user wrote it, cut to a readable length. */
+/** A value as the user wrote it, truncated to a readable length. */
 function show(value: unknown): string {
   const SHOWN_CHARACTERS_MAX = 60;
   const text = JSON.stringify(value) ?? String(value);

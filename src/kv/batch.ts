@@ -157,7 +157,7 @@ export function stampBatchTime(bytes: Buffer, offset: number, timeMs: number): v
  * @throws RaftkvError MESSAGE_INVALID where the bytes are no batch header.
  */
 export function readBatchHeader(bytes: Buffer, offset: number): BatchHeader {
-  if (offset + BATCH_HEADER_BYTES > bytes.length) throw invalid('is cut off', offset);
+  if (offset + BATCH_HEADER_BYTES > bytes.length) throw invalid('is truncated', offset);
   const timeMs = bytes.readDoubleLE(offset);
   const proposer = bytes.readUInt32LE(offset + 8);
   const sessionId = bytes.readUInt32LE(offset + 12);

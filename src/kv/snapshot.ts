@@ -91,7 +91,7 @@ export class SnapshotLoader {
   }
 
   #readHeader(chunk: Buffer): Header {
-    if (chunk.length < HEADER_BYTES) throw damaged('has a header that is cut off');
+    if (chunk.length < HEADER_BYTES) throw damaged('has a header that is truncated');
     const version = chunk.readUInt32LE(4);
     if (version !== SNAPSHOT_VERSION) throw unsupported(version);
     const timeMs = chunk.readDoubleLE(8);
@@ -127,7 +127,7 @@ export class SnapshotLoader {
     let at = CHECKSUM_BYTES;
     if (this.#broken !== null) at = this.#readRest(chunk, this.#broken, at);
     while (at < chunk.length) {
-      if (at + ITEM_HEADER_BYTES > chunk.length) throw damaged('has an item that is cut off');
+      if (at + ITEM_HEADER_BYTES > chunk.length) throw damaged('has an item that is truncated');
       const head = view.getUint32(at, true);
       const keyLength = head & 0xff;
       const tokens = head >>> 8;
@@ -138,7 +138,7 @@ export class SnapshotLoader {
       if (tokens > (STALE | WON)) throw damaged('has an item with unknown tokens');
       if (keyLength === 0 || keyLength > KEY_BYTES_MAX) throw damaged('has an item without a possible key');
       if (valueLength > ITEM_BYTES_CEILING) throw damaged('has an item without a possible value');
-      if (valueAt > chunk.length) throw damaged('has an item whose key is cut off');
+      if (valueAt > chunk.length) throw damaged('has an item whose key is truncated');
       const expiresAtMs = view.getFloat64(at + 20, true);
       const accessedAtSeconds = view.getFloat64(at + 28, true);
       if (!(expiresAtMs > timeMs)) throw damaged('has an item that has expired');

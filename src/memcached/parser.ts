@@ -30,7 +30,7 @@ import { hasNewline, skipSpaces, startsWith, Tokens } from './tokens.ts';
  *   socket bytes ◀── Output ◀── replies.ts, values.ts, stats.ts ◀───────────── results ─────────────┘
  *
  * The room promises: nothing is copied or allocated per request; no input makes the parser throw or stall; the same
- * bytes give the same requests however they are cut. It decides everything that the text alone decides, errors
+ * bytes give the same requests however they are split. It decides everything that the text alone decides, errors
  * included; what needs the store is left to the caller.
  */
 

@@ -2,7 +2,7 @@ const NEWLINE = 0x0a;
 
 /**
  * The data block of a refused request: taken off the stream without being kept. One request gets one reply, however
- * large its block and however it is cut.
+ * large its block and however it is split.
  */
 export class SwallowedBlock {
   /** Of the value, without its line end. */

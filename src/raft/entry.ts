@@ -35,7 +35,7 @@ export function sealEntry(bytes: Buffer, kind: EntryKind, term: number, index: n
  * @throws RaftkvError MESSAGE_INVALID where the bytes are no entry.
  */
 export function readEntry(buffer: Buffer, offset: number): Entry {
-  if (offset + ENTRY_HEADER_BYTES > buffer.length) throw invalid('is cut off', offset);
+  if (offset + ENTRY_HEADER_BYTES > buffer.length) throw invalid('is truncated', offset);
   const end = offset + ENTRY_HEADER_BYTES + buffer.readUInt32LE(offset + 20);
   if (end > buffer.length) throw invalid('is longer than its message', offset);
   const kind = KINDS[buffer.readUInt32LE(offset + 16)];

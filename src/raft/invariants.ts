@@ -88,7 +88,7 @@ function checkConfigurations(core: Core): void {
   const { configurations, log, leading } = core;
   const newest = configurations.at(-1);
   check(newest?.configuration === core.configuration, core, 'goes by the newest configuration that it has');
-  check((newest?.index ?? 0) <= log.lastIndex, core, 'has forgotten configurations that were cut from its log');
+  check((newest?.index ?? 0) <= log.lastIndex, core, 'has forgotten configurations that were truncated from its log');
   check(
     configurations.every(({ index }, i) => index > (configurations[i - 1]?.index ?? -1)),
     core,

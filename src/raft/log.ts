@@ -44,7 +44,7 @@ export class RaftLog {
 
   private readonly runs: TermRun[] = [];
   private cache: (Entry | undefined)[] = [];
-  /** Position in `cache` of the first entry still held; the empty places before it wait to be cut off in bulk. */
+  /** Position in `cache` of the first entry still held; the empty places before it wait to be removed in bulk. */
   private cacheHead = 0;
   private cacheFrom: number;
   private cacheBytes = 0;
@@ -126,7 +126,7 @@ export class RaftLog {
     this.snapshotIndex = index;
     this.snapshotTerm = term;
     while (this.cacheFrom <= index) this.letGoOfOldest();
-    this.cutEmptyPlaces();
+    this.trimEmptySlots();
   }
 
   /** Drops everything: the log is empty and begins after the entry that a snapshot stands for. */
@@ -170,7 +170,7 @@ export class RaftLog {
   /** Lets go of the oldest entries while memory is over its limit and they are on disk. */
   evict(): void {
     while (this.cacheBytes > this.cacheBytesMax && this.cacheFrom <= this.persistedIndex) this.letGoOfOldest();
-    this.cutEmptyPlaces();
+    this.trimEmptySlots();
   }
 
   private letGoOfOldest(): void {
@@ -180,8 +180,8 @@ export class RaftLog {
     this.cacheFrom++;
   }
 
-  /** Cutting in bulk keeps eviction at constant cost per entry. */
-  private cutEmptyPlaces(): void {
+  /** Trimming in bulk keeps eviction at constant cost per entry. */
+  private trimEmptySlots(): void {
     if (this.cacheHead <= 1024 || this.cacheHead * 2 <= this.cache.length) return;
     this.cache = this.cache.slice(this.cacheHead);
     this.cacheHead = 0;

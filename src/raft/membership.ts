@@ -52,7 +52,7 @@ export function configurationAppended(core: Core, entry: Entry): void {
   settle(core);
 }
 
-/** The log was cut: what a configuration entry there brought about is undone. */
+/** The log was truncated: configurations of the removed entries are no longer in force. */
 export function configurationsTruncated(core: Core, fromIndex: number): void {
   if ((core.configurations.at(-1)?.index ?? 0) < fromIndex) return;
   core.configurations = core.configurations.filter(({ index }) => index < fromIndex);

@@ -159,7 +159,7 @@ export class Raft {
     if (core.lifecycle === 'recovering') reportRecovery(core);
     if (core.configuration !== configurationBefore) configurationChanged(core);
     if (core.term !== core.emitted.term || core.vote !== core.emitted.vote) {
-      // Written ahead of this step's entries and of the cut that makes room for them, the hint may rest on neither.
+      // Written ahead of this step's entries and of the truncation that makes room for them, the hint may rest on neither.
       core.emitted = { term: core.term, vote: core.vote, commitIndex: committedBefore };
       core.effects.hardState = core.emitted;
     }

@@ -24,7 +24,7 @@ import {
 /**
  * Replication (§3.5): the leader's entries to every follower, pipelined and bounded, and news of commitment.
  *
- *   leader: append ──▶ followers: verify prev, cut conflict, append ──▶ disk ──▶ reply
+ *   leader: append ──▶ followers: verify prev, truncate, append ──────▶ disk ──▶ reply
  *     └▶ own disk, at the same time (§10.2.1)                                      │
  *   commit ◀── a quorum holds an entry of the leader's own term (§5.4.2) ◀─────────┘
  */
@@ -87,7 +87,7 @@ export function handleReadBack(core: Core, peer: NodeId, entries: readonly Entry
 }
 
 /**
- * While the disk was being read, a new leadership may have cut the log, and compaction may have overtaken the entries:
+ * While the disk was being read, a new leadership may have truncated the log, and compaction may have overtaken the entries:
  * one at the log's very start has a known term, but the one before it no longer does.
  */
 function agreesWithLog({ log }: Core, entries: readonly Entry[]): boolean {
@@ -143,7 +143,7 @@ export function acknowledge(core: Core, leader: NodeId, index: number): void {
   });
 }
 
-/** Keeps what agrees; cuts at the first conflict only, since a late message may be shorter than the log (§3.5). */
+/** Keeps what agrees; truncates at the first conflict only, since a late message may be shorter than the log (§3.5). */
 function acceptEntry(core: Core, entry: Entry): void {
   const { log, effects } = core;
   if (entry.index <= log.commitIndex) return;

@@ -61,7 +61,7 @@ export interface FrameDecoder {
 }
 
 /**
- * Cuts a stream of bytes into frames. A payload that lies in one chunk is handed over as a view of it; one that spans
+ * Splits a stream of bytes into frames. A payload that lies in one chunk is handed over as a view of it; one that spans
  * chunks is gathered in a buffer of its exact length, which is allocated when its header has been read: so the limit
  * is kept small until the sender has shown who it is.
  */

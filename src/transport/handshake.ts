@@ -188,7 +188,7 @@ function refusal(code: RefusalCode, text: string): Refusal {
   return { code, text };
 }
 
-/** Payload of a refusal: `u8 code`, then a text for the log of the refused (UTF-8, cut at REFUSAL_TEXT_BYTES_MAX). */
+/** Payload of a refusal: `u8 code`, then a text for the log of the refused (UTF-8, truncated at REFUSAL_TEXT_BYTES_MAX). */
 export function encodeRefusal({ code, text }: Refusal): Buffer {
   const words = Buffer.from(text, 'utf8').subarray(0, REFUSAL_TEXT_BYTES_MAX);
   return Buffer.concat([Buffer.of(REFUSAL_CODES.indexOf(code) + 1), words]);

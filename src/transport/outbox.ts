@@ -46,14 +46,14 @@ export function createOutbox(socket: Socket, clock: Clock, bufferedBytesMax: num
   let limit = bufferedBytesMax;
   let turnBytes = Number.POSITIVE_INFINITY;
 
-  function cutSlab(): void {
+  function takeSlab(): void {
     if (slabEnd > slabStart) pieces.push(slab.subarray(slabStart, slabEnd));
     slabStart = slabEnd;
   }
 
   function reserve(bytes: number): void {
     if (slab.length - slabEnd >= bytes) return;
-    cutSlab();
+    takeSlab();
     slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
     slabStart = 0;
     slabEnd = 0;
@@ -61,7 +61,7 @@ export function createOutbox(socket: Socket, clock: Clock, bufferedBytesMax: num
 
   function enqueue(part: Buffer): void {
     if (part.length > COPIED_PART_BYTES_MAX) {
-      cutSlab();
+      takeSlab();
       pieces.push(part);
       return;
     }
@@ -76,7 +76,7 @@ export function createOutbox(socket: Socket, clock: Clock, bufferedBytesMax: num
       flush();
       return;
     }
-    cutSlab();
+    takeSlab();
     let leftBytes = turnBytes;
     const ready: Buffer[] = [];
     while (leftBytes > 0) {
@@ -93,7 +93,7 @@ export function createOutbox(socket: Socket, clock: Clock, bufferedBytesMax: num
 
   function flush(): void {
     scheduled = false;
-    cutSlab();
+    takeSlab();
     const ready = pieces;
     if (ready.length === 0) return;
     pieces = [];
@@ -147,6 +147,6 @@ function tooLong(payloadBytes: number): RaftkvError {
   return new RaftkvError(
     'FRAME_INVALID',
     `a frame of ${payloadBytes} bytes was to be sent where at most ${FRAME_BYTES_MAX} are allowed`,
-    'This is a defect in raftkv: batches must be cut smaller. Please report it.',
+    'This is a defect in raftkv: batches must be split. Please report it.',
   );
 }

@@ -222,15 +222,15 @@ describe('bytes', () => {
     expect(await client.rest()).toBe('STORED\r\nSTORED\r\nVALUE slow 1 5\r\n\r\n\r\n!\r\nEND\r\nDELETED\r\n');
   });
 
-  it('may be cut anywhere', async () => {
+  it('may be split anywhere', async () => {
     const client = await cluster.connect(3);
-    const text = 'set cut 0 0 6\r\nab\r\ncd\r\nget cut\r\n';
+    const text = 'set split 0 0 6\r\nab\r\ncd\r\nget split\r\n';
     for (let at = 1; at < text.length; at++) {
       client.send(text.slice(0, at));
       await new Promise((resolve) => setImmediate(resolve));
       client.send(text.slice(at));
       expect(await client.reply()).toBe('STORED');
-      expect(await client.reply('block')).toBe('VALUE cut 0 6\r\nab\r\ncd\r\nEND');
+      expect(await client.reply('block')).toBe('VALUE split 0 6\r\nab\r\ncd\r\nEND');
     }
   });
 

@@ -134,8 +134,8 @@ describe(`the client port (RAFTKV_SEED=${SEED})`, () => {
     await inParallel(300, 20, (i) => visit(ports[i % 3] ?? 0, [randomBytes(1 + below(20_000))]));
     await inParallel(1500, 20, (i) => {
       const bytes = mangledCommands();
-      const cut = below(bytes.length);
-      return visit(ports[i % 3] ?? 0, [bytes.subarray(0, cut), bytes.subarray(cut)]);
+      const at = below(bytes.length);
+      return visit(ports[i % 3] ?? 0, [bytes.subarray(0, at), bytes.subarray(at)]);
     });
     await expectHealthy('after noise and mangled commands');
   });

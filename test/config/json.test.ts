@@ -43,8 +43,8 @@ describe('parseJson', () => {
     fc.assert(
       fc.property(fc.jsonValue(), fc.nat(), intruders, (value, at, intruder) => {
         const text = JSON.stringify(value);
-        const cut = at % (text.length + 1);
-        const damaged = text.slice(0, cut) + intruder + text.slice(cut);
+        const position = at % (text.length + 1);
+        const damaged = text.slice(0, position) + intruder + text.slice(position);
         if (isJson(damaged)) return;
         expect(fault(damaged)).toMatch(/^line \d+, column \d+: expected /);
         expect(fault(damaged)).not.toMatch(/expected the end of the file, found the end/);

@@ -52,7 +52,7 @@ export const RULES: readonly Rule[] = [
 export const AVOIDED: readonly string[] = [
   'E and x, ms with s, and N for ms A and P: unknown to 1.6.18',
   'M with no or several letters: 1.6.18 has an error for them that 1.6.45 has not',
-  'F of more than 32 bits: 1.6.18 cuts it off, 1.6.45 refuses it',
+  'F of more than 32 bits: 1.6.18 truncates it, 1.6.45 refuses it',
   'ms with more than 17 flags: 1.6.18 has another text, and reads the data as commands',
   'a multi-get with a key over 250 bytes: 1.6.18 drops replies to earlier requests along with it',
   'mg and ma with an opaque that is too long: 1.6.18 finds that after it has made or counted the item',

@@ -9,7 +9,7 @@ import { firstDifference, withMarkers } from './compare.ts';
 import { type Dialect, Generator } from './generator.ts';
 import { Model } from './model.ts';
 
-/** Streams by the grammar, cut anywhere, against a model of the protocol that shares nothing with the server. */
+/** Streams by the grammar, split anywhere, against a model of the protocol that shares nothing with the server. */
 const LONG = process.env['RAFTKV_LONG'] !== undefined;
 const SEEDS = Array.from({ length: LONG ? 400 : 24 }, (_, i) => 1000 + i);
 const REQUESTS = 1000;
@@ -72,7 +72,7 @@ const DIALECT: Dialect = {
 /** Time stands still, so that times to live are exact. */
 const clock: Clock = { ...systemClock, wallMs: () => NOW_MS };
 
-describe('a stream of requests, cut anywhere', () => {
+describe('a stream of requests, split anywhere', () => {
   it.each(SEEDS)('gets the replies that the model gives (seed %i)', async (seed) => {
     const random = seededRandom(seed);
     const generator = new Generator(random, DIALECT);

@@ -145,9 +145,9 @@ describe('a malformed batch is refused', () => {
   const valid = (): Buffer => batchOf([{ op: Op.set, key: 'key', value: 'value' }], FIELDS);
   const COMMAND = HEADROOM_BYTES + BATCH_HEADER_BYTES;
   const mutations: Record<string, (bytes: Buffer) => Buffer | undefined> = {
-    'cut within its header': (b) => b.subarray(0, COMMAND - 1),
-    'cut within a command': (b) => b.subarray(0, COMMAND + COMMAND_HEADER_BYTES - 1),
-    'cut within a value': (b) => b.subarray(0, b.length - 1),
+    'truncated within its header': (b) => b.subarray(0, COMMAND - 1),
+    'truncated within a command': (b) => b.subarray(0, COMMAND + COMMAND_HEADER_BYTES - 1),
+    'truncated within a value': (b) => b.subarray(0, b.length - 1),
     'with bytes after its last command': (b) => Buffer.concat([b, Buffer.alloc(1)]),
     'of more commands than it holds': (b) => void b.writeUInt32LE(0xffff_ffff, HEADROOM_BYTES + 24),
     'with a value that is longer than the batch': (b) => void b.writeUInt32LE(0xffff_ffff, COMMAND + 16),
@@ -205,10 +205,10 @@ describe('a malformed batch is refused', () => {
         fc.array(edit, { minLength: 1, maxLength: 3 }),
         fc.nat(3),
       )
-      .map(([commands, edits, cut]) => {
+      .map(([commands, edits, missing]) => {
         const bytes = batchOf(commands, FIELDS).subarray(HEADROOM_BYTES);
         for (const { at, byte } of edits) bytes[at % bytes.length] = byte;
-        return bytes.subarray(0, bytes.length - cut);
+        return bytes.subarray(0, bytes.length - missing);
       });
     fc.assert(fc.property(mutated, judge), { numRuns: 1000 });
   });

@@ -170,7 +170,7 @@ describe('a meta command that makes no sense', () => {
     return bytes.toString('latin1', 0, length);
   };
   it.each([
-    ['a block cut off', bad(() => {}, META_BLOCK_BYTES - 1)],
+    ['a truncated block', bad(() => {}, META_BLOCK_BYTES - 1)],
     ['an unknown question', bad((bytes) => bytes.writeUInt16LE(1024, 0))],
     ['an unknown mode', bad((bytes) => bytes.writeUInt8(5, 2))],
     ['a reserved byte', bad((bytes) => bytes.writeUInt8(1, 3))],

@@ -50,7 +50,7 @@ describe('a damaged snapshot', () => {
     );
   });
 
-  it('is refused where a chunk is missing, there twice, out of place, cut off or of another snapshot', () => {
+  it('is refused where a chunk is missing, there twice, out of place, truncated or of another snapshot', () => {
     const other = chunksOf([{ ...FILLING, commands: [{ op: Op.delete, key: 'key 1' }] }], 500);
     const spliced = (at: number, remove: number, ...more: Buffer[]) => {
       const chunks = [...SAMPLE];

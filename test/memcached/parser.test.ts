@@ -133,9 +133,9 @@ const others = fc
   .map(([line, end]) => line + end);
 const pipeline = fc.array(fc.oneof(storage, others), { minLength: 1, maxLength: 12 }).map((parts) => parts.join(''));
 
-/** Cuts at arbitrary places; some pieces are a single byte. */
-function cut(bytes: Buffer, cuts: readonly number[]): Buffer[] {
-  const places = [...new Set(cuts.map((c) => c % (bytes.length + 1)))].sort((a, b) => a - b);
+/** Splits at arbitrary places; some pieces are a single byte. */
+function split(bytes: Buffer, splits: readonly number[]): Buffer[] {
+  const places = [...new Set(splits.map((c) => c % (bytes.length + 1)))].sort((a, b) => a - b);
   return [0, ...places].map((place, i) => bytes.subarray(place, places[i] ?? bytes.length));
 }
 
@@ -202,13 +202,13 @@ describe('RequestParser', () => {
     expect(parsed(`${'x'.repeat(2049)}\n`).parser.command).toBe(Command.hangUp);
   });
 
-  it('finds the same requests however the bytes are cut', () => {
+  it('finds the same requests however the bytes are split', () => {
     fc.assert(
-      fc.property(pipeline, fc.array(fc.nat(), { maxLength: 30 }), (text, cuts) => {
+      fc.property(pipeline, fc.array(fc.nat(), { maxLength: 30 }), (text, splits) => {
         const bytes = Buffer.from(text, 'latin1');
         const whole = requestsOf([bytes]);
-        expect(requestsOf(cut(bytes, cuts))).toEqual(whole);
-        expect(requestsOf(cut(bytes, [...bytes.keys()]))).toEqual(whole);
+        expect(requestsOf(split(bytes, splits))).toEqual(whole);
+        expect(requestsOf(split(bytes, [...bytes.keys()]))).toEqual(whole);
       }),
       { numRuns: 300 },
     );
@@ -219,8 +219,8 @@ describe('RequestParser', () => {
       const bytes = Buffer.from(text);
       const refused = ['reply CLIENT_ERROR bad data chunk\r\n'];
       for (const place of bytes.keys())
-        expect(requestsOf(cut(bytes, [place])).slice(0, 1), `${text} at ${place}`).toEqual(refused);
-      expect(requestsOf(cut(bytes, [...bytes.keys()])).slice(0, 1)).toEqual(refused);
+        expect(requestsOf(split(bytes, [place])).slice(0, 1), `${text} at ${place}`).toEqual(refused);
+      expect(requestsOf(split(bytes, [...bytes.keys()])).slice(0, 1)).toEqual(refused);
     }
   });
 
@@ -249,9 +249,9 @@ describe('RequestParser', () => {
       { maxLength: 60 },
     );
     fc.assert(
-      fc.property(noise, fc.array(fc.nat(), { maxLength: 10 }), (parts, cuts) => {
+      fc.property(noise, fc.array(fc.nat(), { maxLength: 10 }), (parts, splits) => {
         const bytes = Buffer.concat(parts);
-        expect(requestsOf(cut(bytes, cuts))).toEqual(requestsOf([bytes]));
+        expect(requestsOf(split(bytes, splits))).toEqual(requestsOf([bytes]));
       }),
       { numRuns: 500 },
     );

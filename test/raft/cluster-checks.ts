@@ -145,7 +145,7 @@ export class ClusterChecks {
     if (hardState === null) return;
     if (hardState.term !== core.term || hardState.vote !== core.vote)
       fail(`node ${node.id} writes another's hard state`);
-    // It reaches the disk before the entries of this step do, and before what they replace is cut.
+    // It reaches the disk before the entries of this step do, and before what they replace is truncated.
     if (hardState.commitIndex <= before.commitIndex) return;
     fail(`node ${node.id} writes that ${hardState.commitIndex} is committed before it has written what that is`);
   }
@@ -153,7 +153,7 @@ export class ClusterChecks {
   private checkAppended(node: CheckedNode, core: Core, effects: Effects): void {
     const { append, truncateFrom } = effects;
     if (truncateFrom !== 0 && append[0]?.index !== truncateFrom) {
-      fail(`node ${node.id} cuts its log at ${truncateFrom} but does not go on from there`);
+      fail(`node ${node.id} truncates its log at ${truncateFrom} but does not go on from there`);
     }
     this.checkMatching(node, core, append);
   }

@@ -43,7 +43,7 @@ describe('the encoding of a log entry', () => {
     expect(readEntry(bytes, 0).bytes.buffer).toBe(bytes.buffer);
   });
 
-  it('refuses an entry that is cut off at any byte', () => {
+  it('refuses an entry that is truncated at any byte', () => {
     const { bytes } = sealed('data', 1, 1, Buffer.from('payload'));
     for (let length = 0; length < bytes.length; length++) {
       expect(() => readEntry(bytes.subarray(0, length), 0), `${length} bytes`).toThrow(/the log entry at byte 0 is/);

@@ -38,10 +38,10 @@ describe('the log of one node', () => {
     );
   });
 
-  it('is the same as a plain list, whatever is appended, cut, written, let go of, compacted or replaced', () => {
+  it('is the same as a plain list, whatever is appended, truncated, written, evicted, compacted or replaced', () => {
     const operation = fc.oneof(
       fc.record({ kind: fc.constant('append' as const), count: fc.integer({ min: 1, max: 4 }), newTerm: fc.boolean() }),
-      fc.record({ kind: fc.constant('cut' as const), back: fc.nat({ max: 6 }) }),
+      fc.record({ kind: fc.constant('truncate' as const), back: fc.nat({ max: 6 }) }),
       fc.record({ kind: fc.constant('persist' as const), back: fc.nat({ max: 3 }) }),
       fc.record({ kind: fc.constant('commit' as const), back: fc.nat({ max: 5 }) }),
       fc.record({ kind: fc.constant('apply' as const), back: fc.nat({ max: 5 }) }),
@@ -68,7 +68,7 @@ describe('the log of one node', () => {
                 plain.set(last, term);
               }
               break;
-            case 'cut': {
+            case 'truncate': {
               const index = Math.max(commit + 1, last + 1 - step.back);
               log.truncateFrom(index);
               for (let gone = index; gone <= last; gone++) plain.delete(gone);

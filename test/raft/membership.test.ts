@@ -108,7 +108,7 @@ describe('a change of members', () => {
     expect(cluster.node(3).isRemoved).toBe(true);
   });
 
-  it('is undone where the log is cut', () => {
+  it('is undone if the log is truncated', () => {
     const cluster = led();
     cluster.cuts.add('1->2').add('1->3');
     cluster.change(1, { op: 'remove', id: 3 });

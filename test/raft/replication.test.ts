@@ -33,7 +33,7 @@ describe('replication', () => {
     expect(cluster.node(3).core?.log).toMatchObject({ lastIndex: 7, persistedIndex: 7, commitIndex: 7 });
   });
 
-  it('sends nothing that was read back before the log was cut: it may be another leader’s', () => {
+  it('sends nothing that was read back before the log was truncated: it may be another leader’s', () => {
     const cluster = smallCluster(votersOf(3), { cacheBytesMax: 0 });
     elect(cluster, 1);
     cluster.crash(3);

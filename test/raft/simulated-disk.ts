@@ -23,7 +23,7 @@ export interface DiskWrite {
   /** The log begins anew behind this. */
   readonly start: SnapshotMark | null;
   readonly hardState: HardState | null;
-  /** The first of them cuts the log where it is at or below its end. */
+  /** The first of them truncates the log if it is at or below its end. */
   readonly entries: readonly Entry[];
   readonly messages: Message[];
 }

@@ -554,7 +554,7 @@ describe('old news about a log that now begins later', () => {
     expect(raft.core.log).toMatchObject({ snapshotIndex: 4, lastIndex: 5, commitIndex: 4 });
   });
 
-  it('cuts nothing where the entries reach over its start (openraft 9540c904)', () => {
+  it('truncates nothing where the entries reach over its start (openraft 9540c904)', () => {
     const raft = installed();
     const old = appendOf(2, 1, [entryOf(3, 3), entryOf(3, 4)], 4, 4);
     const effects = hear(raft, old);

@@ -227,7 +227,7 @@ export class Transcript {
       tell(`is now ${core.role} of term ${core.term}`);
     }
     const { hardState, append, truncateFrom, reads, readsRejected } = effects;
-    if (truncateFrom !== 0) tell(`cuts its log from ${truncateFrom} on`);
+    if (truncateFrom !== 0) tell(`truncates its log from ${truncateFrom} on`);
     if (this.tellsAll && hardState !== null) {
       tell(`writes term ${hardState.term}${hardState.vote === NO_NODE ? '' : `, vote for ${hardState.vote}`}`);
     }

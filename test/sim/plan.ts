@@ -87,7 +87,7 @@ export interface Plan {
   readonly snapshotLimits: Partial<SnapshotLimits>;
   readonly transferLimits: Partial<TransferLimits>;
   readonly logCacheBytesMax: number;
-  /** What a leader sends at once to one follower; narrow, so that windows fill and appends are cut. */
+  /** What a leader sends at once to one follower; narrow, so that windows fill and appends are split. */
   readonly sending: Pick<CoreOptions, 'appendBytesMax' | 'flow'>;
   /** A replica hashes its whole state at every so many entries. */
   readonly hashInterval: number;
@@ -170,7 +170,7 @@ export function planOf(seed: number): Plan {
         { min: electionTimeoutMs / 100, max: electionTimeoutMs / 4 },
       ]),
     },
-    sockets: { delayMs: { min: 0.02, max: random.pick([0.1, 1, 5]) }, cutUp: random.pick([0, 0, 0.3]) },
+    sockets: { delayMs: { min: 0.02, max: random.pick([0.1, 1, 5]) }, splitChance: random.pick([0, 0, 0.3]) },
     drifts: allIds.map(() => random.pick([0, 0, random.between(-0.001, 0.001), random.between(-0.1, 0.1)])),
     turnMs: random.pick([0, 0.05, 1]),
     proposerLimits: {

@@ -25,7 +25,7 @@ export interface RunResult {
   readonly events: number;
   readonly elections: number;
   readonly entries: number;
-  /** How often a log was cut because it disagreed with the leader's. */
+  /** How often a log was truncated because it disagreed with the leader's. */
   readonly truncations: number;
   readonly replies: number;
   /** Writes of which no client knows what became. */

@@ -4,12 +4,12 @@ import type { Random } from './random.ts';
 
 /**
  * A TCP connection between a client of the simulation and a node. The node's side has of a node:net socket what
- * src/server/clients/connection.ts uses; the client's side is three calls. Bytes arrive late, in order and cut anywhere.
+ * src/server/clients/connection.ts uses; the client's side is three calls. Bytes arrive late, in order and split anywhere.
  */
 export interface SocketHabits {
   readonly delayMs: { readonly min: number; readonly max: number };
   /** Chance that what one write sends arrives in several pieces. */
-  readonly cutUp: number;
+  readonly splitChance: number;
 }
 
 export interface ClientSide {
@@ -96,7 +96,7 @@ export class NodeSocket extends EventEmitter {
   /** Sends bytes to the node, which may find them in pieces. */
   send(bytes: Buffer): void {
     let rest = bytes;
-    while (rest.length > 1 && this.#random.chance(this.#habits.cutUp)) {
+    while (rest.length > 1 && this.#random.chance(this.#habits.splitChance)) {
       const length = 1 + this.#random.below(rest.length - 1);
       this.#toNode(rest.subarray(0, length));
       rest = rest.subarray(length);

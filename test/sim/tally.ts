@@ -43,7 +43,7 @@ export class Tally {
   summary(): string {
     const faults = [...this.#faults].sort(([a], [b]) => (a < b ? -1 : 1)).map(([kind, count]) => `${kind} ${count}`);
     return [
-      `elections ${this.#elections}, entries committed ${this.#entries}, logs cut ${this.#truncations}, replies ${this.#replies}, outcomes unknown ${this.#unknown}`,
+      `elections ${this.#elections}, entries committed ${this.#entries}, logs truncated ${this.#truncations}, replies ${this.#replies}, outcomes unknown ${this.#unknown}`,
       `events ${this.#events}, histories without a verdict ${this.#undecided}`,
       `faults: ${faults.join(', ')}`,
     ].join('\n');

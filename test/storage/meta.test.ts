@@ -126,7 +126,7 @@ describe('meta', () => {
     expect((await openNode(disk)).incarnation).toBe(2);
   });
 
-  it('refuses itself with any one bit flipped, or cut short', async () => {
+  it('refuses itself with any one bit flipped, or truncated', async () => {
     const disk = new MemoryDisk();
     await openNode(disk);
     const content = disk.contentOf(FILE);

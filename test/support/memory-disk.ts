@@ -12,7 +12,7 @@ import { MemoryFile } from './memory-file.ts';
  * ```
  *
  * - `crash` is power loss: of what was not synced, and of a write in flight, every sector and every directory operation
- *   survives or not by itself. `kill` is the end of the process only: the page cache stays, a write in flight may be cut.
+ *   survives or not by itself. `kill` is the end of the process only: the page cache stays, a write in flight may be torn.
  *   After either, files opened before are dead: nothing they started ever calls back. Open again and recover.
  * - A failed sync forgets what was dirty, as Linux does: later syncs succeed, and the bytes never reach the platter.
  * - Every operation asks `fault` whether it fails, and `schedule` when it completes. By default none fails, and each

@@ -129,7 +129,7 @@ describe('a dialing node', () => {
     expect(peers[0]?.received.map(({ type }) => type)).toEqual(['hello', 'refuse']);
   });
 
-  /** A node 2 whose waits between dials are collected, each of them cut short, while `behave` plays its peer. */
+  /** A node 2 whose waits between dials are collected, each of them ended early, while `behave` plays its peer. */
   async function redialsOf(behave: (peer: RawPeer) => void, count: number): Promise<number[]> {
     const manual = createManualClock();
     const { port } = await listenRaw(behave);

@@ -14,16 +14,16 @@ const anyType = fc.constantFrom<FrameType>('hello', 'refuse', 'ping', 'pong', 'd
 const anyFrame = fc.record({ type: anyType, payload: fc.uint8Array({ maxLength: 300 }).map((b) => Buffer.from(b)) });
 const anyFrames = fc.array(anyFrame, { minLength: 1, maxLength: 8 });
 /** Lengths of chunks, used in turn until the bytes are used up. */
-const anyCuts = fc.array(fc.integer({ min: 1, max: 80 }), { minLength: 1, maxLength: 12 });
+const anyLengths = fc.array(fc.integer({ min: 1, max: 80 }), { minLength: 1, maxLength: 12 });
 
 function encode(frames: readonly { type: FrameType; payload: Buffer }[]): Buffer {
   return Buffer.concat(frames.map(({ type, payload }) => frameOf(type, payload)));
 }
 
-function chunksOf(bytes: Buffer, cuts: readonly number[]): Buffer[] {
+function chunksOf(bytes: Buffer, lengths: readonly number[]): Buffer[] {
   const chunks: Buffer[] = [];
   for (let at = 0, i = 0; at < bytes.length; i++) {
-    const length = cuts[i % cuts.length] ?? 1;
+    const length = lengths[i % lengths.length] ?? 1;
     chunks.push(bytes.subarray(at, at + length));
     at += length;
   }
@@ -48,10 +48,10 @@ function isFrameInvalid(error: unknown): boolean {
 }
 
 describe('the frame codec', () => {
-  it('gives back every frame, however the stream is cut', () => {
+  it('gives back every frame, however the stream is split', () => {
     fc.assert(
-      fc.property(anyFrames, anyCuts, (frames, cuts) => {
-        expect(decode(chunksOf(encode(frames), cuts))).toEqual({ frames, error: null });
+      fc.property(anyFrames, anyLengths, (frames, lengths) => {
+        expect(decode(chunksOf(encode(frames), lengths))).toEqual({ frames, error: null });
       }),
     );
   });
@@ -73,10 +73,10 @@ describe('the frame codec', () => {
       maxLength: 4,
     });
     fc.assert(
-      fc.property(anyFrames, anyCuts, anyDamage, (frames, cuts, damage) => {
+      fc.property(anyFrames, anyLengths, anyDamage, (frames, lengths, damage) => {
         const bytes = encode(frames);
         for (const { at, flip } of damage) bytes[at % bytes.length] = (bytes[at % bytes.length] ?? 0) ^ flip;
-        const decoded = decode(chunksOf(bytes, cuts));
+        const decoded = decode(chunksOf(bytes, lengths));
         if (decoded.error !== null) expect(isFrameInvalid(decoded.error)).toBe(true);
         // Two flips may undo each other; apart from that only what lies before the damage comes out.
         expect(decoded.frames).toEqual(frames.slice(0, decoded.frames.length));
@@ -97,8 +97,8 @@ describe('the frame codec', () => {
 
   it('throws nothing but FRAME_INVALID at random bytes', () => {
     fc.assert(
-      fc.property(fc.uint8Array({ maxLength: 400 }), anyCuts, (bytes, cuts) => {
-        const { error } = decode(chunksOf(Buffer.from(bytes), cuts));
+      fc.property(fc.uint8Array({ maxLength: 400 }), anyLengths, (bytes, lengths) => {
+        const { error } = decode(chunksOf(Buffer.from(bytes), lengths));
         expect(error === null || isFrameInvalid(error)).toBe(true);
       }),
     );

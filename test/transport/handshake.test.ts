@@ -118,7 +118,7 @@ describe('checking a hello', () => {
 });
 
 describe('a refusal', () => {
-  it('reaches the log without control characters, and cut to what may be sent', () => {
+  it('reaches the log without control characters, and truncated to what may be sent', () => {
     expect(decodeRefusal(Buffer.from('\x02a\x1b[31mb\nc')).text).toBe('a?[31mb?c');
     const long = encodeRefusal({ code: 'cluster', text: 'x'.repeat(5000) });
     expect(long.length).toBeLessThanOrEqual(HANDSHAKE_PAYLOAD_BYTES_MAX);

@@ -177,7 +177,7 @@ describe('a peer that leaves', () => {
     await dialed[0]?.until(() => dialed[0]?.closed === true);
   });
 
-  it('and never reads is cut off when its time is over', async () => {
+  it('and never reads is disconnected when its time is over', async () => {
     const manual = createManualClock();
     const one = await startNode({ id: 1, peers: { 2: NO_PORT }, clock: manual.clock, limits: { stopMsMax: 777 } });
     const peer = await dialAs(2, 1, one.transport.port());

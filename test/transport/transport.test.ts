@@ -223,7 +223,7 @@ describe('start and stop', () => {
   });
 
   it('flushes what was sent before it stops', async () => {
-    // Time stands still, so that however slow the machine, nothing is cut off for being late.
+    // Time stands still, so that however slow the machine, nothing is closed for being late.
     const { one, two } = await startPair(createManualClock().clock);
     const big = pattern(8 * 1024 * 1024, 1);
     for (let i = 0; i < 4; i++) expect(one.transport.send(2, [big])).toBe(true);

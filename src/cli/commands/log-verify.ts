@@ -32,7 +32,9 @@ function describe(directory: string, examination: Examination): string {
     const { firstIndex, lastIndex, lastTerm, report } = log;
     const range = lastIndex < firstIndex ? `empty, behind entry ${lastIndex}` : `entries ${firstIndex} to ${lastIndex}`;
     const torn =
-      report.tornBytes > 0 ? `; an unfinished last write of ${report.tornBytes} bytes, which a start cuts off` : '';
+      report.tornBytes > 0
+        ? `; an unfinished last write of ${report.tornBytes} bytes, which the next start truncates`
+        : '';
     lines.push(`log        whole: ${range}, the last of term ${lastTerm}, in ${report.segments} files${torn}`);
   }
   const faults = findings.flatMap(({ fault }) => (fault === null ? [] : [fault]));

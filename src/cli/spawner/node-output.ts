@@ -9,7 +9,7 @@ import { StringDecoder } from 'node:string_decoder';
  *   anything else     → prefixed, or wrapped into JSON: a crash of Node itself prints no JSON
  */
 
-/** A longer line is cut into several: no node may fill the spawner's memory. */
+/** A longer line is split, so that no node can fill the spawner's memory. */
 const LINE_CHARACTERS_MAX = 64 * 1024;
 
 /** Turns one line, without its newline, into what is printed, with it. */

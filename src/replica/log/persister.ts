@@ -71,7 +71,7 @@ export class Persister {
     this.wal.append({
       reset,
       hardState: hardState === null ? null : encodeHardState(hardState),
-      // Entries at or below the log's last index cut it there: the core's `truncateFrom` is always `append[0].index`.
+      // Entries at or below the log's last index truncate it there: the core's `truncateFrom` is always `append[0].index`.
       firstIndex: append[0]?.index ?? 0,
       entries: append.map((entry) => entry.bytes),
       done: () => this.complete(),

@@ -89,7 +89,7 @@ export class LogRecovery {
     if (index === this.base.index) this.settle();
   }
 
-  /** A first entry at or below the base is where the log begins, and so is one that cuts off the place where it began. */
+  /** A first entry at or below the base is where the log begins, and so is one that truncates the place where it began. */
   private beginsAt(index: number): boolean {
     if (index > this.base.index) return false;
     return !this.begun || index <= this.log.snapshotIndex;

@@ -14,7 +14,7 @@ import { type NodeReplicaOptions, newDirectoryId } from './node-options.ts';
 
 /** Puts the parts of a replica together around the core; the loop in `node-replica.ts` makes them work. */
 
-/** Appends of more than this are cut, so that a heartbeat behind one never waits long. */
+/** Larger appends are split, so that a heartbeat behind one never waits long. */
 const APPEND_BYTES_MAX = 1024 * 1024;
 /** See `FlowLimits`: what may be in flight to one follower. */
 const INFLIGHT_MESSAGES_MAX = 256;

@@ -208,7 +208,7 @@ function head(kind: number, flags: number, term: number, fields: readonly number
  * @throws RaftkvError MESSAGE_INVALID where the frame is no message.
  */
 export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMessage {
-  if (frame.length < HEAD_BYTES) throw invalid(from, 'is cut off');
+  if (frame.length < HEAD_BYTES) throw invalid(from, 'is truncated');
   const kind = frame.readUInt8(0);
   const flags = frame.readUInt8(1);
   const yes = (flags & FLAG_YES) !== 0;
@@ -303,7 +303,7 @@ function decodeAppend(frame: Buffer, from: NodeId, to: NodeId, term: number): Me
 
 function readField(frame: Buffer, position: number, from: NodeId): number {
   const at = HEAD_BYTES + position * FIELD_BYTES;
-  if (at + FIELD_BYTES > frame.length) throw invalid(from, 'is cut off');
+  if (at + FIELD_BYTES > frame.length) throw invalid(from, 'is truncated');
   const value = readUint64(frame, at);
   if (!Number.isSafeInteger(value)) throw invalid(from, 'has a number out of range');
   return value;

@@ -64,7 +64,7 @@ function head(kind: number, index: number, term: number, offset: number, length:
 
 /** The bytes of a piece are a view of the frame. @throws RaftkvError MESSAGE_INVALID where the frame is no message. */
 export function decodeBulk(frame: Buffer, from: NodeId): BulkMessage {
-  if (frame.length < HEAD_BYTES) throw invalid(from, 'is cut off');
+  if (frame.length < HEAD_BYTES) throw invalid(from, 'is truncated');
   const [index, term, offset, length] = [4, 12, 20, 28].map((at) => readUint64(frame, at)) as Numbers;
   for (const number of [index, term, offset, length]) {
     if (!Number.isSafeInteger(number)) throw invalid(from, 'has a number out of range');

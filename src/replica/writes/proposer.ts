@@ -18,7 +18,7 @@ export interface ProposerLimits {
   readonly storeBytesMax: number;
   /** Accepted and not yet applied; beyond it the ports stop reading. Bounds this node's memory and the leader's. */
   readonly pendingWriteBytesMax: number;
-  /** A turn that gathers more than this is cut into several batches, so that no frame or log write grows without bound. */
+  /** A turn that gathers more than this is split into several batches, so that no frame or log write grows without bound. */
   readonly batchBytesMax: number;
 }
 
@@ -145,7 +145,7 @@ export class Proposer implements ResultSink {
     const batch = this.batches[this.head];
     if (batch === undefined) return;
     this.batches[this.head++] = undefined;
-    // Cutting in bulk keeps the cost of a batch the same, however many have gathered.
+    // Trimming in bulk keeps the cost of a batch the same, however many have gathered.
     if (this.head > 1024 && this.head * 2 > this.batches.length) {
       this.batches = this.batches.slice(this.head);
       this.head = 0;

@@ -27,7 +27,7 @@ import { createDownloads } from './snapshot.ts';
 
 /** Requests have few headers. */
 const HEADER_BYTES_MAX = 8 * 1024;
-/** A probe sends its request at once; one that doesn't is cut off. */
+/** Probes send their request at once; a connection that does not is closed. */
 const REQUEST_MS_MAX = 5_000;
 /** How often Node looks for requests that take too long. */
 const REQUEST_CHECK_INTERVAL_MS = 1_000;

@@ -56,7 +56,7 @@ export function createDownloads({ cluster, clock, logger }: DownloadOptions): Do
       if (!response.headersSent)
         return send(request, response, failureOf(error instanceof RaftkvError ? 503 : 500, error));
       logger.warn({ err: error }, 'a snapshot could not be read to its end');
-      // Cut short, so that nobody takes what there is for the whole.
+      // Abort the response, so that no client takes the part for the whole.
       response.destroy();
     } finally {
       running--;

@@ -28,7 +28,7 @@ export interface Segment {
   readonly saltCrc: number;
   /**
    * All up to here is on the disk, durably allocated: blocks, then zeros. Invariant while the segment may still take
-   * a block: at least one sector of zeros follows the last block, or a cut file would pass for the end of the log.
+   * a block: at least one sector of zeros follows the last block, or a truncated file would pass for the end of the log.
    */
   filledTo: number;
   /** For filling and reading. */

@@ -88,7 +88,7 @@ async function readEnds(file: DiskFile, path: string): Promise<Ends> {
   const { index, term, clusterId, configurationBytes } = header;
   const chunksAt = SNAPSHOT_HEADER_BYTES + configurationBytes;
   if (configurationBytes > SNAPSHOT_CONFIGURATION_BYTES_MAX || chunksAt + SNAPSHOT_TRAILER_BYTES > size) {
-    throw snapshotDamaged(path, 0, `the file is cut short: it has only ${size} bytes`);
+    throw snapshotDamaged(path, 0, `the file is truncated: it has only ${size} bytes`);
   }
   const configuration = await readUpTo(file, configurationBytes, SNAPSHOT_HEADER_BYTES);
   if (configuration.length !== configurationBytes || crc32(configuration) !== header.configurationCrc) {

@@ -1,6 +1,6 @@
 /**
  * Where on disk each entry of the log is: 16 bytes per entry, in typed arrays that grow by chunks, so that a long log
- * neither costs an object per entry nor copies itself to grow. It is cut at its end, and forgotten from its front.
+ * neither costs an object per entry nor copies itself to grow. It is truncated at its end and trimmed at its front.
  */
 const ENTRIES_PER_CHUNK = 4096;
 const FIELDS = 4;
@@ -40,7 +40,7 @@ export class EntryLocations {
   }
 
   /**
-   * Records the next entry. One at or below the last cuts the log there first, as it does on disk; one below the first,
+   * Records the next entry. One at or below the last truncates the log there first, as it does on disk; one below the first,
    * or the first of all, is where the log begins.
    */
   put(index: number, segment: number, offset: number, length: number, chainBefore: number): void {

@@ -23,7 +23,7 @@ export async function readEntries(
   bytesMax: number,
 ): Promise<Buffer[]> {
   const entries: Buffer[] = [];
-  // All places first: the log may be cut while the reads run, but bytes once written stay where they are.
+  // All places first: the log may be truncated while the reads run, but bytes once written stay where they are.
   for (const run of runsOf(locations, fromIndex, toIndex, bytesMax)) {
     const path = join(directory, segmentName(run[0]?.segment ?? 0));
     const file = await disk.open(path, { create: false, dataSync: false });
@@ -36,7 +36,7 @@ export async function readEntries(
   return entries;
 }
 
-/** The locations wanted, cut where the next is not near behind in the same file. */
+/** The locations wanted, split where the next is not near behind in the same file. */
 function runsOf(locations: EntryLocations, fromIndex: number, toIndex: number, bytesMax: number): EntryLocation[][] {
   const runs: EntryLocation[][] = [];
   let bytes = 0;

@@ -8,7 +8,7 @@ export interface RecoveryReport {
   readonly blocks: number;
   /** Entries read, with those that later ones replaced. */
   readonly entries: number;
-  /** Bytes of an unfinished last write that were cut; 0 where the log ended cleanly. */
+  /** Bytes of an unfinished last write that were truncated; 0 where the log ended cleanly. */
   readonly tornBytes: number;
   /** What was damaged and has been repaired by giving up all behind it; null where nothing was. */
   readonly damage: string | null;

@@ -31,9 +31,9 @@ import type { LogBase } from './types.ts';
  *
  * - A block that does not verify, with any valid block behind it in this segment or a later one, was durable: damage.
  * - The last block is torn if more of its sectors are blank than its header says are so by right, or if its header's
- *   own sector is blank. Nobody was promised it; it is cut. Any other fault in it is damage.
+ *   own sector is blank. None of it was acknowledged, so it is truncated. Any other fault in it is damage.
  * - A segment that is followed by another ends with a seal, so a lost segment leaves a gap in the numbers or a seal
- *   that leads nowhere: damage. A file that ends before a zero sector or a seal was seen was cut short: damage.
+ *   that leads nowhere: damage. A file that ends before a zero sector or a seal was seen was truncated: damage.
  * - Old segments are given back one by one, oldest first, each durably before the next, and what is left holds an entry
  *   or a log reset. So they never leave a gap; a log whose first segment is not number 1 and that does not tell where it
  *   begins has lost something: damage. So has one that begins behind what the newest snapshot stands for: a segment
@@ -98,7 +98,7 @@ export class LogScan {
     this.#sequence = isWhole ? 1 : 0;
   }
 
-  /** Reads all, and cuts off a torn end. @throws RaftkvError WAL_DAMAGED, with all files closed, and none changed. */
+  /** Reads all, and truncates a torn end. @throws RaftkvError WAL_DAMAGED, with all files closed, and none changed. */
   async run(): Promise<RecoveredLog> {
     try {
       return await this.#readSegments();
@@ -202,7 +202,7 @@ export class LogScan {
         throw walDamaged(
           segment.path,
           position,
-          'the file was cut short: it ends where a block or zeros should follow',
+          'the file was truncated: it ends where a block or zeros should follow',
         );
       }
       if (!reader.has(position, SECTOR_BYTES)) await reader.load(position, SECTOR_BYTES);
@@ -234,7 +234,7 @@ export class LogScan {
       return invalid(`block ${header.sequence} is where block ${this.#sequence} should be`);
     }
     if (header.byteLength < BLOCK_HEADER_BYTES) return invalid('a block is shorter than its header');
-    if (end > segment.filledTo) return invalid('the file was cut short: it ends inside a block');
+    if (end > segment.filledTo) return invalid('the file was truncated: it ends inside a block');
     if (!isFirst && header.sequence > 1 && header.chainBefore !== this.#chain) {
       return invalid(`block ${header.sequence} does not follow the block before it`);
     }
@@ -322,8 +322,8 @@ export class LogScan {
   }
 
   /**
-   * Makes sure that the log really ends at `position`, cuts a torn block there, and makes durable all that was read.
-   * Returns how many bytes were cut.
+   * Makes sure that the log really ends at `position`, truncates a torn block there, and makes durable all that was read.
+   * Returns how many bytes were truncated.
    */
   async #settleEnd(
     segment: Segment,
@@ -351,8 +351,8 @@ export class LogScan {
       remains.unshift({ segment, from: position, to: position + SECTOR_BYTES });
     }
     let tornBytes = 0;
-    for (const { segment: cut, from, to } of remains) {
-      await writeZeros(cut.plain, from, to);
+    for (const { segment: torn, from, to } of remains) {
+      await writeZeros(torn.plain, from, to);
       tornBytes += to - from;
     }
     await this.#makeDurable(segment, spares);

@@ -70,7 +70,7 @@ export class SegmentedWal implements Wal {
   #resetSegment: number;
   #resetInFlight = 0;
   /** Of the waiting writes, those that drop something of what is in the log. */
-  #cutsWaiting = 0;
+  #truncationsWaiting = 0;
 
   /** Writes not yet wholly in a block, with the times they came; of the first, `#stepsTaken` parts are in one. */
   #waiting: WalWrite[] = [];
@@ -150,7 +150,7 @@ export class SegmentedWal implements Wal {
     if (keeps < this.#lastIndex || write.reset !== null) {
       // What is about to be replaced is no longer to be read.
       this.#durableIndex = Math.min(this.#durableIndex, keeps);
-      this.#cutsWaiting++;
+      this.#truncationsWaiting++;
     }
     if (write.reset !== null) {
       this.#resetIndex = write.reset.index;
@@ -333,7 +333,7 @@ export class SegmentedWal implements Wal {
 
   /** The first `whole` waiting writes are wholly in the block. */
   #takeOff(whole: number): void {
-    if (whole === this.#waiting.length) this.#cutsWaiting = 0;
+    if (whole === this.#waiting.length) this.#truncationsWaiting = 0;
     this.#flyingSinceMs = this.#waitingSinceMs[0] ?? 0;
     if (whole === this.#waiting.length) {
       this.#waiting.length = 0;
@@ -424,7 +424,7 @@ export class SegmentedWal implements Wal {
 
   #recordDurable(): void {
     this.#durableIndex = this.#locations.lastIndex;
-    if (this.#cutsWaiting > 0) {
+    if (this.#truncationsWaiting > 0) {
       for (const write of this.#waiting) this.#durableIndex = Math.min(this.#durableIndex, keptBy(write));
     }
     if (this.#resetInFlight > 0) this.#resetSegment = this.#resetInFlight;

@@ -9,7 +9,7 @@ export interface WalWrite {
   readonly reset: LogBase | null;
   /** The encoded hard state to record before the entries, or null for none. */
   readonly hardState: Buffer | null;
-  /** Index of the first of `entries`. Where it is at or below the last index written, the log is cut there first. */
+  /** Index of the first of `entries`. Where it is at or below the last index written, the log is truncated there first. */
   readonly firstIndex: number;
   /** Together with the others never nothing at all: a write that writes nothing has nothing to wait for. */
   readonly entries: readonly Buffer[];

@@ -28,7 +28,7 @@ import type { LogBase, Wal } from './types.ts';
  * ```
  *
  * - `done` means on stable storage, and so does everything that a start hands back.
- * - A write that was not finished is cut. Damage to anything else is named (`wal/recovery.ts`), and the start refused,
+ * - An unfinished write is truncated. Damage to anything else is named (`wal/recovery.ts`), and the start refused,
  *   or what is good in front of it kept once whoever starts the node has made a note of it (`wal/salvage.ts`).
  * - A failed write, sync or fill is final: it is reported once, and nothing is done or accepted after it. What the disk
  *   holds is then unknown, and trying again would only make the system forget the failure. Only a disk without room for what is kept ahead is waited for.
@@ -137,7 +137,7 @@ export async function openWal(options: WalOptions): Promise<OpenedWal> {
   const recovered = await recoverLog({ ...options, segmentBytes });
   const log = recovered.log ?? (await beginLog(fill, recovered.damage));
   const { report, locations } = log;
-  if (report.tornBytes > 0) logger.warn({ directory, ...report }, 'cut a write that had not been finished');
+  if (report.tornBytes > 0) logger.warn({ directory, ...report }, 'truncated an unfinished write');
   const tookMs = Math.round(clock.monotonicMs() - startedMs);
   logger.debug({ directory, ...report, lastIndex: locations.lastIndex, tookMs }, 'log opened');
   const blockBytesMax = limits.walBlockBytesMax;

@@ -345,7 +345,7 @@ describe('raftkv snapshot', () => {
     await expect(snapshotSaveCommand(file, { config })).rejects.toMatchObject({ code: 'BACKUP_INVALID' });
   });
 
-  it('save keeps nothing of what does not verify, is cut short, or is of another cluster', async () => {
+  it('save keeps nothing of what does not verify, is truncated, or is of another cluster', async () => {
     const bytes = await makeBackup();
     let body = bytes.subarray(0, bytes.length - 10);
     admin = await createFakeAdmin(() => ({ status: 200, body }));

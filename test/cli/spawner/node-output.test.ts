@@ -16,12 +16,12 @@ async function linesOf(...chunks: (string | Buffer)[]): Promise<string[]> {
 describe('the lines of a stream', () => {
   it('are whole, however they arrive, the unfinished last one included', async () => {
     const bytes = Buffer.from('one\nzwölf\n\nthree');
-    for (let cut = 0; cut <= bytes.length; cut++) {
-      expect(await linesOf(bytes.subarray(0, cut), bytes.subarray(cut))).toEqual(['one', 'zwölf', '', 'three']);
+    for (let at = 0; at <= bytes.length; at++) {
+      expect(await linesOf(bytes.subarray(0, at), bytes.subarray(at))).toEqual(['one', 'zwölf', '', 'three']);
     }
   });
 
-  it('are cut where they are endless', async () => {
+  it('are split if they are endless', async () => {
     const lines = await linesOf('x'.repeat(150_000), '\nnext\n');
     expect(lines.map((line) => line.length)).toEqual([65_536, 65_536, 18_928, 4]);
   });

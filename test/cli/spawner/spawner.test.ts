@@ -182,7 +182,7 @@ describe('stopping', () => {
     expect(clock.timers).toEqual([]);
   });
 
-  it('can be cut short by a kill', async () => {
+  it('can be interrupted by a kill', async () => {
     const node = await startOne();
     node.do('deafen');
     expect(await node.said.next()).toBe('deaf');

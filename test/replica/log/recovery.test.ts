@@ -110,7 +110,7 @@ describe('recovery', () => {
     expect([recovery.log.commitIndex, recovery.log.appliedIndex]).toEqual([2, 2]);
   });
 
-  it('rebuilds from a real log the very state that was committed, whatever was cut and replaced in between', async () => {
+  it('rebuilds from a real log the very state that was committed, whatever was truncated and replaced in between', async () => {
     const disk = new MemoryDisk();
     const clock = new ManualClock().forProcess(() => true);
     const open = async (sink: LogRecovery, mustExist: boolean) => {
@@ -227,14 +227,14 @@ function fail(error: unknown): never {
   throw error;
 }
 
-/** Two thousand writes as a follower makes them: appends, commits, and now and then a new term that cuts the tail. */
+/** Two thousand writes as a follower makes them: appends, commits, and now and then a new term that truncates the tail. */
 function writeHistory(persister: Persister, random: () => number): { entries: Entry[]; hardState: HardState } {
   const entries: Entry[] = [];
   let term = 1;
   let commitIndex = 0;
   for (let step = 0; step < 2000; step++) {
-    const cuts = random() < 0.05;
-    if (cuts) {
+    const truncates = random() < 0.05;
+    if (truncates) {
       term++;
       entries.length = commitIndex + Math.floor(random() * (entries.length - commitIndex + 1));
     }
@@ -246,7 +246,7 @@ function writeHistory(persister: Persister, random: () => number): { entries: En
     }
     entries.push(...append);
     commitIndex += Math.floor(random() * (entries.length - commitIndex + 1));
-    const hardState = cuts ? { term, vote: 0, commitIndex } : null;
+    const hardState = truncates ? { term, vote: 0, commitIndex } : null;
     persister.persist({ ...emptyEffects(), hardState, append }, { term, vote: 0, commitIndex });
   }
   const hardState = { term, vote: 0, commitIndex };

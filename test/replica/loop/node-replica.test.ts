@@ -32,7 +32,7 @@ describe('writes', () => {
     expect(cluster.replica(2).status().lastLogIndex).toBe(lastLogIndex + 1);
   });
 
-  it('are cut into several entries where a turn brings more than one may hold', async () => {
+  it('are split into several entries where a turn brings more than one may hold', async () => {
     const cluster = await Cluster.start();
     const { lastLogIndex } = cluster.replica(1).status();
     const writes = Array.from({ length: 10 }, (_, i) => cluster.set(1, `k${i}`, 'v'.repeat(LIMITS.batchBytesMax / 2)));

@@ -204,13 +204,13 @@ describe('messages between peers', () => {
     );
   });
 
-  it('are refused where they are cut off, but for what is judged by itself', () => {
+  it('are refused if they are truncated, but for what is judged by itself', () => {
     fc.assert(
-      fc.property(anyMessage, fc.nat(), (message, cut) => {
+      fc.property(anyMessage, fc.nat(), (message, length) => {
         const frame = frameOf(message);
-        const cutFrame = frame.subarray(0, cut % frame.length);
-        if ('bytes' in message || 'body' in message || message.kind === 'append') decodesOrRefuses(cutFrame);
-        else refused(cutFrame);
+        const truncated = frame.subarray(0, length % frame.length);
+        if ('bytes' in message || 'body' in message || message.kind === 'append') decodesOrRefuses(truncated);
+        else refused(truncated);
       }),
     );
   });

@@ -50,7 +50,7 @@ describe('messages on the bulk link', () => {
   it('are not read past their end, nor of a kind that is not known', () => {
     const [whole = Buffer.alloc(0)] = encodeBulk({ kind: 'read', index: 1, term: 1, offset: 0, length: 9 });
     for (let end = 0; end < whole.length; end++) {
-      expect(() => decodeBulk(whole.subarray(0, end), FROM)).toThrow('is cut off');
+      expect(() => decodeBulk(whole.subarray(0, end), FROM)).toThrow('is truncated');
     }
     whole.writeUInt32LE(4, 0);
     expect(() => decodeBulk(whole, FROM)).toThrow('unknown kind');

@@ -405,7 +405,7 @@ describe('/snapshot', () => {
     for (const reader of readers) reader.destroy();
   });
 
-  it('cuts the answer short where the file cannot be read to its end', async () => {
+  it('aborts the answer where the file cannot be read to its end', async () => {
     const { log, backup } = backups();
     const broken = async () => ({ ...(await backup()), read: () => Promise.reject(new Error('EIO')) });
     const answered = ask(await open({ door: () => door({ backup: broken }) }), '/snapshot');

@@ -209,17 +209,17 @@ describe('a pipeline', () => {
     `get ${'a '.repeat(1500)}\r\n`,
   );
 
-  it('gets the same replies however its bytes are cut', async () => {
+  it('gets the same replies however its bytes are split', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(part, { minLength: 1, maxLength: 20 }),
         fc.array(fc.nat(), { maxLength: 20 }),
-        async (parts, cuts) => {
+        async (parts, splits) => {
           const text = parts.join('');
           const limits = { itemBytesMax: 2000 };
           const expected = await converse((await serveStore(limits)).port, text);
           const client = await newClient((await serveStore(limits)).port);
-          const places = [...new Set(cuts.map((c) => c % text.length))].sort((a, b) => a - b);
+          const places = [...new Set(splits.map((c) => c % text.length))].sort((a, b) => a - b);
           let sent = 0;
           for (const place of places) {
             client.send(text.slice(sent, place));

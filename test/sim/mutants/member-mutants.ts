@@ -77,8 +77,8 @@ export const memberMutants: readonly Mutant[] = [
       'core.configuration = configurations.findLast(({ index }) => index <= log.commitIndex)?.configuration ?? newest.configuration;',
   },
   {
-    name: 'cut-keeps-configuration',
-    fault: 'goes on by a configuration whose entry was cut off its log',
+    name: 'truncation-keeps-configuration',
+    fault: 'goes on by a configuration whose entry was truncated from its log',
     file: 'raft/membership.ts',
     within: 'configurationsTruncated',
     find: 'core.configurations = core.configurations.filter(({ index }) => index < fromIndex);',

@@ -93,7 +93,7 @@ answerOlderTerm(core, message);`,
   },
   {
     name: 'truncate-on-stale-append',
-    fault: 'cuts its log at every append, also a late and shorter one (openraft 9540c904)',
+    fault: 'truncates its log at every append, also a late and shorter one (openraft 9540c904)',
     file: 'raft/replication.ts',
     within: 'acceptEntry',
     find: 'if (log.termAt(entry.index) === entry.term) return;',

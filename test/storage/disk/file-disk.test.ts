@@ -91,7 +91,7 @@ describe('a log on the disk of the machine', () => {
     expect(readdirSync(directory).length).toBeGreaterThan(3);
   });
 
-  it('is refused where its file was cut short', async () => {
+  it('is refused where its file was truncated', async () => {
     const directory = join(root, 'node/wal');
     const { wal } = await open(fileDisk, { directory });
     await append(wal, someEntries(1));

@@ -114,7 +114,7 @@ describe('giving back the front of a log', () => {
     expect((await errorOf(wal.compact(190))).code).toBe('WAL_CLOSED');
   });
 
-  it('never rests on what is not durable: a cut in flight keeps the entries that it replaces', async () => {
+  it('never rests on what is not durable: a truncation in flight keeps the entries that it replaces', async () => {
     let holding = false;
     const disk = new MemoryDisk({
       schedule(operation, complete) {

@@ -8,7 +8,7 @@ import { append, errorOf, NO_SNAPSHOT, type Opened, open, SMALL, settle, someEnt
 const SHORT = { ...SMALL, walSegmentBytes: 10 * 1024, walFirstFillBytes: 1024, walFillStepBytes: 512 };
 
 /**
- * The promise of durability, against a naive model: an array that is cut, appended to and begun anew. Whatever a crash
+ * The promise of durability, against a naive model: an array that is truncated, appended to and begun anew. Whatever a crash
  * leaves must be the model as it was after some record issued, and no earlier than after the last write that was done;
  * but for a front that was given back.
  */
@@ -193,7 +193,7 @@ describe('after a crash at any moment', () => {
 });
 
 describe('power loss at every single operation of the disk', () => {
-  /** Does `work` on a log of `entries`, cut off after ever more operations, until it is done; `check` sees each next start. */
+  /** Does `work` on a log of `entries`, interrupted after ever more operations, until it is done; `check` sees each next start. */
   async function atEveryStep(
     work: (opened: Opened) => Promise<void>,
     begin: LogBase,
@@ -296,7 +296,7 @@ describe('a last block that was torn', () => {
   const three = [Buffer.alloc(700, 1), Buffer.alloc(700, 2)];
 
   for (let lost = 0; lost < 3; lost++) {
-    it(`is cut where its sector ${lost} is missing, and the log goes on`, async () => {
+    it(`is truncated where its sector ${lost} is missing, and the log goes on`, async () => {
       const { disk } = await tornLog(three, (sector) => sector !== lost);
       const again = await open(disk);
       expect(again.entries).toEqual([Buffer.from('durable')]);
@@ -350,7 +350,7 @@ describe('a last block that was torn', () => {
     expect((await errorOf(open(rotten.disk))).code).toBe('WAL_DAMAGED');
   });
 
-  it('is cut for good: a crash during the cut leaves something to cut again', async () => {
+  it('is truncated for good: a crash during the truncation leaves something to truncate again', async () => {
     for (let seed = 1; seed <= 40; seed++) {
       const random = seededRandom(seed);
       const { disk } = await tornLog([Buffer.alloc(3000, 9)], (sector) => sector !== seed % 6);

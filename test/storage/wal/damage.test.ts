@@ -114,7 +114,7 @@ describe('files that are not as they were left', () => {
     await (await open(disk, { mustExist: false })).wal.close();
   });
 
-  it('a file cut short is noticed at every length at which anything is lost', async () => {
+  it('a truncated file is noticed at every length at which anything is lost', async () => {
     const { disk, entries, ends } = await threeSegments();
     for (const [place, end] of ends.entries()) {
       const path = pathOf(place + 1);
@@ -123,7 +123,7 @@ describe('files that are not as they were left', () => {
       for (let length = 0; length < end + (sealed ? 0 : 512); length += 256) {
         const copy = disk.clone();
         copy.plant(path, content.subarray(0, length));
-        await expectDamage(copy, `segment ${place + 1} cut to ${length}`);
+        await expectDamage(copy, `segment ${place + 1} truncated to ${length}`);
       }
       const copy = disk.clone();
       copy.plant(path, content.subarray(0, end + (sealed ? 0 : 512)));

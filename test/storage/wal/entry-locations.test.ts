@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { EntryLocations } from '../../../src/storage/wal/entry-locations.ts';
 
 describe('the places of entries', () => {
-  it('are those of an array that is cut, pushed to and shifted', () => {
+  it('are those of an array that is truncated, pushed to and shifted', () => {
     const step = fc.record({ back: fc.nat(40), count: fc.nat(3000), forget: fc.nat(9) });
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 1e6 }), fc.array(step, { maxLength: 12 }), (start, steps) => {
@@ -61,7 +61,7 @@ describe('the places of entries', () => {
     expect(locations).toMatchObject({ isEmpty: false, firstIndex: 71, lastIndex: 71 });
   });
 
-  it('are cut by an entry that comes again at a lower index', () => {
+  it('are truncated by an entry that comes again at a lower index', () => {
     const locations = new EntryLocations();
     for (let index = 1; index <= 5; index++) locations.put(index, 1, index * 512, 30, 0);
     locations.put(3, 2, 512, 30, 0);

@@ -69,8 +69,8 @@ async function build(segments: number, compactTo = 0): Promise<Built> {
   const { firstIndex } = wal;
   await wal.close();
   const files = new Map(disk.paths().map((path) => [path, disk.contentOf(path)]));
-  const cut = steps.map((step) => ({ ...step, first: firstIndex, entries: step.entries.slice(firstIndex - 1) }));
-  const kept = cut.filter(({ segment }) => files.has(pathOf(segment)));
+  const compacted = steps.map((step) => ({ ...step, first: firstIndex, entries: step.entries.slice(firstIndex - 1) }));
+  const kept = compacted.filter(({ segment }) => files.has(pathOf(segment)));
   return { files, begin: { index: compactTo, term: 1 }, steps: kept };
 }
 
@@ -286,7 +286,7 @@ describe('a log that lacks files, where its node can heal', () => {
   });
 });
 
-describe('a repair cut off at any of its steps', () => {
+describe('a repair interrupted at any of its steps', () => {
   /** Where bits are flipped: a header, the first block, one in the middle, the last, and what is behind it. */
   function places({ steps }: Built): { segment: number; byte: number }[] {
     const last = steps.at(-1);
@@ -303,7 +303,7 @@ describe('a repair cut off at any of its steps', () => {
     ];
   }
 
-  async function cutOff(built: Built, { segment, byte }: { segment: number; byte: number }, seed: number) {
+  async function interrupt(built: Built, { segment, byte }: { segment: number; byte: number }, seed: number) {
     let operations = 0;
     for (let stopAt = 1; ; stopAt++) {
       const random = seededRandom(seed * 1000 + stopAt);
@@ -353,12 +353,12 @@ describe('a repair cut off at any of its steps', () => {
   it('is completed, or done again, by the next start', async () => {
     const built = await build(4);
     let steps = 0;
-    for (const [seed, place] of places(built).entries()) steps += (await cutOff(built, place, seed + 1)).steps;
+    for (const [seed, place] of places(built).entries()) steps += (await interrupt(built, place, seed + 1)).steps;
     expect(steps).toBeGreaterThan(150);
   });
 
   it('is so as well where the log begins behind a snapshot', async () => {
     const built = await build(5, 9);
-    for (const [seed, place] of places(built).entries()) await cutOff(built, place, seed + 11);
+    for (const [seed, place] of places(built).entries()) await interrupt(built, place, seed + 11);
   });
 });

@@ -119,7 +119,7 @@ describe('the log', () => {
     await wal.close();
   });
 
-  it('cuts itself where an entry comes again at a lower index', async () => {
+  it('truncates itself where an entry comes again at a lower index', async () => {
     const disk = new MemoryDisk();
     const { wal } = await open(disk);
     const old = someEntries(10);

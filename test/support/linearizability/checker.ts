@@ -10,7 +10,7 @@ import { trackDemands } from './demands.ts';
  *      └ only operations called before the first return that is left may come next
  * ```
  *
- * The search is Wing and Gong's with Lowe's cache of configurations, and three cuts that keep it small: a read that fits
+ * The search is Wing and Gong's with Lowe's cache of configurations, and three prunings that keep it small: a read that fits
  * now is taken at once and never reconsidered (earlier is never worse for it), and an operation of unknown outcome is
  * tried last, only where it would change something (it may as well never happen), and equal ones in one order only; and
  * see `demands.ts`.

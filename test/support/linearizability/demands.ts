@@ -1,7 +1,7 @@
 import type { Model, Operation } from './checker.ts';
 
 /**
- * Cuts orders that overwrite a value for good while somebody still has to read it. Without this, a write that fits
+ * Prunes orders that overwrite a value for good while somebody still has to read it. Without this, a write that fits
  * anywhere is found to be misplaced only at the end of the read that it robbed, after every order of all in between.
  *
  * For each value that some operation demands it counts the operations left that demand it, and those left that could
