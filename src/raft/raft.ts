@@ -347,7 +347,7 @@ function answerOlderTerm(core: Core, message: Message): void {
     case 'append':
     case 'heartbeat':
     case 'snapshotOffer':
-      // A leader cut off in an old term, whose peers all know a newer one, must learn of it (etcd 8243).
+      // A leader that was partitioned in an old term, whose peers all know a newer one, must learn of it (etcd 8243).
       refuseAppend(core, to);
       return;
     case 'readIndex':

@@ -11,7 +11,7 @@ const CLIENTS = 12;
 let cluster: Cluster;
 showLogOfFailure(() => cluster);
 beforeAll(async () => {
-  cluster = await startCluster({ cuttable: true });
+  cluster = await startCluster({ partitionable: true });
 });
 beforeEach(() => cluster.heal());
 afterAll(() => cluster?.stop());
@@ -141,7 +141,7 @@ describe('a leader stopped and continued', () => {
   });
 });
 
-describe('a leader cut off from the others', () => {
+describe('a leader partitioned from the others', () => {
   it('serves no stale read and acknowledges no write until it is back', async () => {
     for (let round = 0; round < 3; round++) {
       const leader = await cluster.leader();
@@ -150,13 +150,13 @@ describe('a leader cut off from the others', () => {
         [leader, leader, follower].map((id) => cluster.connect(id)),
       );
       if (atLeader === undefined || atLeaderToo === undefined || other === undefined) throw new Error('no connections');
-      expect(await atLeader.set('cut', `old ${round}`)).toBe('STORED');
+      expect(await atLeader.set('partitioned', `old ${round}`)).toBe('STORED');
       cluster.isolate(leader);
       const answers: string[] = [];
       const lateWrite = atLeaderToo.set(`lost${round}`, 'late').then((reply) => answers.push(reply));
-      expect(await other.set('cut', `new ${round}`)).toBe('STORED');
-      const read = atLeader.get('cut').then((value) => answers.push(`read ${value}`));
-      expect(await other.get('cut')).toBe(`new ${round}`);
+      expect(await other.set('partitioned', `new ${round}`)).toBe('STORED');
+      const read = atLeader.get('partitioned').then((value) => answers.push(`read ${value}`));
+      expect(await other.get('partitioned')).toBe(`new ${round}`);
       expect(answers).toEqual([]);
       cluster.reunite();
       await Promise.all([read, lateWrite]);

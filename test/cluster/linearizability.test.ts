@@ -7,7 +7,7 @@ import type { Load } from '../support/load.ts';
 import { seededRandom } from '../support/random.ts';
 
 /**
- * What clients of a real cluster saw while its nodes were killed, stopped, cut off and restarted, judged as a whole: one copy
+ * What clients of a real cluster saw while its nodes were killed, stopped, partitioned and restarted, judged as a whole: one copy
  * must explain every reply.
  */
 const HISTORIES = process.env['RAFTKV_LONG'] === undefined ? 1 : 10;
@@ -20,7 +20,7 @@ const DISTURBED_MS_MAX = 1_500;
 let cluster: Cluster;
 showLogOfFailure(() => cluster);
 beforeAll(async () => {
-  cluster = await startCluster({ cuttable: true });
+  cluster = await startCluster({ partitionable: true });
 });
 afterAll(() => cluster?.stop());
 
@@ -57,7 +57,7 @@ function sleep(delayMs: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, delayMs));
 }
 
-describe('a history recorded under kills, pauses and cuts', () => {
+describe('a history recorded under kills, pauses and partitions', () => {
   const seeds = Array.from({ length: HISTORIES }, (_, i) => SEED + i);
   it.each(seeds)('is linearizable (RAFTKV_SEED=%i)', { timeout: ROUNDS * 10_000 + CHECK_MS_MAX }, async (seed) => {
     const random = seededRandom(seed);

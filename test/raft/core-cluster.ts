@@ -71,7 +71,7 @@ export class CoreCluster {
   /** Messages under way, oldest first. */
   wire: Message[] = [];
   /** Directions in which messages are lost, as "from->to". */
-  readonly cuts = new Set<string>();
+  readonly partitions = new Set<string>();
   /** Links that are down lose what is sent over them, too. */
   lostOnLink: (from: NodeId, to: NodeId) => boolean = () => false;
   private readonly options: ClusterOptions;
@@ -356,7 +356,7 @@ export class CoreCluster {
   }
 
   private isLost(from: NodeId, to: NodeId): boolean {
-    return !this.nodes.has(to) || this.cuts.has(`${from}->${to}`) || this.lostOnLink(from, to);
+    return !this.nodes.has(to) || this.partitions.has(`${from}->${to}`) || this.lostOnLink(from, to);
   }
 }
 

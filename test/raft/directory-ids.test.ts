@@ -85,7 +85,7 @@ describe('an old disk that is put back after a newer directory has got its right
 
   it('confirms no read for a leader that was replaced with the help of the newer directory', () => {
     const { cluster, old } = healed();
-    for (const peer of [2, 3]) cluster.cuts.add(`1->${peer}`).add(`${peer}->1`);
+    for (const peer of [2, 3]) cluster.partitions.add(`1->${peer}`).add(`${peer}->1`);
     tick(cluster, 3, ELECTION_TIMEOUT_TICKS);
     tick(cluster, 2, ELECTION_TIMEOUT_TICKS);
     settle(cluster);
@@ -94,8 +94,8 @@ describe('an old disk that is put back after a newer directory has got its right
     settle(cluster);
     cluster.crash(3);
     cluster.putBack(3, old);
-    cluster.cuts.clear();
-    for (const peer of [1, 3]) cluster.cuts.add(`2->${peer}`).add(`${peer}->2`);
+    cluster.partitions.clear();
+    for (const peer of [1, 3]) cluster.partitions.add(`2->${peer}`).add(`${peer}->2`);
     cluster.start(3);
     // The log, which would tell the old directory of the newer one, comes late.
     const isLost = ({ kind }: Message) => kind === 'append';

@@ -39,7 +39,7 @@ describe('election', () => {
   it('has a node that gives its vote stop asking for one', () => {
     const cluster = smallCluster(votersOf(3));
     tick(cluster, 1, ELECTION_TIMEOUT_TICKS);
-    cluster.cuts.add('2->1').add('3->1');
+    cluster.partitions.add('2->1').add('3->1');
     while (cluster.wire.length > 0) cluster.deliver(0);
     // Node 2 knows term 1 but has not voted in it, and asks for votes itself when node 1's request comes.
     const vote = { kind: 'vote', from: 1, to: 2, term: 1, lastIndex: 0, lastTerm: 0, transfer: false } as const;

@@ -10,7 +10,7 @@ import type { SimulatedDisk } from './simulated-disk.ts';
  * A cluster to which everything happens that can: one random action at a time, each with a weight drawn from the seed.
  * Some never happen in a given life, so that others may go far.
  *
- *   wire      lost, repeated, overtaken, replayed long after; cut by direction, by node, in halves
+ *   wire      lost, repeated, overtaken, replayed long after; partitioned by direction, by node, in halves
  *   links     break (what is on them is lost) and come back, which each end notices in its own time
  *   processes crash at any point, restart, stand still while their messages pile up
  *   disks     finish late or not at all; a crash tears the write that is on its way
@@ -142,7 +142,7 @@ export class FaultyWorld {
   /** Ends all faults, but for the nodes that stay down for ever. */
   endFaults(staysDown: ReadonlySet<NodeId>): void {
     this.trace('--- the faults end');
-    this.cluster.cuts.clear();
+    this.cluster.partitions.clear();
     this.stalledDisks.clear();
     this.paused.clear();
     const inForce = configurationsInForce(this.cluster);
@@ -250,7 +250,7 @@ export class FaultyWorld {
     if (leader === undefined || others.length < 2 || this.paused.has(leader)) return;
     const swapped = random.pick(others);
     const lost = cluster.node(swapped).disk.ghosts.length;
-    cluster.cuts.clear();
+    cluster.partitions.clear();
     this.loseDisk(swapped);
     if (cluster.node(swapped).disk.ghosts.length === lost) return;
     if (cluster.node(swapped).raft === null) this.start(swapped);
@@ -352,9 +352,9 @@ export class FaultyWorld {
 
   /** From now on nothing gets from one side to the other; everything else does. */
   private separate(some: readonly NodeId[], others: readonly NodeId[]): void {
-    const { cuts } = this.cluster;
-    cuts.clear();
-    for (const a of some) for (const b of others) cuts.add(`${a}->${b}`).add(`${b}->${a}`);
+    const { partitions } = this.cluster;
+    partitions.clear();
+    for (const a of some) for (const b of others) partitions.add(`${a}->${b}`).add(`${b}->${a}`);
   }
 
   private fillDisk(id: NodeId): void {
@@ -395,7 +395,7 @@ export class FaultyWorld {
       [this.inOrder ? 0 : sometimes(0.6, 3), () => this.replay()],
       [sometimes(0.6, 0.5), () => this.crash(this.anyone())],
       [sometimes(0.9, 1.5), () => this.restart()],
-      [sometimes(0.5, 0.4), () => this.cutAround(this.anyone(), 0.8)],
+      [sometimes(0.5, 0.4), () => this.isolate(this.anyone(), 0.8)],
       [sometimes(0.5, 0.4), () => this.split()],
       [sometimes(0.5, 0.4), () => this.isolateLeader()],
       [sometimes(0.95, 2), () => this.heal()],
@@ -559,9 +559,9 @@ export class FaultyWorld {
     this.restart();
     const candidate = this.anyone();
     const side = this.ids.filter((id) => id === candidate || random.chance(0.6));
-    cluster.cuts.clear();
+    cluster.partitions.clear();
     for (const a of side) {
-      for (const b of this.ids) if (!side.includes(b)) cluster.cuts.add(`${a}->${b}`).add(`${b}->${a}`);
+      for (const b of this.ids) if (!side.includes(b)) cluster.partitions.add(`${a}->${b}`).add(`${b}->${a}`);
     }
     // Long enough for all of the side to give up their leader, and for the candidate to campaign.
     for (const id of side) {
@@ -622,38 +622,38 @@ export class FaultyWorld {
     }
   }
 
-  /** Cuts one node off, wholly or from some, in one direction or both. */
-  private cutAround(isolated: NodeId, eachWay: number): void {
-    const { cuts } = this.cluster;
+  /** Isolates one node, wholly or from some, in one direction or both. */
+  private isolate(isolated: NodeId, eachWay: number): void {
+    const { partitions } = this.cluster;
     const towards = this.random.chance(eachWay);
     const away = this.random.chance(eachWay);
     const all = this.random.chance(0.5);
     for (const peer of this.ids) {
       if (peer === isolated || (!all && this.random.chance(0.5))) continue;
-      if (towards) cuts.add(`${peer}->${isolated}`);
-      if (away) cuts.add(`${isolated}->${peer}`);
+      if (towards) partitions.add(`${peer}->${isolated}`);
+      if (away) partitions.add(`${isolated}->${peer}`);
     }
   }
 
-  /** Cuts a leader off just after it appended what nobody else will hold. */
+  /** Isolates a leader just after it appended what nobody else will hold. */
   private isolateLeader(): void {
     const leader = this.someLeader();
     if (leader === undefined) return;
-    this.cutAround(leader, 0.9);
+    this.isolate(leader, 0.9);
     this.propose();
   }
 
   private split(): void {
     const side = new Set(this.ids.filter(() => this.random.chance(0.5)));
     for (const from of this.ids) {
-      for (const to of this.ids) if (side.has(from) !== side.has(to)) this.cluster.cuts.add(`${from}->${to}`);
+      for (const to of this.ids) if (side.has(from) !== side.has(to)) this.cluster.partitions.add(`${from}->${to}`);
     }
   }
 
   private heal(): void {
-    const { cuts } = this.cluster;
-    if (this.random.chance(0.5)) cuts.clear();
-    else if (cuts.size > 0) cuts.delete(this.random.pick([...cuts]));
+    const { partitions } = this.cluster;
+    if (this.random.chance(0.5)) partitions.clear();
+    else if (partitions.size > 0) partitions.delete(this.random.pick([...partitions]));
   }
 
   private breakLink(): void {

@@ -72,7 +72,7 @@ class Calm {
   trial(trace: (line: string) => void): void {
     const { random } = this.world;
     const trials = [
-      this.cutOneDirection,
+      this.partitionOneWay,
       this.isolateFollower,
       this.isolateLeader,
       this.stallLeadersDisk,
@@ -93,15 +93,15 @@ class Calm {
     }
   }
 
-  /** A leader with a quorum keeps its office, whichever single direction of whichever pair is cut (pitfall 7). */
-  private cutOneDirection(): void {
+  /** A leader with a quorum keeps its office, whichever single direction of whichever pair is partitioned (pitfall 7). */
+  private partitionOneWay(): void {
     const { random, ids, cluster } = this.world;
     const from = random.pick(ids);
     const to = random.pick(ids);
     const leader = this.leader();
     const other = from === leader.id ? to : from;
     if ((from === leader.id || to === leader.id) && !this.isQuorum((id) => id !== other && !this.dead.has(id))) return;
-    cluster.cuts.add(`${from}->${to}`);
+    cluster.partitions.add(`${from}->${to}`);
     this.staysInOffice(leader);
   }
 
@@ -112,7 +112,7 @@ class Calm {
     if (follower === leader.id || !this.isQuorum((id) => id !== follower && !this.dead.has(id))) return;
     this.isolate(follower);
     this.staysInOffice(leader);
-    this.world.cluster.cuts.clear();
+    this.world.cluster.partitions.clear();
     this.staysInOffice(leader);
   }
 
@@ -126,7 +126,7 @@ class Calm {
     if (!this.isQuorum((id) => id !== leader.id && !this.dead.has(id))) return;
     const isReplaced = () =>
       this.alive.some((id) => this.world.cluster.node(id).core?.role === 'leader' && id !== leader.id);
-    this.until('a cut-off leader is replaced', isReplaced);
+    this.until('a partitioned leader is replaced', isReplaced);
   }
 
   /** A leader whose disk hangs hands over to one whose disk does not (pitfall 28). */
@@ -178,7 +178,7 @@ class Calm {
   private isolate(isolated: NodeId): void {
     for (const id of this.world.ids) {
       if (id === isolated) continue;
-      this.world.cluster.cuts.add(`${id}->${isolated}`).add(`${isolated}->${id}`);
+      this.world.cluster.partitions.add(`${id}->${isolated}`).add(`${isolated}->${id}`);
     }
   }
 

@@ -110,13 +110,13 @@ describe('a change of members', () => {
 
   it('is undone if the log is truncated', () => {
     const cluster = led();
-    cluster.cuts.add('1->2').add('1->3');
+    cluster.partitions.add('1->2').add('1->3');
     cluster.change(1, { op: 'remove', id: 3 });
     cluster.settleDisk(1);
     expect(configurationOf(cluster, 1)?.votersOutgoing).toEqual([1, 2, 3]);
     tick(cluster, 3, ELECTION_TIMEOUT_TICKS);
     elect(cluster, 2);
-    cluster.cuts.clear();
+    cluster.partitions.clear();
     beat(cluster, 2);
     expect(configurationOf(cluster, 1)).toEqual(votersOf(3));
     const { core } = cluster.node(1);
@@ -127,7 +127,7 @@ describe('a change of members', () => {
     const cluster = smallCluster(configurationWith({ voters: [1, 2], learners: [3] }));
     elect(cluster, 1);
     beat(cluster, 1, 3);
-    cluster.cuts.add('1->3');
+    cluster.partitions.add('1->3');
     cluster.change(1, { op: 'promote', id: 3 });
     settle(cluster);
     expect(configurationOf(cluster, 2)?.voters).toEqual([1, 2, 3]);
@@ -139,14 +139,14 @@ describe('a change of members', () => {
     expect(configurationOf(cluster, 3)?.voters).toEqual([1, 2, 3]);
   });
 
-  it('leaves a removed node that was cut off without a way to disturb the others (hashicorp/raft 524)', () => {
+  it('leaves a removed node that was partitioned without a way to disturb the others (hashicorp/raft 524)', () => {
     const cluster = led();
-    cluster.cuts.add('1->3').add('2->3').add('3->1').add('3->2');
+    cluster.partitions.add('1->3').add('2->3').add('3->1').add('3->2');
     cluster.change(1, { op: 'remove', id: 3 });
     settle(cluster);
     beat(cluster, 1, 2 * ELECTION_TIMEOUT_TICKS);
     const term = cluster.node(1).core?.term;
-    cluster.cuts.clear();
+    cluster.partitions.clear();
     for (let i = 0; i < 5; i++) {
       tick(cluster, 3, 2 * ELECTION_TIMEOUT_TICKS);
       settle(cluster);

@@ -57,7 +57,8 @@ describe('reads', () => {
   it('of a follower in the smaller half are not answered by a leader of five that was replaced', () => {
     const cluster = smallCluster(votersOf(5));
     elect(cluster, 1);
-    for (const near of [1, 2]) for (const far of [3, 4, 5]) cluster.cuts.add(`${near}->${far}`).add(`${far}->${near}`);
+    for (const near of [1, 2])
+      for (const far of [3, 4, 5]) cluster.partitions.add(`${near}->${far}`).add(`${far}->${near}`);
     for (const id of [3, 4, 5]) tick(cluster, id, 10);
     settle(cluster);
     cluster.propose(cluster.leader()?.id ?? 0, 'newer');

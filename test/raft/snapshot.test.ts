@@ -169,12 +169,12 @@ describe('compaction', () => {
     for (let i = 0; i < 4; i++) cluster.propose(1, 'x');
     settleWithoutTransfers(cluster);
     while (cluster.moveTransfer(3));
-    cluster.cuts.add('1->3');
+    cluster.partitions.add('1->3');
     settle(cluster);
     expect(progressOf(cluster, 1, 3)).toMatchObject({ state: 'replicate', matchIndex: 6 });
     cluster.snapshot(1, 10);
     expect(coreOf(cluster, 1).log).toMatchObject({ appliedIndex: 10, snapshotIndex: 6 });
-    cluster.cuts.clear();
+    cluster.partitions.clear();
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
     settle(cluster);
     expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 6, lastIndex: 10, commitIndex: 10 });
@@ -184,7 +184,7 @@ describe('compaction', () => {
     // From then on it is waited for as little as any other.
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
     settle(cluster);
-    cluster.cuts.add('1->3');
+    cluster.partitions.add('1->3');
     write(cluster, 2);
     cluster.snapshot(1, 12);
     expect(progressOf(cluster, 1, 3).matchIndex).toBe(10);
@@ -197,7 +197,7 @@ describe('compaction', () => {
       cluster.snapshot(1, 6);
       restart(cluster, 3);
       settleWithoutTransfers(cluster);
-      cluster.cuts.add('1->3');
+      cluster.partitions.add('1->3');
       for (let i = 0; i < 4; i++) cluster.propose(1, 'x');
       settleWithoutTransfers(cluster);
       step(cluster, 1, { kind: end, peer: 3 });
@@ -225,7 +225,7 @@ describe('compaction', () => {
   it('says nothing of places that are gone to a follower that it has overtaken', () => {
     const cluster = smallCluster(votersOf(3), { flow: { inflightMessagesMax: 1, inflightBytesMax: 10_000 } });
     elect(cluster, 1);
-    cluster.cuts.add('1->3');
+    cluster.partitions.add('1->3');
     for (let i = 0; i < 3; i++) write(cluster, 1);
     expect(progressOf(cluster, 1, 3)).toMatchObject({ state: 'replicate', nextIndex: 3 });
     cluster.snapshot(1, 4);
@@ -234,7 +234,7 @@ describe('compaction', () => {
     expect(progressOf(cluster, 1, 3)).toMatchObject({ state: 'replicate', nextIndex: 3 });
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
     expect(progressOf(cluster, 1, 3)).toMatchObject({ state: 'snapshot', pendingSnapshot: 4 });
-    cluster.cuts.clear();
+    cluster.partitions.clear();
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
     settle(cluster);
     expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 4, lastIndex: 5, commitIndex: 5 });

@@ -24,7 +24,7 @@ const ADDRESS = { host: 'new.example', clientPort: 1, peerPort: 2, adminPort: 3 
  *   copy [FROM->TO] [KIND]                   a copy of what is on the wire stays behind, until `late` delivers it
  *   late
  *   ask-vote FROM->TO term=T                 a request for a vote in term T arrives, whoever sent it
- *   cut A B | C D       cut A->B      heal   from now on messages are lost between the sides, or in one direction
+ *   partition A B | C D   partition A->B   heal   from now on messages are lost between the sides, or in one direction
  *   persist N     complete N      disk N     writes become durable; the core hears of it; both
  *   stall N       unstall N                  the disk hangs, also in `settle`
  *   crash N       restart N                  what is not durable is lost; also starts a newcomer
@@ -94,8 +94,8 @@ export class Transcript {
       const message: Message = { kind: 'vote', from, to, term, lastIndex, lastTerm, transfer: false };
       this.cluster.step(to, { kind: 'receive', message });
     },
-    cut: (args) => this.cut(args.join(' ')),
-    heal: () => this.cluster.cuts.clear(),
+    partition: (args) => this.partition(args.join(' ')),
+    heal: () => this.cluster.partitions.clear(),
     persist: ([id]) => {
       while (this.cluster.persist(idOf(id)));
     },
@@ -210,14 +210,14 @@ export class Transcript {
     return taken;
   }
 
-  private cut(what: string): void {
+  private partition(what: string): void {
     const [left = '', right] = what.split('|');
     if (right === undefined) {
-      this.cluster.cuts.add(what);
+      this.cluster.partitions.add(what);
       return;
     }
     const ids = (side: string) => side.trim().split(/\s+/);
-    for (const a of ids(left)) for (const b of ids(right)) this.cluster.cuts.add(`${a}->${b}`).add(`${b}->${a}`);
+    for (const a of ids(left)) for (const b of ids(right)) this.cluster.partitions.add(`${a}->${b}`).add(`${b}->${a}`);
   }
 
   /** What one step changed. */

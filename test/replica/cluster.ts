@@ -15,7 +15,7 @@ import { LIMITS, ManualClock, microtasks, Request } from './support.ts';
 
 /**
  * Whole replicas in one process, moved by hand: nothing happens until a test lets time pass or asks for what is ready
- * to happen. Time is the same on all nodes; links deliver in order and can be cut; each node has the real log on a
+ * to happen. Time is the same on all nodes; links deliver in order and can be partitioned; each node has the real log on a
  * disk in memory.
  */
 
@@ -30,7 +30,7 @@ const SMALL_WAL: Partial<WalLimits> = {
 };
 
 export const TIMING = { heartbeatIntervalMs: 50, electionTimeoutMs: 300, requestTimeoutMs: 2000 };
-/** Longer than any election among nodes of `TIMING` takes, whoever is cut off. */
+/** Longer than any election among nodes of `TIMING` takes, whichever node is partitioned. */
 export const ELECTION_MS = 1500;
 
 const DIRECTORY = '/data/node';
@@ -54,8 +54,8 @@ interface Wanted {
 }
 
 /**
- * Links that deliver whole frames in order. A cut loses what is on its way; both ends hear of it. Beside each stands a
- * bulk link, which is lost with it and can be cut by itself; its frames come one at a time, when no others are to come.
+ * Links that deliver whole frames in order. A partition loses what is on its way; both ends hear of it. Beside each stands a
+ * bulk link, which is lost with it and can be partitioned by itself; its frames come one at a time, when no others are to come.
  * A pair is linked while both run and hold each other for peers. What `setPeers` changes happens when nothing is on its
  * way any more.
  */
@@ -72,8 +72,8 @@ class MemoryNetwork {
   private readonly links = new Set<string>();
   private readonly bulkLinks = new Set<string>();
   /** Links that stay down until they are healed. */
-  private readonly cuts = new Set<string>();
-  private readonly bulkCuts = new Set<string>();
+  private readonly partitions = new Set<string>();
+  private readonly bulkPartitions = new Set<string>();
   /** By node that runs. */
   private readonly wanted = new Map<number, Wanted>();
   /** Who has told whom that it was removed, or that it is not known, as "teller>told". */
@@ -113,23 +113,23 @@ class MemoryNetwork {
     this.joinAll();
   }
 
-  cut(a: number, b: number): void {
-    this.cuts.add(linkName(a, b));
+  partition(a: number, b: number): void {
+    this.partitions.add(linkName(a, b));
     this.lose(a, b);
   }
 
   heal(a: number, b: number): void {
-    this.cuts.delete(linkName(a, b));
+    this.partitions.delete(linkName(a, b));
     this.joinAll();
   }
 
-  cutBulk(a: number, b: number): void {
-    this.bulkCuts.add(linkName(a, b));
+  partitionBulk(a: number, b: number): void {
+    this.bulkPartitions.add(linkName(a, b));
     this.loseBulk(a, b);
   }
 
   healBulk(a: number, b: number): void {
-    this.bulkCuts.delete(linkName(a, b));
+    this.bulkPartitions.delete(linkName(a, b));
     this.joinBulk(a, b);
   }
 
@@ -199,7 +199,7 @@ class MemoryNetwork {
     const handlerA = this.handlers.get(a);
     const handlerB = this.handlers.get(b);
     if (a === b || handlerA === undefined || handlerB === undefined) return;
-    if (this.isUp(a, b) || this.cuts.has(linkName(a, b)) || !this.wants(b, a)) return;
+    if (this.isUp(a, b) || this.partitions.has(linkName(a, b)) || !this.wants(b, a)) return;
     if (!this.wants(a, b)) {
       const told = `${a}>${b}`;
       if (this.told.has(told)) return;
@@ -216,7 +216,7 @@ class MemoryNetwork {
 
   private joinBulk(a: number, b: number): void {
     const name = linkName(a, b);
-    if (!this.isUp(a, b) || this.isBulkUp(a, b) || this.bulkCuts.has(name)) return;
+    if (!this.isUp(a, b) || this.isBulkUp(a, b) || this.bulkPartitions.has(name)) return;
     this.bulkLinks.add(name);
     this.handlers.get(a)?.onBulkUp(b);
     this.handlers.get(b)?.onBulkUp(a);
@@ -440,8 +440,8 @@ export class Cluster {
     while (this.clock.endTurns() || this.network.deliver());
   }
 
-  cut(a: number, b: number): void {
-    this.network.cut(a, b);
+  partition(a: number, b: number): void {
+    this.network.partition(a, b);
   }
 
   heal(a: number, b: number): void {
@@ -449,7 +449,7 @@ export class Cluster {
   }
 
   isolate(id: number): void {
-    for (const other of this.ids) if (other !== id) this.cut(id, other);
+    for (const other of this.ids) if (other !== id) this.partition(id, other);
   }
 
   rejoin(id: number): void {

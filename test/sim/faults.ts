@@ -42,7 +42,7 @@ const STRIKES = [
   'pause',
   'diskStall',
   'dieSoon',
-  'cutOne',
+  'partitionOneWay',
   'wipe',
 ] as const;
 
@@ -135,7 +135,7 @@ export class Faults {
   #spellMs(): number {
     const { electionTimeoutMs } = this.#plan.timing;
     const well = this.#nodes.filter(({ running, life }) => running !== null && life?.paused === false).length;
-    const quorum = well > this.#nodes.length / 2 && !this.#network.hasCuts;
+    const quorum = well > this.#nodes.length / 2 && !this.#network.hasPartitions;
     return electionTimeoutMs * this.#random.skewed(0.05, quorum ? 10 : 1.5);
   }
 
@@ -188,8 +188,8 @@ export class Faults {
       case 'pause':
         this.#pause(victim);
         return;
-      case 'cutOne':
-        this.#cutOne(victim);
+      case 'partitionOneWay':
+        this.#partitionOneWay(victim);
         return;
       case 'isolate':
         this.#isolate(victim);
@@ -309,11 +309,11 @@ export class Faults {
     if (spellMs > silenceMs) this.#later(silenceMs, () => this.#network.wasSilent(node.id));
   }
 
-  #cutOne(node: SimNode): void {
+  #partitionOneWay(node: SimNode): void {
     const other = this.#random.pick(this.#nodes);
     if (other === node) return;
     const [from, to] = this.#random.chance(0.5) ? [node.id, other.id] : [other.id, node.id];
-    this.#network.cut(from, to);
+    this.#network.partition(from, to);
     this.#later(this.#spellMs(), () => this.#network.heal(from, to));
   }
 
@@ -326,14 +326,14 @@ export class Faults {
     this.#separate((id) => side.has(id), this.#spellMs());
   }
 
-  /** Cuts everything between those inside and those outside, or only one of the two directions. */
+  /** Partitions everything between those inside and those outside, or only one of the two directions. */
   #separate(isInside: (id: number) => boolean, spellMs: number): void {
     const directions = this.#random.pick(['both', 'both', 'both', 'in', 'out'] as const);
     for (const { id: a } of this.#nodes) {
       for (const { id: b } of this.#nodes) {
         if (isInside(a) === isInside(b)) continue;
         if (directions !== 'both' && isInside(a) !== (directions === 'out')) continue;
-        this.#network.cut(a, b);
+        this.#network.partition(a, b);
         this.#later(spellMs, () => this.#network.heal(a, b));
       }
     }
@@ -426,8 +426,8 @@ export class Faults {
       case 'dieSoon':
         this.#dieSoon(node, 1 + this.#random.below(8));
         return;
-      case 'cutOne':
-        this.#cutOne(node);
+      case 'partitionOneWay':
+        this.#partitionOneWay(node);
         return;
       case 'wipe':
         if (this.#plan.faults.includes('wipe')) this.#later(0, () => this.#wipe(node));

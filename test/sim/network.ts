@@ -7,10 +7,10 @@ import type { World } from './world.ts';
 
 /**
  * The links between the nodes, as `Transport` promises them: frames arrive whole, once and in order, or the link breaks.
- * A direction that is cut holds what was sent until it heals or somebody loses patience, as TCP does. A lossy network
+ * A partitioned direction holds what was sent until it heals or somebody loses patience, as TCP does. A lossy network
  * keeps less than that promise: it drops, repeats and reorders frames on links that stand.
  *
- *   send ─▶ chunk (what one callback sends) ─ delay ─▶ cut? held : onFrame … of the other side, in one callback
+ *   send ─▶ chunk (what one callback sends) ─ delay ─▶ partitioned? held : onFrame … of the other side, in one callback
  *
  * Each pair has two links, the main one and one for bulk, which is dialed once the main one stands and comes and goes by
  * itself. Two nodes are linked while each takes the other for its peer; whoever takes another for removed tells it so.
@@ -48,7 +48,7 @@ export class Network {
   readonly #habits: NetworkHabits;
   readonly #ports = new Map<number, Port>();
   /** Directions in which nothing gets through, as `from>to`. */
-  readonly #cuts = new Set<string>();
+  readonly #partitions = new Set<string>();
   /** Bulk frames delivered, and bulk links broken on purpose with something under way. */
   bulkFrames = 0;
   bulkBreaks = 0;
@@ -122,31 +122,31 @@ export class Network {
     this.#dialAll(port);
   }
 
-  get hasCuts(): boolean {
-    return this.#cuts.size > 0;
+  get hasPartitions(): boolean {
+    return this.#partitions.size > 0;
   }
 
-  isCut(from: number, to: number): boolean {
-    return this.#cuts.has(`${from}>${to}`);
+  isPartitioned(from: number, to: number): boolean {
+    return this.#partitions.has(`${from}>${to}`);
   }
 
   /** From now on nothing gets from one to the other. */
-  cut(from: number, to: number): void {
-    if (this.isCut(from, to)) return;
-    this.#cuts.add(`${from}>${to}`);
+  partition(from: number, to: number): void {
+    if (this.isPartitioned(from, to)) return;
+    this.#partitions.add(`${from}>${to}`);
     const port = this.#ports.get(to);
     if (port === undefined) return;
     for (const name of CHANNELS) {
       const link = port[name].links.get(from);
       if (link === undefined) continue;
       this.#world.after(this.#silence(), () => {
-        if (this.isCut(from, to) && port[name].links.get(from) === link) this.#break(link, link.sideOf(port));
+        if (this.isPartitioned(from, to) && port[name].links.get(from) === link) this.#break(link, link.sideOf(port));
       });
     }
   }
 
   heal(from: number, to: number): void {
-    if (!this.#cuts.delete(`${from}>${to}`)) return;
+    if (!this.#partitions.delete(`${from}>${to}`)) return;
     const receiver = this.#ports.get(to);
     for (const name of CHANNELS) {
       const link = receiver?.[name].links.get(from);
@@ -159,13 +159,13 @@ export class Network {
   }
 
   healAll(): void {
-    for (const cut of [...this.#cuts]) {
-      const [from = 0, to = 0] = cut.split('>').map(Number);
+    for (const partition of [...this.#partitions]) {
+      const [from = 0, to = 0] = partition.split('>').map(Number);
       this.heal(from, to);
     }
   }
 
-  /** From now on nothing is cut, slow or lossy. What had been sent before takes its time, if somebody has the patience. */
+  /** From now on nothing is partitioned, slow or lossy. What had been sent before takes its time, if somebody has the patience. */
   calmDown(): void {
     this.healAll();
     this.lossy = false;
@@ -264,7 +264,7 @@ export class Network {
       const { port } = side;
       const from = link.otherThan(port).port.id;
       if (port[link.channel].links.get(from) !== link) return;
-      if (this.isCut(from, port.id) || side.held.length > 0) side.held.push(chunk);
+      if (this.isPartitioned(from, port.id) || side.held.length > 0) side.held.push(chunk);
       else this.#deliver(link, side, chunk, from);
     });
   }
@@ -305,7 +305,7 @@ export class Network {
   #dial(channel: ChannelName, a: number, b: number, inMs = this.#random.next() * this.#habits.redialMs): void {
     this.#world.after(inMs + this.#delay(), () => {
       const [one, other] = [this.#ports.get(a), this.#ports.get(b)];
-      if (one === undefined || other === undefined || this.isCut(a, b) || this.isCut(b, a)) return;
+      if (one === undefined || other === undefined || this.isPartitioned(a, b) || this.isPartitioned(b, a)) return;
       if (one.life.paused || other.life.paused) {
         this.#dial(channel, a, b);
         return;
@@ -353,7 +353,7 @@ export class Network {
   #tellRemoved(port: Port, by: number, link?: Link): void {
     const arrivalMs = link === undefined ? 0 : Math.max(0, link.sideOf(port).lastArrivalMs - this.#world.nowMs);
     port.life.post(arrivalMs, () => {
-      if (port.events === null || this.isCut(by, port.id)) return;
+      if (port.events === null || this.isPartitioned(by, port.id)) return;
       this.#world.say(() => `${port.id}: is told by ${by} that it was removed`);
       port.events.onRemoved(by);
     });
@@ -391,7 +391,7 @@ export class Network {
   #break(link: Link, first: Side): void {
     link.broken = true;
     const other = link.otherThan(first.port);
-    const told = !this.isCut(first.port.id, other.port.id);
+    const told = !this.isPartitioned(first.port.id, other.port.id);
     this.#loseAfter(link, first, 0);
     this.#loseAfter(link, other, told ? this.#delay() : this.#silence());
   }

@@ -186,7 +186,7 @@ function keptTail(scene: Scene): boolean {
   linkAnew(scene, follower, next);
   if (!wait(scene, 20, () => endOf(follower) >= snapshot)) return false;
   // What the follower acknowledges does not arrive, so nothing more is committed.
-  network.cut(follower.id, next.id);
+  network.partition(follower.id, next.id);
   if ((follower.core?.log.commitIndex ?? snapshot) >= snapshot) return false;
   const { installed } = scene.checks.snapshots;
   follower.disk.goOnEverywhere();
@@ -313,8 +313,8 @@ function otherThan({ random, nodes }: Scene, victim: SimNode): SimNode {
 function separate({ nodes, network }: Scene, { id }: SimNode): void {
   for (const other of nodes) {
     if (other.id === id) continue;
-    network.cut(id, other.id);
-    network.cut(other.id, id);
+    network.partition(id, other.id);
+    network.partition(other.id, id);
   }
 }
 

@@ -24,7 +24,7 @@ const FAULT_KINDS = [
   'dieAtEffect',
   'stop',
   'pause',
-  'cutOne',
+  'partitionOneWay',
   'isolate',
   'depose',
   'partition',

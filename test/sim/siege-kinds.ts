@@ -5,11 +5,11 @@ export const SIEGE_KINDS = [
   /** It hears nobody, and everybody hears it. */
   'deaf',
   'mute',
-  'cutOff',
+  'partitioned',
   'killed',
   'withoutPower',
   'frozen',
-  /** One direction of one link is cut (Cloudflare, 2 November 2020). */
+  /** One direction of one link is partitioned (Cloudflare, 2 November 2020). */
   'oneWay',
   /** Its disk takes no more log; the others have room. */
   'full',

@@ -109,8 +109,8 @@ function lay(
 ): void {
   for (const { id } of nodes) {
     if (id === victim.id) continue;
-    if (kind === 'deaf' || kind === 'cutOff') network.cut(id, victim.id);
-    if (kind === 'mute' || kind === 'cutOff') network.cut(victim.id, id);
+    if (kind === 'deaf' || kind === 'partitioned') network.partition(id, victim.id);
+    if (kind === 'mute' || kind === 'partitioned') network.partition(victim.id, id);
   }
   switch (kind) {
     case 'diskHangs':
@@ -140,12 +140,12 @@ function lay(
       victim.pause();
       return;
     case 'oneWay':
-      if (random.chance(0.5)) network.cut(leader.id, victim.id);
-      else network.cut(victim.id, leader.id);
+      if (random.chance(0.5)) network.partition(leader.id, victim.id);
+      else network.partition(victim.id, leader.id);
       return;
     case 'deaf':
     case 'mute':
-    case 'cutOff':
+    case 'partitioned':
       return;
   }
 }

@@ -9,7 +9,7 @@ import { type Event, EventQueue } from './event-queue.ts';
  *                                        │ builds
  *        ┌───────────────┬───────────────┼──────────────┬───────────────┐
  *   network.ts       processes.ts     clients.ts     faults.ts       checks.ts
- *   links, cuts      disk + clock     bytes over     schedules       after every step of every core,
+ *   links, parts     disk + clock     bytes over     schedules       after every step of every core,
  *                    + shipped node   sockets.ts     and ambushes    and of the whole cluster
  *        └───────────────┴───────────────┴──────────────┘
  *                          world.ts: event queue, time, trace

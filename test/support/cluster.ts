@@ -5,9 +5,9 @@ import { afterEach } from 'vitest';
 import type { ReplicaStatus } from '../../src/replica/types.ts';
 import type { StatusBody } from '../../src/server/admin/admin-port.ts';
 import { ClusterLog } from './cluster-log.ts';
-import { type CuttableLink, openCuttableLink } from './cuttable-link.ts';
 import { connect, type MemcachedClient } from './memcached-client.ts';
 import { type CommandResult, type NodeProcess, runCommand, startNodeProcess } from './node-process.ts';
+import { openPartitionableLink, type PartitionableLink } from './partitionable-link.ts';
 import { reservePorts } from './ports.ts';
 import { secureCluster } from './secure-cluster.ts';
 
@@ -27,8 +27,8 @@ export interface ClusterOptions {
   readonly spares?: number;
   /** Merged into cluster.json, over the timing below. */
   readonly settings?: Settings | ((id: number) => Settings);
-  /** The links between the nodes lead through this process, so that they can be cut. */
-  readonly cuttable?: boolean;
+  /** The links between the nodes lead through this process, so that they can be partitioned. */
+  readonly partitionable?: boolean;
   /** TLS at every port, and a password. */
   readonly secure?: boolean;
 }
@@ -67,7 +67,7 @@ export interface Cluster {
   ended(id: number): Promise<number | string>;
   /** `raftkv` with these arguments and the operator's configuration. */
   command(...args: string[]): Promise<CommandResult>;
-  /** Cuts all links of the node to the others; its clients still reach it. Only where the cluster is cuttable. */
+  /** Partitions the node from the others; its clients still reach it. Only where the cluster is partitionable. */
   isolate(id: number): void;
   /** Ends every isolation. */
   reunite(): void;
@@ -100,7 +100,7 @@ const UNTIL_MS_MAX = 60_000;
 const CLUSTER_NAME = 'test';
 /**
  * Long enough that a busy machine elects no leader for nothing. A leader that is killed is replaced soon all the same,
- * because its links close. Tests that cut off or stop a leader wait for these, so they set shorter ones.
+ * because its links close. Tests that partition or stop a leader wait for these, so they set shorter ones.
  */
 const CALM_TIMING = { electionTimeoutMs: 1_000, heartbeatIntervalMs: 100, requestTimeoutMs: 60_000 };
 /** A single node waits for nobody, and needs three election timeouts to begin. */
@@ -127,8 +127,8 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
 
 /** As `startCluster`, with no process started yet. */
 export async function createCluster(options: ClusterOptions): Promise<Cluster> {
-  const { nodes: count = 3, spares = 0, settings = {}, cuttable = false, secure = false } = options;
-  const linkPorts = cuttable ? count * (count - 1) : 0;
+  const { nodes: count = 3, spares = 0, settings = {}, partitionable = false, secure = false } = options;
+  const linkPorts = partitionable ? count * (count - 1) : 0;
   const block = await reservePorts((count + spares) * PORTS_PER_NODE + linkPorts);
   const folder = mkdtempSync(join(tmpdir(), 'raftkv-test-'));
   folders.add(folder);
@@ -138,8 +138,8 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
   });
   const nodes = allNodes.slice(0, count);
   const security = secure ? await secureCluster(folder, CLUSTER_NAME, nodes) : null;
-  const links = cuttable ? await openLinks(nodes, block.ports.slice((count + spares) * PORTS_PER_NODE)) : [];
-  /** Each node has a file of its own: a cuttable link's port stands where a peer's own port would. */
+  const links = partitionable ? await openLinks(nodes, block.ports.slice((count + spares) * PORTS_PER_NODE)) : [];
+  /** Each node has a file of its own: a partitionable link's port stands where a peer's own port would. */
   const fileOf = (id: number) => join(folder, `cluster-${id}.json`);
   const writeConfig = (file: string, id: number, listed: readonly NodeAddress[]) => {
     const seen = listed.map((other) => {
@@ -207,7 +207,7 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
   };
 
   const reunite = () => {
-    log.add(null, 'test harness: no node is cut off');
+    log.add(null, 'test harness: no node is partitioned');
     for (const { link } of links) link.heal();
   };
 
@@ -229,8 +229,8 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
     resume,
     pid: (id) => processOf(id).pid,
     isolate(id) {
-      log.add(id, 'test harness: cut off');
-      for (const { from, to, link } of links) if (from === id || to === id) link.cut();
+      log.add(id, 'test harness: partitioned');
+      for (const { from, to, link } of links) if (from === id || to === id) link.partition();
     },
     reunite,
     async heal() {
@@ -292,7 +292,7 @@ interface DirectedLink {
   readonly from: number;
   readonly to: number;
   readonly port: number;
-  readonly link: CuttableLink;
+  readonly link: PartitionableLink;
 }
 
 function openLinks(nodes: readonly NodeAddress[], ports: readonly number[]): Promise<DirectedLink[]> {
@@ -300,7 +300,7 @@ function openLinks(nodes: readonly NodeAddress[], ports: readonly number[]): Pro
   return Promise.all(
     pairs.map(async ({ from, to }, i) => {
       const port = ports[i] ?? 0;
-      return { from: from.id, to: to.id, port, link: await openCuttableLink(port, to.peerPort) };
+      return { from: from.id, to: to.id, port, link: await openPartitionableLink(port, to.peerPort) };
     }),
   );
 }

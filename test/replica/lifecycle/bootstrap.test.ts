@@ -40,7 +40,7 @@ describe('a new cluster', () => {
 
   it('has all its votes where two nodes connect late, and so can lose the leader at once', async () => {
     const cluster = Cluster.empty({ nodes: 5 });
-    cluster.cut(1, 4);
+    cluster.partition(1, 4);
     for (const id of cluster.ids) await cluster.startEmpty(id);
     await cluster.run(GATHER_MS / 2);
     expect(cluster.leader()).toBe(0);
@@ -54,7 +54,7 @@ describe('a new cluster', () => {
 
   it('is begun although two of its nodes never connect', async () => {
     const cluster = Cluster.empty({ nodes: 5 });
-    cluster.cut(1, 4);
+    cluster.partition(1, 4);
     for (const id of cluster.ids) await cluster.startEmpty(id);
     await cluster.run(GATHER_MS + 3 * ELECTION_MS);
     expect(withoutRights(cluster)).toEqual([]);
@@ -217,7 +217,7 @@ describe('an initial member of a cluster that has grown, whose disk was wiped an
   it('begins none with another that no member can reach: one that hears of a stranger tells all', async () => {
     const cluster = await grown(2, [3, 4, 5]);
     for (const id of [1, 2]) cluster.kill(id);
-    for (const id of [3, 4, 5]) cluster.cut(2, id);
+    for (const id of [3, 4, 5]) cluster.partition(2, id);
     for (const id of [1, 2]) await cluster.startEmpty(id);
     await cluster.run(10 * ELECTION_MS);
     for (const id of [1, 2])

@@ -80,7 +80,7 @@ describe('writes', () => {
     expect(cluster.value(1, 'a')).toBe('y');
   });
 
-  it('in flight when their leader is cut off are applied exactly once by the next, in order', async () => {
+  it('in flight when their leader is partitioned are applied exactly once by the next, in order', async () => {
     const cluster = await Cluster.start();
     for (const id of cluster.ids) cluster.set(id, `n${id}`, '0');
     await cluster.settle();

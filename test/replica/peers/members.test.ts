@@ -202,7 +202,7 @@ describe('a question about members', () => {
 
   it('is refused while no leader is known, or none is reached', async () => {
     const cluster = await Cluster.start();
-    cluster.cut(2, 1);
+    cluster.partition(2, 1);
     expect(await outcomeOf(cluster, cluster.replica(2).members(), 0)).toMatchObject(refusedFor('NOT_LEADER'));
     cluster.isolate(2);
     await cluster.run(ELECTION_MS);

@@ -146,7 +146,7 @@ describe('a follower that was away for too long', () => {
     await cluster.run(100);
     for (let i = 0; i < pieces; i++) {
       await passOne(cluster, '1>3');
-      cluster.network.cutBulk(3, 1);
+      cluster.network.partitionBulk(3, 1);
       cluster.network.healBulk(3, 1);
       await cluster.settle();
     }

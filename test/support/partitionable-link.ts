@@ -1,38 +1,38 @@
 import { connect, createServer, type Socket } from 'node:net';
 
 /**
- * A stretch of wire between two nodes that a test can cut: it carries bytes from a port to another, and while it is cut
+ * A stretch of wire between two nodes that a test can partition: it carries bytes from a port to another, and while it is partitioned
  * it carries none. Nobody's connection closes, as when a switch dies; on healing, what waited goes on.
  *
  * ```
- *  node that dials ──▶ port │ cut? │ ──▶ target port of the other node
+ *  node that dials ──▶ port │ partitioned? │ ──▶ target port of the other node
  * ```
  */
-export interface CuttableLink {
-  cut(): void;
+export interface PartitionableLink {
+  partition(): void;
   heal(): void;
   close(): void;
 }
 
 const HOST = '127.0.0.1';
 
-export function openCuttableLink(port: number, targetPort: number): Promise<CuttableLink> {
+export function openPartitionableLink(port: number, targetPort: number): Promise<PartitionableLink> {
   const sockets = new Set<Socket>();
-  let isCut = false;
+  let isPartitioned = false;
   const join = (from: Socket, to: Socket) => {
     sockets.add(from);
     from.on('data', (bytes) => {
       if (!to.write(bytes)) from.pause();
     });
     to.on('drain', () => {
-      if (!isCut) from.resume();
+      if (!isPartitioned) from.resume();
     });
     from.on('error', () => to.destroy());
     from.on('close', () => {
       sockets.delete(from);
       to.destroy();
     });
-    if (isCut) from.pause();
+    if (isPartitioned) from.pause();
   };
   const server = createServer({ noDelay: true }, (near) => {
     const far = connect({ host: HOST, port: targetPort, noDelay: true });
@@ -44,12 +44,12 @@ export function openCuttableLink(port: number, targetPort: number): Promise<Cutt
     server.listen({ host: HOST, port }, () => {
       server.unref();
       resolve({
-        cut() {
-          isCut = true;
+        partition() {
+          isPartitioned = true;
           for (const socket of sockets) socket.pause();
         },
         heal() {
-          isCut = false;
+          isPartitioned = false;
           for (const socket of sockets) socket.resume();
         },
         close() {
