@@ -9,7 +9,8 @@ import { OK, OUT_OF_INPUT_MEMORY, TOO_MANY_WATCHERS } from '../../memcached/repl
 import { SwallowedBlock } from '../../memcached/swallow.ts';
 import type { Failure, Replica } from '../../replica/types.ts';
 import type { Counters } from '../counters.ts';
-import { type AnswerContext, writeAnswer } from '../requests/answers.ts';
+import type { AnswerContext } from '../requests/answer-context.ts';
+import { writeAnswer } from '../requests/answers.ts';
 import { copyKeys, kindOf, propose } from '../requests/requests.ts';
 import { type Slot, type SlotOwner, type SlotPool, SlotQueue } from '../requests/slots.ts';
 import type { Authenticator } from './authenticator.ts';

@@ -22,23 +22,11 @@ import {
   WRITE_TIMED_OUT,
 } from '../../memcached/replies.ts';
 import { writeValue } from '../../memcached/values.ts';
-import type { Failure, Replica } from '../../replica/types.ts';
+import type { Failure } from '../../replica/types.ts';
 import type { Counters } from '../counters.ts';
+import { type AnswerContext, recordFetch } from './answer-context.ts';
 import { writeMetaAnswer } from './meta-answers.ts';
-import { recordFetch } from './record-fetch.ts';
 import type { Slot } from './slots.ts';
-
-/** What writing a reply needs, and what tells it to stop in the middle of a long one. */
-export interface AnswerContext {
-  readonly output: Output;
-  readonly replica: Replica;
-  readonly counters: Counters;
-  /** This node's Unix time as of when it began to write replies. */
-  readonly nowMs: number;
-  writeStats(subject: string): void;
-  /** Called after each key of a read. False: the reply goes on later, from where it stopped. */
-  mayWriteMore(): boolean;
-}
 
 const LINE_END = Buffer.from('\r\n', 'latin1');
 

@@ -11,9 +11,8 @@ import {
   writeMetaStored,
 } from '../../memcached/meta-replies.ts';
 import { NON_NUMERIC, OBJECT_TOO_LARGE, OUT_OF_MEMORY } from '../../memcached/replies.ts';
-import type { AnswerContext } from './answers.ts';
+import { type AnswerContext, recordFetch } from './answer-context.ts';
 import { proposeRead, reread } from './meta-requests.ts';
-import { recordFetch } from './record-fetch.ts';
 import type { FoundItem, Slot } from './slots.ts';
 
 /** Writes the reply of a meta command that has not failed. False where it has to wait for a write of its own. */
