@@ -11,7 +11,8 @@ import { type Answer, failure, failureOf, readBody } from './answers.ts';
  *   GET  /members  the members as the leader sees them
  *   POST /members  one change, as JSON: 200 once it is committed, 409 where the cluster refuses it, 503 without a leader
  *
- * A change is taken only as `application/json` and without an `Proposer`: a page in somebody's browser can send neither.
+ * A change is taken only as `application/json` and without an `Origin` header: a page in somebody's browser can send
+ * neither.
  */
 
 export type MembersDoor = Pick<Replica, 'members' | 'changeMembers' | 'status'>;
@@ -68,8 +69,8 @@ function withHealthProblem(error: unknown, door: MembersDoor): unknown {
 }
 
 export async function changeMembersAnswer(door: MembersDoor, request: IncomingMessage): Promise<Answer> {
-  const { proposer, 'content-type': contentType = '' } = request.headers;
-  if (proposer !== undefined) return failure(403, 'members are not changed from a web page');
+  const { origin, 'content-type': contentType = '' } = request.headers;
+  if (origin !== undefined) return failure(403, 'members are not changed from a web page');
   if (!/^application\/json\s*(;|$)/i.test(contentType)) {
     return failure(415, 'a change is sent as application/json', 'Send content-type: application/json.');
   }

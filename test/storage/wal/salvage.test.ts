@@ -128,8 +128,8 @@ async function faultOf(built: Built, segment: number, bit: number): Promise<stri
   const held = heldBy(opened);
   if (!sameLog(held, wanted)) return `kept ${JSON.stringify(held).slice(0, 200)}`;
   for (const path of disk.paths().filter((each) => each.startsWith(ASIDE))) {
-    const proposer = damaged.get(path.replace(ASIDE, '/node/wal'));
-    if (proposer === undefined || !disk.contentOf(path).equals(proposer)) return `${path} is not what was damaged`;
+    const origin = damaged.get(path.replace(ASIDE, '/node/wal'));
+    if (origin === undefined || !disk.contentOf(path).equals(origin)) return `${path} is not what was damaged`;
   }
   // Every so often: it takes longer than all the rest.
   if (bit % 40 >= 8) return opened.wal.close().then(() => null);
