@@ -13,11 +13,16 @@ import { isSnapshotName } from './snapshots/files.ts';
  *
  * ```
  * raftkv meta 1                                                      the format's version
- * {"clusterId":"demo","nodeId":1,"incarnation":7,"logCreated":true,"lifecycle":"normal","directoryId":0}
+ * {"clusterId":"demo","nodeId":1,"incarnation":7,"logCreated":true,"lifecycle":"normal","directoryId":0,"initialMembers":[1,2,3]}
  * 8a5c1d20                                                           CRC-32 of the two lines before, in hex
  * ```
  *
- * If `lifecycle` and `directoryId` are missing, a node that has had a log is a member with directory id 0.
+ * - `incarnation`: increased by every start.
+ * - `logCreated`: the node has had a log, so that a missing log is damage.
+ * - `lifecycle`, `directoryId`: the lifecycle status and the id of the directory. If they are missing, a node that has had
+ *   a log is a member with directory id 0.
+ * - `initialMembers`: the node ids with which the cluster was bootstrapped, so that a changed `cluster.json` changes no
+ *   majority; null in a directory that joined later.
  *
  * The first and the last line keep their form in every version. The file is replaced as a whole: written under another
  * name, synced, renamed, folder synced.
