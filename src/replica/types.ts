@@ -14,14 +14,14 @@ export type Failure =
   /** Refused, and certainly without effect: no quorum of nodes has room on its disk. */
   | 'diskFull';
 
-/** Gets the outcome of one proposed command: exactly one of the two calls, once, in the order of proposing. */
-export interface WriteOwner {
+/** Receives the outcome of one proposed command: exactly one of the two calls, once, in the order of proposing. */
+export interface WriteCompletion {
   written(code: ResultCode, item: Item | null, text: string): void;
   writeFailed(failure: Failure): void;
 }
 
-/** Gets the moment of one linearizable read: exactly one of the two calls, once. */
-export interface ReadOwner {
+/** Told when one linearizable read may be served, or that it failed: exactly one of the two calls, once. */
+export interface ReadCompletion {
   /** From this call on, `Replica.get` is linearizable for this read: the state can only be newer. */
   readable(): void;
   readFailed(failure: Failure): void;
@@ -45,9 +45,9 @@ export interface Replica {
     valueEnd: number,
     argHigh: number,
     argLow: number,
-    owner: WriteOwner,
+    completion: WriteCompletion,
   ): void;
-  read(owner: ReadOwner): void;
+  read(completion: ReadCompletion): void;
   /** The item as of the last applied entry; undefined where there is none or its time has come. */
   get(key: string): Item | undefined;
   /** False while too much waits to be applied: stop reading sockets until `onceAccepting` calls back. */

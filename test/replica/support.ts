@@ -2,7 +2,7 @@ import type { Clock } from '../../src/base/clock.ts';
 import { BatchBuilder } from '../../src/kv/batch.ts';
 import { type Item, Op, type ResultCode } from '../../src/kv/types.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
-import type { Failure, ReadOwner, WriteOwner } from '../../src/replica/types.ts';
+import type { Failure, ReadCompletion, WriteCompletion } from '../../src/replica/types.ts';
 import type { ProposerLimits } from '../../src/replica/writes/proposer.ts';
 import type { Wal, WalWrite } from '../../src/storage/wal/types.ts';
 
@@ -67,7 +67,7 @@ export class ManualClock {
 }
 
 /** A write or a read of a client, with all that it was told: exactly one outcome in the end. */
-export class Request implements WriteOwner, ReadOwner {
+export class Request implements WriteCompletion, ReadCompletion {
   readonly outcomes: string[] = [];
   private readonly onReadable: () => string;
 

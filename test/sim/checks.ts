@@ -126,7 +126,7 @@ export class ClusterChecks {
   /** No committed entry is older than a read that does not see it. */
   #watchReads(life: Life, replica: NodeReplica): void {
     const read = replica.read.bind(replica);
-    replica.read = (owner) => {
+    replica.read = (completion) => {
       const committed = this.lastCommitted;
       const readable = () => {
         const { appliedIndex } = replica.status();
@@ -134,9 +134,9 @@ export class ClusterChecks {
           const message = `node ${life.nodeId} serves at ${appliedIndex} a read that came after ${committed} was committed`;
           this.#world.fail('reads are not stale', message);
         }
-        owner.readable();
+        completion.readable();
       };
-      read({ readable, readFailed: (failure) => owner.readFailed(failure) });
+      read({ readable, readFailed: (failure) => completion.readFailed(failure) });
     };
   }
 

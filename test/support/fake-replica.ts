@@ -9,10 +9,10 @@ import type {
   Backup,
   Failure,
   MembersView,
-  ReadOwner,
+  ReadCompletion,
   Replica,
   ReplicaStatus,
-  WriteOwner,
+  WriteCompletion,
 } from '../../src/replica/types.ts';
 
 const PROPOSER = 1;
@@ -37,8 +37,8 @@ export class FakeReplica implements Replica {
   readonly machine = new StateMachine();
   readonly #options: Required<FakeReplicaOptions>;
   readonly #builder = new BatchBuilder(0);
-  #writers: WriteOwner[] = [];
-  #readers: ReadOwner[] = [];
+  #writers: WriteCompletion[] = [];
+  #readers: ReadCompletion[] = [];
   #sequence = 0;
   #scheduled = false;
   #accepting = true;
@@ -67,17 +67,17 @@ export class FakeReplica implements Replica {
     valueEnd: number,
     argHigh: number,
     argLow: number,
-    owner: WriteOwner,
+    completion: WriteCompletion,
   ): void {
     this.proposals?.push(`${nameOf(op)} ${source.toString('latin1', keyStart, keyEnd)}`.trimEnd());
     this.#builder.add(op, source, keyStart, keyEnd, flags, exptimeSeconds, valueStart, valueEnd, argHigh, argLow);
-    this.#writers.push(owner);
+    this.#writers.push(completion);
     this.#schedule();
   }
 
-  read(owner: ReadOwner): void {
+  read(completion: ReadCompletion): void {
     this.reads++;
-    this.#readers.push(owner);
+    this.#readers.push(completion);
     this.#schedule();
   }
 
@@ -116,8 +116,8 @@ export class FakeReplica implements Replica {
   }
 
   deliverWrites(): void {
-    const owners = this.#writers;
-    if (owners.length === 0) return;
+    const completions = this.#writers;
+    if (completions.length === 0) return;
     this.#writers = [];
     const payload = this.#builder.seal(
       PROPOSER,
@@ -129,15 +129,15 @@ export class FakeReplica implements Replica {
     stampBatchTime(payload, 0, this.#options.clock.wallMs());
     this.machine.apply(payload, 0, {
       result(position: number, code: ResultCode, item: Item | null, text: string) {
-        owners[position]?.written(code, item, text);
+        completions[position]?.written(code, item, text);
       },
     });
   }
 
   deliverReads(): void {
-    const owners = this.#readers;
+    const completions = this.#readers;
     this.#readers = [];
-    for (const owner of owners) owner.readable();
+    for (const completion of completions) completion.readable();
   }
 
   /** Fails what is held; the writes take no effect. */
@@ -147,8 +147,8 @@ export class FakeReplica implements Replica {
     this.#writers = [];
     this.#readers = [];
     if (writers.length > 0) this.#builder.seal(PROPOSER, SESSION, 0, 0, 0);
-    for (const owner of writers) owner.writeFailed(failure);
-    for (const owner of readers) owner.readFailed(failure);
+    for (const completion of writers) completion.writeFailed(failure);
+    for (const completion of readers) completion.readFailed(failure);
   }
 
   status(): ReplicaStatus {

@@ -15,7 +15,7 @@ import { Sender } from '../peers/sender.ts';
 import { decodeMessage, type PeerMessage } from '../peers/wire.ts';
 import type { SnapshotExchange } from '../snapshots/exchange.ts';
 import { nobodyConfirms } from '../snapshots/snapshotter.ts';
-import type { Backup, MembersView, ReadOwner, Replica, ReplicaStatus, WriteOwner } from '../types.ts';
+import type { Backup, MembersView, ReadCompletion, Replica, ReplicaStatus, WriteCompletion } from '../types.ts';
 import { Placement } from '../writes/placement.ts';
 import { checkProposal, type Proposals } from '../writes/proposals.ts';
 import { Proposer } from '../writes/proposer.ts';
@@ -61,7 +61,7 @@ export class NodeReplica implements Replica, TransportEvents {
   private readonly lifecycle: NodeLifecycle;
   private readonly exchange: SnapshotExchange;
   /** Writes refused in this turn. */
-  private refusedWrites: WriteOwner[] = [];
+  private refusedWrites: WriteCompletion[] = [];
   private knownLeader: NodeId = NO_NODE;
   private knownTerm = -1;
   private turnScheduled = false;
@@ -94,7 +94,7 @@ export class NodeReplica implements Replica, TransportEvents {
       scheduleTurn: () => this.scheduleTurn(),
       onApplied: () => this.afterApplying(),
       onInstalled: () => this.installed(),
-      read: (owner) => this.read(owner),
+      read: (completion) => this.read(completion),
       isRunning: () => this.state === 'running',
       onFatal: (error) => this.fail(error),
     });
@@ -129,10 +129,10 @@ export class NodeReplica implements Replica, TransportEvents {
     valueEnd: number,
     argHigh: number,
     argLow: number,
-    owner: WriteOwner,
+    completion: WriteCompletion,
   ): void {
     if (this.raft.core.clusterFull) {
-      this.refusedWrites.push(owner);
+      this.refusedWrites.push(completion);
       this.scheduleTurn();
       return;
     }
@@ -140,15 +140,15 @@ export class NodeReplica implements Replica, TransportEvents {
     this.proposer.add(
       op, source, keyStart, keyEnd,
       flags, exptimeSeconds, valueStart, valueEnd, argHigh, argLow,
-      owner,
+      completion,
     );
     // The clock is asked once a batch: asking it costs about as much as encoding a command.
     if (this.proposer.batchIsFull) this.proposer.closeBatch(this.options.clock.monotonicMs());
     this.scheduleTurn();
   }
 
-  read(owner: ReadOwner): void {
-    this.rounds.add(owner);
+  read(completion: ReadCompletion): void {
+    this.rounds.add(completion);
     this.scheduleTurn();
   }
 
@@ -439,7 +439,7 @@ export class NodeReplica implements Replica, TransportEvents {
     if (this.refusedWrites.length === 0) return;
     const refused = this.refusedWrites;
     this.refusedWrites = [];
-    for (const owner of refused) owner.writeFailed('diskFull');
+    for (const completion of refused) completion.writeFailed('diskFull');
   }
 
   /** Puts the batches of this turn into the log; while leadership is being handed over, they wait. */

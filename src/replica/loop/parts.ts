@@ -6,7 +6,7 @@ import { MemberRequests } from '../peers/member-requests.ts';
 import { Peers } from '../peers/peers.ts';
 import type { PeerMessage } from '../peers/wire.ts';
 import { SnapshotExchange } from '../snapshots/exchange.ts';
-import type { ReadOwner } from '../types.ts';
+import type { ReadCompletion } from '../types.ts';
 import type { Placement } from '../writes/placement.ts';
 import { Proposals } from '../writes/proposals.ts';
 import type { Proposer } from '../writes/proposer.ts';
@@ -34,7 +34,7 @@ export interface PartsHost {
   readonly scheduleTurn: () => void;
   readonly onApplied: () => void;
   readonly onInstalled: () => void;
-  readonly read: (owner: ReadOwner) => void;
+  readonly read: (completion: ReadCompletion) => void;
   readonly isRunning: () => boolean;
   readonly onFatal: (error: unknown) => void;
 }

@@ -1,4 +1,4 @@
-import type { Failure, ReadOwner } from '../types.ts';
+import type { Failure, ReadCompletion } from '../types.ts';
 
 /**
  * The reads of this node's clients. All that gather while one round of ReadIndex is on its way go together in the next,
@@ -9,7 +9,7 @@ import type { Failure, ReadOwner } from '../types.ts';
 
 /** The reads of one turn. */
 interface Gathered {
-  readonly owners: ReadOwner[];
+  readonly completions: ReadCompletion[];
   readonly cameAtMs: number;
 }
 interface Confirmed {
@@ -22,7 +22,7 @@ const INCARNATIONS = 2 ** 20;
 
 export class ReadRounds {
   /** Of the turn that is not over yet. */
-  private open: ReadOwner[] = [];
+  private open: ReadCompletion[] = [];
   /** Oldest first, as in every list of turns here. */
   private gathered: Gathered[] = [];
   private asked: Gathered[] | null = null;
@@ -40,17 +40,17 @@ export class ReadRounds {
   }
 
   get pending(): number {
-    const confirmed = this.confirmed.reduce((sum, { turns }) => sum + countOwners(turns), 0);
-    return this.open.length + countOwners(this.gathered) + countOwners(this.asked ?? []) + confirmed;
+    const confirmed = this.confirmed.reduce((sum, { turns }) => sum + countReads(turns), 0);
+    return this.open.length + countReads(this.gathered) + countReads(this.asked ?? []) + confirmed;
   }
 
-  add(owner: ReadOwner): void {
-    this.open.push(owner);
+  add(completion: ReadCompletion): void {
+    this.open.push(completion);
   }
 
   closeTurn(nowMs: number): void {
     if (this.open.length === 0) return;
-    this.gathered.push({ owners: this.open, cameAtMs: nowMs });
+    this.gathered.push({ completions: this.open, cameAtMs: nowMs });
     this.open = [];
   }
 
@@ -108,7 +108,7 @@ export class ReadRounds {
       // Indexes never fall from one round to the next, so what comes first is served first.
       if (round.index > appliedIndex) break;
       served++;
-      for (const { owners } of round.turns) for (const owner of owners) owner.readable();
+      for (const { completions } of round.turns) for (const completion of completions) completion.readable();
     }
     if (served > 0) this.confirmed.splice(0, served);
   }
@@ -123,12 +123,12 @@ export class ReadRounds {
   }
 }
 
-function countOwners(turns: readonly Gathered[]): number {
-  return turns.reduce((sum, { owners }) => sum + owners.length, 0);
+function countReads(turns: readonly Gathered[]): number {
+  return turns.reduce((sum, { completions }) => sum + completions.length, 0);
 }
 
 function failTurns(turns: Gathered[], cameBeforeMs: number, failure: Failure): void {
   const young = turns.findIndex(({ cameAtMs }) => cameAtMs > cameBeforeMs);
   const old = turns.splice(0, young < 0 ? turns.length : young);
-  for (const { owners } of old) for (const owner of owners) owner.readFailed(failure);
+  for (const { completions } of old) for (const completion of completions) completion.readFailed(failure);
 }

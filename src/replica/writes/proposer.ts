@@ -2,14 +2,14 @@ import { BatchBuilder, setSessionId } from '../../kv/batch.ts';
 import type { SessionProgress } from '../../kv/sessions.ts';
 import type { Item, Op, ResultCode, ResultSink } from '../../kv/types.ts';
 import { ENTRY_HEADER_BYTES } from '../../raft/entry.ts';
-import type { Failure, WriteOwner } from '../types.ts';
+import type { Failure, WriteCompletion } from '../types.ts';
 
 /**
  * The writes that this node has accepted from its own clients: gathered into one batch a turn, numbered, kept and sent
  * again until applied. A batch keeps its place whatever becomes of its clients, so a write that was once accepted is
  * applied exactly once.
  *
- *   add ──▶ open batch ──(end of turn)──▶ unapplied, oldest first ──▶ leader ──▶ log ──▶ settle: results to the owners
+ *   add ──▶ open batch ──(end of turn)──▶ unapplied, oldest first ──▶ leader ──▶ log ──▶ settle: results to the completions
  */
 
 export interface ProposerLimits {
@@ -26,8 +26,8 @@ export interface Batch {
   readonly sequence: number;
   readonly bytes: Buffer;
   readonly acceptedAtMs: number;
-  /** Who waits for each command; null once they have been told that it took too long. */
-  owners: WriteOwner[] | null;
+  /** One for each command; null once they have been told that the request timed out. */
+  completions: WriteCompletion[] | null;
   /** Sent to a leader: its bytes are in this node's own log or in a peer link's buffer, so they must not change. */
   sent: boolean;
 }
@@ -40,18 +40,18 @@ export class Proposer implements ResultSink {
   sessionId: number;
   private readonly limits: ProposerLimits;
   private readonly builder = new BatchBuilder(ENTRY_HEADER_BYTES);
-  private owners: WriteOwner[] = [];
+  private completions: WriteCompletion[] = [];
   /** Accepted and not yet applied, from `head` on, oldest first, without gaps in their sequences. */
   private batches: (Batch | undefined)[] = [];
   private head = 0;
   private nextSequence = 1;
-  /** The owners of every batch up to here have been told that it took too long, or had their results. */
+  /** The completions of every batch up to here have been called: with results, or with the timeout. */
   private toldUpTo = 0;
   private unappliedBytes = 0;
   /** Commands accepted and not yet answered. */
   pendingCommands = 0;
-  /** The owners of the batch that is being applied. */
-  private settling: WriteOwner[] | null = null;
+  /** The completions of the batch that is being applied. */
+  private settling: WriteCompletion[] | null = null;
 
   constructor(nodeId: number, sessionId: number, limits: ProposerLimits) {
     this.nodeId = nodeId;
@@ -98,10 +98,10 @@ export class Proposer implements ResultSink {
     valueEnd: number,
     argHigh: number,
     argLow: number,
-    owner: WriteOwner,
+    completion: WriteCompletion,
   ): void {
     this.builder.add(op, source, keyStart, keyEnd, flags, exptimeSeconds, valueStart, valueEnd, argHigh, argLow);
-    this.owners.push(owner);
+    this.completions.push(completion);
     this.pendingCommands++;
   }
 
@@ -116,9 +116,9 @@ export class Proposer implements ResultSink {
     const { itemBytesMax, storeBytesMax } = this.limits;
     const sequence = this.nextSequence++;
     const bytes = this.builder.seal(this.nodeId, this.sessionId, sequence, itemBytesMax, storeBytesMax);
-    this.batches.push({ sequence, bytes, acceptedAtMs: nowMs, owners: this.owners, sent: false });
+    this.batches.push({ sequence, bytes, acceptedAtMs: nowMs, completions: this.completions, sent: false });
     this.unappliedBytes += bytes.length;
-    this.owners = [];
+    this.completions = [];
   }
 
   /**
@@ -140,7 +140,7 @@ export class Proposer implements ResultSink {
     return bytes.compare(next, STAMPED_BYTES, next.length, STAMPED_BYTES, bytes.length) === 0;
   }
 
-  /** Call before the batch that `expects` recognised is applied: its results go to its owners. */
+  /** Call before the batch that `expects` recognised is applied: its results go to its completions. */
   beginSettling(): void {
     const batch = this.batches[this.head];
     if (batch === undefined) return;
@@ -151,8 +151,8 @@ export class Proposer implements ResultSink {
       this.head = 0;
     }
     this.unappliedBytes -= batch.bytes.length;
-    this.settling = batch.owners;
-    if (batch.owners !== null) this.pendingCommands -= batch.owners.length;
+    this.settling = batch.completions;
+    if (batch.completions !== null) this.pendingCommands -= batch.completions.length;
   }
 
   result(position: number, code: ResultCode, item: Item | null, text: string): void {
@@ -170,24 +170,24 @@ export class Proposer implements ResultSink {
   overtaken({ sessionId, lastSequence }: SessionProgress): void {
     while (sessionId === this.sessionId && this.unapplied > 0 && this.oldestSequence <= lastSequence) {
       this.beginSettling();
-      const owners = this.settling;
+      const completions = this.settling;
       this.endSettling();
-      for (const owner of owners ?? []) owner.writeFailed('overtaken');
+      for (const completion of completions ?? []) completion.writeFailed('overtaken');
     }
   }
 
-  /** Tells the owners of what was accepted before `acceptedBeforeMs` that their outcome is unknown. */
+  /** Fails the completions of all that was accepted before `acceptedBeforeMs`: the outcome is unknown. */
   failOlderThan(acceptedBeforeMs: number, failure: Failure): void {
     const first = Math.max(this.oldestSequence, this.toldUpTo + 1);
     for (let sequence = first; sequence < this.nextSequence; sequence++) {
       const batch = this.batch(sequence);
       if (batch === undefined || batch.acceptedAtMs > acceptedBeforeMs) return;
       this.toldUpTo = sequence;
-      const { owners } = batch;
-      if (owners === null) continue;
-      batch.owners = null;
-      this.pendingCommands -= owners.length;
-      for (const owner of owners) owner.writeFailed(failure);
+      const { completions } = batch;
+      if (completions === null) continue;
+      batch.completions = null;
+      this.pendingCommands -= completions.length;
+      for (const completion of completions) completion.writeFailed(failure);
     }
   }
 }

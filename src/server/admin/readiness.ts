@@ -1,4 +1,4 @@
-import type { ReadOwner, Replica, ReplicaStatus } from '../../replica/types.ts';
+import type { ReadCompletion, Replica, ReplicaStatus } from '../../replica/types.ts';
 
 /** Whether this node can serve now, and if not, why. `reason` is empty where it can. */
 export interface Readiness {
@@ -17,17 +17,17 @@ const READY: Readiness = { ready: true, reason: '' };
  */
 export function watchReadiness(replica: Pick<Replica, 'read' | 'status'>, onServing: () => void): () => Readiness {
   let confirmed = false;
-  const owner: ReadOwner = {
+  const completion: ReadCompletion = {
     readable() {
       confirmed = true;
       onServing();
     },
     readFailed(failure) {
       // The replica held the read for a whole request timeout, so asking again at once is no busy loop.
-      if (failure === 'timeout') replica.read(owner);
+      if (failure === 'timeout') replica.read(completion);
     },
   };
-  replica.read(owner);
+  replica.read(completion);
   return () => {
     const status = replica.status();
     if (confirmed && status.leader !== 0) return READY;

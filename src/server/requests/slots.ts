@@ -1,7 +1,7 @@
 import type { Item, ResultCode } from '../../kv/types.ts';
 import { Command } from '../../memcached/commands.ts';
 import { NOTHING } from '../../memcached/replies.ts';
-import type { Failure, ReadOwner, WriteOwner } from '../../replica/types.ts';
+import type { Failure, ReadCompletion, WriteCompletion } from '../../replica/types.ts';
 
 /** What a slot tells the connection that it belongs to. */
 export interface SlotOwner {
@@ -17,7 +17,7 @@ export type FoundItem = Item;
  * parse to the last byte of its reply. It is what the replica calls back, so that a request costs neither a closure
  * nor a promise.
  */
-export class Slot implements WriteOwner, ReadOwner {
+export class Slot implements WriteCompletion, ReadCompletion {
   /** Null once the connection is gone: the answers still come, and the last one frees the slot. */
   owner: SlotOwner | null = null;
   next: Slot | null = null;

@@ -96,7 +96,7 @@ describe('the applier', () => {
     expect(applier.appliedIndex).toBe(1);
   });
 
-  it("gives the results of this node's own batches to their owners, and of nobody else's", () => {
+  it("gives the results of this node's own batches to their completions, and of no other node's", () => {
     const own = propose('a');
     append(batchOf('b', 'v', { proposer: 9 }));
     append(Buffer.from(proposer.batch(1)?.bytes ?? ''));
@@ -120,7 +120,7 @@ describe('the applier', () => {
     expect(fatal).toEqual([]);
   });
 
-  it('says nothing to owners who have given up, and applies their batch all the same', () => {
+  it('calls no completion whose request has timed out, and applies their batch all the same', () => {
     const own = propose('a', 5);
     append(Buffer.from(proposer.batch(1)?.bytes ?? ''));
     proposer.failOlderThan(5, 'timeout');

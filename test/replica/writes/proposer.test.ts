@@ -76,7 +76,7 @@ describe('the proposer', () => {
     expect(proposer.batchIsFull).toBe(false);
   });
 
-  it('gives each result to the owner of its command, once', () => {
+  it('gives each result to the completion of its command, once', () => {
     const proposer = proposerOf();
     const requests = [add(proposer), add(proposer)];
     proposer.closeBatch(0);
@@ -116,7 +116,7 @@ describe('the proposer', () => {
     expect(proposer.expects(SELF, SESSION, 3)).toBe(false);
   });
 
-  it('tells owners once that their time is up, keeps the place of their batch, and says nothing when it is applied', () => {
+  it('fails completions once when their time is up, keeps the place of their batch, and says nothing when it is applied', () => {
     const proposer = proposerOf();
     const early = addBatch(proposer, 100);
     const late = addBatch(proposer, 200);

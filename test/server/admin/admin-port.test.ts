@@ -6,7 +6,7 @@ import type { Clock } from '../../../src/base/clock.ts';
 import { RaftkvError } from '../../../src/base/errors.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
 import type { MemberChange } from '../../../src/raft/types.ts';
-import type { MembersView, ReadOwner, ReplicaStatus } from '../../../src/replica/types.ts';
+import type { MembersView, ReadCompletion, ReplicaStatus } from '../../../src/replica/types.ts';
 import {
   type AdminDoor,
   type AdminPort,
@@ -430,10 +430,10 @@ describe('/snapshot', () => {
 
 describe('readiness', () => {
   function fakeReplica() {
-    const reads: ReadOwner[] = [];
+    const reads: ReadCompletion[] = [];
     const replica = {
       leader: 3,
-      read: (owner: ReadOwner) => void reads.push(owner),
+      read: (completion: ReadCompletion) => void reads.push(completion),
       status: () => ({ ...replicaStatus, leader: replica.leader }),
     };
     return { replica, reads };
