@@ -25,7 +25,7 @@ export interface PortTls {
 
 /** A true client needs a few ms; this leaves room for a slow line and a busy event loop. */
 const HANDSHAKE_MS_MAX = 5_000;
-/** Connections of one port in their handshake. At the limit the oldest makes room: it is the strangers who linger. */
+/** Connections of one port in their handshake. At the limit the oldest makes room: those of unknown clients linger. */
 const HANDSHAKES_UNFINISHED_MAX = 256;
 
 export function contextOptions({ ca, cert, key }: TlsIdentity, minVersion: SecureVersion): SecureContextOptions {

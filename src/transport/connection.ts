@@ -67,7 +67,7 @@ export interface ConnectionContext {
   readonly clock: Clock;
   readonly limits: TransportLimits;
   readonly sockets: Sockets;
-  readonly events: Pick<TransportEvents, 'onStranger'>;
+  readonly events: Pick<TransportEvents, 'onUnknownPeer'>;
 }
 
 /**
@@ -151,8 +151,8 @@ export function createConnection(
     if (refusal !== null) {
       outbox.send('refuse', [encodeRefusal(refusal)]);
       partFor(refusalError(refusal, 'us'));
-      const isStranger = refusal.code === 'unknownPeer' && checkProof(hello.fromId) === null;
-      if (isStranger) events.onStranger(hello.fromId);
+      const isUnknownPeer = refusal.code === 'unknownPeer' && checkProof(hello.fromId) === null;
+      if (isUnknownPeer) events.onUnknownPeer(hello.fromId);
       return;
     }
     peerId = hello.fromId;
@@ -221,7 +221,7 @@ export function createConnection(
     partingWith = why;
     decoder.close();
     outbox.flush();
-    // A refused stranger may never close its end, so ours does not wait for it.
+    // A refused peer may never close its end, so ours does not wait for it.
     if (why === null) socket.end();
     else socket.end(() => finish(why));
   }

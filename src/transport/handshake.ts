@@ -33,7 +33,7 @@ const HELLO_FIXED_BYTES = 24;
 const CLUSTER_ID_BYTES_MAX = 512;
 const REFUSAL_TEXT_BYTES_MAX = 512;
 
-/** No frame may be longer before the handshake is done: strangers get to fill this much and no more. */
+/** No frame may be longer before the handshake is done: an unauthenticated connection can fill this much and no more. */
 export const HANDSHAKE_PAYLOAD_BYTES_MAX = 1024;
 
 /** What a connection between two nodes is for; see `TransportEvents`. */

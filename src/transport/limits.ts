@@ -6,7 +6,7 @@ export interface TransportLimits {
   readonly handshakeMsMax: number;
   /**
    * Connections that have not shown who they are. At the limit the oldest makes room: a true peer needs a few ms, so
-   * it is the strangers who go, and they hold at most this many file descriptors.
+   * unauthenticated connections are closed, and they hold at most this many file descriptors.
    */
   readonly pendingHandshakesMax: number;
   /** Connections that the system holds until they are accepted, one per turn: room for a crowd that all come at once. */

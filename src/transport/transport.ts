@@ -22,7 +22,7 @@ import type { PeerAddress, Transport } from './types.ts';
  * - Who is a peer, and where, may change at any time; the links of those that stay are not touched.
  * - Nobody gets a link who is not the expected node of the same cluster speaking the same protocol. Both ends log why.
  * - Whoever belongs to this cluster and is no peer gets no link, but is heard of: an uninitialized node must know of it.
- * - Strangers, garbage and slow readers cost a bounded number of sockets and bytes, and never another peer's link.
+ * - Unknown peers, garbage and slow readers cost a bounded number of sockets and bytes, and never another peer's link.
  *
  * ```
  *   send ─▶ outbox ── one write per callback ─▶ socket ═══▶ peer            connection.ts: one socket, first byte to last
@@ -57,8 +57,8 @@ interface TransportStats {
   /** Accepted connections that have not shown who they are yet. */
   readonly pendingHandshakes: number;
   /** Accepted connections that ended before they did, for whatever reason. */
-  readonly strangers: number;
-  /** Those of `strangers` that were refused by name, and those that had to make room for others. */
+  readonly rejected: number;
+  /** Those of `rejected` that were refused by name, and those that had to make room for others. */
   readonly refusals: number;
   readonly evictions: number;
 }
@@ -90,7 +90,7 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
 
   /** Accepted and not yet through the handshake, oldest first; never more than `pendingHandshakesMax`. */
   const pending = new Set<Connection>();
-  const counters = { strangers: 0, refusals: 0, evictions: 0 };
+  const counters = { rejected: 0, refusals: 0, evictions: 0 };
   let listener: Server | null = null;
   let sockets: Sockets = plainSockets;
   let stopping = false;
@@ -104,16 +104,16 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
     onData() {},
     onClosed(connection, why) {
       pending.delete(connection);
-      strangerLeft(connection, why);
+      rejected(connection, why);
     },
   };
 
-  function strangerLeft(connection: Connection, why: Error | null): void {
+  function rejected(connection: Connection, why: Error | null): void {
     if (stopping) return;
-    counters.strangers += 1;
+    counters.rejected += 1;
     const code = why instanceof RaftkvError ? why.code : 'none';
     if (code === 'PEER_REFUSED') counters.refusals += 1;
-    if (why !== null) rateLimitedLog.warn(`stranger ${code}`, why, { claimedPeer: connection.peerId });
+    if (why !== null) rateLimitedLog.warn(`rejected connection ${code}`, why, { claimedPeer: connection.peerId });
   }
 
   function accept(socket: Socket, context: ConnectionContext): void {

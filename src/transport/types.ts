@@ -25,7 +25,7 @@ export interface TransportEvents {
    * A node of this very cluster, by all that it can show, asked for a link and was refused: it is no peer of this one,
    * nor one that was removed. Called each time it asks.
    */
-  onStranger(peer: number): void;
+  onUnknownPeer(peer: number): void;
 }
 
 /** A node to keep a link with. */

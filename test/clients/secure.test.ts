@@ -100,11 +100,11 @@ describe.each(guarded)('a cluster that asks its clients for $what', ({ settings,
     });
 
     it.runIf(password)('gets nothing without the password', async () => {
-      const stranger = open(guest, 1);
-      const stored = await stranger.set('a', 'x').catch(() => false);
-      const found = await stranger.get('a').catch(() => null);
+      const unknown = open(guest, 1);
+      const stored = await unknown.set('a', 'x').catch(() => false);
+      const found = await unknown.get('a').catch(() => null);
       expect([stored, found]).toEqual([false, null]);
-      stranger.close();
+      unknown.close();
     });
   });
 });

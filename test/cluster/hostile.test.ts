@@ -8,7 +8,7 @@ import { connect } from '../support/memcached-client.ts';
 import { seededRandom } from '../support/random.ts';
 
 /**
- * Strangers at the ports: noise, half commands, absurd lengths, thousands of silent connections, readers that never
+ * Hostile clients at the ports: noise, half commands, absurd lengths, thousands of silent connections, readers that never
  * read. The node goes on serving, keeps its leader, and its memory stays within bounds. `RAFTKV_SEED` repeats a run.
  */
 const HOST = '127.0.0.1';

@@ -205,7 +205,7 @@ class MemoryNetwork {
       if (this.told.has(told)) return;
       this.told.add(told);
       if (this.wanted.get(a)?.removed.has(b) === true) handlerB.onRemoved(a);
-      else handlerA.onStranger(b);
+      else handlerA.onUnknownPeer(b);
       return;
     }
     this.links.add(linkName(a, b));

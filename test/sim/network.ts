@@ -340,7 +340,7 @@ export class Network {
       if (!refuser.removed.has(port.id)) {
         refuser.life.post(0, () => {
           this.#world.say(() => `${refuser.id}: is asked for a link by ${port.id}, which it does not know`);
-          refuser.events?.onStranger(port.id);
+          refuser.events?.onUnknownPeer(port.id);
         });
         continue;
       }

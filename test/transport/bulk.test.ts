@@ -157,7 +157,7 @@ describe('a bulk link', () => {
   });
 });
 
-describe('strangers on the bulk channel', () => {
+describe('unknown peers on the bulk channel', () => {
   it('are refused as on the main one', async () => {
     const { node, port } = await withRawPeer();
     const hellos = [
@@ -170,12 +170,12 @@ describe('strangers on the bulk channel', () => {
     unknown[unknown.length - 1] = 9;
     hellos.push(frameOf('hello', unknown));
     for (const hello of hellos) {
-      const stranger = dialRaw(port);
-      stranger.write(hello, frameOf('ping'), frameOf('data', Buffer.from('x')));
-      await stranger.until(() => stranger.closed);
-      expect(stranger.received.map(({ type }) => type)).toEqual(['refuse']);
+      const unknown = dialRaw(port);
+      unknown.write(hello, frameOf('ping'), frameOf('data', Buffer.from('x')));
+      await unknown.until(() => unknown.closed);
+      expect(unknown.received.map(({ type }) => type)).toEqual(['refuse']);
     }
-    expect(node.allEvents).toEqual([...UP(2), 'stranger 3']);
+    expect(node.allEvents).toEqual([...UP(2), 'unknown peer 3']);
   });
 
   it('that send garbage of any kind never touch a link', async () => {
@@ -192,13 +192,13 @@ describe('strangers on the bulk channel', () => {
     let trips = 0;
     await fc.assert(
       fc.asyncProperty(fc.array(garbage, { minLength: 1, maxLength: 8 }), async (thrown) => {
-        const strangers = thrown.map((bytes) => {
-          const stranger = dialRaw(one.transport.port());
-          stranger.write(bytes);
-          stranger.socket.end();
-          return stranger;
+        const unknown = thrown.map((bytes) => {
+          const unknown = dialRaw(one.transport.port());
+          unknown.write(bytes);
+          unknown.socket.end();
+          return unknown;
         });
-        await Promise.all(strangers.map((stranger) => stranger.until(() => stranger.closed)));
+        await Promise.all(unknown.map((unknown) => unknown.until(() => unknown.closed)));
         trips += 1;
         two.transport.send(1, [Buffer.from('main')]);
         two.transport.sendBulk(1, [Buffer.from('bulk')]);

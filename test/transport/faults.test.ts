@@ -57,7 +57,7 @@ describe('a listening node', () => {
       expect(record?.message).toContain(code);
       expect(record?.fields['remedy']).toMatch(/\w/);
       // Of this very cluster, and yet no peer: that is worth hearing of, and nothing else is.
-      expect([node.events, node.frames]).toEqual([code === 'unknownPeer' ? ['stranger 9'] : [], []]);
+      expect([node.events, node.frames]).toEqual([code === 'unknownPeer' ? ['unknown peer 9'] : [], []]);
     });
   }
 
@@ -82,7 +82,7 @@ describe('a listening node', () => {
     expect(node.transport.stats().pendingHandshakes).toBe(1);
     manual.advance(1);
     await silent.until(() => silent.closed);
-    expect(node.transport.stats()).toMatchObject({ pendingHandshakes: 0, strangers: 1 });
+    expect(node.transport.stats()).toMatchObject({ pendingHandshakes: 0, rejected: 1 });
   });
 
   it('takes no frame longer than a hello from one that has not shown who it is', async () => {
@@ -302,7 +302,7 @@ describe('a bad message', () => {
         clock: systemClock,
         limits: DEFAULT_LIMITS,
         sockets: plainSockets,
-        events: { onStranger() {} },
+        events: { onUnknownPeer() {} },
       });
       socket.emit('data', Buffer.concat([helloFrom(2, 1), frameOf('ping')]));
       expect(() => socket.emit('data', frameOf('data', Buffer.from('x')))).toThrow('a defect');
@@ -311,7 +311,7 @@ describe('a bad message', () => {
   });
 });
 
-describe('strangers', () => {
+describe('unknown peers', () => {
   /** One node with a true link, over which a round trip can be made at any time. */
   async function besieged() {
     const one = await startNode({
@@ -365,7 +365,7 @@ describe('strangers', () => {
       { numRuns: 60 },
     );
     expect([one.events, two.events]).toEqual([['up 2'], ['up 1']]);
-    expect(one.transport.stats().strangers).toBeGreaterThan(100);
+    expect(one.transport.stats().rejected).toBeGreaterThan(100);
     // Hundreds of failures, a handful of lines.
     expect(warnings(one).length).toBeLessThan(6);
   });
@@ -374,7 +374,7 @@ describe('strangers', () => {
     const { one, port, roundTrip } = await besieged();
     const before = process.memoryUsage().rss;
     const silent: RawPeer[] = [];
-    const accepted = () => one.transport.stats().strangers + one.transport.stats().pendingHandshakes;
+    const accepted = () => one.transport.stats().rejected + one.transport.stats().pendingHandshakes;
     for (let wave = 0; wave < 15; wave++) {
       const crowd = Array.from({ length: 200 }, () => dialRaw(port));
       silent.push(...crowd);

@@ -116,7 +116,7 @@ describe('a peer that leaves', () => {
     await has(two, 'lost 1', 'bulk lost 1');
     expect(two.frames.map(({ frame }) => frame.equals(big))).toEqual([true, true, true]);
     await two.until(() => (two.transport.stats().peers[0]?.refusals ?? 0) > 0);
-    expect(one.allEvents.slice(0, 5)).toEqual(['up 2', 'bulk up 2', 'bulk lost 2', 'lost 2', 'stranger 2']);
+    expect(one.allEvents.slice(0, 5)).toEqual(['up 2', 'bulk up 2', 'bulk lost 2', 'lost 2', 'unknown peer 2']);
     expect(two.events).toEqual(['up 1', 'lost 1']);
   });
 
@@ -300,7 +300,7 @@ describe('a node that was removed', () => {
       await peer.until(() => peer.closed);
       expect(peer.received.map(({ payload }) => decodeRefusal(payload).code)).toEqual([code]);
     }
-    expect(one.events).toEqual(['stranger 3']);
+    expect(one.events).toEqual(['unknown peer 3']);
   });
 });
 

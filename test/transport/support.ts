@@ -187,7 +187,7 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
     onBulkUp: (peer) => recordEvent(`bulk up ${peer}`),
     onBulkLost: (peer) => recordEvent(`bulk lost ${peer}`),
     onRemoved: (peer) => recordEvent(`removed ${peer}`),
-    onStranger: (peer) => recordEvent(`stranger ${peer}`),
+    onUnknownPeer: (peer) => recordEvent(`unknown peer ${peer}`),
   });
   return node;
 }

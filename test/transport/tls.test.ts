@@ -38,7 +38,7 @@ describe('links with TLS', () => {
     expect(two.frames[0]?.frame.toString()).toBe('back');
   });
 
-  const strangers: readonly [who: string, identity: () => Promise<Partial<TlsIdentity>>, logged: RegExp][] = [
+  const unknown: readonly [who: string, identity: () => Promise<Partial<TlsIdentity>>, logged: RegExp][] = [
     ['nothing to show', async () => ({}), /it showed no certificate/],
     ['a certificate of another authority', async () => (await newAuthority()).node(2), /not valid here/],
     [
@@ -47,12 +47,12 @@ describe('links with TLS', () => {
       /CERT_HAS_EXPIRED/,
     ],
   ];
-  it.each(strangers)('are refused to one with %s before it can say a word', async (_, identity, logged) => {
+  it.each(unknown)('are refused to one with %s before it can say a word', async (_, identity, logged) => {
     const one = await listening();
-    const stranger = dialTls(one.transport.port(), await identity());
-    await greet(stranger);
-    await stranger.until(() => stranger.closed);
-    expect(stranger.received).toEqual([]);
+    const unknown = dialTls(one.transport.port(), await identity());
+    await greet(unknown);
+    await unknown.until(() => unknown.closed);
+    expect(unknown.received).toEqual([]);
     await one.until(() => one.logs.some(({ message }) => logged.test(message)));
     expect(one.events).toEqual([]);
   });
@@ -88,12 +88,12 @@ describe('links with TLS', () => {
     const one = await startNode({ id: 1, peers: {}, tls: node1 });
     for (const [identity, heard] of [
       [await authority.node(3), []],
-      [node2, ['stranger 2']],
+      [node2, ['unknown peer 2']],
     ] as const) {
-      const stranger = dialTls(one.transport.port(), identity);
-      await greet(stranger);
-      expect(stranger.received.map(({ type }) => type)).toEqual(['refuse']);
-      await stranger.until(() => stranger.closed);
+      const unknown = dialTls(one.transport.port(), identity);
+      await greet(unknown);
+      expect(unknown.received.map(({ type }) => type)).toEqual(['refuse']);
+      await unknown.until(() => unknown.closed);
       expect(one.events).toEqual(heard);
     }
   });

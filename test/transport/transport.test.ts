@@ -256,12 +256,12 @@ describe('start and stop', () => {
       signal.changed();
     });
     const node = await startNode({ id: 2, peers: { 1: port }, clock: manual.clock });
-    const stranger = dialRaw(node.transport.port());
+    const unknown = dialRaw(node.transport.port());
     await signal.until(() => silent.length === 1);
     await manual.until(() => node.transport.stats().pendingHandshakes === 1);
     await node.transport.stop();
     expect(manual.pending()).toBe(0);
-    await Promise.all([stranger, ...silent].map((peer) => peer.until(() => peer.closed)));
+    await Promise.all([unknown, ...silent].map((peer) => peer.until(() => peer.closed)));
     expect(silent.length).toBe(1);
   });
 

@@ -138,7 +138,7 @@ async function carryOut(
   options: ChangeOptions,
 ): Promise<void> {
   const before = await client.view();
-  refuseStrangers(before, change);
+  refuseUnknownNodes(before, change);
   // A command that was broken off, given again, goes on watching.
   if (!isUnderWay(before, change)) await client.change(change);
   const after = await watcher.view();
@@ -156,7 +156,7 @@ function isUnderWay(view: MembersBody, change: MemberChange): boolean {
 }
 
 /** What the cluster would refuse as well, said with who there is. */
-function refuseStrangers({ members }: MembersBody, change: MemberChange): void {
+function refuseUnknownNodes({ members }: MembersBody, change: MemberChange): void {
   const wanted = change.op === 'add' ? change.replaces : change.id;
   const isVoter = members.some(({ id, role }) => id === change.id && role === 'voter');
   if (change.op === 'add' && wanted !== 0 && isVoter && members.some(({ id }) => id === wanted)) {

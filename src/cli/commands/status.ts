@@ -120,8 +120,8 @@ function describeAsTable({ cluster, reports, leader, voters, members, unlisted, 
   const rows = reports.map(({ node, answer, failure }) => {
     const own = [String(node.id), `${node.host}:${node.clientPort}`];
     if (answer === null) {
-      const stranger = members !== null && !members.includes(node.id);
-      return [...own, ...UNKNOWN, `${stranger ? 'not a member, and ' : ''}unreachable: ${failure}`];
+      const isNotMember = members !== null && !members.includes(node.id);
+      return [...own, ...UNKNOWN, `${isNotMember ? 'not a member, and ' : ''}unreachable: ${failure}`];
     }
     const state = answer.ready ? 'ready' : `not ready: ${answer.reason}`;
     const replica = answer.replica;

@@ -62,7 +62,7 @@ export class Bootstrap {
   private readonly heard = new Map<NodeId, LifecycleMessage>();
   private readonly linked = new Set<NodeId>();
   /** Nodes of this cluster that this node does not know. While it is no member, only another start, with another file, forgets them. */
-  private readonly strangers = new Set<NodeId>();
+  private readonly unknownPeers = new Set<NodeId>();
   private listensSinceMs: number | null = null;
   private hasListened = false;
   /** In this incarnation, while uninitialized: every other initial member was linked and uninitialized. */
@@ -85,7 +85,7 @@ export class Bootstrap {
 
   /** To be called again and again from then on. */
   tick(nowMs: number): void {
-    if (this.isSettled()) this.strangers.clear();
+    if (this.isSettled()) this.unknownPeers.clear();
     this.listen(nowMs);
     if (!this.isReady || this.hasWaited) return;
     this.readySinceMs ??= nowMs;
@@ -119,9 +119,9 @@ export class Bootstrap {
   }
 
   /** A node of this cluster that is no peer asked for a link. Where this node belongs to a cluster that it hears of, that is no news. */
-  stranger(id: NodeId): void {
-    if (this.isSettled() || this.strangers.has(id)) return;
-    this.strangers.add(id);
+  unknownPeer(id: NodeId): void {
+    if (this.isSettled() || this.unknownPeers.has(id)) return;
+    this.unknownPeers.add(id);
     this.announce();
   }
 
@@ -140,7 +140,7 @@ export class Bootstrap {
   }
 
   private known(): NodeId[] {
-    return [...new Set([...(this.context.initialMembers ?? []), ...this.strangers])].sort((a, b) => a - b);
+    return [...new Set([...(this.context.initialMembers ?? []), ...this.unknownPeers])].sort((a, b) => a - b);
   }
 
   /**
@@ -183,9 +183,9 @@ export class Bootstrap {
   /** Why what this node's file lists can't be the whole cluster; empty while nothing speaks against it. */
   private contradiction(): string {
     const { core, initialMembers } = this.context;
-    if (this.strangers.size > 0) {
-      const strangers = listed([...this.strangers].sort((a, b) => a - b));
-      return `${strangers} of this cluster ${this.strangers.size > 1 ? 'are' : 'is'} not in the configuration file`;
+    if (this.unknownPeers.size > 0) {
+      const unknown = listed([...this.unknownPeers].sort((a, b) => a - b));
+      return `${unknown} of this cluster ${this.unknownPeers.size > 1 ? 'are' : 'is'} not in the configuration file`;
     }
     if (core.lifecycle !== 'uninitialized' || initialMembers === null) return '';
     const own = this.known();

@@ -227,8 +227,8 @@ export class NodeLifecycle {
   }
 
   /** A node of this cluster that is no peer asked for a link. */
-  stranger(peer: NodeId): void {
-    this.bootstrap.stranger(peer);
+  unknownPeer(peer: NodeId): void {
+    this.bootstrap.unknownPeer(peer);
   }
 
   /**

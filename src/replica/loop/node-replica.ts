@@ -309,8 +309,8 @@ export class NodeReplica implements Replica, TransportEvents {
     this.guard(() => this.lifecycle.removedSays(peer));
   }
 
-  onStranger(peer: NodeId): void {
-    this.guard(() => this.lifecycle.stranger(peer));
+  onUnknownPeer(peer: NodeId): void {
+    this.guard(() => this.lifecycle.unknownPeer(peer));
   }
 
   private step(input: Input): void {

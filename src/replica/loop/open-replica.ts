@@ -108,7 +108,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
   try {
     await meta.persistLogCreated();
     const logReset = recovery.finish();
-    warnOfStrangers(options, recovery);
+    warnOfNonMembers(options, recovery);
     const { initial, createTransport } = options;
     const transport = createTransport(meta.incarnation);
     const opened = new NodeReplica({
@@ -199,13 +199,13 @@ function emptyBase({ initial }: OpenReplicaOptions, initialMembers: readonly Nod
   return { index: 0, term: 0, configuration: configurationOf(ids, details), stateMachine: new StateMachine() };
 }
 
-function warnOfStrangers({ initial, nodeId, logger }: OpenReplicaOptions, { configurations }: LogRecovery): void {
+function warnOfNonMembers({ initial, nodeId, logger }: OpenReplicaOptions, { configurations }: LogRecovery): void {
   const configuration = configurations.at(-1)?.configuration;
   if (configuration === undefined || !isMember(configuration, nodeId)) return;
-  const strangers = initial.nodes.map(({ id }) => id).filter((id) => !isMember(configuration, id));
-  if (strangers.length === 0) return;
+  const nonMembers = initial.nodes.map(({ id }) => id).filter((id) => !isMember(configuration, id));
+  if (nonMembers.length === 0) return;
   logger.warn(
-    { nodes: strangers },
+    { nodes: nonMembers },
     'the configuration file lists nodes that are no members: `raftkv member add` adds one',
   );
 }

@@ -33,14 +33,14 @@ export function watchReadiness(replica: Pick<Replica, 'read' | 'status'>, onServ
     if (confirmed && status.leader !== 0) return READY;
     // The replica knows better than any guess from here.
     if (status.healthProblem !== '') return notReady(status.healthProblem);
-    if (isStranger(status))
+    if (isNotMember(status))
       return notReady(`this node is not a member of the cluster: raftkv member add ${status.nodeId}`);
     return confirmed ? LEADERLESS : CATCHING_UP;
   };
 }
 
-/** A newcomer that nobody has added. */
-function isStranger({ lifecycle, nodeId, voters, learners }: ReplicaStatus): boolean {
+/** A newcomer that was not added to the cluster yet. */
+function isNotMember({ lifecycle, nodeId, voters, learners }: ReplicaStatus): boolean {
   return lifecycle === 'recovering' && !voters.includes(nodeId) && !learners.includes(nodeId);
 }
 

@@ -214,7 +214,7 @@ describe('an initial member of a cluster that has grown, whose disk was wiped an
     await succeeds(cluster, 3, 'b');
   });
 
-  it('begins none with another that no member can reach: one that hears of a stranger tells all', async () => {
+  it('begins none with another that no member can reach: one that hears of an unknown node tells all', async () => {
     const cluster = await grown(2, [3, 4, 5]);
     for (const id of [1, 2]) cluster.kill(id);
     for (const id of [3, 4, 5]) cluster.partition(2, id);

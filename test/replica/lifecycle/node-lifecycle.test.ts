@@ -177,8 +177,8 @@ describe('the lifecycle of a node', () => {
         expect(persisted).toEqual(['bootstrapped']);
       });
 
-      it('recovers where a stranger has asked for a link since', () => {
-        nodeLifecycle.stranger(7);
+      it('recovers if an unknown node has asked for a link since', () => {
+        nodeLifecycle.unknownPeer(7);
         nodeLifecycle.receive(3, news('normal'));
         expect(persisted).toEqual(['recovering 99']);
       });
@@ -219,7 +219,7 @@ describe('the lifecycle of a node', () => {
     it('bootstraps no cluster against what it has heard because others have elected a leader', () => {
       begin('uninitialized', { initialMembers: [1, SELF] });
       nodeLifecycle.linkUp(1);
-      nodeLifecycle.stranger(7);
+      nodeLifecycle.unknownPeer(7);
       listen();
       core.leader = 1;
       nodeLifecycle.receive(1, news('uninitialized', [1, SELF, 7]));
@@ -246,11 +246,11 @@ describe('the lifecycle of a node', () => {
       expect(persisted).toEqual(['bootstrapped']);
     });
 
-    it('bootstraps no cluster once a stranger of this one has asked for a link, says why, and tells the others', () => {
+    it('bootstraps no cluster once an unknown node of this cluster has asked for a link, says why, and tells the others', () => {
       begin('uninitialized', { initialMembers: [1, SELF] });
       nodeLifecycle.linkUp(1);
-      nodeLifecycle.stranger(7);
-      nodeLifecycle.stranger(5);
+      nodeLifecycle.unknownPeer(7);
+      nodeLifecycle.unknownPeer(5);
       listen();
       nodeLifecycle.receive(1, news('uninitialized', [1, SELF]));
       expect(persisted).toEqual([]);
@@ -445,14 +445,14 @@ describe('the lifecycle of a node', () => {
     });
   });
 
-  it('tells where a stranger of the cluster has asked in vain, until it has found a leader or is a member', () => {
+  it('tells where an unknown node of the cluster has asked in vain, until it has found a leader or is a member', () => {
     begin('recovering', { initialMembers: [SELF] });
-    nodeLifecycle.stranger(1);
+    nodeLifecycle.unknownPeer(1);
     expect(nodeLifecycle.healthProblem()).toMatch(/^node 1 of this cluster is not in the configuration file/);
     core.leader = 3;
     expect(nodeLifecycle.healthProblem()).toBe('');
     begin('normal', { knownMember: true, term: 3 });
-    nodeLifecycle.stranger(9);
+    nodeLifecycle.unknownPeer(9);
     expect(nodeLifecycle.healthProblem()).toBe('');
   });
 
@@ -473,19 +473,19 @@ describe('the lifecycle of a node', () => {
     expect(aloneNotes.splice(0)).toEqual([false]);
   });
 
-  it('is lost when it has heard of no leader for long; from then on strangers are news', () => {
+  it('is lost when it has heard of no leader for long; from then on unknown nodes are news', () => {
     begin('normal', { knownMember: true, term: 3 });
     listen(9);
-    nodeLifecycle.stranger(9);
+    nodeLifecycle.unknownPeer(9);
     expect([nodeLifecycle.isLost, nodeLifecycle.healthProblem()]).toEqual([false, '']);
     listen(10);
-    nodeLifecycle.stranger(9);
+    nodeLifecycle.unknownPeer(9);
     expect(nodeLifecycle.isLost).toBe(true);
     expect(nodeLifecycle.healthProblem()).toMatch(/^node 9 of this cluster is not in the configuration file/);
     core.leader = 1;
     nodeLifecycle.tick(11 * ELECTION_MS);
     expect([nodeLifecycle.isLost, nodeLifecycle.healthProblem()]).toEqual([false, '']);
-    // Another time counts from its own beginning, and by its own strangers.
+    // Another time counts from its own beginning, and by its own unknown nodes.
     core.leader = 0;
     nodeLifecycle.tick(12 * ELECTION_MS);
     nodeLifecycle.tick(21 * ELECTION_MS);

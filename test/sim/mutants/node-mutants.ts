@@ -15,7 +15,7 @@ export const nodeMutants: readonly Mutant[] = [
     fault: 'drops the last entry of its log at a restart, as if it were torn',
     file: 'replica/loop/open-replica.ts',
     within: 'openReplica',
-    find: 'warnOfStrangers(options, recovery);',
+    find: 'warnOfNonMembers(options, recovery);',
     replace: `const { log } = recovery;
 if (log.lastIndex > Math.max(log.commitIndex, log.snapshotIndex)) log.truncateFrom(log.lastIndex);`,
   },
@@ -155,7 +155,7 @@ this.replica.read(slot);`,
     replace: '',
   },
   {
-    name: 'reply-to-stranger',
+    name: 'reply-to-another-request',
     fault: 'frees a slot whose answer is still to come, for another request to get it',
     file: 'server/clients/connection.ts',
     within: '#closed',
