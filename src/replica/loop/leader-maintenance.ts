@@ -3,35 +3,35 @@ import type { StateMachine } from '../../kv/state-machine.ts';
 import { ENTRY_HEADER_BYTES } from '../../raft/entry.ts';
 import type { Raft } from '../../raft/raft.ts';
 import { type Input, NO_NODE } from '../../raft/types.ts';
-import type { Placement } from '../writes/placement.ts';
+import type { LeaderBalancer } from '../writes/leader-balancer.ts';
 
 /** Work that only a leader does, besides replication: advancing the replicated time and balancing leadership. */
 export class LeaderMaintenance {
   private readonly raft: Raft;
   private readonly stateMachine: StateMachine;
-  private readonly placement: Placement;
+  private readonly balancer: LeaderBalancer;
   private readonly step: (input: Input) => void;
   /** The newest entry that only advances time, while it is not applied. */
   private clockEntryIndex = 0;
 
-  constructor(raft: Raft, stateMachine: StateMachine, placement: Placement, step: (input: Input) => void) {
+  constructor(raft: Raft, stateMachine: StateMachine, balancer: LeaderBalancer, step: (input: Input) => void) {
     this.raft = raft;
     this.stateMachine = stateMachine;
-    this.placement = placement;
+    this.balancer = balancer;
     this.step = step;
   }
 
   /** The term or the leader is another. */
   leaderChanged(nowMs: number): void {
     this.clockEntryIndex = 0;
-    const { raft, placement } = this;
-    if (raft.core.role === 'leader') placement.begin(nowMs);
+    const { raft, balancer } = this;
+    if (raft.core.role === 'leader') balancer.begin(nowMs);
   }
 
   tick(nowMs: number, wallMs: number): void {
     if (!this.raft.acceptsProposals) return;
     this.letTimePass(wallMs);
-    const to = this.placement.successor(nowMs);
+    const to = this.balancer.successor(nowMs);
     if (to !== NO_NODE) this.step({ kind: 'transferLeadership', to });
   }
 

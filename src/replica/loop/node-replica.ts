@@ -16,7 +16,7 @@ import { decodeMessage, type PeerMessage } from '../peers/wire.ts';
 import type { SnapshotExchange } from '../snapshots/exchange.ts';
 import { nobodyConfirms } from '../snapshots/snapshotter.ts';
 import type { Backup, MembersView, ReadCompletion, Replica, ReplicaStatus, WriteCompletion } from '../types.ts';
-import { Placement } from '../writes/placement.ts';
+import { LeaderBalancer } from '../writes/leader-balancer.ts';
 import { checkProposal, type Proposals } from '../writes/proposals.ts';
 import { Proposer } from '../writes/proposer.ts';
 import { LeaderMaintenance } from './leader-maintenance.ts';
@@ -82,12 +82,12 @@ export class NodeReplica implements Replica, TransportEvents {
     this.rounds = new ReadRounds(options.random());
     this.persister = new Persister(wal, (persisted) => this.guard(() => this.onPersisted(persisted)));
     this.sender = new Sender(options.transport, () => this.scheduleTurn());
-    const placement = new Placement(nodeId);
+    const balancer = new LeaderBalancer(nodeId);
     const parts = createParts({
       options,
       tickMs,
       proposer: this.proposer,
-      placement,
+      balancer,
       step: (input) => this.guard(() => this.step(input)),
       guard: (action) => this.guard(action),
       tell: (to, message) => this.sender.tell(to, message),
@@ -105,7 +105,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.requests = parts.requests;
     this.lifecycle = parts.nodeLifecycle;
     this.exchange = parts.exchange;
-    this.maintenance = new LeaderMaintenance(this.raft, stateMachine, placement, (input) => this.step(input));
+    this.maintenance = new LeaderMaintenance(this.raft, stateMachine, balancer, (input) => this.step(input));
     if (options.logReset !== null) this.persister.resetLog(options.logReset, hardState, []);
     this.ticker = new Ticker(clock, tickMs, (count, nowMs) => this.guard(() => this.tick(count, nowMs)));
   }

@@ -7,7 +7,7 @@ import { Peers } from '../peers/peers.ts';
 import type { PeerMessage } from '../peers/wire.ts';
 import { SnapshotExchange } from '../snapshots/exchange.ts';
 import type { ReadCompletion } from '../types.ts';
-import type { Placement } from '../writes/placement.ts';
+import type { LeaderBalancer } from '../writes/leader-balancer.ts';
 import { Proposals } from '../writes/proposals.ts';
 import type { Proposer } from '../writes/proposer.ts';
 import { type NodeReplicaOptions, newDirectoryId } from './node-options.ts';
@@ -25,7 +25,7 @@ export interface PartsHost {
   readonly options: NodeReplicaOptions;
   readonly tickMs: number;
   readonly proposer: Proposer;
-  readonly placement: Placement;
+  readonly balancer: LeaderBalancer;
   /** Within the loop's guard. */
   readonly step: (input: Input) => void;
   readonly guard: (action: () => void) => void;
@@ -50,7 +50,7 @@ export interface Parts {
 }
 
 export function createParts(host: PartsHost): Parts {
-  const { options, proposer, placement, step, guard, tell, scheduleTurn, onFatal } = host;
+  const { options, proposer, balancer, step, guard, tell, scheduleTurn, onFatal } = host;
   const { timing, clock, wal, nodeId, recovered, transport } = options;
   const { log, stateMachine } = recovered;
   const { electionTimeoutMs, requestTimeoutMs } = timing;
@@ -81,7 +81,7 @@ export function createParts(host: PartsHost): Parts {
   return {
     raft,
     applier,
-    proposals: new Proposals({ nodeId, placement, core, proposer, send: tell, scheduleTurn }),
+    proposals: new Proposals({ nodeId, balancer, core, proposer, send: tell, scheduleTurn }),
     peers: new Peers({
       core,
       transport,

@@ -4,7 +4,7 @@ import type { Core } from '../../raft/core.ts';
 import { ENTRY_HEADER_BYTES } from '../../raft/entry.ts';
 import { NO_NODE, type NodeId } from '../../raft/types.ts';
 import type { PeerMessage, Proposal, ProposalRefused } from '../peers/wire.ts';
-import type { Placement } from './placement.ts';
+import type { LeaderBalancer } from './leader-balancer.ts';
 import { ProposalSequencer } from './proposal-sequencer.ts';
 import type { Proposer } from './proposer.ts';
 
@@ -22,7 +22,7 @@ export interface ProposalsContext {
   readonly nodeId: NodeId;
   readonly core: Core;
   readonly proposer: Proposer;
-  readonly placement: Placement;
+  readonly balancer: LeaderBalancer;
   /** False where the message was dropped. */
   readonly send: (to: NodeId, message: PeerMessage) => boolean;
   /** Something waits for the end of the turn. */
@@ -108,7 +108,7 @@ export class Proposals {
     const verdict = this.sequencer.judge(from, proposal, core.term, core.role === 'leader');
     if (verdict === 'ignore') return;
     if (verdict === 'take') {
-      this.context.placement.count(from);
+      this.context.balancer.count(from);
       this.taken.push(sent ? Buffer.from(proposal.bytes) : proposal.bytes);
       scheduleTurn();
       return;

@@ -8,7 +8,7 @@ import { RaftLog } from '../../../src/raft/log.ts';
 import { Raft } from '../../../src/raft/raft.ts';
 import { NO_NODE } from '../../../src/raft/types.ts';
 import type { PeerMessage, Proposal } from '../../../src/replica/peers/wire.ts';
-import { Placement } from '../../../src/replica/writes/placement.ts';
+import { LeaderBalancer } from '../../../src/replica/writes/leader-balancer.ts';
 import { checkProposal, Proposals } from '../../../src/replica/writes/proposals.ts';
 import { Proposer } from '../../../src/replica/writes/proposer.ts';
 import { batchOf, LIMITS, Request } from '../support.ts';
@@ -51,7 +51,7 @@ describe('proposals', () => {
     turns = 0;
     linkTakes = Number.POSITIVE_INFINITY;
     proposals = new Proposals({
-      placement: new Placement(2),
+      balancer: new LeaderBalancer(2),
       nodeId: SELF,
       core,
       proposer,

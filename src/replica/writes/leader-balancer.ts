@@ -1,27 +1,27 @@
 import { NO_NODE, type NodeId } from '../../raft/types.ts';
 
 /**
- * Leadership follows the writes. A write that comes in at the leader is answered two messages sooner than one that
- * comes in at a follower, so where nearly all come in at one follower, it should lead. Handing over costs a pause of a
- * few milliseconds: it is done only when the picture has been clear for some time, and then not again for a while.
+ * Proposes a transfer of leadership to the follower that proposes nearly all writes (ADR 0007), because a write at the
+ * leader is answered two messages sooner than one at a follower. A transfer pauses writes for a few milliseconds, so it
+ * takes several windows that agree, and is not repeated for a while.
  */
 
-/** How long writes are counted before anything is made of them. */
+/** The length of one window in which batches are counted per proposer. */
 const WINDOW_MS = 500;
-/** So many windows in a row must say the same. */
+/** So many windows in a row must agree on the proposer. */
 const WINDOWS_AGREEING = 2;
-/** Fewer batches than this in a window say nothing. */
+/** A window with fewer batches is not decisive. */
 const BATCHES_PER_WINDOW_MIN = 50;
-/** The share of one proposer's batches that makes the others not count. */
+/** The share of all batches that one proposer must reach. */
 const SHARE_MIN = 0.9;
-/** After one try, whether it came off or not. Keeps two busy clients from passing leadership to and fro. */
+/** No further transfer for so long after one, successful or not: otherwise two busy clients could move leadership back and forth. */
 const PAUSE_MS = 10_000;
 
-export class Placement {
+export class LeaderBalancer {
   private readonly nodeId: NodeId;
   private readonly batches = new Map<NodeId, number>();
   private windowEndsMs = 0;
-  private favourite: NodeId = NO_NODE;
+  private candidate: NodeId = NO_NODE;
   private windowsWon = 0;
   private quietUntilMs = 0;
 
@@ -34,18 +34,18 @@ export class Placement {
     this.batches.set(proposer, (this.batches.get(proposer) ?? 0) + 1);
   }
 
-  /** This node has just come to lead: what it counted before says nothing. */
+  /** This node has become leader: starts counting from zero. */
   begin(nowMs: number): void {
-    this.favourite = NO_NODE;
+    this.candidate = NO_NODE;
     this.startWindow(nowMs);
   }
 
-  /** Who should lead instead of this node, by what was counted; NO_NODE nearly always. */
+  /** The node that should lead instead of this one, or `NO_NODE`. */
   successor(nowMs: number): NodeId {
     if (nowMs < this.windowEndsMs) return NO_NODE;
     const winner = this.winner();
-    this.windowsWon = winner === this.favourite ? this.windowsWon + 1 : 1;
-    this.favourite = winner;
+    this.windowsWon = winner === this.candidate ? this.windowsWon + 1 : 1;
+    this.candidate = winner;
     this.startWindow(nowMs);
     if (winner === NO_NODE || winner === this.nodeId) return NO_NODE;
     if (this.windowsWon < WINDOWS_AGREEING || nowMs < this.quietUntilMs) return NO_NODE;

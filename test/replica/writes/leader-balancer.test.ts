@@ -1,26 +1,26 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { NO_NODE } from '../../../src/raft/types.ts';
-import { Placement } from '../../../src/replica/writes/placement.ts';
+import { LeaderBalancer } from '../../../src/replica/writes/leader-balancer.ts';
 
 /** Node 1 leads; time is in the test's hands. */
 describe('leadership follows the writes', () => {
-  let placement: Placement;
+  let balancer: LeaderBalancer;
   let nowMs: number;
 
   beforeEach(() => {
     nowMs = 1000;
-    placement = new Placement(1);
-    placement.begin(nowMs);
+    balancer = new LeaderBalancer(1);
+    balancer.begin(nowMs);
   });
 
   /** Half a second in which the proposers have so many batches taken; who should lead after it. */
   function window(batches: Record<number, number>): number {
     for (const [proposer, count] of Object.entries(batches)) {
-      for (let i = 0; i < count; i++) placement.count(Number(proposer));
+      for (let i = 0; i < count; i++) balancer.count(Number(proposer));
     }
-    expect(placement.successor(nowMs + 499)).toBe(NO_NODE);
+    expect(balancer.successor(nowMs + 499)).toBe(NO_NODE);
     nowMs += 500;
-    return placement.successor(nowMs);
+    return balancer.successor(nowMs);
   }
 
   it('to the follower where nearly all come in, when that has been so for a second', () => {
@@ -56,8 +56,8 @@ describe('leadership follows the writes', () => {
 
   it('by nothing that was counted before this node came to lead', () => {
     window({ 2: 1000 });
-    placement.count(2);
-    placement.begin(nowMs);
+    balancer.count(2);
+    balancer.begin(nowMs);
     expect(window({})).toBe(NO_NODE);
     expect(window({ 2: 1000 })).toBe(NO_NODE);
     expect(window({ 2: 1000 })).toBe(2);
