@@ -52,7 +52,7 @@ export function leaderLinkLost(core: Core): void {
 
 function startPreVote(core: Core): void {
   // Forget the leader: a node that campaigns must not go on vouching for it (hashicorp/raft 605).
-  becomeCampaigner(core, core.term);
+  becomeFollowerWithoutLeader(core, core.term);
   core.role = 'preCandidate';
   core.votes.set(core.id, core.directoryId);
   if (tally(core) === 'won') {
@@ -67,7 +67,7 @@ function startPreVote(core: Core): void {
 
 /** Campaigns for a new term. The node's own vote counts once it is on disk (`ownVotePersisted`). */
 export function startElection(core: Core, transfer: boolean): void {
-  becomeCampaigner(core, core.term + 1);
+  becomeFollowerWithoutLeader(core, core.term + 1);
   core.role = 'candidate';
   core.vote = core.id;
   const { lastIndex, lastTerm } = core.log;
@@ -76,8 +76,8 @@ export function startElection(core: Core, transfer: boolean): void {
   }
 }
 
-/** Leaves the old role behind; when the leader is known to be dead, an undecided campaign is soon repeated. */
-function becomeCampaigner(core: Core, term: number): void {
+/** Becomes a follower of no leader in `term`. If the leader's link was lost, the next campaign starts after a short delay. */
+function becomeFollowerWithoutLeader(core: Core, term: number): void {
   const quickLeft = core.quickCampaignsLeft;
   becomeFollower(core, term, NO_NODE);
   if (quickLeft === 0) return;
@@ -105,7 +105,7 @@ export function handlePreVote(core: Core, message: PreVote): void {
   const { id: from, directoryId } = core;
   const to = message.from;
   send(core, { kind: 'preVoteReply', from, to, term, granted, directoryId, withoutRights: withoutRights(core) });
-  if (granted && yieldsTo(core, message)) becomeCampaigner(core, core.term);
+  if (granted && yieldsTo(core, message)) becomeFollowerWithoutLeader(core, core.term);
 }
 
 /**
@@ -124,7 +124,7 @@ export function handlePreVoteReply(core: Core, message: PreVoteReply): void {
   recordVote(core, message);
   const result = tally(core);
   if (result === 'won') startElection(core, false);
-  else if (result === 'lost') becomeCampaigner(core, core.term);
+  else if (result === 'lost') becomeFollowerWithoutLeader(core, core.term);
 }
 
 /** Whether a vote request of a higher term is ignored because this node hears a leader (§4.2.3). */
@@ -170,7 +170,7 @@ function recordVote(core: Core, { from, granted, withoutRights, directoryId }: P
 function countVotes(core: Core): void {
   const result = tally(core);
   if (result === 'won') becomeLeader(core);
-  else if (result === 'lost') becomeCampaigner(core, core.term);
+  else if (result === 'lost') becomeFollowerWithoutLeader(core, core.term);
 }
 
 function becomeLeader(core: Core): void {
