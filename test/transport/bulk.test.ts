@@ -192,13 +192,13 @@ describe('unknown peers on the bulk channel', () => {
     let trips = 0;
     await fc.assert(
       fc.asyncProperty(fc.array(garbage, { minLength: 1, maxLength: 8 }), async (thrown) => {
-        const unknown = thrown.map((bytes) => {
+        const connections = thrown.map((bytes) => {
           const unknown = dialRaw(one.transport.port());
           unknown.write(bytes);
           unknown.socket.end();
           return unknown;
         });
-        await Promise.all(unknown.map((unknown) => unknown.until(() => unknown.closed)));
+        await Promise.all(connections.map((each) => each.until(() => each.closed)));
         trips += 1;
         two.transport.send(1, [Buffer.from('main')]);
         two.transport.sendBulk(1, [Buffer.from('bulk')]);

@@ -38,7 +38,7 @@ describe('links with TLS', () => {
     expect(two.frames[0]?.frame.toString()).toBe('back');
   });
 
-  const unknown: readonly [who: string, identity: () => Promise<Partial<TlsIdentity>>, logged: RegExp][] = [
+  const untrusted: readonly [who: string, identity: () => Promise<Partial<TlsIdentity>>, logged: RegExp][] = [
     ['nothing to show', async () => ({}), /it showed no certificate/],
     ['a certificate of another authority', async () => (await newAuthority()).node(2), /not valid here/],
     [
@@ -47,7 +47,7 @@ describe('links with TLS', () => {
       /CERT_HAS_EXPIRED/,
     ],
   ];
-  it.each(unknown)('are refused to one with %s before it can say a word', async (_, identity, logged) => {
+  it.each(untrusted)('are refused to one with %s before it can say a word', async (_, identity, logged) => {
     const one = await listening();
     const unknown = dialTls(one.transport.port(), await identity());
     await greet(unknown);

@@ -21,7 +21,7 @@ export class LeaderBalancer {
   private readonly nodeId: NodeId;
   private readonly batches = new Map<NodeId, number>();
   private windowEndsMs = 0;
-  private candidate: NodeId = NO_NODE;
+  private dominant: NodeId = NO_NODE;
   private windowsWon = 0;
   private quietUntilMs = 0;
 
@@ -36,7 +36,7 @@ export class LeaderBalancer {
 
   /** This node has become leader: starts counting from zero. */
   begin(nowMs: number): void {
-    this.candidate = NO_NODE;
+    this.dominant = NO_NODE;
     this.startWindow(nowMs);
   }
 
@@ -44,8 +44,8 @@ export class LeaderBalancer {
   successor(nowMs: number): NodeId {
     if (nowMs < this.windowEndsMs) return NO_NODE;
     const winner = this.winner();
-    this.windowsWon = winner === this.candidate ? this.windowsWon + 1 : 1;
-    this.candidate = winner;
+    this.windowsWon = winner === this.dominant ? this.windowsWon + 1 : 1;
+    this.dominant = winner;
     this.startWindow(nowMs);
     if (winner === NO_NODE || winner === this.nodeId) return NO_NODE;
     if (this.windowsWon < WINDOWS_AGREEING || nowMs < this.quietUntilMs) return NO_NODE;
