@@ -53,8 +53,12 @@ export interface HandshakeGuard {
   readonly unfinishedMax?: number;
 }
 
-/** Bounds the handshakes of a listener in time and number, and logs those that fail. */
-export function guardHandshakes(server: Server, guard: HandshakeGuard): void {
+/**
+ * Bounds the handshakes of a listener in time and number, and logs those that fail. Returns a function that ends those
+ * that are unfinished: call it when the listener closes, because `close` waits for every connection, and they would
+ * hold it up until their time is over.
+ */
+export function guardHandshakes(server: Server, guard: HandshakeGuard): () => void {
   const { clock, rateLimitedLog, portName } = guard;
   const handshakeMsMax = guard.handshakeMsMax ?? HANDSHAKE_MS_MAX;
   const unfinishedMax = guard.unfinishedMax ?? HANDSHAKES_UNFINISHED_MAX;
@@ -101,6 +105,9 @@ export function guardHandshakes(server: Server, guard: HandshakeGuard): void {
     if (!wasAborted(error, socket)) refuse(socket, reasonOf(error, socket));
     socket.destroy();
   });
+  return () => {
+    for (const { socket } of unfinished.values()) socket.destroy();
+  };
 }
 
 function addressOf(socket: Socket): string {

@@ -18,14 +18,17 @@ export interface TlsListener {
   /** Only sockets whose handshake is done, and whose certificate is good where one is asked for. */
   onSocket(accept: (socket: Socket) => void): void;
   replaceIdentity(identity: TlsIdentity): void;
+  /** Closes the connections whose handshake is not done. */
+  endHandshakes(): void;
 }
 
 export async function openTlsListener(port: PortTls, guard: HandshakeGuard): Promise<TlsListener> {
   const { createServer } = await import('node:tls');
   const server = createServer({ ...listenerOptions(port, TLS_VERSION_MIN), allowHalfOpen: true });
-  guardHandshakes(server, guard);
+  const endHandshakes = guardHandshakes(server, guard);
   return {
     server,
+    endHandshakes,
     onSocket: (accept) => server.on('secureConnection', accept),
     replaceIdentity: (identity) => server.setSecureContext(contextOptions(identity, TLS_VERSION_MIN)),
   };

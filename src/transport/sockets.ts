@@ -20,6 +20,8 @@ export interface Sockets {
   proves(socket: Socket, nodeId: number): boolean;
   /** Shows this certificate from now on. Links that stand stay. */
   replaceIdentity(identity: TlsIdentity): void;
+  /** Closes the accepted connections whose TLS handshake is not done. */
+  endHandshakes(): void;
 }
 
 /** Both ends are of this program. */
@@ -30,6 +32,7 @@ export const plainSockets: Sockets = {
   createListener: (onSocket) => createServer({ noDelay: true }, onSocket),
   proves: () => true,
   replaceIdentity() {},
+  endHandshakes() {},
 };
 
 /** Each end has to show a certificate of the authority that names it as the node that it says it is. */
@@ -43,7 +46,7 @@ export async function createTlsSockets(
     tls.createSecureContext(contextOptions(identity, TLS_VERSION_MIN));
   let identity = initial;
   let secureContext = contextOf(identity);
-  const listeners = new Set<TlsServer>();
+  const listeners = new Map<TlsServer, () => void>();
   return {
     dial({ id, host, port }, onOpen) {
       const socket = tls.connect(
@@ -61,8 +64,7 @@ export async function createTlsSockets(
     createListener(onSocket) {
       const options = listenerOptions({ identity, clientCertificates: 'required' }, TLS_VERSION_MIN);
       const listener = tls.createServer({ ...options, noDelay: true }, onSocket);
-      guardHandshakes(listener, guard);
-      listeners.add(listener);
+      listeners.set(listener, guardHandshakes(listener, guard));
       return listener;
     },
     proves(socket, nodeId) {
@@ -72,7 +74,10 @@ export async function createTlsSockets(
     replaceIdentity(other) {
       secureContext = contextOf(other);
       identity = other;
-      for (const listener of listeners) listener.setSecureContext(contextOptions(other, TLS_VERSION_MIN));
+      for (const listener of listeners.keys()) listener.setSecureContext(contextOptions(other, TLS_VERSION_MIN));
+    },
+    endHandshakes() {
+      for (const endHandshakes of listeners.values()) endHandshakes();
     },
   };
 }

@@ -150,6 +150,7 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
       for (const connection of [...pending]) connection.close(null);
       const closed = listener === null ? null : closing(listener);
       listener = null;
+      sockets.endHandshakes();
       await peers?.stop();
       await closed;
     },

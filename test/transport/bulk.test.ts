@@ -5,9 +5,9 @@ import { nodeUri } from '../../src/base/node-names.ts';
 import { encodeHello } from '../../src/transport/handshake.ts';
 import { DEFAULT_LIMITS } from '../../src/transport/limits.ts';
 import { newAuthority } from '../support/certificates.ts';
+import { createManualClock } from '../support/manual-clock.ts';
 import {
   cleanUp,
-  createManualClock,
   dialAs,
   dialRaw,
   dialTls,

@@ -10,9 +10,9 @@ import { decodeRefusal, encodeHello, type RefusalCode } from '../../src/transpor
 import { DEFAULT_LIMITS } from '../../src/transport/limits.ts';
 import { plainSockets } from '../../src/transport/sockets.ts';
 import { bufferBytesAtMost } from '../support/garbage.ts';
+import { createManualClock } from '../support/manual-clock.ts';
 import {
   cleanUp,
-  createManualClock,
   dialAs,
   dialRaw,
   frameOf,

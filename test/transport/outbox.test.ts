@@ -3,7 +3,8 @@ import { Writable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { FRAME_HEADER_BYTES } from '../../src/transport/frame.ts';
 import { createOutbox } from '../../src/transport/outbox.ts';
-import { createManualClock, frameOf, pattern } from './support.ts';
+import { createManualClock } from '../support/manual-clock.ts';
+import { frameOf, pattern } from './support.ts';
 
 describe('an outbox with a limit for each turn', () => {
   it('hands over that much in a turn, in order, and at a flush all the rest', async () => {

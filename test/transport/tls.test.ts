@@ -3,6 +3,7 @@ import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { nodeUri } from '../../src/base/node-names.ts';
 import type { TlsIdentity } from '../../src/base/tls.ts';
 import { EXPIRED, newAuthority, type TestAuthority } from '../support/certificates.ts';
+import { createManualClock } from '../support/manual-clock.ts';
 import { cleanUp, dialRaw, dialTls, frameOf, HOST, helloFrom, NO_PORT, type RawPeer, startNode } from './support.ts';
 
 let authority: TestAuthority;
@@ -162,5 +163,14 @@ describe('links with TLS', () => {
     expect(two.events).toEqual([]);
     two.transport.replaceIdentity(await other.node(2));
     await one.until(() => one.events.includes('up 2'));
+  });
+
+  it('do not hold up a stop while a handshake is unfinished', async () => {
+    const manual = createManualClock();
+    const one = await startNode({ id: 1, peers: { 2: NO_PORT }, tls: node1, clock: manual.clock });
+    const before = manual.pending();
+    dialRaw(one.transport.port());
+    await manual.until(() => manual.pending() > before);
+    await one.transport.stop();
   });
 });

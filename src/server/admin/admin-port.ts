@@ -91,7 +91,7 @@ interface Route {
 /** Rejects with PORT_UNAVAILABLE. */
 export async function openAdminPort(options: AdminPortOptions): Promise<AdminPort> {
   const routes = routesOf(options);
-  const { server, replaceIdentity } = await createHttpServer(options, (request, response) =>
+  const { server, replaceIdentity, endHandshakes } = await createHttpServer(options, (request, response) =>
     respond(request, response, routes, options.logger),
   );
   server.maxConnections = CONNECTIONS_MAX;
@@ -100,7 +100,7 @@ export async function openAdminPort(options: AdminPortOptions): Promise<AdminPor
   server.on('error', (err) => options.logger.error({ err }, 'the admin port failed'));
   const address = server.address();
   const port = typeof address === 'object' && address !== null ? address.port : options.port;
-  return { port, replaceIdentity, close: () => close(server) };
+  return { port, replaceIdentity, close: () => close(server, endHandshakes) };
 }
 
 const HTTP_LIMITS = {
@@ -114,14 +114,14 @@ const HTTP_LIMITS = {
 async function createHttpServer(
   { tls, clock, logger }: AdminPortOptions,
   onRequest: RequestListener,
-): Promise<{ server: Server; replaceIdentity: AdminPort['replaceIdentity'] }> {
-  if (!tls) return { server: createServer(HTTP_LIMITS, onRequest), replaceIdentity() {} };
+): Promise<{ server: Server; replaceIdentity: AdminPort['replaceIdentity']; endHandshakes: () => void }> {
+  if (!tls) return { server: createServer(HTTP_LIMITS, onRequest), replaceIdentity() {}, endHandshakes() {} };
   const https = await import('node:https');
   const server = https.createServer({ ...HTTP_LIMITS, ...listenerOptions(tls, TLS_VERSION_MIN) }, onRequest);
   const rateLimitedLog = createRateLimitedLog(clock, logger, REPEATED_WARNING_MS);
-  guardHandshakes(server, { clock, rateLimitedLog, portName: 'the admin port' });
   return {
     server,
+    endHandshakes: guardHandshakes(server, { clock, rateLimitedLog, portName: 'the admin port' }),
     replaceIdentity: (identity) => server.setSecureContext(contextOptions(identity, TLS_VERSION_MIN)),
   };
 }
@@ -241,9 +241,10 @@ function listen(server: Server, { host, port }: AdminPortOptions): Promise<void>
   });
 }
 
-function close(server: Server): Promise<void> {
+function close(server: Server, endHandshakes: () => void): Promise<void> {
   return new Promise((resolve) => {
     server.close(() => resolve());
+    endHandshakes();
     server.closeAllConnections();
   });
 }

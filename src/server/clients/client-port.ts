@@ -80,6 +80,7 @@ export async function openClientPort(options: ClientPortOptions): Promise<Client
     replaceIdentity: listener.replaceIdentity,
     stop() {
       endWatch();
+      listener.endHandshakes();
       return stop(server, clients, host);
     },
   };
@@ -90,6 +91,7 @@ interface Listener {
   readonly server: Server;
   onSocket(accept: (socket: Socket) => void): void;
   replaceIdentity(identity: TlsIdentity): void;
+  endHandshakes(): void;
 }
 
 async function createListener({ tls, clock, logger }: ClientPortOptions): Promise<Listener> {
@@ -98,7 +100,7 @@ async function createListener({ tls, clock, logger }: ClientPortOptions): Promis
     return openTlsListener(tls, { clock, rateLimitedLog, portName: 'the client port' });
   }
   const server = createServer({ allowHalfOpen: true });
-  return { server, onSocket: (accept) => server.on('connection', accept), replaceIdentity() {} };
+  return { server, onSocket: (accept) => server.on('connection', accept), replaceIdentity() {}, endHandshakes() {} };
 }
 
 export function createHost(options: ClientPortOptions, limits: ClientLimits, clients: Clients): ConnectionHost {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { newClient, serveStore } from '../../support/client-port.ts';
 import { FakeReplica } from '../../support/fake-replica.ts';
+import { createManualClock } from '../../support/manual-clock.ts';
 import { converse, turn } from '../../support/text-client.ts';
-import { createManualClock } from '../../transport/support.ts';
 
 const IDLE_MS = 1000;
 

@@ -1,8 +1,9 @@
 import { get } from 'node:http';
 import { get as getSecure } from 'node:https';
-import { connect as connectPlain } from 'node:net';
+import { connect as connectPlain, type Socket } from 'node:net';
 import { type ConnectionOptions, connect } from 'node:tls';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { Clock } from '../../../src/base/clock.ts';
 import type { Logger } from '../../../src/base/logger.ts';
 import { systemClock } from '../../../src/base/system-clock.ts';
 import type { PortTls, TlsIdentity } from '../../../src/base/tls.ts';
@@ -10,6 +11,7 @@ import { type AdminPort, openAdminPort } from '../../../src/server/admin/admin-p
 import { EXPIRED, newAuthority, type TestAuthority } from '../../support/certificates.ts';
 import { serveStore } from '../../support/client-port.ts';
 import { FakeReplica } from '../../support/fake-replica.ts';
+import { createManualClock } from '../../support/manual-clock.ts';
 import { converse, TextClient } from '../../support/text-client.ts';
 
 const HOST = '127.0.0.1';
@@ -18,11 +20,13 @@ let node: TlsIdentity;
 let client: TlsIdentity;
 let logs: string[] = [];
 const admins: AdminPort[] = [];
+const sockets: Socket[] = [];
 beforeAll(async () => {
   authority = await newAuthority();
   [node, client] = await Promise.all([authority.node(1), authority.client()]);
 });
 afterEach(async () => {
+  for (const socket of sockets.splice(0)) socket.destroy();
   await Promise.all(admins.splice(0).map((admin) => admin.close()));
   logs = [];
 });
@@ -31,8 +35,8 @@ const record = (_fields: object, message: string) => void logs.push(message);
 const logger: Logger = { debug: record, info: record, warn: record, error: record };
 const tlsOf = (clientCertificates: PortTls['clientCertificates']): PortTls => ({ identity: node, clientCertificates });
 
-const serve = (clientCertificates: PortTls['clientCertificates'] = 'required') =>
-  serveStore({}, new FakeReplica(), { tls: tlsOf(clientCertificates), logger });
+const serve = (clientCertificates: PortTls['clientCertificates'] = 'required', clock: Clock = systemClock) =>
+  serveStore({}, new FakeReplica({ clock }), { tls: tlsOf(clientCertificates), logger, clock });
 
 async function talk(port: number, text: string, options: ConnectionOptions = {}): Promise<string> {
   const wanted: ConnectionOptions & { allowHalfOpen: boolean } = {
@@ -163,13 +167,28 @@ describe('a client port with TLS', () => {
     }
     expect(await talk(port, 'version\r\n', client)).toMatch(/^VERSION/);
   });
+
+  it('stops without waiting for a handshake that never ends', async () => {
+    const manual = createManualClock();
+    const { port, server } = await serve('required', manual.clock);
+    await beginHandshake(port, manual);
+    await server.stop();
+  });
 });
 
-async function openAdmin(): Promise<number> {
+/** Connects and says nothing. Resolves once the port waits for the handshake. */
+async function beginHandshake(port: number, { pending, until }: ReturnType<typeof createManualClock>): Promise<void> {
+  const before = pending();
+  const socket = connectPlain({ host: HOST, port });
+  sockets.push(socket);
+  await until(() => pending() > before);
+}
+
+async function openAdmin(clock: Clock = systemClock): Promise<AdminPort> {
   const admin = await openAdminPort({
     host: HOST,
     port: 0,
-    clock: systemClock,
+    clock,
     logger,
     identity: { version: '1', cluster: 'test', nodeId: 1, pid: 1, addresses: { client: '', peer: '', admin: '' } },
     door: () => null,
@@ -178,7 +197,7 @@ async function openAdmin(): Promise<number> {
     tls: tlsOf('required'),
   });
   admins.push(admin);
-  return admin.port;
+  return admin;
 }
 
 /** The status, or the failure. */
@@ -199,22 +218,29 @@ function ask(port: number, options: ConnectionOptions): Promise<string> {
 
 describe('an admin port with TLS', () => {
   it('serves one with a certificate of the authority', async () => {
-    expect(await ask(await openAdmin(), { ...client, rejectUnauthorized: true })).toBe('200');
+    expect(await ask((await openAdmin()).port, { ...client, rejectUnauthorized: true })).toBe('200');
   });
 
   it.each(outsiders)('serves nothing to one with %s', async (_, show) => {
-    const port = await openAdmin();
+    const { port } = await openAdmin();
     expect(await ask(port, await show())).toBe('nothing');
     expect(logs.join()).toMatch(/refused a connection to the admin port/);
     expect(await ask(port, client)).toBe('200');
   });
 
   it('serves nothing to plain HTTP', async () => {
-    const port = await openAdmin();
+    const { port } = await openAdmin();
     const answer = await new Promise((resolve) => {
       const request = get({ host: HOST, port, path: '/livez', agent: false }, () => resolve('served'));
       request.on('error', () => resolve('nothing'));
     });
     expect(answer).toBe('nothing');
+  });
+
+  it('closes without waiting for a handshake that never ends', async () => {
+    const manual = createManualClock();
+    const admin = await openAdmin(manual.clock);
+    await beginHandshake(admin.port, manual);
+    await admin.close();
   });
 });
