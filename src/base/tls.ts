@@ -65,7 +65,7 @@ export function guardHandshakes(server: Server, guard: HandshakeGuard): () => vo
   /** By the other end's address and port, all that an encrypted socket shares with the one below it. Oldest first. */
   const unfinished = new Map<string, { readonly socket: Socket; readonly cancel: () => void }>();
 
-  const settle = (key: string) => {
+  const finishHandshake = (key: string) => {
     unfinished.get(key)?.cancel();
     unfinished.delete(key);
   };
@@ -86,7 +86,7 @@ export function guardHandshakes(server: Server, guard: HandshakeGuard): () => vo
     const key = addressOf(socket);
     for (const [oldest, { socket: lingering }] of unfinished) {
       if (unfinished.size < unfinishedMax) break;
-      settle(oldest);
+      finishHandshake(oldest);
       lingering.destroy();
     }
     const cancel = clock.after(handshakeMsMax, () => {
@@ -99,9 +99,9 @@ export function guardHandshakes(server: Server, guard: HandshakeGuard): () => vo
       if (unfinished.get(key)?.socket === socket) unfinished.delete(key);
     });
   });
-  server.on('secureConnection', (socket) => settle(addressOf(socket)));
+  server.on('secureConnection', (socket) => finishHandshake(addressOf(socket)));
   server.on('tlsClientError', (error, socket) => {
-    settle(addressOf(socket));
+    finishHandshake(addressOf(socket));
     if (!wasAborted(error, socket)) refuse(socket, reasonOf(error, socket));
     socket.destroy();
   });

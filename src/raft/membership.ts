@@ -49,27 +49,27 @@ const FAREWELL_ELECTION_TIMEOUTS = 2;
 export function configurationAppended(core: Core, entry: Entry): void {
   const configuration = decodeConfiguration(entry.bytes, ENTRY_HEADER_BYTES);
   core.configurations.push({ index: entry.index, configuration });
-  settle(core);
+  activateNewest(core);
 }
 
 /** The log was truncated: configurations of the removed entries are no longer in force. */
 export function configurationsTruncated(core: Core, fromIndex: number): void {
   if ((core.configurations.at(-1)?.index ?? 0) < fromIndex) return;
   core.configurations = core.configurations.filter(({ index }) => index < fromIndex);
-  settle(core);
+  activateNewest(core);
 }
 
 /** The commit index rose. */
 export function configurationsCommitted(core: Core): void {
   if ((core.configurations.at(-1)?.index ?? 0) === core.committedConfigurationIndex) return;
-  settle(core);
+  activateNewest(core);
 }
 
 /** A snapshot took the place of everything up to `index`, and of all the log where that did not agree (openraft 1808). */
 export function configurationInstalled(core: Core, index: number, configuration: Configuration): void {
   const later = core.configurations.filter((at) => at.index > index && at.index <= core.log.lastIndex);
   core.configurations = [{ index, configuration }, ...later];
-  settle(core);
+  activateNewest(core);
 }
 
 /** The log begins later now: of the configurations before it only the newest is needed. */
@@ -87,12 +87,12 @@ export function configurationAsOf(core: Core, index: number): Configuration {
 
 /** To be called once, with the configurations that a node begins with. */
 export function configurationsRecovered(core: Core): void {
-  settle(core);
+  activateNewest(core);
   // A snapshot is newer than all that a log holds before it.
   configurationsCompacted(core);
 }
 
-function settle(core: Core): void {
+function activateNewest(core: Core): void {
   const { configurations, log } = core;
   const newest = configurations.at(-1);
   if (newest === undefined) throw new RaftkvError('INVARIANT_BROKEN', `node ${core.id} has lost its configuration`);
@@ -338,8 +338,8 @@ function stepDown(core: Core, leading: Leadership): void {
 
 export function tickMembership(core: Core, leading: Leadership): void {
   const { configuration } = core;
-  const isSettled = core.committedConfigurationIndex === core.configurations.at(-1)?.index;
-  if (!isSettled) return;
+  const isCommitted = core.committedConfigurationIndex === core.configurations.at(-1)?.index;
+  if (!isCommitted) return;
   if (isJoint(configuration)) {
     if (!configuration.voters.includes(core.id)) leading.handOverElapsed++;
     return;
@@ -371,8 +371,8 @@ export function recordLeaderCommit(core: Core, commitIndex: number): void {
   const { log } = core;
   if (isMember(core.configuration, core.id)) return;
   if (log.commitIndex < core.heardCommitIndex || log.termAt(commitIndex) !== core.term) return;
-  const isSettled = core.committedConfigurationIndex === core.configurations.at(-1)?.index;
-  if (isSettled && !isJoint(core.configuration) && core.configuration.removed.includes(core.id)) reportRemoval(core);
+  const isCommitted = core.committedConfigurationIndex === core.configurations.at(-1)?.index;
+  if (isCommitted && !isJoint(core.configuration) && core.configuration.removed.includes(core.id)) reportRemoval(core);
 }
 
 function reportRemoval(core: Core): void {

@@ -152,7 +152,7 @@ export class Progress {
 
   /**
    * The follower refused an append after `refusedIndex` and may agree up to `possibleMatch`. False where the refusal is
-   * an old one, of something that has been settled since.
+   * an old one that later answers have overtaken.
    */
   refused(refusedIndex: number, possibleMatch: number): boolean {
     if (this.state === 'snapshot') return false;

@@ -32,11 +32,11 @@ const PAUSE_MS_MAX = 3_000;
 function falseIfLate(answer: Promise<boolean>): Promise<boolean> {
   return new Promise((resolve) => {
     const timer = setTimeout(() => resolve(false), CALLBACK_MS_MAX);
-    const settle = (stored: boolean) => {
+    const finish = (stored: boolean) => {
       clearTimeout(timer);
       resolve(stored);
     };
-    answer.then(settle, () => settle(false));
+    answer.then(finish, () => finish(false));
   });
 }
 

@@ -67,16 +67,16 @@ async function visit(port: number, pieces: readonly Buffer[]): Promise<void> {
   socket.resume();
   for (const piece of pieces) {
     if (!socket.writable) break;
-    if (!socket.write(piece)) await new Promise<void>((resolve) => settle(socket, 'drain', resolve));
+    if (!socket.write(piece)) await new Promise<void>((resolve) => waitFor(socket, 'drain', resolve));
   }
   if (below(2) === 0) socket.end();
   else socket.resetAndDestroy();
-  if (!socket.closed) await new Promise<void>((resolve) => settle(socket, 'close', resolve));
+  if (!socket.closed) await new Promise<void>((resolve) => waitFor(socket, 'close', resolve));
 }
 
 /** A server that has lost interest may neither read nor close at once. */
 const PATIENCE_MS = 300;
-function settle(socket: Socket, event: 'drain' | 'close', resolve: () => void): void {
+function waitFor(socket: Socket, event: 'drain' | 'close', resolve: () => void): void {
   const done = () => {
     clearTimeout(timer);
     socket.off('drain', done).off('close', done);

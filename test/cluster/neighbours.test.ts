@@ -18,7 +18,7 @@ const BUSY = 500;
 /** Between a reply and the next request of one connection: some ten thousand requests a second in all. */
 const THINK_MS = 50;
 const WINDOW_MS = 3_000;
-const SETTLE_MS = 500;
+const WARM_UP_MS = 500;
 const WINDOWS = 5;
 const P99_RATIO_MAX = 2;
 const TEST_MS_MAX = 240_000;
@@ -78,7 +78,7 @@ async function startBusy(port: number): Promise<BusyClients> {
   }
   return {
     async p99Ms() {
-      await sleep(SETTLE_MS);
+      await sleep(WARM_UP_MS);
       latenciesMs = [];
       await sleep(WINDOW_MS);
       if (failure !== null) throw failure;

@@ -223,7 +223,7 @@ export class CoreCluster {
   }
 
   /** All of the node's writes become durable, and those that come of it. True where there were any. */
-  settleDisk(id: NodeId): boolean {
+  flushDisk(id: NodeId): boolean {
     let moved = false;
     while (this.persist(id) || this.complete(id)) moved = true;
     return moved;

@@ -7,8 +7,8 @@ import {
   ELECTION_TIMEOUT_TICKS,
   elect,
   restart,
-  settle,
   smallCluster,
+  stabilize,
   tick,
   votersOf,
 } from './small-cluster.ts';
@@ -18,14 +18,14 @@ const ADDRESS = { host: 'new.example', clientPort: 1, peerPort: 2, adminPort: 3 
 function run(cluster: CoreCluster, ids: readonly NodeId[], ticks = 6 * ELECTION_TIMEOUT_TICKS): void {
   for (let i = 0; i < ticks; i++) {
     for (const id of ids) tick(cluster, id);
-    settle(cluster);
+    stabilize(cluster);
   }
 }
 
 /** What is lost is so also where it answers what has just arrived. */
-function settleWithout(cluster: CoreCluster, isLost: (message: Message) => boolean): void {
+function stabilizeWithout(cluster: CoreCluster, isLost: (message: Message) => boolean): void {
   for (let moved = true; moved; ) {
-    moved = [...cluster.nodes.keys()].some((id) => cluster.settleDisk(id));
+    moved = [...cluster.nodes.keys()].some((id) => cluster.flushDisk(id));
     cluster.wire = cluster.wire.filter((message) => !isLost(message));
     if (cluster.wire.length === 0) continue;
     moved = true;
@@ -41,7 +41,7 @@ function healed(): { cluster: CoreCluster; old: SimulatedDisk } {
   const cluster = smallCluster(votersOf(3));
   elect(cluster, 1);
   cluster.propose(1, 'first');
-  settle(cluster);
+  stabilize(cluster);
   crash(cluster, 3);
   cluster.wipe(3);
   restart(cluster, 3);
@@ -58,7 +58,7 @@ describe('an old disk that is put back after a newer directory has got its right
   it('elects nobody who lacks what the newer directory helped to commit', () => {
     const { cluster, old } = healed();
     cluster.propose(1, 'second');
-    settle(cluster, ({ from, to }) => from === 2 || to === 2);
+    stabilize(cluster, ({ from, to }) => from === 2 || to === 2);
     expect(cluster.node(1).core?.log.commitIndex).toBe(cluster.node(1).core?.log.lastIndex);
     crash(cluster, 1);
     crash(cluster, 3);
@@ -88,10 +88,10 @@ describe('an old disk that is put back after a newer directory has got its right
     for (const peer of [2, 3]) cluster.partitions.add(`1->${peer}`).add(`${peer}->1`);
     tick(cluster, 3, ELECTION_TIMEOUT_TICKS);
     tick(cluster, 2, ELECTION_TIMEOUT_TICKS);
-    settle(cluster);
+    stabilize(cluster);
     expect(cluster.leader()?.id).toBe(2);
     cluster.propose(2, 'newer');
-    settle(cluster);
+    stabilize(cluster);
     cluster.crash(3);
     cluster.putBack(3, old);
     cluster.partitions.clear();
@@ -100,10 +100,10 @@ describe('an old disk that is put back after a newer directory has got its right
     // The log, which would tell the old directory of the newer one, comes late.
     const isLost = ({ kind }: Message) => kind === 'append';
     const reads = [cluster.read(1)];
-    settleWithout(cluster, isLost);
+    stabilizeWithout(cluster, isLost);
     expect(cluster.node(3).core?.leader).toBe(1);
     reads.push(cluster.read(3));
-    settleWithout(cluster, isLost);
+    stabilizeWithout(cluster, isLost);
     expect(reads.map((read, i) => cluster.node(2 * i + 1).answers.get(read))).toEqual([undefined, undefined]);
   });
 });

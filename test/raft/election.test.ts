@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { configurationWith } from './configurations.ts';
-import { ELECTION_TIMEOUT_TICKS, elect, settle, smallCluster, tick, votersOf } from './small-cluster.ts';
+import { ELECTION_TIMEOUT_TICKS, elect, smallCluster, stabilize, tick, votersOf } from './small-cluster.ts';
 
 describe('election', () => {
   it('ends also where the disk is slower than the time-out', () => {
@@ -20,9 +20,9 @@ describe('election', () => {
     while (cluster.wire.length > 0) cluster.deliver(0);
     expect(cluster.node(1).core?.role).toBe('candidate');
     tick(cluster, 1, ELECTION_TIMEOUT_TICKS - 1);
-    cluster.settleDisk(1);
+    cluster.flushDisk(1);
     tick(cluster, 1, ELECTION_TIMEOUT_TICKS - 1);
-    settle(cluster);
+    stabilize(cluster);
     expect(cluster.node(1).core).toMatchObject({ role: 'leader', term: 1 });
   });
 
@@ -53,7 +53,7 @@ describe('election', () => {
       withoutRights: false,
     } as const;
     cluster.step(2, { kind: 'receive', message: refusal });
-    settle(cluster);
+    stabilize(cluster);
     tick(cluster, 2, ELECTION_TIMEOUT_TICKS);
     expect(cluster.node(2).core?.role).toBe('preCandidate');
     cluster.step(2, { kind: 'receive', message: vote });

@@ -457,7 +457,7 @@ export class FaultyWorld {
         this.cluster.complete(id);
         return;
       case 2:
-        this.cluster.settleDisk(id);
+        this.cluster.flushDisk(id);
         return;
       default:
         this.serveReadBack(id);
@@ -578,7 +578,7 @@ export class FaultyWorld {
     const { cluster, random } = this;
     for (let i = 0; i < steps; i++) {
       const id = random.pick(side);
-      if (random.chance(0.4) && !this.stalledDisks.has(id)) cluster.settleDisk(id);
+      if (random.chance(0.4) && !this.stalledDisks.has(id)) cluster.flushDisk(id);
       const near = cluster.wire.filter(({ from, to }) => side.includes(from) && side.includes(to));
       if (near.length > 0) cluster.deliver(cluster.wire.indexOf(random.pick(near)));
     }

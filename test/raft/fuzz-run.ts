@@ -65,7 +65,7 @@ class Calm {
   recover(): number {
     this.world.endFaults(this.dead);
     // Without writes first: what reads or heartbeats alone must bring about is not to be had by the way.
-    const ticks = this.untilSettled('all logs are the same, with reads but without writes');
+    const ticks = this.untilStable('all logs are the same, with reads but without writes');
     return ticks + this.untilWritten();
   }
 
@@ -206,7 +206,7 @@ class Calm {
     const { cluster, counts } = this.world;
     const before = cluster.checks.committed.length;
     let isAccepted = false;
-    return this.untilSettled('a write is applied everywhere', () => {
+    return this.untilStable('a write is applied everywhere', () => {
       const leader = cluster.leader();
       // Refused at first where leadership is just being handed over.
       if (!isAccepted && leader !== undefined) isAccepted = cluster.propose(leader.id, `w${++counts.proposals}`);
@@ -214,7 +214,7 @@ class Calm {
     });
   }
 
-  private untilSettled(what: string, also: () => boolean = () => true): number {
+  private untilStable(what: string, also: () => boolean = () => true): number {
     const asked = new Map(this.alive.map((id) => [id, [] as number[]]));
     const isServed = (id: NodeId, read: number) => (this.world.cluster.node(id).answers.get(read) ?? -1) >= 0;
     const active = () => activeOf(this.world.cluster, this.alive);
@@ -222,7 +222,7 @@ class Calm {
     const readEverywhere = () => {
       for (const id of active()) asked.get(id)?.push(this.world.read(id));
     };
-    return this.until(what, () => also() && this.isSettled() && allServed(), readEverywhere);
+    return this.until(what, () => also() && this.isStable() && allServed(), readEverywhere);
   }
 
   private until(what: string, isDone: () => boolean, beforeTick: () => void = () => {}): number {
@@ -245,7 +245,7 @@ class Calm {
       for (let left = cluster.wire.length; left > 0; left--) world.deliverOne();
       for (const id of this.alive) {
         const isStalled = world.stalledDisks.has(id);
-        if (random.chance(0.7) && !isStalled) cluster.settleDisk(id);
+        if (random.chance(0.7) && !isStalled) cluster.flushDisk(id);
         while (!isStalled && world.serveReadBack(id));
         while (world.moveTransfer(id));
         cluster.apply(id);
@@ -254,7 +254,7 @@ class Calm {
     }
   }
 
-  private isSettled(): boolean {
+  private isStable(): boolean {
     const leader = this.world.cluster.leader();
     if (leader === undefined) return false;
     if (unrest(this.world.cluster, (id) => this.alive.includes(id)) !== null) return false;

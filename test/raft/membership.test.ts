@@ -8,8 +8,8 @@ import {
   ELECTION_TIMEOUT_TICKS,
   elect,
   HEARTBEAT_INTERVAL_TICKS,
-  settle,
   smallCluster,
+  stabilize,
   tick,
   votersOf,
 } from './small-cluster.ts';
@@ -24,7 +24,7 @@ function added(id: NodeId, joins = false, replaces = 0): MemberChange {
 function beat(cluster: CoreCluster, id: NodeId, times = 1): void {
   for (let i = 0; i < times; i++) {
     tick(cluster, id, HEARTBEAT_INTERVAL_TICKS);
-    settle(cluster);
+    stabilize(cluster);
   }
 }
 
@@ -41,7 +41,7 @@ describe('a change of members', () => {
   it('is refused by a leader that has committed nothing of its term yet (copycat 23)', () => {
     const cluster = smallCluster(votersOf(3));
     tick(cluster, 1, ELECTION_TIMEOUT_TICKS);
-    settle(cluster, (message) => message.kind === 'appendReply');
+    stabilize(cluster, (message) => message.kind === 'appendReply');
     expect(cluster.node(1).core?.role).toBe('leader');
     expect(cluster.change(1, added(4))?.refusal).toBe('LEADER_NOT_READY');
     beat(cluster, 1);
@@ -52,10 +52,10 @@ describe('a change of members', () => {
     const cluster = led();
     cluster.change(1, added(4));
     expect(cluster.change(1, added(5))).toMatchObject({ refusal: 'CHANGE_RUNNING' });
-    settle(cluster);
+    stabilize(cluster);
     cluster.change(1, { op: 'remove', id: 3 });
     expect(cluster.change(1, added(5))?.text).toBe('a change of the voters from 1, 2, 3 to 1, 2 is not finished');
-    settle(cluster);
+    stabilize(cluster);
     cluster.step(1, { kind: 'transferLeadership', to: 2 });
     expect(cluster.change(1, added(5))?.refusal).toBe('LEADER_NOT_READY');
   });
@@ -84,13 +84,13 @@ describe('a change of members', () => {
   it('promotes by hand only a learner that keeps up', () => {
     const cluster = led([4]);
     cluster.change(1, added(4));
-    settle(cluster);
+    stabilize(cluster);
     expect(cluster.change(1, { op: 'promote', id: 4 })?.refusal).toBe('NOT_CAUGHT_UP');
     cluster.start(4);
     beat(cluster, 1, 5);
     expect(configurationOf(cluster, 1)?.learners).toEqual([4]);
     expect(cluster.change(1, { op: 'promote', id: 4 })?.refusal).toBeNull();
-    settle(cluster);
+    stabilize(cluster);
     expect(configurationOf(cluster, 4)).toMatchObject({ voters: [1, 2, 3, 4], votersOutgoing: [], learners: [] });
   });
 
@@ -98,7 +98,7 @@ describe('a change of members', () => {
     const cluster = led([4]);
     cluster.start(4);
     cluster.change(1, added(4, true, 3));
-    settle(cluster);
+    stabilize(cluster);
     elect(cluster, 2);
     cluster.crash(1);
     tick(cluster, 3, ELECTION_TIMEOUT_TICKS);
@@ -112,7 +112,7 @@ describe('a change of members', () => {
     const cluster = led();
     cluster.partitions.add('1->2').add('1->3');
     cluster.change(1, { op: 'remove', id: 3 });
-    cluster.settleDisk(1);
+    cluster.flushDisk(1);
     expect(configurationOf(cluster, 1)?.votersOutgoing).toEqual([1, 2, 3]);
     tick(cluster, 3, ELECTION_TIMEOUT_TICKS);
     elect(cluster, 2);
@@ -129,7 +129,7 @@ describe('a change of members', () => {
     beat(cluster, 1, 3);
     cluster.partitions.add('1->3');
     cluster.change(1, { op: 'promote', id: 3 });
-    settle(cluster);
+    stabilize(cluster);
     expect(configurationOf(cluster, 2)?.voters).toEqual([1, 2, 3]);
     expect(configurationOf(cluster, 3)?.learners).toEqual([3]);
     cluster.crash(1);
@@ -143,13 +143,13 @@ describe('a change of members', () => {
     const cluster = led();
     cluster.partitions.add('1->3').add('2->3').add('3->1').add('3->2');
     cluster.change(1, { op: 'remove', id: 3 });
-    settle(cluster);
+    stabilize(cluster);
     beat(cluster, 1, 2 * ELECTION_TIMEOUT_TICKS);
     const term = cluster.node(1).core?.term;
     cluster.partitions.clear();
     for (let i = 0; i < 5; i++) {
       tick(cluster, 3, 2 * ELECTION_TIMEOUT_TICKS);
-      settle(cluster);
+      stabilize(cluster);
       beat(cluster, 1);
     }
     expect(cluster.node(1).core).toMatchObject({ role: 'leader', term });
@@ -176,7 +176,7 @@ describe('a directory that may have forgotten something', () => {
     beat(cluster, 1, ELECTION_TIMEOUT_TICKS);
     expect(configurationOf(cluster, 1)).toEqual(votersOf(3));
     cluster.step(3, { kind: 'lifecycle', lifecycle: 'recovering', directoryId: 77 });
-    settle(cluster);
+    stabilize(cluster);
     expect(configurationOf(cluster, 1)?.details[2]).toMatchObject({ id: 3, directoryId: 77, joins: true });
     expect(cluster.node(3).core?.lifecycle).toBe('normal');
     beat(cluster, 1, 5);
@@ -192,7 +192,7 @@ describe('a directory that may have forgotten something', () => {
     const { directoryId } = cluster.node(3).disk;
     expect(configurationOf(cluster, 1)).toMatchObject({ voters: [1, 2, 3] });
     cluster.change(1, { op: 'remove', id: 3 });
-    settle(cluster);
+    stabilize(cluster);
     cluster.crash(3);
     cluster.start(3);
     cluster.change(1, added(3, true));
@@ -237,7 +237,7 @@ describe('a full disk', () => {
     beat(cluster, 1);
     cluster.step(1, { kind: 'diskFull', full: true });
     tick(cluster, 1);
-    settle(cluster);
+    stabilize(cluster);
     expect(cluster.node(3).core?.role).toBe('leader');
   });
 });

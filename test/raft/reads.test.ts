@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { configurationWith } from './configurations.ts';
 import type { CoreCluster } from './core-cluster.ts';
-import { elect, settle, smallCluster, tick, votersOf } from './small-cluster.ts';
+import { elect, smallCluster, stabilize, tick, votersOf } from './small-cluster.ts';
 
 const answerOf = (cluster: CoreCluster, id: number, read: number) => cluster.node(id).answers.get(read);
 const sentOf = (cluster: CoreCluster, kind: string) => cluster.wire.filter((message) => message.kind === kind).length;
@@ -40,7 +40,7 @@ describe('reads', () => {
     deliverOnce(cluster);
     expect(sentOf(cluster, 'readIndexReply')).toBe(0);
     expect(sentOf(cluster, 'heartbeat')).toBe(4);
-    settle(cluster);
+    stabilize(cluster);
     expect(answerOf(cluster, 2, read)).toBe(1);
   });
 
@@ -50,7 +50,7 @@ describe('reads', () => {
     const read = cluster.read(4);
     deliverOnce(cluster);
     expect(sentOf(cluster, 'readIndexReply')).toBe(0);
-    settle(cluster);
+    stabilize(cluster);
     expect(answerOf(cluster, 4, read)).toBe(1);
   });
 
@@ -60,12 +60,12 @@ describe('reads', () => {
     for (const near of [1, 2])
       for (const far of [3, 4, 5]) cluster.partitions.add(`${near}->${far}`).add(`${far}->${near}`);
     for (const id of [3, 4, 5]) tick(cluster, id, 10);
-    settle(cluster);
+    stabilize(cluster);
     cluster.propose(cluster.leader()?.id ?? 0, 'newer');
-    settle(cluster);
+    stabilize(cluster);
     expect(cluster.checks.committed.length).toBe(3);
     const read = cluster.read(2);
-    settle(cluster);
+    stabilize(cluster);
     expect(answerOf(cluster, 2, read)).toBeUndefined();
   });
 
@@ -73,13 +73,13 @@ describe('reads', () => {
     const cluster = smallCluster(votersOf(5));
     tick(cluster, 1, 10);
     while (cluster.leader() === undefined) {
-      cluster.settleDisk(1);
-      for (const id of [2, 3]) cluster.settleDisk(id);
+      cluster.flushDisk(1);
+      for (const id of [2, 3]) cluster.flushDisk(id);
       deliverOnce(cluster);
     }
     const reads = [cluster.read(1), cluster.read(1), cluster.read(1)];
     const roundBefore = cluster.leader()?.round ?? 0;
-    settle(cluster);
+    stabilize(cluster);
     expect(reads.map((read) => answerOf(cluster, 1, read))).toEqual([1, 1, 1]);
     expect(cluster.leader()?.round).toBe(roundBefore + 1);
   });
@@ -96,7 +96,7 @@ describe('reads', () => {
     expect(answerOf(cluster, 1, first)).toBe(1);
     expect(answerOf(cluster, 1, second)).toBeUndefined();
     expect(sentOf(cluster, 'heartbeat')).toBe(4);
-    settle(cluster);
+    stabilize(cluster);
     expect(answerOf(cluster, 1, second)).toBe(1);
   });
 

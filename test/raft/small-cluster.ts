@@ -7,7 +7,7 @@ export const ELECTION_TIMEOUT_TICKS = 10;
 export const HEARTBEAT_INTERVAL_TICKS = 3;
 
 /** Without ticks nothing repeats itself: far fewer rounds than this are enough, unless two cores answer each other for ever. */
-const SETTLE_ROUNDS_MAX = 1000;
+const STABILIZE_ROUNDS_MAX = 1000;
 
 export function votersOf(count: number): Configuration {
   return configurationWith({ voters: Array.from({ length: count }, (_, i) => i + 1) });
@@ -31,7 +31,7 @@ export function tick(cluster: CoreCluster, id: NodeId, times = 1): void {
 }
 
 /** Disks finish, where they do, and messages arrive, in order, until nothing is under way any more. */
-export function settle(
+export function stabilize(
   cluster: CoreCluster,
   isLost: (message: Message) => boolean = () => false,
   diskWorks: (id: NodeId) => boolean = () => true,
@@ -39,9 +39,9 @@ export function settle(
   let rounds = 0;
   for (let moved = true; moved; ) {
     moved = false;
-    if (rounds++ > SETTLE_ROUNDS_MAX) throw new Error('the cluster never comes to rest');
+    if (rounds++ > STABILIZE_ROUNDS_MAX) throw new Error('the cluster never comes to rest');
     for (const id of cluster.nodes.keys()) {
-      if (diskWorks(id) && cluster.settleDisk(id)) moved = true;
+      if (diskWorks(id) && cluster.flushDisk(id)) moved = true;
       while (cluster.serveReadBack(id) || cluster.moveTransfer(id) || cluster.remember(id)) moved = true;
     }
     cluster.wire = cluster.wire.filter((message) => !isLost(message));
@@ -54,7 +54,7 @@ export function settle(
 /** `id` loses patience, and whatever comes of that happens. */
 export function elect(cluster: CoreCluster, id: NodeId): void {
   tick(cluster, id, ELECTION_TIMEOUT_TICKS);
-  settle(cluster);
+  stabilize(cluster);
 }
 
 /** The process of `id` dies, which the others notice. */

@@ -12,8 +12,8 @@ import {
   elect,
   HEARTBEAT_INTERVAL_TICKS,
   restart,
-  settle,
   smallCluster,
+  stabilize,
   tick,
   votersOf,
 } from './small-cluster.ts';
@@ -29,14 +29,14 @@ function withOneBehind(lastIndex: number): CoreCluster {
 
 function write(cluster: CoreCluster, count: number, leader: NodeId = 1): void {
   for (let i = 0; i < count; i++) cluster.propose(leader, 'x');
-  settle(cluster);
+  stabilize(cluster);
 }
 
 /** Messages arrive and disks finish, but transfers stand still. */
-function settleWithoutTransfers(cluster: CoreCluster): void {
+function stabilizeWithoutTransfers(cluster: CoreCluster): void {
   const { moveTransfer } = cluster;
   cluster.moveTransfer = () => false;
-  settle(cluster);
+  stabilize(cluster);
   cluster.moveTransfer = moveTransfer;
 }
 
@@ -127,14 +127,14 @@ describe('compaction', () => {
     const cluster = smallCluster(votersOf(3));
     elect(cluster, 1);
     cluster.propose(1, 'x');
-    settle(
+    stabilize(
       cluster,
       () => false,
       (id) => id !== 1,
     );
     cluster.snapshot(1, 2);
     expect(coreOf(cluster, 1).log).toMatchObject({ appliedIndex: 2, persistedIndex: 1, snapshotIndex: 1 });
-    cluster.settleDisk(1);
+    cluster.flushDisk(1);
     cluster.compact(1, 2);
     expect(coreOf(cluster, 1).log.snapshotIndex).toBe(2);
   });
@@ -143,18 +143,18 @@ describe('compaction', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
     restart(cluster, 3);
-    settleWithoutTransfers(cluster);
+    stabilizeWithoutTransfers(cluster);
     expect(cluster.moveTransfer(3)).toBe(true);
     for (let round = 0; round < 5; round++) {
       for (let i = 0; i < 4; i++) cluster.propose(1, 'x');
-      settleWithoutTransfers(cluster);
+      stabilizeWithoutTransfers(cluster);
       cluster.snapshot(1, 1000);
       tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
-      settleWithoutTransfers(cluster);
+      stabilizeWithoutTransfers(cluster);
       expect(coreOf(cluster, 1).log.snapshotIndex).toBe(6);
       expect(cluster.node(3).transfer).toMatchObject({ index: 6, source: { index: 6 } });
     }
-    settle(cluster);
+    stabilize(cluster);
     expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 6, lastIndex: 26, commitIndex: 26 });
     expect(progressOf(cluster, 1, 3)).toMatchObject({ state: 'replicate', pendingSnapshot: 0 });
     cluster.compact(1, 1000);
@@ -165,25 +165,25 @@ describe('compaction', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
     restart(cluster, 3);
-    settleWithoutTransfers(cluster);
+    stabilizeWithoutTransfers(cluster);
     for (let i = 0; i < 4; i++) cluster.propose(1, 'x');
-    settleWithoutTransfers(cluster);
+    stabilizeWithoutTransfers(cluster);
     while (cluster.moveTransfer(3));
     cluster.partitions.add('1->3');
-    settle(cluster);
+    stabilize(cluster);
     expect(progressOf(cluster, 1, 3)).toMatchObject({ state: 'replicate', matchIndex: 6 });
     cluster.snapshot(1, 10);
     expect(coreOf(cluster, 1).log).toMatchObject({ appliedIndex: 10, snapshotIndex: 6 });
     cluster.partitions.clear();
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
-    settle(cluster);
+    stabilize(cluster);
     expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 6, lastIndex: 10, commitIndex: 10 });
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
     cluster.compact(1, 10);
     expect(coreOf(cluster, 1).log.snapshotIndex).toBe(10);
     // From then on it is waited for as little as any other.
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
-    settle(cluster);
+    stabilize(cluster);
     cluster.partitions.add('1->3');
     write(cluster, 2);
     cluster.snapshot(1, 12);
@@ -196,10 +196,10 @@ describe('compaction', () => {
       const cluster = withOneBehind(6);
       cluster.snapshot(1, 6);
       restart(cluster, 3);
-      settleWithoutTransfers(cluster);
+      stabilizeWithoutTransfers(cluster);
       cluster.partitions.add('1->3');
       for (let i = 0; i < 4; i++) cluster.propose(1, 'x');
-      settleWithoutTransfers(cluster);
+      stabilizeWithoutTransfers(cluster);
       step(cluster, 1, { kind: end, peer: 3 });
       cluster.snapshot(1, 10);
       expect(coreOf(cluster, 1).log.snapshotIndex).toBe(coreOf(cluster, 1).log.appliedIndex);
@@ -236,7 +236,7 @@ describe('compaction', () => {
     expect(progressOf(cluster, 1, 3)).toMatchObject({ state: 'snapshot', pendingSnapshot: 4 });
     cluster.partitions.clear();
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
-    settle(cluster);
+    stabilize(cluster);
     expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 4, lastIndex: 5, commitIndex: 5 });
   });
 });
@@ -247,9 +247,9 @@ describe('a follower that needs what is no longer in the log', () => {
     cluster.snapshot(1, 4);
     restart(cluster, 3);
     expect(cluster.wire.filter(({ to }) => to === 3)).toMatchObject([{ kind: 'append', prevIndex: 4, prevTerm: 1 }]);
-    settleWithoutTransfers(cluster);
+    stabilizeWithoutTransfers(cluster);
     expect(cluster.node(3).transfer).toMatchObject({ from: 1, index: 6, term: 1 });
-    settle(cluster);
+    stabilize(cluster);
     expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 6, snapshotTerm: 1, appliedIndex: 6, lastIndex: 6 });
     expect(progressOf(cluster, 1, 3)).toMatchObject({ state: 'replicate', matchIndex: 6, nextIndex: 7 });
     write(cluster, 1);
@@ -264,11 +264,11 @@ describe('a follower that needs what is no longer in the log', () => {
     write(cluster, 3);
     cluster.snapshot(2, 3);
     cluster.step(1, { kind: 'transferLeadership', to: 2 });
-    settle(cluster);
+    stabilize(cluster);
     expect(coreOf(cluster, 2)).toMatchObject({ role: 'leader', log: { snapshotIndex: 3 } });
     cluster.step(2, { kind: 'linkLost', peer: 3 });
     restart(cluster, 3);
-    settleWithoutTransfers(cluster);
+    stabilizeWithoutTransfers(cluster);
     expect(cluster.node(3).transfer).toBeNull();
     expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 0, lastIndex: 8, commitIndex: 8 });
   });
@@ -334,13 +334,13 @@ describe('a follower that needs what is no longer in the log', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
     restart(cluster, 3);
-    settleWithoutTransfers(cluster);
+    stabilizeWithoutTransfers(cluster);
     for (let beat = 0; beat < 4; beat++) {
       cluster.propose(1, 'x');
       tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
       const kinds = cluster.wire.filter(({ to }) => to === 3).map(({ kind }) => kind);
       expect(kinds).toEqual(['heartbeat', 'snapshotOffer']);
-      settleWithoutTransfers(cluster);
+      stabilizeWithoutTransfers(cluster);
     }
   });
 
@@ -348,9 +348,9 @@ describe('a follower that needs what is no longer in the log', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
     restart(cluster, 3);
-    settleWithoutTransfers(cluster);
+    stabilizeWithoutTransfers(cluster);
     cluster.propose(1, 'x');
-    settleWithoutTransfers(cluster);
+    stabilizeWithoutTransfers(cluster);
     cluster.snapshot(1);
     expect(coreOf(cluster, 1).snapshot).toMatchObject({ index: 7 });
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
@@ -362,10 +362,10 @@ describe('a follower that needs what is no longer in the log', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
     restart(cluster, 3);
-    settle(cluster, ({ kind }) => kind === 'snapshotOffer');
+    stabilize(cluster, ({ kind }) => kind === 'snapshotOffer');
     expect(cluster.node(3).transfer).toBeNull();
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
-    settle(cluster);
+    stabilize(cluster);
     expect(coreOf(cluster, 3).log.commitIndex).toBe(6);
   });
 
@@ -373,11 +373,11 @@ describe('a follower that needs what is no longer in the log', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
     restart(cluster, 3);
-    settle(cluster, (message) => message.kind === 'appendReply' && message.from === 3 && message.success);
+    stabilize(cluster, (message) => message.kind === 'appendReply' && message.from === 3 && message.success);
     expect(coreOf(cluster, 3).log.commitIndex).toBe(6);
     expect(progressOf(cluster, 1, 3).state).toBe('snapshot');
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
-    settle(cluster);
+    stabilize(cluster);
     expect(progressOf(cluster, 1, 3)).toMatchObject({ state: 'replicate', matchIndex: 6 });
   });
 
@@ -385,14 +385,14 @@ describe('a follower that needs what is no longer in the log', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
     restart(cluster, 3);
-    settleWithoutTransfers(cluster);
+    stabilizeWithoutTransfers(cluster);
     cluster.moveTransfer(3);
     crash(cluster, 3);
     expect(progressOf(cluster, 1, 3)).toMatchObject({ state: 'probe', pendingSnapshot: 0, maySend: false });
     write(cluster, 2);
     cluster.snapshot(1, 8);
     restart(cluster, 3);
-    settle(cluster);
+    stabilize(cluster);
     expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 8, commitIndex: 8 });
   });
 
@@ -400,14 +400,14 @@ describe('a follower that needs what is no longer in the log', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
     restart(cluster, 3);
-    settleWithoutTransfers(cluster);
+    stabilizeWithoutTransfers(cluster);
     cluster.node(3).transfer = null;
     cluster.propose(1, 'x');
-    settleWithoutTransfers(cluster);
+    stabilizeWithoutTransfers(cluster);
     cluster.snapshot(1);
     step(cluster, 1, { kind: 'snapshotStalled', peer: 3 });
     expect(cluster.wire).toMatchObject([{ kind: 'append', to: 3, prevIndex: 6 }]);
-    settle(cluster);
+    stabilize(cluster);
     expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 7, commitIndex: 7 });
   });
 
@@ -427,19 +427,19 @@ describe('a follower that needs what is no longer in the log', () => {
     const cluster = withOneBehind(6);
     cluster.snapshot(1, 6);
     restart(cluster, 3);
-    settleWithoutTransfers(cluster);
+    stabilizeWithoutTransfers(cluster);
     cluster.moveTransfer(3);
     // The next leader has a newer snapshot, but its log still reaches back to where the older one ends.
     cluster.propose(1, 'x');
-    settleWithoutTransfers(cluster);
+    stabilizeWithoutTransfers(cluster);
     cluster.snapshot(2, 6);
     cluster.step(1, { kind: 'transferLeadership', to: 2 });
-    settleWithoutTransfers(cluster);
+    stabilizeWithoutTransfers(cluster);
     expect(coreOf(cluster, 2).role).toBe('leader');
     expect(progressOf(cluster, 2, 3)).toMatchObject({ state: 'snapshot', pendingSnapshot: 7 });
     while (cluster.moveTransfer(3));
     expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 6, commitIndex: 6 });
-    settle(cluster);
+    stabilize(cluster);
     expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 6, lastIndex: 8, commitIndex: 8 });
     expect(cluster.node(3).transfer).toBeNull();
   });
@@ -626,7 +626,7 @@ describe('a restart', () => {
       const cluster = withOneBehind(6);
       cluster.snapshot(1, 6);
       restart(cluster, 3);
-      settleWithoutTransfers(cluster);
+      stabilizeWithoutTransfers(cluster);
       cluster.moveTransfer(3);
       cluster.moveTransfer(3);
       if (told) cluster.moveTransfer(3);
@@ -635,7 +635,7 @@ describe('a restart', () => {
       cluster.wire = [];
       restart(cluster, 3);
       expect(coreOf(cluster, 3).log).toMatchObject({ snapshotIndex: 6, appliedIndex: 6, lastIndex: 6 });
-      settle(cluster);
+      stabilize(cluster);
       write(cluster, 1);
       expect(coreOf(cluster, 3).log).toMatchObject({ lastIndex: 7, commitIndex: 7 });
     }
@@ -644,7 +644,7 @@ describe('a restart', () => {
   it('of all nodes, with nothing but snapshots left, still has all that was committed', () => {
     const cluster = withOneBehind(6);
     restart(cluster, 3);
-    settle(cluster);
+    stabilize(cluster);
     for (const id of [1, 2, 3]) {
       cluster.snapshot(id, 6);
       cluster.crash(id);

@@ -5,7 +5,7 @@ import { type Effects, type MemberChange, type Message, NO_NODE, type NodeId } f
 import { configurationWith } from './configurations.ts';
 import { batchOf, type ClusterNode, type CoreCluster } from './core-cluster.ts';
 import { describeConfiguration, describeEntries, describeEntry, describeMessage } from './describe.ts';
-import { ELECTION_TIMEOUT_TICKS, settle, smallCluster, tick, votersOf } from './small-cluster.ts';
+import { ELECTION_TIMEOUT_TICKS, smallCluster, stabilize, tick, votersOf } from './small-cluster.ts';
 
 const ADDRESS = { host: 'new.example', clientPort: 1, peerPort: 2, adminPort: 3 };
 
@@ -26,7 +26,7 @@ const ADDRESS = { host: 'new.example', clientPort: 1, peerPort: 2, adminPort: 3 
  *   ask-vote FROM->TO term=T                 a request for a vote in term T arrives, whoever sent it
  *   partition A B | C D   partition A->B   heal   from now on messages are lost between the sides, or in one direction
  *   persist N     complete N      disk N     writes become durable; the core hears of it; both
- *   stall N       unstall N                  the disk hangs, also in `settle`
+ *   stall N       unstall N                  the disk hangs, also in `stabilize`
  *   crash N       restart N                  what is not durable is lost; also starts a newcomer
  *   wipe N                                   the disk of a node that is down is lost, and a new directory begins
  *   add N NEW [joins] [replaces=N]    remove N OLD    promote N ID    the leader N is asked to change the members
@@ -35,7 +35,7 @@ const ADDRESS = { host: 'new.example', clientPort: 1, peerPort: 2, adminPort: 3 
  *   snapshot N [UP-TO]                       the node takes a snapshot, and lets its log go up to an index
  *   fetch N                                  the snapshot that the node wants goes one step: it begins, is here, is told
  *   stalled N PEER                           the node hears nothing of the snapshot that the peer should fetch
- *   settle                                   everything arrives and is written until all is quiet; tells results only
+ *   stabilize                                   everything arrives and is written until all is quiet; tells results only
  *   state         log N           wire       shows the nodes; one node's log; what is under way
  */
 export class Transcript {
@@ -54,7 +54,7 @@ export class Transcript {
   run(line: string): string[] {
     this.lines = [];
     const [command = '', ...args] = line.trim().split(/\s+/);
-    this.tellsAll = command !== 'settle' && command !== 'tick' && command !== 'campaign';
+    this.tellsAll = command !== 'stabilize' && command !== 'tick' && command !== 'campaign';
     const show = this.commands[command];
     if (show === undefined) throw new Error(`no such command: ${command}`);
     show(args);
@@ -102,7 +102,7 @@ export class Transcript {
     complete: ([id]) => {
       while (this.cluster.complete(idOf(id)));
     },
-    disk: ([id]) => void this.cluster.settleDisk(idOf(id)),
+    disk: ([id]) => void this.cluster.flushDisk(idOf(id)),
     stall: ([id]) => void this.stalled.add(idOf(id)),
     unstall: ([id]) => void this.stalled.delete(idOf(id)),
     crash: ([id]) => this.cluster.crash(idOf(id)),
@@ -133,8 +133,8 @@ export class Transcript {
       if (!this.cluster.moveTransfer(idOf(id))) this.say('nothing to fetch');
     },
     stalled: ([id, peer]) => void this.cluster.step(idOf(id), { kind: 'snapshotStalled', peer: idOf(peer) }),
-    settle: () =>
-      settle(
+    stabilize: () =>
+      stabilize(
         this.cluster,
         () => false,
         (id) => !this.stalled.has(id),

@@ -6,8 +6,8 @@ import {
   elect,
   HEARTBEAT_INTERVAL_TICKS,
   restart,
-  settle,
   smallCluster,
+  stabilize,
   tick,
   votersOf,
 } from './small-cluster.ts';
@@ -22,11 +22,11 @@ describe('leadership transfer', () => {
       elect(cluster, 1);
       for (let i = 0; i < ticks; i++) {
         // What the last tick sent is still under way when the handing over is asked for.
-        settle(cluster);
+        stabilize(cluster);
         tick(cluster, 1);
       }
       cluster.step(1, { kind: 'transferLeadership', to: 0 });
-      settle(cluster);
+      stabilize(cluster);
       expect(cluster.leader()?.id, `after ${ticks} ticks`).not.toBe(1);
     }
   });
@@ -37,7 +37,7 @@ describe('leadership transfer', () => {
     cluster.crash(2);
     cluster.step(1, { kind: 'linkLost', peer: 2 });
     cluster.step(1, { kind: 'transferLeadership', to: 0 });
-    settle(cluster);
+    stabilize(cluster);
     expect(cluster.leader()?.id).toBe(3);
   });
 
@@ -50,7 +50,7 @@ describe('leadership transfer', () => {
     };
     cluster.step(2, { kind: 'diskFull', full: true });
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
-    settle(cluster);
+    stabilize(cluster);
     expect(isTried(2)).toBe(false);
     cluster.step(1, { kind: 'linkLost', peer: 3 });
     expect(isTried(3)).toBe(false);
@@ -58,7 +58,7 @@ describe('leadership transfer', () => {
     cluster.wipe(3, 'uninitialized');
     cluster.start(3);
     cluster.step(1, { kind: 'linkUp', peer: 3 });
-    settle(cluster);
+    stabilize(cluster);
     expect(isTried(3)).toBe(false);
     expect(cluster.propose(1, 'x')).toBe(true);
     cluster.step(1, { kind: 'diskFull', full: true });
@@ -74,10 +74,10 @@ describe('leadership transfer', () => {
     cluster.wire = [];
     cluster.start(2);
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
-    settle(cluster);
+    stabilize(cluster);
     const sent = new Set<string>();
     tick(cluster, 1, HEARTBEAT_INTERVAL_TICKS);
-    settle(cluster, ({ kind, to }) => {
+    stabilize(cluster, ({ kind, to }) => {
       if (to === 2) sent.add(kind);
       return false;
     });
@@ -91,7 +91,7 @@ describe('leadership transfer', () => {
     elect(cluster, 1);
     for (const id of [2, 3]) crash(cluster, id);
     cluster.propose(1, 'x');
-    settle(cluster);
+    stabilize(cluster);
     cluster.wire = [];
     for (const id of [2, 3]) restart(cluster, id);
     cluster.propose(1, 'y');
@@ -99,7 +99,7 @@ describe('leadership transfer', () => {
     expect(node.core?.log).toMatchObject({ lastIndex: 3, persistedIndex: 2, firstCachedIndex: 3 });
     const hangs = () => {
       node.readBacks = [];
-      for (const id of [2, 3]) cluster.settleDisk(id);
+      for (const id of [2, 3]) cluster.flushDisk(id);
       while (cluster.wire.length > 0) cluster.deliver(0);
     };
     for (let i = 0; i < STALL_TICKS; i++) {
@@ -120,7 +120,7 @@ describe('leadership transfer', () => {
     elect(cluster, 1);
     for (const id of [2, 3]) crash(cluster, id);
     cluster.propose(1, 'x');
-    settle(cluster);
+    stabilize(cluster);
     cluster.propose(1, 'y');
     tick(cluster, 1, STALL_TICKS - 3);
     cluster.wire = [];
@@ -135,10 +135,10 @@ describe('leadership transfer', () => {
     elect(cluster, 1);
     cluster.step(1, { kind: 'transferLeadership', to: 2 });
     expect(cluster.propose(1, 'x')).toBe(false);
-    settle(cluster, ({ kind }) => kind === 'timeoutNow');
+    stabilize(cluster, ({ kind }) => kind === 'timeoutNow');
     for (let i = 0; i < ELECTION_TIMEOUT_TICKS; i++) {
       tick(cluster, 1);
-      settle(cluster, ({ kind }) => kind === 'timeoutNow');
+      stabilize(cluster, ({ kind }) => kind === 'timeoutNow');
     }
     expect(cluster.propose(1, 'x')).toBe(true);
   });
@@ -155,7 +155,7 @@ function transferWithout(lost: number): number {
   const cluster = smallCluster(votersOf(3));
   elect(cluster, 1);
   cluster.propose(1, 'x');
-  settle(cluster, ({ to, kind }) => to === 2 && kind === 'append');
+  stabilize(cluster, ({ to, kind }) => to === 2 && kind === 'append');
   const seen = new Set<Message>();
   const isLost = (message: Message) => {
     if (seen.has(message)) return false;
@@ -164,7 +164,7 @@ function transferWithout(lost: number): number {
   };
   cluster.step(1, { kind: 'transferLeadership', to: 2 });
   for (let i = 0; i < 3 * ELECTION_TIMEOUT_TICKS; i++) {
-    settle(cluster, isLost);
+    stabilize(cluster, isLost);
     if (cluster.leader()?.id === 2) break;
     for (const id of cluster.nodes.keys()) tick(cluster, id);
   }

@@ -425,17 +425,17 @@ export class Cluster {
   async run(durationMs: number): Promise<void> {
     const endMs = this.clock.nowMs + durationMs;
     this.network.askAgain();
-    await this.settle();
+    await this.waitUntilIdle();
     for (let nextMs = this.clock.nextTimerMs(); nextMs <= endMs; nextMs = this.clock.nextTimerMs()) {
       this.clock.moveTo(nextMs);
-      await this.settle();
+      await this.waitUntilIdle();
     }
     this.clock.moveTo(endMs);
-    await this.settle();
+    await this.waitUntilIdle();
   }
 
   /** Lets all happen that needs no time. */
-  async settle(): Promise<void> {
+  async waitUntilIdle(): Promise<void> {
     do await microtasks();
     while (this.clock.endTurns() || this.network.deliver());
   }

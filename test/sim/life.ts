@@ -1,11 +1,11 @@
 import type { Clock } from '../../src/base/clock.ts';
 import type { Event } from './event-queue.ts';
 import type { Random } from './random.ts';
-import { settlePromises, type World } from './world.ts';
+import { drainMicrotasks, type World } from './world.ts';
 
 /**
  * One life of one process: from its start to its end, by whatever way. Everything that calls back into the shipped code
- * does so through `call`, one callback at a time as in Node's event loop: promises settle after each, and what asked for
+ * does so through `call`, one callback at a time as in Node's event loop: promises are resolved after each, and what asked for
  * the end of the turn comes after all that happened within it. Whatever a dead process has asked for never comes, and a
  * paused one finds it all waiting when it goes on.
  */
@@ -74,12 +74,12 @@ export class Life {
     return event;
   }
 
-  /** One callback of the event loop, with all the promises that it settles. */
+  /** One callback of the event loop, with all the promises that it resolves. */
   call(callback: () => void): void {
     if (!this.alive) return;
     try {
       callback();
-      settlePromises();
+      drainMicrotasks();
     } catch (error) {
       this.world.fail('no uncaught error', `node ${this.nodeId}: ${describe(error)}`);
     }

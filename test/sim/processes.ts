@@ -80,7 +80,7 @@ export class SimNode {
   }
 
   /** Nothing that this node has accepted from its clients, in this life, waits to be applied. */
-  get hasSettled(): boolean {
+  get isDrained(): boolean {
     return this.proposer?.unapplied === 0;
   }
 

@@ -152,7 +152,7 @@ export function failedRun(seed: number, check: string, message: string): RunResu
   };
 }
 
-/** Liveness: with everything healed, every node serves within a bounded time, and settles all that it had accepted. */
+/** Liveness: with everything healed, every node serves within a bounded time, and completes all that it had accepted. */
 function waitForService(
   world: World,
   plan: Plan,
@@ -166,7 +166,7 @@ function waitForService(
   const limitMs = world.nowMs + 20 * electionTimeoutMs + requestTimeoutMs + 2 * plan.network.silenceMs + 3000;
   const probes = nodes.map((node, i) => new Probe(1000 + i, what, world, plan, node, history));
   for (const probe of probes) probe.begin();
-  const isWaiting = ({ node, done }: Probe) => isMember(node, checks) && !(done && node.hasSettled);
+  const isWaiting = ({ node, done }: Probe) => isMember(node, checks) && !(done && node.isDrained);
   world.run(limitMs, () => !probes.some(isWaiting));
   if (world.violation !== null) return;
   const left = probes.filter(isWaiting).map(({ node, done }) => `${node.id}${done ? ' (has batches left)' : ''}`);

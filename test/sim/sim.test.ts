@@ -7,7 +7,7 @@ import { SIEGE_KINDS } from './siege-kinds.ts';
 /** A small fixed set; `npm run sim` runs as many as there is time for. */
 const SEEDS = Array.from({ length: 30 }, (_, i) => 1 + i);
 
-/** The world settles promises itself, so it must not run inside one. */
+/** The world drains microtasks itself, so it must not run inside one. */
 function run(seed: number): Promise<RunResult> {
   return new Promise((resolve, reject) => {
     setImmediate(() => {

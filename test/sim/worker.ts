@@ -5,7 +5,7 @@ import { type RunResult, runSeed } from './run.ts';
 const send = (result: RunResult) => process.send?.(result);
 
 process.on('message', (seed: number) => {
-  // Not from inside a promise: the world settles its own.
+  // Not from inside a promise: the world drains microtasks itself.
   setImmediate(() => send(runSeed(seed)));
 });
 process.on('disconnect', () => process.exit(0));

@@ -15,7 +15,7 @@ import { type Event, EventQueue } from './event-queue.ts';
  *                          world.ts: event queue, time, trace
  * ```
  *
- * The shipped code uses promises. They are real ones: after every callback `settlePromises` runs all that have become
+ * The shipped code uses promises. They are real ones: after every callback `drainMicrotasks` runs all that have become
  * ready, as Node does between two callbacks, before anything else may happen.
  */
 
@@ -117,7 +117,7 @@ export class World {
  * Runs every promise callback that is ready, and those that they make ready, before it returns. Node has no public call
  * for this; the one below is what it calls itself between two callbacks, and has been there since its beginnings.
  */
-export function settlePromises(): void {
+export function drainMicrotasks(): void {
   runTicks();
 }
 

@@ -4,7 +4,7 @@ import type { RaftkvError } from '../../src/base/errors.ts';
 import { type MetaOptions, openMeta } from '../../src/storage/meta.ts';
 import { MemoryDisk } from '../support/memory-disk.ts';
 import { seededRandom } from '../support/random.ts';
-import { append, errorOf, open, settle } from './wal/harness.ts';
+import { append, errorOf, open, waitUntilIdle } from './wal/harness.ts';
 
 const DIRECTORY = '/node';
 const FILE = '/node/meta';
@@ -81,7 +81,7 @@ describe('meta', () => {
         openNode(disk).then((meta) => {
           handedOut = meta.incarnation;
         });
-        await settle();
+        await waitUntilIdle();
         if (handedOut > 0) {
           expect(handedOut, `seed ${seed}, incarnation ${incarnation}`).toBeGreaterThan(highest);
           highest = handedOut;
@@ -214,7 +214,7 @@ describe('the lifecycle status of a directory', () => {
         }
       };
       void persistAll();
-      await settle();
+      await waitUntilIdle();
       if (random() < 0.7) disk.crash(random);
       else disk.kill(random);
       stopAt = Number.POSITIVE_INFINITY;
@@ -319,7 +319,7 @@ describe('damage, where it may be moved aside', () => {
           void openNode(disk, { onDamage: healing().onDamage, directoryIdAfterDamage: 4711 }).then(() => {
             ended = true;
           });
-          await settle();
+          await waitUntilIdle();
           hasEnded = ended;
           if (seed % 3 === 0) disk.kill(random);
           else disk.crash(random);

@@ -85,7 +85,7 @@ export class Bootstrap {
 
   /** To be called again and again from then on. */
   tick(nowMs: number): void {
-    if (this.isSettled()) this.unknownPeers.clear();
+    if (this.isInCluster()) this.unknownPeers.clear();
     this.listen(nowMs);
     if (!this.isReady || this.hasWaited) return;
     this.readySinceMs ??= nowMs;
@@ -120,7 +120,7 @@ export class Bootstrap {
 
   /** A node of this cluster that is no peer asked for a link. Where this node belongs to a cluster that it hears of, that is no news. */
   unknownPeer(id: NodeId): void {
-    if (this.isSettled() || this.unknownPeers.has(id)) return;
+    if (this.isInCluster() || this.unknownPeers.has(id)) return;
     this.unknownPeers.add(id);
     this.announce();
   }
@@ -200,10 +200,10 @@ export class Bootstrap {
   /** The same for the operator, to whom it matters no more once there is a leader. */
   difference(): string {
     const { core } = this.context;
-    return this.isSettled() || core.leader !== NO_NODE ? '' : this.contradiction();
+    return this.isInCluster() || core.leader !== NO_NODE ? '' : this.contradiction();
   }
 
-  private isSettled(): boolean {
+  private isInCluster(): boolean {
     return this.context.core.lifecycle === 'normal' && !this.context.isLost();
   }
 }

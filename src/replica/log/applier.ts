@@ -94,9 +94,9 @@ export class Applier {
       if (outcome === 'applied' && from === proposer.nodeId && sessionId === proposer.sessionId) onSessionUsed();
       return;
     }
-    proposer.beginSettling();
+    proposer.beginCompletion();
     const outcome = stateMachine.apply(bytes, ENTRY_HEADER_BYTES, proposer);
-    proposer.endSettling();
+    proposer.endCompletion();
     if (outcome === 'staleSession' || outcome === 'duplicate') {
       onSessionUsed();
     } else if (outcome !== 'applied') {

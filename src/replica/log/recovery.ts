@@ -61,7 +61,7 @@ export class LogRecovery {
     this.begun = true;
     this.log = this.logFrom(index, term);
     this.forgetConfigurationsFrom(index + 1);
-    this.settle();
+    this.applyCommitted();
   }
 
   onEntry(index: number, bytes: Buffer): void {
@@ -72,7 +72,7 @@ export class LogRecovery {
       this.log = index === 1 ? this.logFrom(0, 0) : this.logFrom(index, entry.term);
       this.begun = true;
       if (index > 1) {
-        this.settle();
+        this.applyCommitted();
         return;
       }
     }
@@ -86,7 +86,7 @@ export class LogRecovery {
     log.persistedIndex = index;
     log.evict();
     if (entry.kind === 'configuration' && isBehindBase) this.addConfiguration(entry);
-    if (index === this.base.index) this.settle();
+    if (index === this.base.index) this.applyCommitted();
   }
 
   /** A first entry at or below the base is where the log begins, and so is one that truncates the place where it began. */
@@ -110,11 +110,11 @@ export class LogRecovery {
   onHardState(bytes: Buffer): void {
     this.hardState = decodeHardState(bytes);
     this.commitHint = Math.max(this.commitHint, this.hardState.commitIndex);
-    this.settle();
+    this.applyCommitted();
   }
 
   /** Takes for committed, and applies, what the file and the snapshot say is. */
-  private settle(): void {
+  private applyCommitted(): void {
     const { log, base } = this;
     if (this.reachesBase()) log.commitIndex = Math.max(log.commitIndex, base.index);
     log.commitIndex = Math.max(log.commitIndex, Math.min(this.commitHint, log.lastIndex));
@@ -155,7 +155,7 @@ export class LogRecovery {
 
   private finishLog(): LogBase | null {
     if (this.reachesBase()) {
-      this.settle();
+      this.applyCommitted();
       return null;
     }
     const { index, term } = this.base;

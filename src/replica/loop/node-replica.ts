@@ -230,7 +230,7 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   /** Resolves once nothing of this replica touches its files any more, but the log's. After `stop`. */
-  settled(): Promise<void> {
+  whenIdle(): Promise<void> {
     return this.exchange.stop();
   }
 

@@ -138,7 +138,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
     const close = async () => {
       opened.stop();
       await transport.stop();
-      await opened.settled();
+      await opened.whenIdle();
       // A failure has been reported.
       await notedAlone.catch(() => {});
       await wal.close();

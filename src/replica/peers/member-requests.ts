@@ -95,14 +95,14 @@ export class MemberRequests {
     const id = this.nextId++;
     return new Promise((resolve) => {
       const late = refusal('TIMEOUT', `no answer within ${timeoutMs} ms; whether the change took place is unknown`);
-      const cancelTimer = clock.after(timeoutMs, () => this.settle(id, late));
+      const cancelTimer = clock.after(timeoutMs, () => this.resolve(id, late));
       this.waiting.set(id, { resolve, cancelTimer });
       const answer = begin(id);
-      if (answer !== null) this.settle(id, answer);
+      if (answer !== null) this.resolve(id, answer);
     });
   }
 
-  private settle(id: number, answer: Answer): void {
+  private resolve(id: number, answer: Answer): void {
     const waiting = this.waiting.get(id);
     if (waiting === undefined) return;
     this.waiting.delete(id);
@@ -113,7 +113,7 @@ export class MemberRequests {
   /** What the core made of a change. */
   outcome({ id, refusal: code, text }: MemberChangeOutcome): void {
     if (code !== null) {
-      this.settle(id, refusal(code, text));
+      this.resolve(id, refusal(code, text));
       return;
     }
     const { core } = this.context;
@@ -127,9 +127,9 @@ export class MemberRequests {
     const open: Begun[] = [];
     for (const each of this.begun) {
       if (core.log.commitIndex >= each.index && core.log.termAt(each.index) === each.term) {
-        this.settle(each.id, { ok: null });
+        this.resolve(each.id, { ok: null });
       } else if (core.leading === null || core.term !== each.term) {
-        this.settle(each.id, refusal('NOT_LEADER', 'leadership moved; whether the change takes place is unknown'));
+        this.resolve(each.id, refusal('NOT_LEADER', 'leadership moved; whether the change takes place is unknown'));
       } else {
         open.push(each);
       }
@@ -140,7 +140,7 @@ export class MemberRequests {
   /** Nobody waits for a node that stops. */
   stop(): void {
     const late = refusal('STOPPING', 'this node is stopping; whether a change took place is unknown');
-    for (const id of [...this.waiting.keys()]) this.settle(id, late);
+    for (const id of [...this.waiting.keys()]) this.resolve(id, late);
   }
 
   receiveRequest(from: NodeId, { id, body }: MemberRequest): void {
@@ -155,7 +155,7 @@ export class MemberRequests {
   }
 
   receiveReply({ id, body }: MemberReply): void {
-    this.settle(id, parse<Answer>(body));
+    this.resolve(id, parse<Answer>(body));
   }
 
   private describe(): MembersView {

@@ -9,7 +9,7 @@ import type { Failure, WriteCompletion } from '../types.ts';
  * again until applied. A batch keeps its place whatever becomes of its clients, so a write that was once accepted is
  * applied exactly once.
  *
- *   add ──▶ open batch ──(end of turn)──▶ unapplied, oldest first ──▶ leader ──▶ log ──▶ settle: results to the completions
+ *   add ──▶ open batch ──(end of turn)──▶ unapplied, oldest first ──▶ leader ──▶ log ──▶ complete: results to the completions
  */
 
 export interface ProposerLimits {
@@ -51,7 +51,7 @@ export class Proposer implements ResultSink {
   /** Commands accepted and not yet answered. */
   pendingCommands = 0;
   /** The completions of the batch that is being applied. */
-  private settling: WriteCompletion[] | null = null;
+  private completing: WriteCompletion[] | null = null;
 
   constructor(nodeId: number, sessionId: number, limits: ProposerLimits) {
     this.nodeId = nodeId;
@@ -122,7 +122,7 @@ export class Proposer implements ResultSink {
   }
 
   /**
-   * Whether the batch of these numbers is this node's own, next to be settled. A batch that was not sent
+   * Whether the batch of these numbers is this node's own, next to be completed. A batch that was not sent
    * yet is not ours: a node whose directory was restored may find batches of another incarnation under its session id.
    */
   expects(proposer: number, sessionId: number, sequence: number): boolean {
@@ -131,7 +131,7 @@ export class Proposer implements ResultSink {
   }
 
   /**
-   * Whether the batch that is next to be settled has these bytes. Two incarnations on two
+   * Whether the batch that is next to be completed has these bytes. Two incarnations on two
    * disks of one node may have used the same session id.
    */
   nextIs(bytes: Buffer): boolean {
@@ -141,7 +141,7 @@ export class Proposer implements ResultSink {
   }
 
   /** Call before the batch that `expects` recognised is applied: its results go to its completions. */
-  beginSettling(): void {
+  beginCompletion(): void {
     const batch = this.batches[this.head];
     if (batch === undefined) return;
     this.batches[this.head++] = undefined;
@@ -151,16 +151,16 @@ export class Proposer implements ResultSink {
       this.head = 0;
     }
     this.unappliedBytes -= batch.bytes.length;
-    this.settling = batch.completions;
+    this.completing = batch.completions;
     if (batch.completions !== null) this.pendingCommands -= batch.completions.length;
   }
 
   result(position: number, code: ResultCode, item: Item | null, text: string): void {
-    this.settling?.[position]?.written(code, item, text);
+    this.completing?.[position]?.written(code, item, text);
   }
 
-  endSettling(): void {
-    this.settling = null;
+  endCompletion(): void {
+    this.completing = null;
   }
 
   /**
@@ -169,9 +169,9 @@ export class Proposer implements ResultSink {
    */
   overtaken({ sessionId, lastSequence }: SessionProgress): void {
     while (sessionId === this.sessionId && this.unapplied > 0 && this.oldestSequence <= lastSequence) {
-      this.beginSettling();
-      const completions = this.settling;
-      this.endSettling();
+      this.beginCompletion();
+      const completions = this.completing;
+      this.endCompletion();
       for (const completion of completions ?? []) completion.writeFailed('overtaken');
     }
   }

@@ -163,7 +163,7 @@ export class Connection implements SlotOwner, AnswerContext {
     while (this.#blocked && this.#take()) this.#answer();
     if (this.#watch !== null) this.#relay(this.#watch);
     this.#send();
-    this.#settle();
+    this.#applyStateChange();
   }
 
   writeStats(subject: string): void {
@@ -192,7 +192,7 @@ export class Connection implements SlotOwner, AnswerContext {
     this.#host.inputBytes += this.#input.heldBytes - heldBefore;
     if (!this.#blocked) this.#take();
     if (this.#queue.head?.awaited === 0) this.#host.serveSoon(this);
-    this.#settle();
+    this.#applyStateChange();
   }
 
   /** Clients of the binary protocol take a reset for an error, but an orderly end for nothing: they would wait on. */
@@ -373,17 +373,17 @@ export class Connection implements SlotOwner, AnswerContext {
     else output.giveAway();
   }
 
-  /** Brings what hangs on the state in line with it: memory, reading or not, the end. */
-  #settle(): void {
-    if (!this.#blocked) this.#settleInput();
+  /** Applies a state change: releases input memory, pauses or resumes the socket, closes it when done. */
+  #applyStateChange(): void {
+    if (!this.#blocked) this.#releaseInput();
     if (this.#isFinished()) this.#end();
     this.#pauseOrResume();
   }
 
-  #settleInput(): void {
+  #releaseInput(): void {
     const heldBefore = this.#input.heldBytes;
     if (heldBefore === 0) return;
-    this.#input.settle();
+    this.#input.shrink();
     this.#host.inputBytes += this.#input.heldBytes - heldBefore;
     if (this.#host.inputBytes <= this.#host.limits.inputBytesMax) return;
     this.#host.inputBytes -= this.#input.heldBytes;

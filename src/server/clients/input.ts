@@ -59,7 +59,7 @@ export class Input {
   }
 
   /** Keeps an unfinished request without the rest of the chunk it came in, and in no more memory than it needs. */
-  settle(): void {
+  shrink(): void {
     const { buffer } = this;
     if (buffer === null) return;
     const capacity = this.#capacityFor(this.length);

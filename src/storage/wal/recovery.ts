@@ -144,7 +144,7 @@ export class LogScan {
         if (!this.#numbers.includes(spare)) throw this.#missing(spare, last);
         spares.push(await this.#openSegment(spare));
       }
-      const tornBytes = await this.#settleEnd(segment, spares, end.position, end.judgement);
+      const tornBytes = await this.#truncateTail(segment, spares, end.position, end.judgement);
       return this.#recovered(segment, spares, end.position, tornBytes);
     }
   }
@@ -325,7 +325,7 @@ export class LogScan {
    * Makes sure that the log really ends at `position`, truncates a torn block there, and makes durable all that was read.
    * Returns how many bytes were truncated.
    */
-  async #settleEnd(
+  async #truncateTail(
     segment: Segment,
     spares: readonly Segment[],
     position: number,

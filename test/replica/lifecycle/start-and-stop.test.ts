@@ -10,7 +10,7 @@ describe('handing over', () => {
   it('moves leadership, and loses or doubles no write that comes meanwhile', async () => {
     const cluster = await Cluster.start();
     cluster.set(1, 'n', '0');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     const writes = [cluster.incr(1, 'n'), cluster.incr(2, 'n')];
     let over = false;
     void cluster
@@ -60,7 +60,7 @@ describe('time', () => {
     const cluster = await Cluster.start();
     for (let i = 0; i < 5; i++) cluster.set(2, `k${i}`, 'v', 1);
     cluster.set(2, 'keep', 'v');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     const { lastLogIndex } = cluster.replica(1).status();
     await cluster.run(990);
     expect(cluster.ids.map((id) => cluster.replica(id).status().items)).toEqual([6, 6, 6]);
@@ -74,7 +74,7 @@ describe('time', () => {
   it('that waits for a quorum fills no log', async () => {
     const cluster = await Cluster.start();
     cluster.set(1, 'a', 'v', 1);
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     const { lastLogIndex } = cluster.replica(1).status();
     for (const id of [2, 3]) cluster.node(id).disk.stall();
     await cluster.run(3000);
@@ -90,7 +90,7 @@ describe('time', () => {
   it('passes under a new leader too', async () => {
     const cluster = await Cluster.start();
     cluster.set(1, 'a', 'v', 1);
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     cluster.isolate(1);
     await cluster.run(ELECTION_MS);
     expect(cluster.leader()).not.toBe(1);
@@ -100,11 +100,11 @@ describe('time', () => {
   it('does not go back where the next leader has a slower clock', async () => {
     const cluster = await Cluster.start();
     cluster.set(1, 'a', 'v');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     const before = cluster.replica(3).status().clusterTimeMs;
     cluster.clock.wallOffsetMs -= 60_000;
     cluster.set(1, 'b', 'v', 100);
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(cluster.replica(3).status().clusterTimeMs).toBe(before);
   });
 
@@ -124,7 +124,7 @@ describe('a restart', () => {
     const writes: Request[] = [];
     for (let i = 0; i < 300; i++) {
       writes.push(cluster.set((i % 3) + 1, `k${i}`, `${i}`.repeat(200)));
-      if (i % 2 === 0) await cluster.settle();
+      if (i % 2 === 0) await cluster.waitUntilIdle();
     }
     const answered = writes.flatMap(({ outcomes }, i) => (outcomes[0] === 'stored' ? [i] : []));
     expect(answered.length).toBeGreaterThan(290);
@@ -132,17 +132,17 @@ describe('a restart', () => {
     for (const id of cluster.ids) await cluster.restart(id);
     await cluster.run(ELECTION_MS);
     const reads = answered.map((i) => cluster.read((i % 3) + 1, `k${i}`));
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(reads.map(({ outcomes }) => outcomes[0])).toEqual(answered.map((i) => `${i}`.repeat(200)));
   });
 
   it('begins a new session: what the process before it left unsent is gone, and new writes count from one', async () => {
     const cluster = await Cluster.start();
     cluster.set(2, 'n', '0');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     cluster.isolate(2);
     const lost = cluster.incr(2, 'n');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     cluster.kill(2);
     cluster.rejoin(2);
     await cluster.restart(2);
@@ -157,14 +157,14 @@ describe('a restart', () => {
     cluster.kill(3);
     for (let i = 0; i < 200; i++) {
       cluster.set(1, `k${i}`, 'v'.repeat(500));
-      await cluster.settle();
+      await cluster.waitUntilIdle();
     }
     expect(cluster.replica(1).raft.core.log.firstCachedIndex).toBeGreaterThan(150);
     await cluster.restart(3);
     await cluster.run(1000);
     expect(cluster.replica(3).status().items).toBe(200);
     const write = cluster.set(3, 'after', 'x');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(write.outcomes).toEqual(['stored']);
   });
 
@@ -172,7 +172,7 @@ describe('a restart', () => {
     const cluster = await Cluster.start({ nodes: 1, cacheBytesMax: 8 * 1024 });
     for (let i = 0; i < 200; i++) {
       cluster.set(1, `k${i}`, 'v'.repeat(500));
-      await cluster.settle();
+      await cluster.waitUntilIdle();
     }
     cluster.kill(1);
     await cluster.restart(1);
@@ -186,12 +186,12 @@ describe('a replica', () => {
     const cluster = await Cluster.start();
     cluster.isolate(1);
     const lost = [cluster.set(1, 'a', 'old'), cluster.set(1, 'b', 'old')];
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     await cluster.run(ELECTION_MS);
     expect(cluster.leader()).toBe(2);
     for (let i = 0; i < 5; i++) {
       cluster.set(2, `c${i}`, 'new');
-      await cluster.settle();
+      await cluster.waitUntilIdle();
     }
     cluster.rejoin(1);
     await cluster.run(ELECTION_MS);
@@ -205,13 +205,13 @@ describe('a replica', () => {
   it('goes on where a new leader lost the second of two batches that an earlier leader had put into the log', async () => {
     const cluster = await Cluster.start();
     cluster.set(3, 'n', '0');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     // Leader 1 gets both batches into the logs of itself and of node 2, and learns of no quorum.
     cluster.network.held.add('2>1').add('1>3');
     const first = [cluster.incr(3, 'n')];
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     first.push(cluster.incr(3, 'n'));
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(first.map(({ outcomes }) => outcomes)).toEqual([[], []]);
 
     let proposals = 0;
@@ -254,7 +254,7 @@ describe('a replica', () => {
       expect(() => replica.onFrame(3, frame)).toThrow(expect.objectContaining({ code: 'MESSAGE_INVALID' }));
     }
     const write = cluster.set(1, 'a', 'x');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(write.outcomes).toEqual(['stored']);
     expect(fatal).toEqual([]);
   });
@@ -290,7 +290,7 @@ describe('a replica that stops', () => {
     await cluster.run(ELECTION_MS);
     const { replica } = cluster.node(2);
     const requests = [cluster.set(2, 'a', 'x'), cluster.read(2, 'a')];
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     requests.push(cluster.set(2, 'b', 'y'), cluster.read(2, 'b'));
     replica.stop();
     requests.push(cluster.set(2, 'c', 'z'), cluster.read(2, 'c'));
@@ -313,7 +313,7 @@ describe('a replica that stops', () => {
     const cluster = await Cluster.start();
     for (let i = 0; i < 3; i++) {
       cluster.set(1, `k${i}`, 'v');
-      await cluster.settle();
+      await cluster.waitUntilIdle();
     }
     const { commitIndex } = cluster.replica(2).status();
     cluster.isolate(2);
@@ -331,7 +331,7 @@ describe('a replica whose log fails', () => {
     const { replica, disk, fatal } = cluster.node(1);
     disk.failOnce('EIO', ({ kind }) => kind === 'write');
     const write = cluster.set(1, 'a', 'x');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     // The log has reported its failure itself; the replica meets it when it writes again.
     expect(fatal).toMatchObject([{ code: 'WAL_WRITE_FAILED' }]);
     fatal.length = 0;

@@ -8,7 +8,7 @@ describe('writes', () => {
     const cluster = await Cluster.start();
     const writes = cluster.ids.map((id) => cluster.set(id, `from${id}`, `${id}`));
     expect(writes.map(({ outcomes }) => outcomes)).toEqual([[], [], []]);
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(writes.map(({ outcomes }) => outcomes)).toEqual([['stored'], ['stored'], ['stored']]);
     for (const id of cluster.ids) {
       expect(cluster.ids.map((from) => cluster.value(id, `from${from}`))).toEqual(['1', '2', '3']);
@@ -26,7 +26,7 @@ describe('writes', () => {
       cluster.append(2, 'a', 'z'),
       cluster.incr(2, 'a'),
     ];
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(writes.flatMap(({ outcomes }) => outcomes)).toEqual(['stored', 'stored', 'stored', 'nonNumeric']);
     expect(cluster.value(1, 'a')).toBe('xyz');
     expect(cluster.replica(2).status().lastLogIndex).toBe(lastLogIndex + 1);
@@ -36,7 +36,7 @@ describe('writes', () => {
     const cluster = await Cluster.start();
     const { lastLogIndex } = cluster.replica(1).status();
     const writes = Array.from({ length: 10 }, (_, i) => cluster.set(1, `k${i}`, 'v'.repeat(LIMITS.batchBytesMax / 2)));
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(writes.flatMap(({ outcomes }) => outcomes)).toEqual(Array(10).fill('stored'));
     expect(cluster.replica(1).status().lastLogIndex).toBe(lastLogIndex + 5);
   });
@@ -48,7 +48,7 @@ describe('writes', () => {
     await cluster.run(100);
     expect(write.outcomes).toEqual([]);
     cluster.node(3).disk.resume();
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(write.outcomes).toEqual(['stored']);
     cluster.node(2).disk.resume();
   });
@@ -60,7 +60,7 @@ describe('writes', () => {
     await cluster.run(100);
     expect(write.outcomes).toEqual([]);
     cluster.node(1).disk.resume();
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(write.outcomes).toEqual(['stored']);
   });
 
@@ -68,12 +68,12 @@ describe('writes', () => {
     const cluster = await Cluster.start();
     cluster.node(1).disk.stall();
     const first = cluster.set(3, 'a', 'x');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(first.outcomes).toEqual(['stored']);
     await cluster.run(ELECTION_MS);
     expect(cluster.leader()).not.toBe(1);
     const second = cluster.set(3, 'a', 'y');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(second.outcomes).toEqual(['stored']);
     cluster.node(1).disk.resume();
     await cluster.run(100);
@@ -83,14 +83,14 @@ describe('writes', () => {
   it('in flight when their leader is partitioned are applied exactly once by the next, in order', async () => {
     const cluster = await Cluster.start();
     for (const id of cluster.ids) cluster.set(id, `n${id}`, '0');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     // The leader takes and spreads some; of others it never hears; of none does it learn that a quorum has them.
     cluster.network.held.add('2>1').add('1>3');
     const writes = new Map(cluster.ids.map((id) => [id, [cluster.incr(id, `n${id}`)]]));
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     cluster.network.held.add('3>1');
     for (const [id, sent] of writes) sent.push(cluster.incr(id, `n${id}`), cluster.incr(id, `n${id}`));
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     cluster.network.held.clear();
     cluster.isolate(1);
     for (const [id, sent] of writes) sent.push(cluster.incr(id, `n${id}`));
@@ -108,12 +108,12 @@ describe('writes', () => {
   it('count once under any number of changes of leader', async () => {
     const cluster = await Cluster.start();
     cluster.set(3, 'n', '0');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     const writes: Request[] = [];
     for (let round = 0; round < 6; round++) {
       const leader = cluster.leader();
       for (const id of cluster.ids) writes.push(cluster.incr(id, 'n'));
-      await cluster.settle();
+      await cluster.waitUntilIdle();
       for (const id of cluster.ids) writes.push(cluster.incr(id, 'n'));
       cluster.isolate(leader);
       await cluster.run(700);
@@ -141,7 +141,7 @@ describe('writes', () => {
   it('that took too long are failed once, and applied once all the same when a quorum is back', async () => {
     const cluster = await Cluster.start();
     cluster.set(1, 'n', '0');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     cluster.isolate(1);
     const late = cluster.incr(1, 'n');
     await cluster.run(TIMING.requestTimeoutMs - 10);
@@ -164,7 +164,7 @@ describe('writes', () => {
     const writes: Request[] = [];
     while (replica.accepting()) {
       writes.push(cluster.set(3, `k${writes.length}`, 'v'.repeat(1000)));
-      if (writes.length % 3 === 0) await cluster.settle();
+      if (writes.length % 3 === 0) await cluster.waitUntilIdle();
     }
     expect(writes.length).toBeGreaterThan(5);
     expect(writes.length).toBeLessThanOrEqual(10);
@@ -183,7 +183,7 @@ describe('writes', () => {
     expect([calls, replica.accepting()]).toEqual([1, true]);
     expect(writes.flatMap(({ outcomes }) => outcomes)).toEqual(writes.map(() => 'stored'));
     cluster.set(3, 'k', 'v');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(calls).toBe(1);
   });
 });
@@ -193,10 +193,10 @@ describe('reads', () => {
     const cluster = await Cluster.start();
     for (const writer of cluster.ids) {
       const write = cluster.set(writer, 'a', `by ${writer}`);
-      while (write.outcomes.length === 0) await cluster.settle();
+      while (write.outcomes.length === 0) await cluster.waitUntilIdle();
       const reads = cluster.ids.map((id) => cluster.read(id, 'a'));
       expect(reads.map(({ outcomes }) => outcomes)).toEqual([[], [], []]);
-      await cluster.settle();
+      await cluster.waitUntilIdle();
       expect(reads.flatMap(({ outcomes }) => outcomes)).toEqual(Array(3).fill(`by ${writer}`));
     }
   });
@@ -206,7 +206,7 @@ describe('reads', () => {
     const news: number[] = [FRAME_KIND.append, FRAME_KIND.commit];
     cluster.network.admits = (_, to, bytes) => to !== 3 || !news.includes(bytes[0] ?? 0);
     const write = cluster.set(1, 'a', 'new');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(write.outcomes).toEqual(['stored']);
     const read = cluster.read(3, 'a');
     await cluster.run(30);
@@ -219,7 +219,7 @@ describe('reads', () => {
   it('are not served by a leader that others have replaced without its knowing', async () => {
     const cluster = await Cluster.start();
     cluster.set(1, 'a', 'old');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     // Nothing gets through, and no link breaks.
     for (const direction of ['1>2', '1>3', '2>1', '3>1']) cluster.network.held.add(direction);
     await cluster.run(TIMING.electionTimeoutMs);
@@ -239,21 +239,21 @@ describe('reads', () => {
     const cluster = await Cluster.start();
     cluster.network.held.add('1>3');
     const reads = [cluster.read(3, 'a')];
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     reads.push(cluster.read(3, 'a'));
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     cluster.network.held.clear();
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(reads.map(({ outcomes }) => outcomes)).toEqual([['none'], ['none']]);
   });
 
   it('and writes go on within a hundred milliseconds of the death of the leader', async () => {
     const cluster = await Cluster.start();
     cluster.set(3, 'n', '0');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     cluster.network.held.add('1>2').add('1>3');
     const requests = [cluster.incr(3, 'n'), cluster.read(3, 'x'), cluster.incr(2, 'n'), cluster.read(2, 'x')];
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     cluster.network.held.clear();
     cluster.kill(1);
     await cluster.run(100);
@@ -264,10 +264,10 @@ describe('reads', () => {
   it('are asked again of the next leader', async () => {
     const cluster = await Cluster.start();
     cluster.set(1, 'a', 'x');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     cluster.network.held.add('1>3').add('2>1');
     const reads = [cluster.read(1, 'a'), cluster.read(3, 'a')];
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     cluster.network.held.clear();
     cluster.isolate(1);
     reads.push(cluster.read(3, 'a'));
@@ -296,13 +296,13 @@ describe('reads', () => {
   it('of a five-node cluster wait for a quorum, not for one answer', async () => {
     const cluster = await Cluster.start({ nodes: 5 });
     cluster.set(1, 'a', 'x');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     for (const id of [3, 4, 5]) cluster.network.held.add(`${id}>1`);
     const read = cluster.read(2, 'a');
     await cluster.run(20);
     expect(read.outcomes).toEqual([]);
     cluster.network.held.delete('5>1');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(read.outcomes).toEqual(['x']);
   });
 });

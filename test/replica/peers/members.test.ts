@@ -53,7 +53,7 @@ describe('a newcomer', () => {
     });
     for (let i = 0; i < 40; i++) {
       cluster.set(1, `k${i}`, 'v'.repeat(100));
-      await cluster.settle();
+      await cluster.waitUntilIdle();
     }
     await cluster.startEmpty(4);
     await cluster.run(ELECTION_MS);
@@ -168,7 +168,7 @@ describe('a question about members', () => {
   it('is answered on every node as the leader sees it', async () => {
     const cluster = await Cluster.start();
     cluster.isolate(3);
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     const views: MembersView[] = [];
     for (const id of [1, 2]) {
       void cluster
@@ -176,7 +176,7 @@ describe('a question about members', () => {
         .members()
         .then((view) => views.push(view));
     }
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(views).toHaveLength(2);
     expect(views[1]).toEqual(views[0]);
     expect(views[0]).toMatchObject({
@@ -241,7 +241,7 @@ describe('a question about members', () => {
     // Its appends are lost, its word that it leads is not wanted any more.
     for (const to of [2, 3]) cluster.network.held.add(`1>${to}`);
     const asked = cluster.replica(1).changeMembers(add(4, { joins: false }));
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     cluster.isolate(1);
     cluster.network.held.clear();
     expect(await outcomeOf(cluster, asked, ELECTION_MS)).toMatchObject(refusedFor('NOT_LEADER'));
@@ -255,7 +255,7 @@ describe('a question about members', () => {
     const cluster = await Cluster.start();
     for (const id of [2, 3]) cluster.node(id).disk.stall();
     const asked = cluster.replica(1).changeMembers(add(4, { joins: false }));
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     await cluster.stop(1);
     expect(await outcomeOf(cluster, asked, 0)).toMatchObject(refusedFor('STOPPING'));
     for (const id of [2, 3]) cluster.node(id).disk.resume();

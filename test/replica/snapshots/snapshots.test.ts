@@ -37,7 +37,7 @@ async function write(cluster: Cluster, id: number, count: number, bytes = 100): 
   const requests: Request[] = [];
   for (let i = 0; i < count; i++) {
     requests.push(cluster.set(id, `k${written % 23}`, `${written++}-${'v'.repeat(bytes)}`));
-    await cluster.settle();
+    await cluster.waitUntilIdle();
   }
   return requests;
 }
@@ -62,7 +62,7 @@ async function passOne(cluster: Cluster, direction: string): Promise<void> {
   network.heldBulk.delete(direction);
   network.deliver();
   network.heldBulk.add(direction);
-  await cluster.settle();
+  await cluster.waitUntilIdle();
 }
 
 /** Pieces that are sent from now on, as offsets. */
@@ -148,7 +148,7 @@ describe('a follower that was away for too long', () => {
       await passOne(cluster, '1>3');
       cluster.network.partitionBulk(3, 1);
       cluster.network.healBulk(3, 1);
-      await cluster.settle();
+      await cluster.waitUntilIdle();
     }
     expectSame(cluster);
     // Each piece arrived once, and at most two more had been sent ahead each time.
@@ -265,10 +265,10 @@ describe('a follower that was away for too long', () => {
   it('answers its own writes that the snapshot contains as overtaken, counts them once, and goes on writing', async () => {
     const cluster = await start();
     cluster.set(1, 'n', '0');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     cluster.network.held.add('1>3');
     const overtaken = [cluster.incr(3, 'n'), cluster.incr(3, 'n')];
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(cluster.value(1, 'n')).toBe('2');
     await leaveBehind(cluster);
     cluster.network.held.clear();
@@ -474,7 +474,7 @@ describe('a node that stops', () => {
     expect([stopped, held.length]).toEqual([false, 1]);
     disk.schedule = schedule;
     held[0]?.();
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     await stopping;
     expect(filesOf(cluster, 1).filter(isSnapshotBegun)).toEqual([]);
     await cluster.restart(1);
@@ -516,7 +516,7 @@ describe('taking snapshots', () => {
     const random = seededRandom(8);
     const cluster = await start({ nodes: 1 });
     cluster.set(1, 'n', '0');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     let acknowledged = 0;
     let begun = 0;
     let deaths = 0;
@@ -526,7 +526,7 @@ describe('taking snapshots', () => {
         const request = cluster.incr(1, 'n');
         void cluster.set(1, `k${i % 7}`, 'v'.repeat(100));
         begun++;
-        await cluster.settle();
+        await cluster.waitUntilIdle();
         if (request.outcomes.length > 0) acknowledged = Number(request.outcomes[0]);
       }
       if (died()) deaths++;
@@ -548,7 +548,7 @@ describe('taking snapshots', () => {
     const random = seededRandom(5);
     const cluster = await start();
     cluster.set(1, 'n', '0');
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     let acknowledged = 0;
     for (let round = 0; round < 12; round++) {
       const victim = 1 + Math.floor(random() * 3);
@@ -556,7 +556,7 @@ describe('taking snapshots', () => {
       const died = killAt(cluster, victim, 1 + Math.floor(random() * 120));
       for (let i = 0; i < 25; i++) {
         const request = cluster.incr(writer, 'n');
-        await cluster.settle();
+        await cluster.waitUntilIdle();
         if (request.outcomes.length > 0) acknowledged = Number(request.outcomes[0]);
       }
       if (!died()) cluster.kill(victim);
@@ -659,15 +659,15 @@ describe('a backup', () => {
     const cluster = await start();
     await write(cluster, 1, 30);
     const taking = cluster.replica(2).backup();
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     const backup = await taking;
     await write(cluster, 1, 80);
     expect(cluster.replica(2).status().snapshotIndex).toBeGreaterThan(backup.info.index);
     const reading = bytesOf(backup);
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     await loaded(await reading);
     backup.release();
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(filesOf(cluster, 2)).not.toContain(backup.info.path);
   });
 
@@ -675,7 +675,7 @@ describe('a backup', () => {
     const cluster = await start();
     await write(cluster, 1, 30);
     const taking = [cluster.replica(2).backup(), cluster.replica(2).backup()];
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     const [first, second] = await Promise.all(taking);
     expect(second?.info).toEqual(first?.info);
     first?.release();
@@ -683,7 +683,7 @@ describe('a backup', () => {
     await write(cluster, 1, 80);
     expect(filesOf(cluster, 2)).toContain(second?.info.path);
     second?.release();
-    await cluster.settle();
+    await cluster.waitUntilIdle();
     expect(filesOf(cluster, 2)).toHaveLength(1);
   });
 

@@ -82,10 +82,10 @@ describe('proposals', () => {
     }
   }
 
-  function settle(count = 1): void {
+  function complete(count = 1): void {
     for (let i = 0; i < count; i++) {
-      proposer.beginSettling();
-      proposer.endSettling();
+      proposer.beginCompletion();
+      proposer.endCompletion();
     }
   }
 
@@ -123,7 +123,7 @@ describe('proposals', () => {
     follow(1);
     accept(3);
     proposals.sendNew();
-    settle();
+    complete();
     sent = [];
     follow(3, 5);
     proposals.sendNew();
@@ -149,7 +149,7 @@ describe('proposals', () => {
     proposals.sendNew();
     sent = [];
     proposals.sendAgainIfStuck(1000, 100);
-    settle();
+    complete();
     proposals.sendAgainIfStuck(1100, 100);
     proposals.sendNew();
     expect(sequencesSent()).toEqual([]);
@@ -165,7 +165,7 @@ describe('proposals', () => {
     follow(1);
     accept(4);
     proposals.sendNew();
-    settle();
+    complete();
     sent = [];
     const refusal = { kind: 'proposalRefused', term: 4, sessionId: SESSION, expectedSequence: 3 } as const;
     proposals.receiveRefusal(3, refusal);

@@ -32,11 +32,11 @@ function send(proposer: Proposer, sequence: number): void {
   if (batch !== undefined) batch.sent = true;
 }
 
-/** Settles the oldest batch, all of whose commands are `stored`. */
-function settle(proposer: Proposer, commands = 1): void {
-  proposer.beginSettling();
+/** Completes the oldest batch, all of whose commands are `stored`. */
+function completeOldest(proposer: Proposer, commands = 1): void {
+  proposer.beginCompletion();
   for (let position = 0; position < commands; position++) proposer.result(position, 'stored', null, '');
-  proposer.endSettling();
+  proposer.endCompletion();
 }
 
 function unappliedOf(proposer: Proposer): Batch[] {
@@ -81,13 +81,13 @@ describe('the proposer', () => {
     const requests = [add(proposer), add(proposer)];
     proposer.closeBatch(0);
     const later = addBatch(proposer);
-    proposer.beginSettling();
+    proposer.beginCompletion();
     proposer.result(0, 'stored', null, '');
     proposer.result(1, 'number', null, '42');
-    proposer.endSettling();
+    proposer.endCompletion();
     expect(requests.map(({ outcomes }) => outcomes)).toEqual([['stored'], ['42']]);
     expect(later.outcomes).toEqual([]);
-    settle(proposer);
+    completeOldest(proposer);
     expect(later.outcomes).toEqual(['stored']);
     expect(proposer.oldestSequence).toBe(3);
   });
@@ -109,10 +109,10 @@ describe('the proposer', () => {
     expect(proposer.expects(SELF, SESSION, 2)).toBe(false);
     expect(proposer.expects(SELF, SESSION - 1, 1)).toBe(false);
     expect(proposer.expects(SELF + 1, SESSION, 1)).toBe(false);
-    settle(proposer);
+    completeOldest(proposer);
     expect(proposer.expects(SELF, SESSION, 1)).toBe(false);
     expect(proposer.expects(SELF, SESSION, 2)).toBe(true);
-    settle(proposer);
+    completeOldest(proposer);
     expect(proposer.expects(SELF, SESSION, 3)).toBe(false);
   });
 
@@ -126,9 +126,9 @@ describe('the proposer', () => {
     proposer.failOlderThan(150, 'timeout');
     expect(early.outcomes).toEqual(['failed: timeout']);
     expect(unappliedOf(proposer).map(({ sequence }) => sequence)).toEqual([1, 2]);
-    settle(proposer);
+    completeOldest(proposer);
     proposer.failOlderThan(200, 'timeout');
-    settle(proposer);
+    completeOldest(proposer);
     expect([early.outcomes, late.outcomes]).toEqual([['failed: timeout'], ['failed: timeout']]);
   });
 
@@ -142,7 +142,7 @@ describe('the proposer', () => {
     expect(proposer.hasRoom).toBe(false);
     proposer.closeBatch(0);
     expect(proposer.hasRoom).toBe(false);
-    settle(proposer);
+    completeOldest(proposer);
     expect(proposer.hasRoom).toBe(true);
   });
 
@@ -162,9 +162,9 @@ describe('the proposer', () => {
     expect(proposer.pendingCommands).toBe(3);
     proposer.failOlderThan(1, 'timeout');
     expect(proposer.pendingCommands).toBe(2);
-    settle(proposer);
+    completeOldest(proposer);
     expect(proposer.pendingCommands).toBe(2);
-    settle(proposer);
+    completeOldest(proposer);
     expect(proposer.pendingCommands).toBe(1);
   });
 
@@ -181,7 +181,7 @@ describe('the proposer', () => {
     };
     proposer.add(Op.delete, source, 0, 1, 0, 0, 0, 0, 0, 0, again);
     proposer.closeBatch(0);
-    settle(proposer);
+    completeOldest(proposer);
     expect(seen).toEqual(['written']);
     expect(unappliedOf(proposer).map(({ sequence }) => sequence)).toEqual([2]);
   });
@@ -189,7 +189,7 @@ describe('the proposer', () => {
   it('knows each batch by its sequence while it waits, and not before or after', () => {
     const proposer = proposerOf();
     for (let i = 0; i < 5000; i++) addBatch(proposer);
-    for (let i = 0; i < 3000; i++) settle(proposer);
+    for (let i = 0; i < 3000; i++) completeOldest(proposer);
     expect([proposer.oldestSequence, proposer.unapplied]).toEqual([3001, 2000]);
     expect([1, 3000, 5001, 9999].map((sequence) => proposer.batch(sequence))).toEqual(Array(4).fill(undefined));
     expect([3001, 5000].map((sequence) => proposer.batch(sequence)?.sequence)).toEqual([3001, 5000]);
@@ -202,7 +202,7 @@ describe('the proposer', () => {
     for (let i = 0; i < 100_000; i++) addBatch(proposer, i);
     const startedAtMs = performance.now();
     for (let tick = 0; tick < 1000; tick++) proposer.failOlderThan(100_000, 'timeout');
-    for (let i = 0; i < 100_000; i++) settle(proposer);
+    for (let i = 0; i < 100_000; i++) completeOldest(proposer);
     // Well under a second; many, were the cost of a batch to grow with their number.
     expect(performance.now() - startedAtMs).toBeLessThan(2000);
     expect(proposer.unapplied).toBe(0);

@@ -71,7 +71,7 @@ export const memberMutants: readonly Mutant[] = [
     name: 'committed-configuration-only',
     fault: 'goes by a configuration only once it is committed, as if it were any other entry',
     file: 'raft/membership.ts',
-    within: 'settle',
+    within: 'activateNewest',
     find: 'core.configuration = newest.configuration;',
     replace:
       'core.configuration = configurations.findLast(({ index }) => index <= log.commitIndex)?.configuration ?? newest.configuration;',
@@ -257,7 +257,7 @@ message.term === core.term &&`,
 this.context.onMayPropose();`,
   },
   {
-    name: 'settles-unsent',
+    name: 'completes-unsent',
     fault: 'gives the results of an earlier incarnation to the clients of this one',
     file: 'replica/writes/proposer.ts',
     within: 'expects',

@@ -245,7 +245,7 @@ acknowledge(core, from, snapshotIndex);`,
     replace: '',
   },
   {
-    name: 'overtaken-never-settled',
+    name: 'overtaken-never-completed',
     fault: 'waits for ever for writes that a snapshot contains',
     file: 'replica/loop/node-replica.ts',
     within: 'installed',

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { Snapshots } from '../../../src/storage/snapshots/types.ts';
 import { MemoryDisk } from '../../support/memory-disk.ts';
 import { seededRandom } from '../../support/random.ts';
-import { settle, texts } from '../wal/harness.ts';
+import { texts, waitUntilIdle } from '../wal/harness.ts';
 import { ASIDE, chunksOf, DIRECTORY, newestGood, openFolder, transfer, writeSnapshot } from './harness.ts';
 
 /**
@@ -47,7 +47,7 @@ async function atEveryOperation(
       void work(disk).then(() => {
         ended = true;
       });
-      await settle();
+      await waitUntilIdle();
       endedByItself = ended;
       // Everything that was not synced is lost, or any part of it, or none: the process alone has ended.
       if (seed === 1) disk.crash(() => 0.99);
@@ -162,8 +162,8 @@ describe('a crash after any operation of the disk', () => {
       for (let incarnation = 0; incarnation < 4; incarnation++) {
         stopAt = operations + 1 + Math.floor(random() * 80);
         void live();
-        while (operations < stopAt) await settle();
-        await settle();
+        while (operations < stopAt) await waitUntilIdle();
+        await waitUntilIdle();
         if (random() < 0.8) disk.crash(random);
         else disk.kill(random);
         stopAt = Number.POSITIVE_INFINITY;

@@ -9,7 +9,7 @@ import { SNAPSHOT_PIECE_BYTES_MAX, snapshotName } from '../../../src/storage/sna
 import { readSnapshotFile, readSnapshotHead } from '../../../src/storage/snapshots/reader.ts';
 import { writeSnapshotFile } from '../../../src/storage/snapshots/writer.ts';
 import { MemoryDisk } from '../../support/memory-disk.ts';
-import { errorOf, settle } from '../wal/harness.ts';
+import { errorOf, waitUntilIdle } from '../wal/harness.ts';
 import {
   ASIDE,
   chunksOf,
@@ -123,9 +123,9 @@ describe('a folder of snapshots', () => {
       else queueMicrotask(complete);
     };
     const writing = errorOf(writer.write(Buffer.alloc(900_000)));
-    await settle();
+    await waitUntilIdle();
     const abandoning = writer.abandon();
-    await settle();
+    await waitUntilIdle();
     expect(filesIn(disk)).toHaveLength(1);
     expect(held).toHaveLength(1);
     held[0]?.();
@@ -378,10 +378,10 @@ describe('a transfer', () => {
     expect(filesIn(disk)).toEqual([pathOf(10), pathOf(30)]);
     expect((await snapshots.read(10, 3, 0, 1e6))?.bytes).toEqual(content);
     snapshots.release(10, 3);
-    await settle();
+    await waitUntilIdle();
     expect((await snapshots.read(10, 3, 0, 1e6))?.bytes).toEqual(content);
     snapshots.release(10, 3);
-    await settle();
+    await waitUntilIdle();
     expect(filesIn(disk)).toEqual([pathOf(30)]);
     expect(await snapshots.read(10, 3, 0, 10)).toBe(null);
     expect(snapshots.hold(10, 3)).toBe(false);
@@ -389,7 +389,7 @@ describe('a transfer', () => {
     expect(snapshots.hold(30, 3)).toBe(true);
     snapshots.release(30, 3);
     snapshots.release(30, 3);
-    await settle();
+    await waitUntilIdle();
     expect(filesIn(disk)).toEqual([pathOf(30)]);
     await writeSnapshot(snapshots, 40);
     expect(filesIn(disk)).toEqual([pathOf(40)]);
@@ -408,7 +408,7 @@ describe('a transfer', () => {
     await writeSnapshot(snapshots, 20);
     held[0]?.();
     expect((await reading)?.bytes.length).toBe(100);
-    await settle();
+    await waitUntilIdle();
     expect(filesIn(disk)).toEqual([pathOf(20)]);
   });
 
@@ -427,7 +427,7 @@ describe('a transfer', () => {
     await writeSnapshot(snapshots, 20);
     disk.fault = ({ kind }) => (kind === 'remove' ? 'EIO' : null);
     snapshots.release(10, 3);
-    await settle();
+    await waitUntilIdle();
     expect(logged).toHaveLength(1);
     await expect(writeSnapshot(snapshots, 30)).rejects.toMatchObject({ code: 'EIO' });
     expect(snapshots.newest?.index).toBe(30);
@@ -655,7 +655,7 @@ describe('snapshot files for tools', () => {
     let open = 0;
     await readSnapshotFile(disk, pathOf(10), async () => {
       expect(++open).toBe(1);
-      await settle();
+      await waitUntilIdle();
       open--;
     });
   });

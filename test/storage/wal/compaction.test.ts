@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { MemoryDisk } from '../../support/memory-disk.ts';
-import { append, errorOf, type Opened, open, SMALL, settle, someEntries, texts } from './harness.ts';
+import { append, errorOf, type Opened, open, SMALL, someEntries, texts, waitUntilIdle } from './harness.ts';
 
 const pathOf = (number: number) => `/node/wal/${String(number).padStart(16, '0')}.wal`;
 const numbersOf = (disk: MemoryDisk) => disk.paths().map((path) => Number(path.slice(-20, -4)));
@@ -12,7 +12,7 @@ async function longLog(disk = new MemoryDisk()): Promise<{ disk: MemoryDisk; ope
   const entries = someEntries(200);
   await append(opened.wal, [], { hardState: Buffer.from('hard state') });
   for (const entry of entries) await append(opened.wal, [entry]);
-  await settle();
+  await waitUntilIdle();
   return { disk, opened, entries };
 }
 
@@ -80,19 +80,19 @@ describe('giving back the front of a log', () => {
     const { wal } = opened;
     holding = true;
     const reading = wal.read(1, 150, 1e9);
-    await settle();
+    await waitUntilIdle();
     const compacting = wal.compact(150);
     const { firstIndex } = wal;
     expect(firstIndex).toBeGreaterThan(100);
     expect((await errorOf(wal.read(firstIndex - 1, 150, 1e9))).code).toBe('INVARIANT_BROKEN');
     expect((await errorOf(wal.compact(150))).message).toContain('twice');
-    await settle();
+    await waitUntilIdle();
     expect(numbersOf(disk)[0]).toBe(1);
     while (held.length > 0) {
       const now = held;
       held = [];
       for (const complete of now) complete();
-      await settle();
+      await waitUntilIdle();
     }
     expect(texts(await reading)).toEqual(texts(entries.slice(0, 150)));
     await compacting;
@@ -125,7 +125,7 @@ describe('giving back the front of a log', () => {
     const { wal } = opened;
     holding = true;
     wal.append({ reset: null, hardState: null, firstIndex: 60, entries: [Buffer.from('new')], done() {} });
-    await settle();
+    await waitUntilIdle();
     await wal.compact(59);
     disk.crash(() => 0.99);
     holding = false;
@@ -145,11 +145,11 @@ describe('giving back the front of a log', () => {
     const { wal } = await open(disk);
     // Blocks of one sector each, until only the seal fits.
     for (let n = 1; n <= 30; n++) await append(wal, [Buffer.from([n])]);
-    await settle();
+    await waitUntilIdle();
     holding = true;
     const begin = { index: 200, term: 3 };
     wal.append({ reset: begin, hardState: null, firstIndex: 0, entries: [], done() {} });
-    await settle();
+    await waitUntilIdle();
     expect(numbersOf(disk)).toEqual([1, 2]);
     await wal.compact(200);
     disk.crash(() => 0.99);
@@ -213,7 +213,7 @@ describe('a log that is begun anew', () => {
     await append(wal, someEntries(5));
     holding = true;
     void append(wal, someEntries(5, 2));
-    await settle();
+    await waitUntilIdle();
     // A block each, so that the log reset has to wait for several.
     for (let n = 0; n < 3; n++) void append(wal, [Buffer.alloc(3500, n)]);
     void append(wal, [], { reset: { index: 3, term: 2 } });
@@ -223,7 +223,7 @@ describe('a log that is begun anew', () => {
       const now = held;
       held = [];
       for (const complete of now) complete();
-      await settle();
+      await waitUntilIdle();
     }
     expect((await errorOf(wal.read(4, 4, 1e9))).code).toBe('INVARIANT_BROKEN');
     holding = false;

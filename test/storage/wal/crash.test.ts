@@ -3,7 +3,17 @@ import type { LogBase } from '../../../src/storage/wal/types.ts';
 import type { WalLimits } from '../../../src/storage/wal/wal.ts';
 import { MemoryDisk } from '../../support/memory-disk.ts';
 import { seededRandom } from '../../support/random.ts';
-import { append, errorOf, NO_SNAPSHOT, type Opened, open, SMALL, settle, someEntries, texts } from './harness.ts';
+import {
+  append,
+  errorOf,
+  NO_SNAPSHOT,
+  type Opened,
+  open,
+  SMALL,
+  someEntries,
+  texts,
+  waitUntilIdle,
+} from './harness.ts';
 
 const SHORT = { ...SMALL, walSegmentBytes: 10 * 1024, walFirstFillBytes: 1024, walFillStepBytes: 512 };
 
@@ -56,7 +66,7 @@ class Model {
   }
 
   /** Entries up to here are durable, and no write on its way replaces them: they may pass for committed. */
-  get settledIndex(): number {
+  get stableIndex(): number {
     const open = this.states.slice(this.safe);
     if (open.some(({ base }) => base !== this.now.base)) return 0;
     return Math.min(...open.map(lastOf)) - (open.length > 1 ? 1 : 0);
@@ -121,10 +131,10 @@ async function writeAtRandom(wal: Opened['wal'], model: Model, random: () => num
       const jump = random() < 0.04 ? 1 + Math.floor(random() * (wal.lastIndex - model.begin.index + 8)) : 0;
       write(jump === 0 ? null : { index: model.begin.index + jump, term: counter });
     }
-    await settle();
+    await waitUntilIdle();
     if (compacting || random() < 0.7) continue;
-    const settled = model.settledIndex;
-    if (settled > model.begin.index && random() < 0.7) model.begin = { index: settled, term: 1 };
+    const stable = model.stableIndex;
+    if (stable > model.begin.index && random() < 0.7) model.begin = { index: stable, term: 1 };
     compacting = true;
     wal.compact(Math.max(0, model.begin.index - Math.floor(random() * 4))).then(
       () => {
@@ -133,7 +143,7 @@ async function writeAtRandom(wal: Opened['wal'], model: Model, random: () => num
       () => {},
     );
     // What a process has asked the disk for when it dies, it must have asked for.
-    await settle();
+    await waitUntilIdle();
   }
 }
 
@@ -177,8 +187,8 @@ async function runHistory(seed: number, limits: Partial<WalLimits>): Promise<voi
 }
 
 async function untilStopped(stopped: () => boolean): Promise<null> {
-  while (!stopped()) await settle();
-  await settle();
+  while (!stopped()) await waitUntilIdle();
+  await waitUntilIdle();
   return null;
 }
 
@@ -212,7 +222,7 @@ describe('power loss at every single operation of the disk', () => {
         const entries = someEntries(90);
         await append(first.wal, [], { hardState: Buffer.from('old') });
         for (const entry of entries) await append(first.wal, [entry]);
-        await settle();
+        await waitUntilIdle();
         left = stopAt;
         const isDone = await Promise.race([
           work(first).then(() => true),
@@ -277,11 +287,11 @@ describe('a last block that was torn', () => {
     await new Promise<void>((done) =>
       wal.append({ reset: null, hardState: null, firstIndex: 1, entries: [Buffer.from('durable')], done }),
     );
-    await settle();
+    await waitUntilIdle();
     const before = disk.contentOf(SEGMENT);
     hang = true;
     wal.append({ reset: null, hardState: null, firstIndex: 2, entries, done() {} });
-    await settle();
+    await waitUntilIdle();
     disk.kill(() => 0.999);
     const after = disk.contentOf(SEGMENT);
     hang = false;

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../../src/base/system-clock.ts';
 import { type DiskOperation, MemoryDisk } from '../../support/memory-disk.ts';
 import { seededRandom } from '../../support/random.ts';
-import { append, errorOf, open, SMALL, settle, texts } from './harness.ts';
+import { append, errorOf, open, SMALL, texts, waitUntilIdle } from './harness.ts';
 
 /** Timers that go off when the test says so. */
 function manualClock() {
@@ -21,7 +21,7 @@ function manualClock() {
       timers.delete(callback);
       callback();
     }
-    for (let n = 0; n < 40; n++) await settle();
+    for (let n = 0; n < 40; n++) await waitUntilIdle();
   };
   return { clock, timers, delays, ring };
 }
@@ -38,12 +38,12 @@ describe('a full disk', () => {
     const opened = await open(disk, { clock });
     const { wal } = opened;
     await append(wal, [bodyOf(1)]);
-    await settle();
+    await waitUntilIdle();
     disk.capacityBytes = usedBytes(disk);
     const done: number[] = [];
     for (let n = 2; n <= 100; n++) {
       wal.append({ reset: null, hardState: null, firstIndex: n, entries: [bodyOf(n)], done: () => done.push(n) });
-      await settle();
+      await waitUntilIdle();
     }
     expect(opened.full).toEqual([true]);
     expect(wal.full).toBe(true);
@@ -80,12 +80,12 @@ describe('a full disk', () => {
     const opened = await open(disk, { clock });
     const { wal } = opened;
     for (let n = 1; n <= 120; n++) await append(wal, [bodyOf(n)]);
-    await settle();
+    await waitUntilIdle();
     disk.capacityBytes = usedBytes(disk);
     const done: number[] = [];
     for (let n = 121; n <= 200; n++) {
       wal.append({ reset: null, hardState: null, firstIndex: n, entries: [bodyOf(n)], done: () => done.push(n) });
-      await settle();
+      await waitUntilIdle();
     }
     expect(wal.full).toBe(true);
     await wal.compact(120);
@@ -119,7 +119,7 @@ describe('a full disk', () => {
         const done: number[] = [];
         for (let n = 1; n <= 150; n++) {
           wal.append({ reset: null, hardState: null, firstIndex: n, entries: [bodyOf(n)], done: () => done.push(n) });
-          if (random() < 0.6) await settle();
+          if (random() < 0.6) await waitUntilIdle();
           if (random() < 0.1) await ring();
         }
         for (let n = 0; n < 60 && done.length < 150; n++) await ring();
@@ -142,14 +142,14 @@ describe('a full disk', () => {
       const { clock, timers } = manualClock();
       const { wal } = await open(disk, { clock });
       await append(wal, [bodyOf(1)]);
-      await settle();
+      await waitUntilIdle();
       disk.capacityBytes = usedBytes(disk);
       const done: number[] = [];
       const write = (n: number) =>
         wal.append({ reset: null, hardState: null, firstIndex: n, entries: [bodyOf(n)], done: () => done.push(n) });
       for (let n = 2; n <= 100; n++) {
         write(n);
-        if (!closeFirst) await settle();
+        if (!closeFirst) await waitUntilIdle();
       }
       if (!closeFirst) expect(wal.full).toBe(true);
       await wal.close();
@@ -170,12 +170,12 @@ describe('a full disk', () => {
     const { clock, ring } = manualClock();
     const opened = await open(disk, { clock, mustExist: true });
     expect(opened.entries).toHaveLength(40);
-    for (let n = 0; n < 20; n++) await settle();
+    for (let n = 0; n < 20; n++) await waitUntilIdle();
     const before = opened.full.length;
     let done = 0;
     for (let n = 41; n <= 120; n++) {
       opened.wal.append({ reset: null, hardState: null, firstIndex: n, entries: [bodyOf(n)], done: () => done++ });
-      await settle();
+      await waitUntilIdle();
     }
     expect(before).toBeLessThanOrEqual(1);
     expect(opened.wal.full).toBe(true);
@@ -197,7 +197,7 @@ describe('a full disk', () => {
     await append(wal, [bodyOf(1)]);
     disk.failOnce('ENOSPC', ({ kind, dataSync }) => kind === 'write' && dataSync);
     wal.append({ reset: null, hardState: null, firstIndex: 2, entries: [bodyOf(2)], done() {} });
-    await settle();
+    await waitUntilIdle();
     expect(fatal).toHaveLength(1);
     expect(fatal[0]).toMatchObject({ code: 'WAL_WRITE_FAILED', remedy: expect.stringContaining('Make room') });
     await wal.close();

@@ -126,7 +126,7 @@ export async function errorOf(work: Promise<unknown>): Promise<RaftkvError> {
 }
 
 /** Lets everything that is ready to run have run. */
-export function settle(): Promise<void> {
+export function waitUntilIdle(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 

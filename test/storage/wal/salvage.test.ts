@@ -2,7 +2,17 @@ import { describe, expect, it } from 'vitest';
 import type { LogBase } from '../../../src/storage/wal/types.ts';
 import { MemoryDisk } from '../../support/memory-disk.ts';
 import { seededRandom } from '../../support/random.ts';
-import { append, errorOf, NO_SNAPSHOT, type Opened, open, SMALL, settle, someEntries, texts } from './harness.ts';
+import {
+  append,
+  errorOf,
+  NO_SNAPSHOT,
+  type Opened,
+  open,
+  SMALL,
+  someEntries,
+  texts,
+  waitUntilIdle,
+} from './harness.ts';
 
 const pathOf = (number: number) => `/node/wal/${String(number).padStart(16, '0')}.wal`;
 const LIMITS = {
@@ -63,7 +73,7 @@ async function build(segments: number, compactTo = 0): Promise<Built> {
       steps.push({ ...at, ...(isLast ? after : before) });
     }
     writes.length = 0;
-    await settle();
+    await waitUntilIdle();
   }
   if (compactTo > 0) await wal.compact(compactTo);
   const { firstIndex } = wal;
@@ -325,8 +335,8 @@ describe('a repair interrupted at any of its steps', () => {
       const first = await Promise.race([
         open(disk, { limits: LIMITS, begin, onDamage }),
         (async () => {
-          while (left >= 0) await settle();
-          await settle();
+          while (left >= 0) await waitUntilIdle();
+          await waitUntilIdle();
           return null;
         })(),
       ]);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type DiskOperation, MemoryDisk } from '../../support/memory-disk.ts';
 import { seededRandom } from '../../support/random.ts';
-import { append, errorOf, open, SMALL, settle, someEntries, texts } from './harness.ts';
+import { append, errorOf, open, SMALL, someEntries, texts, waitUntilIdle } from './harness.ts';
 
 /** A disk whose log writes wait until the test lets them go. */
 function heldDisk() {
@@ -63,18 +63,18 @@ describe('the log', () => {
     appendOne(1);
     appendOne(2);
     expect(writes).toHaveLength(0);
-    await settle();
+    await waitUntilIdle();
     expect(writes).toHaveLength(1);
     for (let n = 3; n <= 9; n++) appendOne(n);
-    await settle();
+    await waitUntilIdle();
     expect(writes).toHaveLength(1);
     expect(order).toEqual([]);
     release();
-    await settle();
+    await waitUntilIdle();
     expect(writes).toHaveLength(2);
     expect(order).toEqual([1, 2]);
     release();
-    await settle();
+    await waitUntilIdle();
     expect(order).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
     expect(writes).toHaveLength(2);
     await wal.close();
@@ -89,12 +89,12 @@ describe('the log', () => {
     const entries = [Buffer.alloc(1), ...Array.from({ length: 5 }, () => Buffer.alloc(1500, 1)), Buffer.alloc(9000, 2)];
     let done = false;
     wal.append({ reset: null, hardState: null, firstIndex: 1, entries: entries.slice(0, 1), done: () => {} });
-    await settle();
+    await waitUntilIdle();
     wal.append({ reset: null, hardState: null, firstIndex: 2, entries: entries.slice(1), done: () => (done = true) });
     for (let n = 0; n < 5; n++) {
       expect(done).toBe(false);
       release();
-      await settle();
+      await waitUntilIdle();
     }
     expect(done).toBe(true);
     expect(writes.map(({ length }) => length)).toEqual([512, 3584, 3584, 2048, 9216]);
@@ -111,10 +111,10 @@ describe('the log', () => {
     expect(wal.oldestPendingMs()).toBe(0);
     gate.holding = true;
     wal.append({ reset: null, hardState: null, firstIndex: 1, entries: [Buffer.from('a')], done: () => {} });
-    await settle();
+    await waitUntilIdle();
     expect(wal.oldestPendingMs()).toBeGreaterThan(0);
     release();
-    await settle();
+    await waitUntilIdle();
     expect(wal.oldestPendingMs()).toBe(0);
     await wal.close();
   });
@@ -143,9 +143,9 @@ describe('the log', () => {
     wal.append({ reset: null, hardState: null, firstIndex: 2, entries: [Buffer.from('new')], done() {} });
     expect((await errorOf(wal.read(2, 2, 100))).code).toBe('INVARIANT_BROKEN');
     expect(texts(await wal.read(1, 1, 1e6))).toEqual(texts(someEntries(1)));
-    await settle();
+    await waitUntilIdle();
     release();
-    await settle();
+    await waitUntilIdle();
     expect(texts(await wal.read(2, 2, 100))).toEqual(texts([Buffer.from('new')]));
     gate.holding = false;
     await wal.close();
@@ -172,7 +172,7 @@ describe('the log', () => {
     const { wal } = await open(disk);
     const entries = someEntries(300);
     for (const [place, entry] of entries.entries()) await append(wal, [entry], { firstIndex: place + 1 });
-    await settle();
+    await waitUntilIdle();
     const segments = disk.paths().filter((path) => path.endsWith('.wal'));
     expect(segments.length).toBeGreaterThan(8);
     expect(wal.byteLength).toBe(segments.reduce((sum, path) => sum + disk.contentOf(path).length, 0));
@@ -268,7 +268,7 @@ describe('a failed disk', () => {
       const disk = new MemoryDisk();
       const { wal, fatal } = await open(disk);
       await append(wal, someEntries(3));
-      await settle();
+      await waitUntilIdle();
       disk.failOnce(code, matches);
       let calls = 0;
       let callsAtFailure = -1;
@@ -280,10 +280,10 @@ describe('a failed disk', () => {
           entries: [Buffer.alloc(300, n)],
           done: () => calls++,
         });
-        if (n % 7 === 0) await settle();
+        if (n % 7 === 0) await waitUntilIdle();
       }
       callsAtFailure = calls;
-      await settle();
+      await waitUntilIdle();
       expect(calls).toBe(callsAtFailure);
       expect(fatal).toHaveLength(1);
       expect(fatal[0]).toMatchObject({ code: 'WAL_WRITE_FAILED', message: expect.stringContaining(code) });
@@ -302,7 +302,7 @@ describe('a failed disk', () => {
     await append(first.wal, [Buffer.from('kept')]);
     disk.failOnce('EIO', ({ kind, dataSync }) => kind === 'write' && dataSync);
     first.wal.append({ reset: null, hardState: null, firstIndex: 2, entries: [Buffer.from('failed')], done() {} });
-    await settle();
+    await waitUntilIdle();
     expect(first.fatal).toHaveLength(1);
     disk.kill(seededRandom(1));
 
