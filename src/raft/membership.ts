@@ -293,11 +293,11 @@ export function handleRecovering(core: Core, { from, directoryId }: Recovering):
 }
 
 /** At each periodic heartbeat: which learners keep up (§4.2.1), and whether one of them is to be promoted. */
-export function tickRounds(core: Core, leading: Leadership): void {
+export function tickLearners(core: Core, leading: Leadership): void {
   for (const id of core.configuration.learners) {
     const progress = leading.progress.get(id);
     if (progress === undefined) continue;
-    progress.tickRound(leading.ticks, core.log.lastIndex, core.options.electionTimeoutTicks);
+    progress.tickLearner(leading.ticks, core.log.lastIndex, core.options.electionTimeoutTicks);
     if (
       !progress.caughtUp ||
       !isDirectoryKnown(core, id) ||

@@ -22,7 +22,7 @@ export interface FlowLimits {
 
 /**
  * A follower on its way from a snapshot to the end of the log, which leads it by what was written while it fetched.
- * First it fetches, then it receives the log in rounds, each up to where the log ended when the round began (§4.2.1).
+ * First it fetches, then it receives the log in catch-up phases, each up to where the log ended when the phase began (§4.2.1).
  */
 type CatchUp =
   | { readonly phase: 'fetch'; readonly sinceTick: number }
@@ -63,11 +63,11 @@ export class Progress {
   leavingElapsed = 0;
   /** The round whose answer shows that a leaving node knows of it; 0 for none yet. */
   farewellRound = 0;
-  /** A learner that has finished its last round of catching up within an election timeout (§4.2.1). */
+  /** A learner that has finished its last catch-up phase within an election timeout (§4.2.1). */
   caughtUp = false;
-  /** What the present round must reach: the end of the log when it began; -1 where no round runs. */
-  private roundTarget = -1;
-  private roundBegan = 0;
+  /** The end of a learner's catch-up phase: the end of the log when it began; -1 if no phase runs. */
+  private learnerPhaseTarget = -1;
+  private learnerPhaseBegan = 0;
   /** The leader's tick since when entries for this follower are being read back from disk; null where none are. */
   private readingBackSinceTick: number | null = null;
   /** In `probe`: an append is on its way and the next waits for its answer, or for a heartbeat's. */
@@ -184,23 +184,24 @@ export class Progress {
     this.probeFrom(Math.max(this.matchIndex, logStart) + 1);
   }
 
-  /** Looks how a learner's round of catching up stands; `ticks` is the leader's clock, `lastIndex` the end of its log. */
-  tickRound(ticks: number, lastIndex: number, electionTimeoutTicks: number): void {
+  /** Checks a learner's catch-up phase; `ticks` is the leader's clock, `lastIndex` the end of its log. */
+  tickLearner(ticks: number, lastIndex: number, electionTimeoutTicks: number): void {
     if (!this.linked || !this.hasRights || this.state !== 'replicate') {
-      this.roundTarget = -1;
+      this.learnerPhaseTarget = -1;
       this.caughtUp = false;
       return;
     }
-    const isFinished = this.roundTarget >= 0 && this.matchIndex >= this.roundTarget;
-    if (this.roundTarget >= 0) this.caughtUp = isFinished && ticks - this.roundBegan < electionTimeoutTicks;
-    if (this.roundTarget >= 0 && !isFinished) return;
-    this.roundTarget = lastIndex;
-    this.roundBegan = ticks;
+    const isFinished = this.learnerPhaseTarget >= 0 && this.matchIndex >= this.learnerPhaseTarget;
+    if (this.learnerPhaseTarget >= 0)
+      this.caughtUp = isFinished && ticks - this.learnerPhaseBegan < electionTimeoutTicks;
+    if (this.learnerPhaseTarget >= 0 && !isFinished) return;
+    this.learnerPhaseTarget = lastIndex;
+    this.learnerPhaseBegan = ticks;
   }
 
   /**
-   * Looks how a follower comes along that has had a snapshot. It has caught up with a round shorter than an election
-   * timeout. Each round may take as long as the one before, the first as long as the snapshot: one that doesn't gain on
+   * Checks a follower that had a snapshot. It has caught up once a catch-up phase is shorter than an election
+   * timeout. Each phase may take as long as the one before, the first as long as the snapshot: one that doesn't gain on
    * the writes would have the log kept for ever, and is better served by another snapshot.
    */
   tickCatchUp(tick: number, lastIndex: number, electionTimeoutTicks: number): void {

@@ -29,8 +29,8 @@ import {
   configurationsRecovered,
   continueChange,
   handleRecovering,
+  tickLearners,
   tickMembership,
-  tickRounds,
 } from './membership.ts';
 import { confirmReads, handleReadIndex, handleReadIndexReply, readLocally, releaseHeldReads } from './reads.ts';
 import {
@@ -287,7 +287,7 @@ function tickLeader(core: Core, leading: Leadership): void {
   recheckLaggards(core, leading);
   tickCatchUps(core, leading);
   continueTransfer(core);
-  tickRounds(core, leading);
+  tickLearners(core, leading);
 }
 
 function isActive(leading: Leadership, id: number): boolean {

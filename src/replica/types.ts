@@ -29,7 +29,7 @@ export interface ReadCompletion {
 
 /**
  * A node's door to the replicated store, for the ports above. Commands proposed in one turn of the event loop become
- * one batch and one log entry; reads asked for in one turn share one ReadIndex round. Both may be called at any time;
+ * one batch and one log entry; reads asked for in one turn share one ReadIndex request. Both may be called at any time;
  * results come in a later turn, or in this one's end, but never from inside the call.
  */
 export interface Replica {

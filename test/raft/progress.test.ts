@@ -203,7 +203,7 @@ describe('what a leader knows of a follower', () => {
     expect(progress.keepsLogFrom).toBe(Infinity);
   });
 
-  it('keeps no log for a follower that takes longer for a round than for the one before', () => {
+  it('keeps no log for a follower that takes longer for a catch-up phase than for the one before', () => {
     const progress = replicating(4);
     progress.needsSnapshot(20, 100);
     progress.acknowledged(20, 15);

@@ -14,7 +14,7 @@ interface SeenConfiguration {
   readonly term: number;
 }
 
-/** A round of catching up takes less than one; the rounds are looked at with heartbeats, and answers take their time. */
+/** A catch-up phase takes less than one; the phases are looked at with heartbeats, and answers take their time. */
 const CAUGHT_UP_TIMEOUTS = 3;
 
 /** Of every node, on the disk of its own machine. */

@@ -54,7 +54,7 @@ export function createMembersClient(options: MembersClientOptions): MembersClien
   /** Who answered last comes first. */
   let order = [...nodes];
 
-  /** One round over all nodes. `uncertain` is called where one may have done what it was asked and not said so. */
+  /** One pass over all nodes. `uncertain` is called where one may have done what it was asked and not said so. */
   const askAll = async (question: Question, uncertain: () => void): Promise<Attempt> => {
     const failures: string[] = [];
     let someAway = false;

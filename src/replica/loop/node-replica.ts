@@ -22,7 +22,7 @@ import { Proposer } from '../writes/proposer.ts';
 import { LeaderMaintenance } from './leader-maintenance.ts';
 import type { NodeReplicaOptions } from './node-options.ts';
 import { createParts } from './parts.ts';
-import { ReadRounds } from './read-rounds.ts';
+import { ReadBatches } from './read-batches.ts';
 import { describeStatus } from './status.ts';
 import { Ticker } from './ticker.ts';
 
@@ -34,7 +34,7 @@ import { Ticker } from './ticker.ts';
  *   clients ─ propose ─▶ proposer.ts ─▶ proposals.ts ──────┐                  ┌─▶ persister.ts ─▶ log file
  *                                                          ├─▶ Raft.step ─▶ effects ─▶ wire.ts ─▶ peers
  *   peers ──── frames ─▶ wire.ts ──────────────────────────┤                  └─▶ commit ─▶ applier.ts ─▶ state machine
- *   clients ─ read ────▶ read-rounds.ts ───────────────────┘                                     │
+ *   clients ─ read ────▶ read-batches.ts ───────────────────┘                                     │
  *      ▲                                                                                         │
  *      └──────────────────────────── results, in the order asked ◀───────────────────────────────┘
  */
@@ -52,7 +52,7 @@ export class NodeReplica implements Replica, TransportEvents {
   private readonly proposer: Proposer;
   private readonly proposals: Proposals;
   private readonly maintenance: LeaderMaintenance;
-  private readonly rounds: ReadRounds;
+  private readonly readBatches: ReadBatches;
   private readonly persister: Persister;
   private readonly sender: Sender;
   private readonly applier: Applier;
@@ -79,7 +79,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.log = log;
     this.stateMachine = stateMachine;
     this.proposer = new Proposer(nodeId, incarnation, options.limits);
-    this.rounds = new ReadRounds(options.random());
+    this.readBatches = new ReadBatches(options.random());
     this.persister = new Persister(wal, (persisted) => this.guard(() => this.onPersisted(persisted)));
     this.sender = new Sender(options.transport, () => this.scheduleTurn());
     const balancer = new LeaderBalancer(nodeId);
@@ -148,7 +148,7 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   read(completion: ReadCompletion): void {
-    this.rounds.add(completion);
+    this.readBatches.add(completion);
     this.scheduleTurn();
   }
 
@@ -178,7 +178,7 @@ export class NodeReplica implements Replica, TransportEvents {
       ...describeStatus(raft.core, options, stateMachine),
       appliedIndex: this.applier.appliedIndex,
       pendingWrites: this.proposer.pendingCommands,
-      pendingReads: this.rounds.pending,
+      pendingReads: this.readBatches.pending,
       snapshotting: this.exchange.isWriting,
       healthProblem: this.lifecycle.healthProblem(),
     };
@@ -237,9 +237,9 @@ export class NodeReplica implements Replica, TransportEvents {
   private tellWaiting(): void {
     this.refuseWrites();
     this.proposer.closeBatch(0);
-    this.rounds.closeTurn(0);
+    this.readBatches.closeTurn(0);
     this.proposer.failOlderThan(Number.POSITIVE_INFINITY, 'stopping');
-    this.rounds.failOlderThan(Number.POSITIVE_INFINITY, 'stopping');
+    this.readBatches.failOlderThan(Number.POSITIVE_INFINITY, 'stopping');
   }
 
   onFrame(peer: NodeId, frame: Buffer): void {
@@ -319,8 +319,8 @@ export class NodeReplica implements Replica, TransportEvents {
     this.persister.persist(effects, { term: core.term, vote: core.vote, commitIndex: this.log.commitIndex });
     for (const message of effects.sendNow) this.sender.send(message);
     for (const each of effects.readBacks) this.serveReadBack(each);
-    for (const { id, index } of effects.reads) this.rounds.confirm(id, index);
-    for (const id of effects.readsRejected) this.rounds.reject(id);
+    for (const { id, index } of effects.reads) this.readBatches.confirm(id, index);
+    for (const id of effects.readsRejected) this.readBatches.reject(id);
     if (isRare(effects)) this.carryOutRare(effects);
     if (core.leader !== this.knownLeader || core.term !== this.knownTerm) this.leaderChanged();
     if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();
@@ -346,9 +346,9 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   private serveReads(): void {
-    this.rounds.serve(this.applier.appliedIndex);
-    // The next round begins at once where reads have gathered meanwhile.
-    if (this.rounds.hasGathered) this.scheduleTurn();
+    this.readBatches.serve(this.applier.appliedIndex);
+    // The next batch begins at once if reads have gathered meanwhile.
+    if (this.readBatches.hasGathered) this.scheduleTurn();
   }
 
   private applyCommitted(): void {
@@ -398,7 +398,7 @@ export class NodeReplica implements Replica, TransportEvents {
     if (core.role !== 'leader') this.proposals.forget();
     if (core.leader !== NO_NODE) {
       this.proposals.sendAllAgain();
-      this.rounds.rejectAny();
+      this.readBatches.rejectAny();
     }
     this.requests.progress();
     if (!isNews) return;
@@ -425,13 +425,13 @@ export class NodeReplica implements Replica, TransportEvents {
     const nowMs = this.options.clock.monotonicMs();
     this.refuseWrites();
     this.proposer.closeBatch(nowMs);
-    this.rounds.closeTurn(nowMs);
+    this.readBatches.closeTurn(nowMs);
     if (this.lifecycle.mayPropose) this.proposals.sendNew();
     this.flushProposals();
     this.sender.endTurn();
     if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();
     if (this.raft.core.leader === NO_NODE) return;
-    const id = this.rounds.begin(nowMs);
+    const id = this.readBatches.begin(nowMs);
     if (id !== 0) this.step({ kind: 'read', id });
   }
 
@@ -454,8 +454,8 @@ export class NodeReplica implements Replica, TransportEvents {
     this.runPeriodicMaintenance(nowMs);
     this.retry(nowMs);
     this.proposer.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
-    this.rounds.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
-    // What an earlier turn could not do, another may: a link was full, leadership was on its way, a round unanswered.
+    this.readBatches.failOlderThan(nowMs - this.options.timing.requestTimeoutMs, 'timeout');
+    // What an earlier turn could not do, another may: a link was full, leadership was on its way, a read batch unanswered.
     this.scheduleTurn();
   }
 
@@ -471,7 +471,8 @@ export class NodeReplica implements Replica, TransportEvents {
   private retry(nowMs: number): void {
     if (this.raft.core.leader === NO_NODE) return;
     const retryMs = this.options.timing.electionTimeoutMs;
-    if (this.rounds.isOverdue(nowMs - retryMs)) this.step({ kind: 'read', id: this.rounds.beginAgain(nowMs) });
+    if (this.readBatches.isOverdue(nowMs - retryMs))
+      this.step({ kind: 'read', id: this.readBatches.beginAgain(nowMs) });
     if (this.lifecycle.mayPropose) this.proposals.sendAgainIfStuck(nowMs, retryMs);
   }
 

@@ -181,14 +181,14 @@ function servingOrder() {
   let spare: Connection[] = [];
   const serveAll = () => {
     while (listed.length > 0) {
-      const round = listed;
+      const current = listed;
       listed = spare;
-      for (const connection of round) {
+      for (const connection of current) {
         connection.listed = false;
         connection.serve();
       }
-      round.length = 0;
-      spare = round;
+      current.length = 0;
+      spare = current;
     }
   };
   return {

@@ -88,7 +88,7 @@ export const memberMutants: readonly Mutant[] = [
     name: 'promoted-too-early',
     fault: 'makes a learner a voter that has not caught up',
     file: 'raft/membership.ts',
-    within: 'tickRounds',
+    within: 'tickLearners',
     find: '!progress.caughtUp ||',
     replace: '',
   },

@@ -1,10 +1,10 @@
 import type { Failure, ReadCompletion } from '../types.ts';
 
 /**
- * The reads of this node's clients. All that gather while one round of ReadIndex is on its way go together in the next,
+ * The reads of this node's clients. All that gather while one batch is being confirmed (ReadIndex) form the next batch,
  * so the cost of confirming does not grow with their number.
  *
- *   add ──▶ open ──(end of turn)──▶ gathered ──(no round on its way)──▶ asked(id) ──▶ confirmed(index) ──(applied)──▶ readable
+ *   add ──▶ open ──(end of turn)──▶ gathered ──(no batch asked)──▶ asked(id) ──▶ confirmed(index) ──(applied)──▶ readable
  */
 
 /** The reads of one turn. */
@@ -17,10 +17,10 @@ interface Confirmed {
   readonly index: number;
 }
 
-/** As many as leave room for 2^32 rounds in each incarnation. */
+/** As many as leave room for 2^32 batches in each incarnation. */
 const INCARNATIONS = 2 ** 20;
 
-export class ReadRounds {
+export class ReadBatches {
   /** Of the turn that is not over yet. */
   private open: ReadCompletion[] = [];
   /** Oldest first, as in every list of turns here. */
@@ -54,7 +54,7 @@ export class ReadRounds {
     this.open = [];
   }
 
-  /** Begins a round where reads wait and none is on its way. The id to ask for, or 0. */
+  /** Begins a batch where reads wait and none is on its way. The id to ask for, or 0. */
   begin(nowMs: number): number {
     if (this.asked !== null || this.gathered.length === 0) return 0;
     this.asked = this.gathered;
@@ -62,7 +62,7 @@ export class ReadRounds {
     return this.ask(nowMs);
   }
 
-  /** Asks again for the round on its way, under a new id: an answer to the old one no longer counts. Its id, or 0. */
+  /** Asks again for the batch on its way, under a new id: an answer to the old one no longer counts. Its id, or 0. */
   beginAgain(nowMs: number): number {
     return this.asked === null ? 0 : this.ask(nowMs);
   }
@@ -73,27 +73,27 @@ export class ReadRounds {
     return this.askedId;
   }
 
-  /** Whether the round on its way has had no answer since `askedBeforeMs`. */
+  /** Whether the batch on its way has had no answer since `askedBeforeMs`. */
   isOverdue(askedBeforeMs: number): boolean {
     return this.asked !== null && this.askedAtMs <= askedBeforeMs;
   }
 
-  /** The round `id` could not be confirmed: it is overdue at once. */
+  /** The batch `id` could not be confirmed: it is overdue at once. */
   reject(id: number): void {
     if (this.askedId === id) this.rejectAny();
   }
 
-  /** Whoever was asked no longer leads: the round on its way, if any, is overdue at once. */
+  /** Whoever was asked no longer leads: the batch on its way, if any, is overdue at once. */
   rejectAny(): void {
     this.askedAtMs = Number.NEGATIVE_INFINITY;
   }
 
-  /** Reads wait for the next round. */
+  /** Reads wait for the next batch. */
   get hasGathered(): boolean {
     return this.gathered.length > 0;
   }
 
-  /** The round `id` may be served once `index` is applied. */
+  /** The batch `id` may be served once `index` is applied. */
   confirm(id: number, index: number): void {
     if (this.asked === null || this.askedId !== id) return;
     this.confirmed.push({ turns: this.asked, index });
@@ -104,11 +104,11 @@ export class ReadRounds {
   serve(appliedIndex: number): void {
     let served = 0;
     while (served < this.confirmed.length) {
-      const round = this.confirmed[served] as Confirmed;
-      // Indexes never fall from one round to the next, so what comes first is served first.
-      if (round.index > appliedIndex) break;
+      const batch = this.confirmed[served] as Confirmed;
+      // Indexes never fall from one batch to the next, so what comes first is served first.
+      if (batch.index > appliedIndex) break;
       served++;
-      for (const { completions } of round.turns) for (const completion of completions) completion.readable();
+      for (const { completions } of batch.turns) for (const completion of completions) completion.readable();
     }
     if (served > 0) this.confirmed.splice(0, served);
   }
