@@ -39,7 +39,7 @@ export const CLOCK_PROPOSER = 0;
 export const TIME_MS_MAX = 8.64e15;
 /** Most batches fit, so the builder's buffer seldom grows. */
 const SCRATCH_BYTES_INITIAL = 64 * 1024;
-/** A buffer that one huge batch has stretched beyond this is given back. */
+/** A buffer that one huge batch has grown beyond this is freed. */
 const SCRATCH_BYTES_KEPT_MAX = 1024 * 1024;
 /** Up to here a loop beats a native copy, which costs some 55 ns to start on Node 20. */
 const LOOP_COPY_BYTES_MAX = 32;

@@ -2,7 +2,7 @@ const SPACE = 0x20;
 const NEWLINE = 0x0a;
 const RETURN = 0x0d;
 
-/** Beyond so many fields (a huge multi-get) the arrays are given back rather than kept. */
+/** Beyond so many fields (a huge multi-get) the arrays are freed rather than kept. */
 const FIELDS_KEPT_MAX = 1024;
 
 /** The fields of one command line as ranges of the buffer it stands in; reused from line to line. */

@@ -125,7 +125,7 @@ export class RaftLog {
     this.runs.splice(0, gone);
     this.snapshotIndex = index;
     this.snapshotTerm = term;
-    while (this.cacheFrom <= index) this.letGoOfOldest();
+    while (this.cacheFrom <= index) this.evictOldest();
     this.trimEmptySlots();
   }
 
@@ -167,13 +167,13 @@ export class RaftLog {
     return entries;
   }
 
-  /** Lets go of the oldest entries while memory is over its limit and they are on disk. */
+  /** Evicts the oldest entries while memory is over its limit and they are on disk. */
   evict(): void {
-    while (this.cacheBytes > this.cacheBytesMax && this.cacheFrom <= this.persistedIndex) this.letGoOfOldest();
+    while (this.cacheBytes > this.cacheBytesMax && this.cacheFrom <= this.persistedIndex) this.evictOldest();
     this.trimEmptySlots();
   }
 
-  private letGoOfOldest(): void {
+  private evictOldest(): void {
     this.cacheBytes -= entryCost(this.cache[this.cacheHead] as Entry);
     this.cache[this.cacheHead] = undefined;
     this.cacheHead++;

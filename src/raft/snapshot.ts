@@ -28,7 +28,7 @@ export function snapshotStored(core: Core, index: number, term: number): void {
 }
 
 /**
- * Lets the log go up to `index`, or as far as is safe: not beyond the newest snapshot, and not beyond what a follower
+ * Compacts the log up to `index`, or as far as is safe: not beyond the newest snapshot, and not beyond what a follower
  * needs that fetches one or has just had one, or it would have to begin again, with a newer one, for as long as there are
  * writes (consul 9609).
  */

@@ -26,7 +26,7 @@ export interface LinkStats {
  * where it is the peer's, and says when the link comes and goes.
  */
 export interface PeerLink {
-  /** Makes the link, and makes it again whenever it breaks, until `drop` or `letGo`. */
+  /** Makes the link, and makes it again whenever it breaks, until `drop` or `release`. */
   open(): void;
   /** An accepted connection has passed its handshake; it replaces the one before. */
   take(connection: Connection): void;
@@ -40,7 +40,7 @@ export interface PeerLink {
    * Leaves the connection to itself, without a word to the owner: what was sent has `stopMsMax` to leave, and `reason`
    * after it. Resolves once it is closed. The link can be opened again at once.
    */
-  letGo(reason: Refusal | null): Promise<void>;
+  release(reason: Refusal | null): Promise<void>;
   stats(): LinkStats;
 }
 
@@ -53,7 +53,7 @@ export interface PeerLinkContext extends ConnectionContext {
 export interface PeerLinkOwner {
   /** Where the peer is now. */
   address(): PeerAddress;
-  /** Called before a connection becomes the link: the last moment to let go of it. */
+  /** Called before a connection becomes the link: the last moment to release it. */
   beforeUp(): void;
   onUp(): void;
   onLost(): void;
@@ -197,7 +197,7 @@ export function createPeerLink(
       // Closing it reports it lost, before the new one is reported up.
       current?.close(new Error('a newer connection of the peer took its place'));
       owner.beforeUp();
-      // Whoever heard of a loss may have let go of the peer.
+      // The report of a lost link may have released the peer.
       if (wanted) up(connection);
       else connection.close(null);
     },
@@ -213,7 +213,7 @@ export function createPeerLink(
       abandonDial();
       current?.close(why);
     },
-    letGo(reason) {
+    release(reason) {
       wanted = false;
       abandonDial();
       const last = current;

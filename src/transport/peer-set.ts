@@ -18,13 +18,13 @@ export function createPeerSet(base: PeerLinkContext & { readonly events: Transpo
   const peers = new Map<number, Peer>();
   /** Links of before that let their last bytes leave. */
   const parting = new Set<Promise<void>>();
-  /** Links that were let go of, in order, and are still to be reported lost. */
-  let letGo: { readonly peerId: number; readonly channel: Channel }[] = [];
+  /** Links that were released, in order, and are still to be reported lost. */
+  let released: { readonly peerId: number; readonly channel: Channel }[] = [];
   let stopped = false;
 
-  /** Reports them one by one: whoever hears of one may let go of more. */
-  function tellLetGo(): void {
-    for (let lost = letGo.shift(); lost !== undefined; lost = letGo.shift()) {
+  /** Reports them one by one, because a report may release more. */
+  function reportReleased(): void {
+    for (let lost = released.shift(); lost !== undefined; lost = released.shift()) {
       if (lost.channel === 'main') events.onLinkLost(lost.peerId);
       else events.onBulkLost(lost.peerId);
     }
@@ -32,12 +32,12 @@ export function createPeerSet(base: PeerLinkContext & { readonly events: Transpo
 
   const context: PeerContext = {
     ...base,
-    onLetGo(peerId, channel) {
+    onReleased(peerId, channel) {
       if (stopped) return;
-      if (letGo.length === 0) clock.endOfTurn(tellLetGo);
-      letGo.push({ peerId, channel });
+      if (released.length === 0) clock.endOfTurn(reportReleased);
+      released.push({ peerId, channel });
     },
-    tellLetGo,
+    reportReleased,
   };
 
   function seeOff(gone: Promise<void>): void {
@@ -53,7 +53,7 @@ export function createPeerSet(base: PeerLinkContext & { readonly events: Transpo
       for (const [id, peer] of [...peers]) {
         if (addresses.has(id)) continue;
         peers.delete(id);
-        seeOff(peer.letGo(removedIds.has(id) ? removedRefusal(id) : null));
+        seeOff(peer.release(removedIds.has(id) ? removedRefusal(id) : null));
       }
       for (const [id, address] of addresses) {
         const known = peers.get(id);
@@ -66,8 +66,8 @@ export function createPeerSet(base: PeerLinkContext & { readonly events: Transpo
     },
     async stop() {
       stopped = true;
-      letGo = [];
-      for (const peer of peers.values()) seeOff(peer.letGo(null));
+      released = [];
+      for (const peer of peers.values()) seeOff(peer.release(null));
       await Promise.all(parting);
     },
     stats: () => [...peers.values()].map((peer) => peer.stats()),

@@ -25,16 +25,16 @@ export interface Peer {
   /** Closes both links after what was sent has left, and makes them anew at `address`. */
   readdress(address: PeerAddress): Promise<void>;
   /** Closes both links after what was sent has left, and `reason` after it. */
-  letGo(reason: Refusal | null): Promise<void>;
+  release(reason: Refusal | null): Promise<void>;
   stats(): PeerStats;
 }
 
 export interface PeerContext extends PeerLinkContext {
   readonly events: TransportEvents;
-  /** A link that was up was let go of: the floors above have to be told, but not before the callback at hand returns. */
-  readonly onLetGo: (peerId: number, channel: Channel) => void;
-  /** Tells them now, because a link is about to come up. */
-  readonly tellLetGo: () => void;
+  /** A link that was up was released: the layers above must be told, but only after the current callback returns. */
+  readonly onReleased: (peerId: number, channel: Channel) => void;
+  /** Reports them now, because a link is about to come up. */
+  readonly reportReleased: () => void;
 }
 
 export function createPeer(initial: PeerAddress, context: PeerContext): Peer {
@@ -47,7 +47,7 @@ export function createPeer(initial: PeerAddress, context: PeerContext): Peer {
     'main',
     {
       address: () => address,
-      beforeUp: context.tellLetGo,
+      beforeUp: context.reportReleased,
       onUp() {
         events.onLinkUp(id);
         if (main.isUp()) bulk.open();
@@ -68,7 +68,7 @@ export function createPeer(initial: PeerAddress, context: PeerContext): Peer {
     'bulk',
     {
       address: () => address,
-      beforeUp: context.tellLetGo,
+      beforeUp: context.reportReleased,
       onUp: () => events.onBulkUp(id),
       onLost: () => events.onBulkLost(id),
       onFrame: (frame) => events.onBulkFrame(id, frame),
@@ -77,10 +77,10 @@ export function createPeer(initial: PeerAddress, context: PeerContext): Peer {
     context,
   );
 
-  async function letGo(reason: Refusal | null): Promise<void> {
-    if (bulk.isUp()) context.onLetGo(id, 'bulk');
-    if (main.isUp()) context.onLetGo(id, 'main');
-    await Promise.all([bulk.letGo(null), main.letGo(reason)]);
+  async function release(reason: Refusal | null): Promise<void> {
+    if (bulk.isUp()) context.onReleased(id, 'bulk');
+    if (main.isUp()) context.onReleased(id, 'main');
+    await Promise.all([bulk.release(null), main.release(reason)]);
   }
 
   return {
@@ -99,12 +99,12 @@ export function createPeer(initial: PeerAddress, context: PeerContext): Peer {
       return true;
     },
     readdress(other) {
-      const gone = letGo(null);
+      const gone = release(null);
       address = other;
       main.open();
       return gone;
     },
-    letGo,
+    release,
     stats: () => ({ peer: id, incarnation: main.incarnation(), ...main.stats(), bulk: bulk.stats() }),
   };
 }

@@ -293,7 +293,7 @@ export class CoreCluster {
     this.compact(id, compactTo);
   }
 
-  /** `id` lets its log go up to `index`, as far as it may; what the core no longer has, the disk need not keep. */
+  /** `id` compacts its log up to `index`, as far as it may; what the core no longer has, the disk need not keep. */
   compact(id: NodeId, index: number): void {
     const node = this.node(id);
     this.step(id, { kind: 'compact', index });

@@ -12,7 +12,7 @@ function sealed(kind: EntryKind, term: number, index: number, payload: Uint8Arra
 }
 
 describe('the encoding of a log entry', () => {
-  it('gives back what was put in, wherever it stands', () => {
+  it('returns what was put in, wherever it stands', () => {
     fc.assert(
       fc.property(
         kindArbitrary,

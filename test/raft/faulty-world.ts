@@ -489,7 +489,7 @@ export class FaultyWorld {
     return this.cluster.moveTransfer(id);
   }
 
-  /** A leader that has more than a follower writes some, and lets go of all of its log that it may. */
+  /** A leader that has more than a follower writes some, and compacts its log as far as it may. */
   private overtake(): void {
     const leader = this.someLeader();
     if (leader === undefined || this.paused.has(leader)) return;

@@ -147,7 +147,7 @@ class Calm {
     this.until('leadership is handed over', () => leader.role !== 'leader');
   }
 
-  /** A follower comes back after the others have let go of all it lacks, while writes and newer snapshots go on. */
+  /** A follower comes back after the others have compacted all that it lacks, while writes and newer snapshots go on. */
   private leaveBehind(): void {
     const { world } = this;
     const { cluster, random } = world;

@@ -181,7 +181,7 @@ describe('the log of one node', () => {
     expect(log.cached(4)?.index).toBe(4);
   });
 
-  it('lets go of the memory of what it evicts at once', () => {
+  it('frees the memory of what it evicts at once', () => {
     const log = logOf([], 0);
     const appendWatched = () => {
       const entry = entryOf(1, 1);

@@ -114,10 +114,10 @@ export class SimulatedDisk {
     if (snapshot.index > (this.snapshot?.index ?? 0)) this.snapshot = snapshot;
   }
 
-  /** Gives back the room of the entries up to `index`, which a snapshot stands for. */
+  /** Frees the room of the entries up to `index`, which a snapshot stands for. */
   compact(index: number): void {
     if (index <= this.start.index) return;
-    // A log that is about to begin anew gives back all its room by itself.
+    // A log that is about to be reset frees all its room by itself.
     if (this.pending.some(({ start }) => start !== null)) return;
     if (index > (this.snapshot?.index ?? 0)) throw new Error(`no snapshot stands for entry ${index}, but it is to go`);
     const start = { index, term: this.termAt(index) };

@@ -32,7 +32,7 @@ const ADDRESS = { host: 'new.example', clientPort: 1, peerPort: 2, adminPort: 3 
  *   add N NEW [joins] [replaces=N]    remove N OLD    promote N ID    the leader N is asked to change the members
  *   members                                  what each node takes the members to be, and its own lifecycle status
  *   link-lost N PEER    link-up N PEER
- *   snapshot N [UP-TO]                       the node takes a snapshot, and lets its log go up to an index
+ *   snapshot N [UP-TO]                       the node takes a snapshot, and compacts its log up to an index
  *   fetch N                                  the snapshot that the node wants goes one step: it begins, is here, is told
  *   stalled N PEER                           the node hears nothing of the snapshot that the peer should fetch
  *   stabilize                                   everything arrives and is written until all is quiet; tells results only
@@ -240,7 +240,7 @@ export class Transcript {
       );
     }
     if (core.log.snapshotIndex !== before.snapshotIndex && install === null) {
-      tell(`has let go of its log up to ${core.log.snapshotIndex}`);
+      tell(`compacts its log up to ${core.log.snapshotIndex}`);
     }
     if (core.log.commitIndex !== before.commitIndex) tell(`commits up to ${core.log.commitIndex}`);
     for (const { id, index } of reads) tell(`may serve read ${id} once ${index} is applied`);

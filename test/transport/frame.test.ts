@@ -30,7 +30,7 @@ function chunksOf(bytes: Buffer, lengths: readonly number[]): Buffer[] {
   return chunks;
 }
 
-/** Decodes until the end or the first error, which is given back. */
+/** Decodes until the end or the first error, which is returned. */
 function decode(chunks: readonly Buffer[], limit = FRAME_BYTES_MAX) {
   const frames: { type: FrameType; payload: Buffer }[] = [];
   const decoder = createFrameDecoder(limit, (type, payload) => frames.push({ type, payload }));
@@ -48,7 +48,7 @@ function isFrameInvalid(error: unknown): boolean {
 }
 
 describe('the frame codec', () => {
-  it('gives back every frame, however the stream is split', () => {
+  it('returns every frame, however the stream is split', () => {
     fc.assert(
       fc.property(anyFrames, anyLengths, (frames, lengths) => {
         expect(decode(chunksOf(encode(frames), lengths))).toEqual({ frames, error: null });
@@ -56,7 +56,7 @@ describe('the frame codec', () => {
     );
   });
 
-  it('gives back every frame when bytes come one by one, and when all come at once', () => {
+  it('returns every frame when bytes come one by one, and when all come at once', () => {
     fc.assert(
       fc.property(anyFrames, (frames) => {
         const bytes = encode(frames);

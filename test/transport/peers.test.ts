@@ -35,7 +35,7 @@ async function startPair() {
   return { one, two };
 }
 
-/** What the system still holds open; a closed socket is let go of at the end of the turn after. */
+/** What the system still holds open; a closed socket is released at the end of the turn after. */
 async function openSockets(): Promise<number> {
   for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate);
   return process.getActiveResourcesInfo().filter((name) => name.startsWith('TCP')).length;
@@ -204,7 +204,7 @@ describe('a peer that leaves', () => {
     expect(one.allEvents).toEqual([]);
   });
 
-  it('may be let go of by whoever hears of a link, at any moment', async () => {
+  it('may be released by any listener of a link event, at any moment', async () => {
     for (const moment of ['up 1', 'bulk up 1', 'lost 1', 'bulk lost 1']) {
       const one = await startNode({ id: 1, peers: { 2: NO_PORT } });
       const two = await startNode({

@@ -25,7 +25,7 @@ async function startPair(clock = systemClock) {
   return { one, two };
 }
 
-/** What the system still holds open; a closed socket is let go of at the end of the turn after. */
+/** What the system still holds open; a closed socket is released at the end of the turn after. */
 async function openSockets(): Promise<string[]> {
   for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate);
   return process.getActiveResourcesInfo().filter((name) => name.startsWith('TCP'));

@@ -33,7 +33,7 @@ export interface NodeLifecycleContext {
   readonly persistBootstrapped: () => Promise<void>;
   readonly persistLifecycle: (lifecycle: 'recovering' | 'normal', directoryId: number) => Promise<void>;
   readonly raiseIncarnation: (incarnation: number) => Promise<void>;
-  /** Whether no other node could give back what this one loses. */
+  /** Whether no other node could restore what this one loses. */
   readonly persistAlone: (alone: boolean) => Promise<void>;
   /** Runs what follows a promise within the loop's own guard. */
   readonly guard: (action: () => void) => void;
@@ -233,7 +233,7 @@ export class NodeLifecycle {
 
   /**
    * To be called when another configuration is in force. A member remembers whether it is the only voter, be it on one
-   * side of a joint configuration only: what it loses then nobody can give back.
+   * side of a joint configuration only: what it loses then no other node can restore.
    */
   configured(): void {
     const { core, persistAlone, onFatal } = this.context;

@@ -4,7 +4,7 @@ import type { Effects, Entry, HardState, Message } from '../../raft/types.ts';
 import type { LogBase, Wal } from '../../storage/wal/types.ts';
 
 /**
- * Between the core's effects and the log file: writes what must be durable, and lets go of the messages that promise
+ * Between the core's effects and the log file: writes what must be durable, and releases the messages that promise
  * it once it is. The log completes writes in order, so a promise never overtakes what it rests on.
  */
 export interface Persisted {

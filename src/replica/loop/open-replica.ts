@@ -220,7 +220,7 @@ interface DamageKeeper {
 }
 
 /**
- * Nobody could give back what a node without others lost, so it refuses to start on damage and changes nothing. Who its
+ * No other node could restore what a node without others lost, so it refuses to start on damage and changes nothing. Who its
  * others are, the configuration file says only if the node itself has not recorded it.
  */
 async function isAlone({ disk, directory, initial }: OpenReplicaOptions): Promise<boolean> {

@@ -98,7 +98,7 @@ export class SnapshotServer {
     if (index > 0) this.context.snapshots.release(index, term);
   }
 
-  /** Lets go of what nobody reads any more, and tells of followers that have fallen silent. */
+  /** Releases snapshots that no follower reads any more, and reports followers that have fallen silent. */
   tick(): void {
     const { core, clock, stalledMs, onStalled } = this.context;
     const nowMs = clock.monotonicMs();

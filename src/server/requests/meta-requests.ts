@@ -9,7 +9,7 @@ import type { Slot } from './slots.ts';
 
 /** Proposals that need a block are put together here: the block, the value, the key. */
 const SCRATCH_BYTES_INITIAL = 4096;
-/** A scratch that one large value has stretched beyond this is given back. */
+/** A scratch buffer that one large value has grown beyond this is freed. */
 const SCRATCH_BYTES_KEPT_MAX = 1024 * 1024;
 let scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES_INITIAL);
 const block = new MetaBlock();

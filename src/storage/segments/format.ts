@@ -55,7 +55,7 @@ import { readUint64, writeUint64 } from '../../base/uint64.ts';
  *
  * A *log reset* drops every entry before it: the log goes on behind its index, where a snapshot ends.
  *
- * Segments are given back oldest first, so a log may begin with any segment. Segment 1 begins with block 1 and entry 1,
+ * Segments are removed oldest first, so a log may begin with any segment. Segment 1 begins with block 1 and entry 1,
  * or with a log reset. Where the first segment has another number, the ones before it are not needed: its first block may
  * have any sequence and chain, its first entry any index, and an entry below the first moves the log's beginning there.
  * Such a log holds at least one entry or log reset, which tell where it begins, and each segment its newest hard state first.

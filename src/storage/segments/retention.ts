@@ -3,7 +3,7 @@ import type { Disk } from '../disk/disk.ts';
 import { segmentName } from './files.ts';
 
 /**
- * The segments before the active one, and how they are given back. What is left must always be a log that a start can
+ * The segments before the active one, and how they are removed. What is left must always be a log that a start can
  * read: without a gap in the numbers, and with something in its oldest segments that tells where it begins.
  */
 export interface SealedSegment {

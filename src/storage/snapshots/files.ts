@@ -178,7 +178,7 @@ class SnapshotFiles implements Snapshots {
       if (!this.#files.includes(stored)) return null;
       throw error;
     } finally {
-      this.#letGo(stored);
+      this.#releaseHold(stored);
     }
   }
 
@@ -192,7 +192,7 @@ class SnapshotFiles implements Snapshots {
   release(index: number, term: number): void {
     const stored = this.#find(index, term);
     // Not there where it was found damaged meanwhile.
-    if (stored !== undefined && stored.holds > 0) this.#letGo(stored);
+    if (stored !== undefined && stored.holds > 0) this.#releaseHold(stored);
   }
 
   receive(index: number, term: number): Promise<SnapshotReceiver> {
@@ -272,7 +272,7 @@ class SnapshotFiles implements Snapshots {
     }
   }
 
-  #letGo(stored: StoredFile): void {
+  #releaseHold(stored: StoredFile): void {
     stored.holds--;
     if (stored.holds > 0 || !this.#files.includes(stored) || stored === this.#files.at(-1)) return;
     this.#inTurn(() => this.#removeOlder()).catch((error: unknown) => {

@@ -25,7 +25,7 @@ export interface SnapshotFileHead extends SnapshotHead {
   readonly chunks: number;
 }
 
-/** A promise that is given back is awaited before the next chunk is read. The chunk belongs to the receiver. */
+/** A returned promise is awaited before the next chunk is read. The chunk belongs to the receiver. */
 export type OnChunk = (chunk: Buffer) => void | Promise<void>;
 
 export function snapshotDamaged(path: string, offset: number, what: string): RaftkvError {

@@ -61,7 +61,7 @@ export interface SnapshotWriter {
   write(chunk: Buffer): Promise<void>;
   /**
    * Makes it durable under its name; it is the newest from then on, and older ones go where nobody holds them. Where
-   * one as new or newer was received meanwhile, that is given back, and this one dropped.
+   * one as new or newer was received meanwhile, that one is returned, and this one dropped.
    */
   finish(): Promise<SnapshotInfo>;
   /** Leaves nothing behind. Harmless after `finish`, and after a failure. */
@@ -76,7 +76,7 @@ export interface SnapshotReceiver {
   append(bytes: Buffer): Promise<void>;
   /**
    * Verifies all of it, makes it durable under its name; it is the newest from then on. Where one as new or newer was
-   * written meanwhile, that is given back.
+   * written meanwhile, that one is returned.
    * @throws RaftkvError SNAPSHOT_DAMAGED, with the file removed: begin again. Also FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN.
    */
   finish(): Promise<SnapshotInfo>;

@@ -34,7 +34,7 @@ import type { LogBase } from './types.ts';
  *   own sector is blank. None of it was acknowledged, so it is truncated. Any other fault in it is damage.
  * - A segment that is followed by another ends with a seal, so a lost segment leaves a gap in the numbers or a seal
  *   that leads nowhere: damage. A file that ends before a zero sector or a seal was seen was truncated: damage.
- * - Old segments are given back one by one, oldest first, each durably before the next, and what is left holds an entry
+ * - Old segments are removed one by one, oldest first, each durably before the next, and what is left holds an entry
  *   or a log reset. So they never leave a gap; a log whose first segment is not number 1 and that does not tell where it
  *   begins has lost something: damage. So has one that begins behind what the newest snapshot stands for: a segment
  *   too many is gone, or a snapshot.
@@ -67,10 +67,10 @@ export class LogScan {
   readonly #begin: LogBase;
 
   readonly #locations = new EntryLocations();
-  /** The log's entries all come after this one; -1 while the segments that would tell may have been given back. */
+  /** The log's entries all come after this one; -1 while the segments that would tell may have been removed. */
   #base: number;
   #reset: LogResetPlace | null = null;
-  /** What the next block must have. 0: the first of all, of a log whose front was given back, may say what it likes. */
+  /** What the next block must have. 0: the first of all, of a log whose prefix was truncated, may say what it likes. */
   #sequence: number;
   /** CRC of the last record read. The first block of all may say what it likes. */
   #chain = 0;

@@ -190,7 +190,7 @@ export class SegmentedWal implements Wal {
     const keepFrom = this.#oldestNeeded(index);
     if (!this.#retention.hasBelow(keepFrom)) return;
     this.#locations.forgetBelow(keepFrom);
-    const work = this.#giveBack(keepFrom);
+    const work = this.#truncatePrefix(keepFrom);
     this.#compacting = work;
     const over = () => {
       this.#compacting = null;
@@ -208,14 +208,14 @@ export class SegmentedWal implements Wal {
     return oldest === null ? this.#resetSegment : oldest.segment;
   }
 
-  async #giveBack(keepFrom: number): Promise<void> {
+  async #truncatePrefix(keepFrom: number): Promise<void> {
     try {
       // A reader knows the places of its entries already, and opens their files one by one.
       await Promise.allSettled(this.#reads);
       await this.#filler.whenClosed();
       await this.#retention.removeBelow(keepFrom);
     } catch (error) {
-      throw this.#fail('giving back old segments', error);
+      throw this.#fail('removing old segments', error);
     }
   }
 

@@ -45,7 +45,7 @@ export interface Wal {
    */
   read(fromIndex: number, toIndex: number, bytesMax: number): Promise<Buffer[]>;
   /**
-   * Gives back the room of old segments: those that hold nothing above `index` that counts. Entries up to `index` may
+   * Removes old segments: those that hold nothing above `index` that counts. Entries up to `index` may
    * still be there, as `firstIndex` tells from the moment of the call. Reads that run are waited for. One at a time.
    * @throws RaftkvError WAL_WRITE_FAILED, after `onFatal`: a failure is final, as any; WAL_CLOSED.
    */

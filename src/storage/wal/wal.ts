@@ -24,7 +24,7 @@ import type { LogBase, Wal } from './types.ts';
  *                              │
  *  start: every block verified └──► onEntry, onHardState ──► the log of the Raft core
  *
- *  oldest segment │ … ◄── given back, one by one, behind a snapshot
+ *  oldest segment │ … ◄── removed, one by one, behind a snapshot
  * ```
  *
  * - `done` means on stable storage, and so does everything that a start hands back.
@@ -70,7 +70,7 @@ export interface WalOptions {
 }
 
 export interface WalLimits {
-  /** How long a segment grows. Longer: fewer files. Shorter: old log is given back in smaller pieces. */
+  /** How long a segment grows. Longer: fewer files. Shorter: old log is removed in smaller pieces. */
   readonly walSegmentBytes: number;
   /** What one disk write carries at most, but for a single larger record. Larger delays the `done` of its first. */
   readonly walBlockBytesMax: number;

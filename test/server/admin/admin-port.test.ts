@@ -377,7 +377,7 @@ describe('/snapshot', () => {
     expect(log.read).toBeLessThan(50_000_000);
   });
 
-  it('lets go of a reader that takes nothing for too long', async () => {
+  it('drops a reader that takes nothing for too long', async () => {
     const { log, large } = backups();
     const released = new Promise<void>((resolve) => {
       log.onReleased = resolve;

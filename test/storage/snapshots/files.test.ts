@@ -56,7 +56,7 @@ describe('a folder of snapshots', () => {
     expect(await loadAll(again)).toEqual(chunksOf(10));
   });
 
-  it('gives back chunks far longer than its buffers', async () => {
+  it('returns chunks far longer than its buffers', async () => {
     const disk = new MemoryDisk();
     const snapshots = await openFolder(disk);
     const chunks = [

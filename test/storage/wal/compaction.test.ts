@@ -16,7 +16,7 @@ async function longLog(disk = new MemoryDisk()): Promise<{ disk: MemoryDisk; ope
   return { disk, opened, entries };
 }
 
-describe('giving back the front of a log', () => {
+describe('truncating the prefix of a log', () => {
   it('removes the segments that hold nothing above the index, and no other', async () => {
     const { disk, opened, entries } = await longLog();
     const { wal } = opened;

@@ -20,7 +20,7 @@ const SHORT = { ...SMALL, walSegmentBytes: 10 * 1024, walFirstFillBytes: 1024, w
 /**
  * The promise of durability, against a naive model: an array that is truncated, appended to and begun anew. Whatever a crash
  * leaves must be the model as it was after some record issued, and no earlier than after the last write that was done;
- * but for a front that was given back.
+ * but for a truncated prefix.
  */
 interface State {
   /** The entries come after this index. */
@@ -244,7 +244,7 @@ describe('power loss at every single operation of the disk', () => {
     }
   }
 
-  it('leaves a log whose front was being given back, with all behind it', async () => {
+  it('leaves a log whose prefix was being truncated, with all behind it', async () => {
     const steps = await atEveryStep(
       ({ wal }) => wal.compact(60),
       { index: 60, term: 1 },

@@ -74,7 +74,7 @@ describe('a full disk', () => {
     await again.wal.close();
   });
 
-  it('has room again when old segments are given back', async () => {
+  it('has room again when old segments are removed', async () => {
     const disk = new MemoryDisk();
     const { clock, ring } = manualClock();
     const opened = await open(disk, { clock });

@@ -43,7 +43,7 @@ interface Built {
   readonly steps: readonly Step[];
 }
 
-/** Writes block by block until `segments` are there, and gives back the front of the log up to `compactTo`. */
+/** Writes block by block until `segments` are there, and truncates the prefix of the log up to `compactTo`. */
 async function build(segments: number, compactTo = 0): Promise<Built> {
   const writes: { path: string; position: number; length: number }[] = [];
   const disk = new MemoryDisk({
@@ -176,7 +176,7 @@ describe('a log with one flipped bit, where its node can heal', () => {
     await sweep(built, 1);
   });
 
-  it('does so as well where its front was given back behind a snapshot', async () => {
+  it('does so as well where its prefix was truncated behind a snapshot', async () => {
     const built = await build(5, 9);
     expect(built.files.has(pathOf(1))).toBe(false);
     expect(built.steps[0]?.first).toBeGreaterThan(1);

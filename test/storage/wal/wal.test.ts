@@ -20,7 +20,7 @@ function heldDisk() {
 }
 
 describe('the log', () => {
-  it('gives back after a restart what was appended, in order, and goes on from there', async () => {
+  it('returns after a restart what was appended, in order, and goes on from there', async () => {
     const disk = new MemoryDisk();
     const entries = someEntries(20);
     const first = await open(disk);
