@@ -117,7 +117,7 @@ export class BatchBuilder {
     this.#count++;
   }
 
-  /** The batch in a buffer of its own, of exactly its size, to which nobody else writes. The builder starts afresh. */
+  /** The batch, in a buffer of its own and of exactly its size. The builder starts with an empty batch. */
   seal(proposer: number, sessionId: number, sequence: number, itemBytesMax: number, storeBytesMax: number): Buffer {
     const bytes = Buffer.allocUnsafeSlow(this.#length);
     this.#scratch.copy(bytes, 0, 0, this.#length);
@@ -140,7 +140,7 @@ export class BatchBuilder {
   }
 }
 
-/** A batch without commands, by which the leader lets time pass for the state machine when nobody writes. */
+/** A batch without commands, by which the leader advances the time of the state machine while there are no writes. */
 export function clockBatch(headroomBytes: number): Buffer {
   const bytes = Buffer.allocUnsafeSlow(headroomBytes + BATCH_HEADER_BYTES).fill(0);
   writeHeader(bytes, headroomBytes, CLOCK_PROPOSER, 0, 0, 0, 0, 0);

@@ -9,7 +9,7 @@ export interface Expiring {
 export const UNQUEUED = -1;
 
 const NOTHING: readonly never[] = [];
-/** Where more than one in so many is due at once, building the heap anew is quicker than taking them out one by one. */
+/** If more than one in so many is due at once, rebuilding the heap is faster than removing them one by one. */
 const REBUILD_SHARE = 8;
 
 /**

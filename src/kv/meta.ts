@@ -9,7 +9,7 @@ import type { Cas } from './types.ts';
  *  3  u8  zero
  *  4  u32 zero
  *  8  f64 vivify       N: exptime of an item made on a miss
- * 16  f64 recache      R: whoever sees less left than this wins the token
+ * 16  f64 recache      R: a reader that sees less left than this wins the token
  * 24  u32 high, low    E: the cas unique to be given
  * 32  u32 high, low    J: the number that a made counter begins with
  * 40  u32 high, low    D: the delta

@@ -65,7 +65,7 @@ export class Store {
     return item;
   }
 
-  /** A new value: nobody has fetched it, and no token of the old one is left. */
+  /** A new value: not fetched yet, and without the tokens of the old one. */
   update(item: ItemInPlace, value: string, flags: number, expiresAtMs: number, cas: Cas, nowMs: number): void {
     if (item.snapshotNumber !== this.#snapshotNumber) this.#keepCopy(item);
     this.#bytes += value.length - item.value.length;
@@ -97,7 +97,7 @@ export class Store {
     this.#forget(item);
   }
 
-  /** Removes the item, given a time to expire that has come: it tells that time to whoever is told of it. */
+  /** Removes the item, given a time to expire that has come: the snapshot iterator sees that time. */
   expire(item: ItemInPlace, expiresAtMs: number): void {
     if (item.snapshotNumber !== this.#snapshotNumber) this.#keepCopy(item);
     this.remove(item);

@@ -59,7 +59,7 @@ export interface Item {
   readonly tokens: number;
   /**
    * This node's own record, not part of the replicated state: the Unix time in seconds of the last fetch here; negated,
-   * that of the write where nobody has fetched it since.
+   * that of the write if it was not fetched since.
    */
   accessedAtSeconds: number;
 }

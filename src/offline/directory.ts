@@ -12,8 +12,8 @@ export function nodeDirectory(dataDir: string, nodeId: number): string {
 }
 
 /**
- * Runs `work` while no node uses the directory, where that can be made sure of: a copy that nobody has ever locked, or
- * that may not be written, is taken as it is.
+ * Runs `work` while no node uses the directory. A directory that was never locked, or that is not writable, cannot be
+ * locked, so it is used as it is.
  * @throws RaftkvError DATA_DIR_LOCKED
  */
 export async function withNodeStopped<T>(directory: string, work: () => Promise<T>): Promise<T> {
@@ -47,7 +47,7 @@ export function refuseNonEmpty(directory: string): void {
   );
 }
 
-/** Makes room for a directory to be renamed to this name. It holds nothing but, at most, a lock of nobody's. */
+/** Removes an empty directory, so that another can be renamed to its name. At most it holds a stale lock. */
 export function removeEmptyDirectory(directory: string): void {
   if (!existsSync(directory)) return;
   if (existsSync(join(directory, LOCK_FOLDER))) {

@@ -34,7 +34,7 @@ export function configurationOf(voters: readonly NodeId[], details: readonly Mem
   return build(new Draft({ ...EMPTY_CONFIGURATION, details, voters }));
 }
 
-/** Nobody: what a newcomer starts with, which learns who is a member from the leader. */
+/** No members: the initial configuration of a newcomer, which learns the members from the leader. */
 export const EMPTY_CONFIGURATION: Configuration = {
   voters: [],
   votersOutgoing: [],
@@ -203,7 +203,7 @@ function refused(message: string): RaftkvError {
   return new RaftkvError('MEMBER_CHANGE_REFUSED', message);
 }
 
-/** As JSON, after `headroomBytes` that are left free for whoever frames it. */
+/** As JSON, after `headroomBytes` that are left free for the caller's header. */
 export function encodeConfiguration(configuration: Configuration, headroomBytes: number): Buffer {
   const text = JSON.stringify(configuration);
   const bytes = Buffer.alloc(headroomBytes + Buffer.byteLength(text));

@@ -14,7 +14,7 @@ import {
   type Role,
 } from './types.ts';
 
-/** Everything one Raft node knows. The functions of this folder change it; nobody else does. */
+/** Everything one Raft node knows. Only the functions of this folder change it. */
 export interface Core {
   readonly id: NodeId;
   readonly options: CoreOptions;
@@ -49,7 +49,7 @@ export interface Core {
   role: Role;
   /** Never goes back (§3.3). */
   term: number;
-  /** Whom this node voted for in `term`; changes only from nobody to somebody, or with the term. */
+  /** The node that this one voted for in `term`; set at most once per term. */
   vote: NodeId;
   /** The leader of `term`, where known. */
   leader: NodeId;
@@ -60,7 +60,7 @@ export interface Core {
   persistedVote: NodeId;
   /** Ticks since the leader was heard, a vote was given or a campaign began. */
   electionElapsed: number;
-  /** When `electionElapsed` reaches this, a follower campaigns. Drawn anew each time (§3.4). */
+  /** When `electionElapsed` reaches this, a follower campaigns. Drawn again each time (§3.4). */
   electionDeadline: number;
   /** Quick pre-votes still allowed since the link to the leader broke. */
   quickCampaignsLeft: number;
@@ -183,7 +183,7 @@ export function resetElectionTimer(core: Core): void {
   core.electionDeadline = electionTimeoutTicks + Math.floor(random() * electionTimeoutTicks);
 }
 
-/** Follows `leader` (or nobody yet) in `term`. The vote is kept within a term and forgotten with it (§3.4). */
+/** Follows `leader` (`NO_NODE` if it is not known yet) in `term`. The vote is kept within a term and forgotten with it (§3.4). */
 export function becomeFollower(core: Core, term: number, leader: NodeId): void {
   const wasLeading = core.leading;
   if (term > core.term) {
@@ -205,7 +205,7 @@ function rejectReads(core: Core, reads: readonly PendingRead[]): void {
   for (const read of reads) answerRead(core, read, -1);
 }
 
-/** Tells whoever asked that its read may be served at `index`, or that it can't be confirmed here (-1). */
+/** Answers a read: it may be served at `index`, or cannot be confirmed here (-1). */
 export function answerRead(core: Core, read: PendingRead, index: number): void {
   if (read.from !== core.id) {
     send(core, { kind: 'readIndexReply', from: core.id, to: read.from, term: core.term, id: read.id, index });

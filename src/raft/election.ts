@@ -40,8 +40,8 @@ export function tickElection(core: Core): void {
 }
 
 /**
- * The link to the leader broke: its process has most likely died, so ask at once whether the others see the same. Only
- * a pre-vote: whoever still hears the leader refuses, and nothing has happened.
+ * The link to the leader broke: its process has most likely died, so start a pre-vote at once. If other nodes still hear
+ * the leader, they refuse, and no term has changed.
  */
 export function leaderLinkLost(core: Core): void {
   core.leader = NO_NODE;
@@ -139,7 +139,7 @@ export function handleVote(core: Core, message: Vote): void {
     mayVoteFor(core, message.from) &&
     core.log.isUpToDate(message.lastIndex, message.lastTerm);
   if (granted) {
-    // Whoever votes waits for the outcome, and asks for no votes of its own meanwhile.
+    // A node that has voted waits for the outcome and does not campaign meanwhile.
     if (core.role === 'preCandidate') core.role = 'follower';
     core.vote = message.from;
     resetElectionTimer(core);

@@ -111,7 +111,7 @@ function checkConfigurations(core: Core): void {
       core,
       'lets only outgoing voters become learners',
     );
-    check(!removed.some((id) => isMember(configuration, id)), core, 'takes nobody who was removed for a member');
+    check(!removed.some((id) => isMember(configuration, id)), core, 'takes no removed node for a member');
   }
   if (leading === null) return;
   const own = detailOf(core.configuration, core.id);

@@ -19,7 +19,7 @@ import { becomeFollower, type Core, isQuorumOf, type Leadership, send } from './
 import { ENTRY_HEADER_BYTES, sealEntry } from './entry.ts';
 import type { Progress } from './progress.ts';
 import { appendAsLeader, broadcastAppends, mostAdvancedVoter, sendCommit } from './replication.ts';
-import { beginAnew, configuredDirectoryOf, updateRights } from './rights.ts';
+import { configuredDirectoryOf, resetProgress, updateRights } from './rights.ts';
 import { startTransfer } from './transfer.ts';
 import {
   type Configuration,
@@ -38,8 +38,8 @@ import {
  *   a recovering directory ──▶ (joint, where it was a voter) ──▶ learner ── caught up ──▶ as above
  *   remove ──▶ (joint, where it was a voter) ──▶ told, then forgotten
  *
- * One change at a time, and none before an entry of the leader's own term is committed: else two leaders could each
- * commit a change of the same configuration, with quorums that have nobody in common.
+ * One change at a time, and none before an entry of the leader's own term is committed. Otherwise two leaders could each
+ * commit a change of the same configuration, with quorums that do not intersect.
  */
 
 /** How long nodes that have left are still told so, and how long a leader that leaves looks for a successor. */
@@ -121,7 +121,7 @@ function updateProgress(core: Core, leading: Leadership, before: Configuration):
   for (const id of members(core.configuration)) {
     if (id === core.id) continue;
     const progress = leading.progress.get(id);
-    if (progress === undefined || !isMember(before, id)) beginAnew(core, leading, id).isAdmitted = false;
+    if (progress === undefined || !isMember(before, id)) resetProgress(core, leading, id).isAdmitted = false;
     else progress.configuredDirectoryId = configuredDirectoryOf(core, id);
   }
   for (const [id, progress] of leading.progress) progress.leaving = !isMember(core.configuration, id);
@@ -268,7 +268,7 @@ function unknown(core: Core, id: NodeId): Refusal {
 }
 
 function listOf(ids: readonly NodeId[]): string {
-  return ids.length === 0 ? 'nobody' : ids.join(', ');
+  return ids.length === 0 ? 'none' : ids.join(', ');
 }
 
 function appendConfiguration(core: Core, configuration: Configuration): void {
@@ -328,7 +328,7 @@ export function continueChange(core: Core, leading: Leadership): void {
   }
 }
 
-/** This leader is no longer a voter, and that is committed (§4.2.2): whoever holds most of the log goes on at once. */
+/** This leader is no longer a voter, and that is committed (§4.2.2): the most advanced voter campaigns at once. */
 function stepDown(core: Core, leading: Leadership): void {
   const to = mostAdvancedVoter(core, leading);
   if (to !== NO_NODE) send(core, { kind: 'timeoutNow', from: core.id, to, term: core.term });
@@ -356,16 +356,16 @@ function hasBeenTold(core: Core, id: NodeId, progress: Progress): boolean {
   if (progress.matchIndex < core.committedConfigurationIndex) return false;
   if (progress.farewellRound === 0) {
     sendCommit(core, id, progress);
-    // Whoever answers a later round got this news before.
+    // A node that answers a later round has received this message before.
     progress.farewellRound = core.round + 1;
   }
   return progress.ackedRound >= progress.farewellRound;
 }
 
 /**
- * The leader spoke of commitment: whoever holds all that it says is committed, and was removed there, is no member. One
- * that is still behind may yet find that it was added again; and a leader knows of all that is committed only once an
- * entry of its own term is.
+ * The leader sent its commit index. If this node holds everything up to it and was removed there, it is no member. A node
+ * that is still behind may have been added again, and a leader's commit index is complete only once an entry of its own
+ * term is committed.
  */
 export function recordLeaderCommit(core: Core, commitIndex: number): void {
   const { log } = core;

@@ -166,20 +166,20 @@ export class Progress {
   /** What was in flight is gone: look again, but only once there is somebody to answer. */
   linkLost(logStart: number): void {
     this.linked = false;
-    this.probeAnew(logStart);
+    this.probeAgain(logStart);
     this.probeSent = true;
   }
 
   linkUp(logStart: number): void {
     this.linked = true;
-    this.probeAnew(logStart);
+    this.probeAgain(logStart);
   }
 
   /**
    * Looks again from what is certain; or, where the log no longer reaches back so far, from where it begins: that the
    * follower has acknowledged little to this leader does not mean that it has little.
    */
-  probeAnew(logStart: number): void {
+  probeAgain(logStart: number): void {
     this.catchUp = null;
     this.probeFrom(Math.max(this.matchIndex, logStart) + 1);
   }

@@ -167,7 +167,7 @@ export class Raft {
   }
 }
 
-/** A smaller quorum may have been waiting with its answers already given: nobody may be left to answer again. */
+/** The new quorum may be smaller and may have answered already, so that no further answer would trigger these checks. */
 function configurationChanged(core: Core): void {
   core.effects.configuration = core.configuration;
   if (core.leading === null) return;

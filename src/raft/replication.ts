@@ -172,7 +172,7 @@ export function handleAppendReply(core: Core, message: AppendReply): void {
     throw new RaftkvError(
       'INVARIANT_BROKEN',
       `node ${message.from} acknowledges entry ${message.index} of a log that ends at ${core.log.lastIndex}`,
-      'This node lost entries that it had sent: restore its data directory, or wipe it and let it join anew.',
+      'This node lost entries that it had sent: restore its data directory, or wipe it and let the node recover from its peers.',
     );
   }
   const wasReplicating = progress.state === 'replicate';
@@ -222,7 +222,7 @@ export function commitTo(core: Core, index: number): void {
   configurationsCommitted(core);
 }
 
-/** Begins a new round: whoever answers it follows this leader now, which reads and the quorum check rely on. */
+/** Begins a new heartbeat round. A node that answers it followed this leader after it began; reads and CheckQuorum rely on that. */
 export function broadcastHeartbeat(core: Core): void {
   const { leading, log, term } = core;
   if (leading === null) return;
@@ -286,7 +286,7 @@ export function recheckLaggards(core: Core, leading: Leadership): void {
   }
 }
 
-/** The leader (or a node that says so, in this term) spoke: follow it and wait for it anew. */
+/** A message from the leader of this term: follow it and restart the election timer. */
 export function followLeader(core: Core, leader: NodeId): void {
   if (core.role !== 'follower' || core.leader !== leader) becomeFollower(core, core.term, leader);
   core.electionElapsed = 0;
@@ -296,7 +296,7 @@ export function followLeader(core: Core, leader: NodeId): void {
 
 /**
  * The voter to hand leadership to, 0 where there is none: one that is there, if possible, and holds most of the log.
- * Just after a check of the quorum nobody has been heard again yet, so having been heard of late is no condition.
+ * Just after CheckQuorum has reset `recentActive`, no follower counts as active, so activity is no condition.
  */
 export function mostAdvancedVoter(core: Core, leading: Leadership): NodeId {
   let best: [NodeId, Progress] | undefined;

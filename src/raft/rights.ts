@@ -5,15 +5,16 @@ import { sendAppends } from './replication.ts';
 import { NO_NODE, type NodeId } from './types.ts';
 
 /**
- * Which directories have a say. A disk that was wiped or damaged may have forgotten votes and acknowledgements,
- * so rights belong to a directory, not to an id. What a directory without rights says counts towards nothing: not for an election,
- * a commitment or a read, nor for the check of the quorum.
+ * Which data directories have rights. A disk that was wiped or damaged may have forgotten votes and acknowledgements, so
+ * rights belong to a directory id, not to a node id. A message from a directory without rights counts towards no quorum:
+ * not for an election, a commitment or a read, nor for CheckQuorum.
  *
  *   uninitialized ──▶ recovering ── asks the leader ──▶ a committed configuration names its directory, as a learner ──▶ normal
  *
- * Once that configuration is committed, what the old directory had promised binds nobody any more: a majority of the voters
- * without it holds that configuration, and so none that still counts the old directory can elect or commit without them. The
- * new directory then votes when asked (only who holds that configuration is up to date for it) and earns its vote by another.
+ * Once that configuration is committed, the promises of the old directory no longer matter. A majority of the other voters
+ * holds the configuration, and without that majority no leader that still counts the old directory can be elected or
+ * commit. The new directory has rights as a learner from then on. It grants votes when asked, which is safe because only a
+ * candidate that holds the configuration is up to date for it, and a second configuration makes it a voter.
  */
 
 /** Whether this node knows that its votes, acknowledgements and reads must not count towards a quorum. */
@@ -47,9 +48,9 @@ export function updateRights(core: Core): void {
 }
 
 /**
- * A committed configuration that names this directory makes it a member; only once that is on this node's own disk too, or
- * a crash could take it back. Reported only: until it is remembered that this directory is a member, a crash could take that
- * back as well, and leave a cluster that counts on a voter which says that it is none.
+ * Reports that a committed configuration names this directory, once that configuration is on this node's own disk too;
+ * otherwise a crash could undo it. The status becomes `normal` only when the caller has persisted that, because a crash
+ * before would leave a cluster with a voter that says that it has no rights.
  */
 export function reportRecovery(core: Core): void {
   const { configurations, committedConfigurationIndex, id, directoryId, log } = core;
@@ -85,7 +86,7 @@ export function askToRecover(core: Core): void {
  */
 export function mayCampaign(core: Core): boolean {
   if (withoutRights(core)) return false;
-  // A directory that does not count for itself leaves it to those that do: they are a quorum, or nobody can lead.
+  // If the newest configuration names another directory, our own vote does not count, so the others must elect.
   const detail = detailOf(core.configuration, core.id);
   if (detail !== undefined && detail.directoryId !== core.directoryId) return false;
   return core.configurations.some(
@@ -94,8 +95,8 @@ export function mayCampaign(core: Core): boolean {
 }
 
 /**
- * A follower answered. Where another directory speaks than before, nothing that is known of the old one's log holds for it;
- * nor where it says for the first time that it has no vote, or that it has: an uninitialized directory has no number of its own yet.
+ * A follower answered. If its directory id has changed, what we know of the old directory's log does not hold for the new
+ * one. The same is true if it has lost or gained its rights, because an uninitialized directory still has id 0.
  */
 export function recordReply(
   core: Core,
@@ -107,7 +108,7 @@ export function recordReply(
   if (progress === undefined) return undefined;
   if (progress.directoryId !== reply.directoryId || progress.withoutRights !== reply.withoutRights) {
     const { isAdmitted, leaving } = progress;
-    progress = beginAnew(core, leading, from);
+    progress = resetProgress(core, leading, from);
     Object.assign(progress, {
       isAdmitted,
       leaving,
@@ -122,8 +123,8 @@ export function recordReply(
   return progress;
 }
 
-/** Forgets what is known of the log of `peer`; the next appends look for where it is. */
-export function beginAnew(core: Core, leading: Leadership, peer: NodeId): Progress {
+/** Forgets what is known of the log of `peer`; the next appends probe where it ends. */
+export function resetProgress(core: Core, leading: Leadership, peer: NodeId): Progress {
   const old = leading.progress.get(peer);
   const progress = new Progress(core.log.lastIndex + 1, core.options.flow, configuredDirectoryOf(core, peer));
   progress.linked = old?.linked ?? true;

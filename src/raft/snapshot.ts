@@ -96,7 +96,7 @@ function install(core: Core, { index, term }: SnapshotMark, configuration: Confi
   core.effects.install = { index, term, resetLog };
 }
 
-/** What a log holds behind an entry that is not the committed one was never committed, and nobody counts on it. */
+/** Entries behind one that differs from the committed one were never committed and can be dropped. */
 function resetTo(core: Core, index: number, term: number): void {
   if (core.leading !== null) {
     throw new RaftkvError(
@@ -104,7 +104,7 @@ function resetTo(core: Core, index: number, term: number): void {
       `node ${core.id} leads without entry ${index}@${term}, which is committed`,
     );
   }
-  // Whoever voted for this node did so for the log that it had.
+  // Votes for this node were given for the log that it had.
   if (core.role !== 'follower') becomeFollower(core, core.term, NO_NODE);
   core.log.restore(index, term);
 }
@@ -120,6 +120,6 @@ export function tickCatchUps(core: Core, leading: Leadership): void {
 export function snapshotStalled(core: Core, peer: NodeId): void {
   const progress = core.leading?.progress.get(peer);
   if (progress?.state !== 'snapshot') return;
-  progress.probeAnew(core.log.snapshotIndex);
+  progress.probeAgain(core.log.snapshotIndex);
   sendAppends(core, peer, progress);
 }

@@ -39,7 +39,7 @@ export function tickTransfer(core: Core, leading: Leadership): void {
 }
 
 /**
- * A leader whose disk hangs still sends heartbeats, so nobody would replace it (hashicorp/raft 503). When its own
+ * A leader whose disk stalls still sends heartbeats, so no follower would replace it (hashicorp/raft 503). When its own
  * writes have made no progress for an election timeout while a follower's have, it steps aside. So it does where the
  * best follower has waited as long for entries that only this disk could read back: then nothing moves at all. Whether
  * that follower lacks what is committed, the votes decide (§3.6.1).

@@ -64,7 +64,7 @@ export interface Configuration {
 
 /** One change of members, as an operator asks for it. */
 export type MemberChange =
-  /** As a learner; with `joins` it is promoted once it has caught up, and then takes the place of `replaces` (0: nobody's). */
+  /** As a learner; with `joins` it is promoted once it has caught up, and then takes the place of `replaces` (0: no node). */
   | {
       readonly op: 'add';
       readonly id: NodeId;
@@ -98,9 +98,9 @@ export interface MemberChangeOutcome {
 }
 
 /**
- * The lifecycle status of a node's data directory. `uninitialized`: its data directory is empty, and it does not know yet whether
- * there is a cluster. `recovering`: it may have lost what it had promised, or is new; it neither votes nor has rights until
- * a committed configuration names its directory. `normal`: it has kept all it promised.
+ * The lifecycle status of a node's data directory. `uninitialized`: it is empty, and the node does not know yet whether a
+ * cluster exists. `recovering`: it is new, or may have lost votes and acknowledgements; it has no rights until a committed
+ * configuration names its directory id. `normal`: it has kept every promise.
  */
 export type LifecycleStatus = 'uninitialized' | 'recovering' | 'normal';
 
@@ -125,8 +125,8 @@ interface Envelope {
 }
 
 /**
- * For whom a sender speaks. What it says counts towards a quorum only where the receiver's configuration names this very
- * directory id: a sender may not know yet that its rights were given to another.
+ * Which directory of the sender speaks. A reply counts towards a quorum only if the receiver's configuration names this
+ * directory id, because the sender may not know yet that its rights were given to another directory.
  */
 interface Speaker {
   readonly directoryId: number;
@@ -275,9 +275,9 @@ export type Input =
       readonly term: number;
       readonly configuration: Configuration;
     }
-  /** A follower has not asked for a piece of its snapshot for too long: look anew for where it is. */
+  /** A follower has not asked for a piece of its snapshot for too long: probe again where its log ends. */
   | { readonly kind: 'snapshotStalled'; readonly peer: NodeId }
-  /** An uninitialized node has learned what it is; or that a recovering one is normal now is durable. An initial member has directory id 0. */
+  /** An uninitialized node has decided what it is, or a recovering node has persisted `normal`. An initial member has directory id 0. */
   | { readonly kind: 'lifecycle'; readonly lifecycle: 'recovering' | 'normal'; readonly directoryId: number }
   | { readonly kind: 'diskFull'; readonly full: boolean };
 
@@ -318,8 +318,8 @@ export interface Effects {
   /** The state is to be replaced by the snapshot received. With `resetLog`, the log now begins behind it. */
   install: Install | null;
   /**
-   * Once in an incarnation: a committed configuration names this directory. It is a member, with rights, from when that is durable:
-   * answer with `lifecycle` then.
+   * Once in an incarnation: a committed configuration names this directory id. The node has rights from when `normal` is
+   * durable: answer with `lifecycle` then.
    */
   recovered: boolean;
   /** A committed configuration no longer has this node: its process should say so and end. */

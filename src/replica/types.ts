@@ -56,7 +56,7 @@ export interface Replica {
   status(): ReplicaStatus;
   /** The keys of the store with their items, as of now, for listings. */
   entries(): IterableIterator<[string, Item]>;
-  /** Who hears of every change that this node applies from now on; null for nobody, which costs nothing. */
+  /** Sets the observer of every change that this node applies from now on; null for none, which costs nothing. */
   observe(observer: ChangeObserver | null): void;
   /**
    * Asks the leader, wherever it is, to change the members. Resolves once the change is committed; what follows of
@@ -92,7 +92,7 @@ export interface MemberView {
   /** `leaving`: votes only until the change that runs is through. */
   readonly role: 'voter' | 'learner' | 'leaving';
   readonly address: NodeAddress | null;
-  /** It will be promoted by itself, then in the place of `replaces` (0: nobody's). */
+  /** It will be promoted by itself, then in the place of `replaces` (0: no node). */
   readonly joins: boolean;
   readonly replaces: NodeId;
   /** How far its log is known to be that of the leader. */

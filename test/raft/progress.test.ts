@@ -176,7 +176,7 @@ describe('what a leader knows of a follower', () => {
   it('looks anew for a follower whose transfer has stalled, never below what it has acknowledged', () => {
     const progress = replicating(17);
     progress.needsSnapshot(20, 0);
-    progress.probeAnew(15);
+    progress.probeAgain(15);
     expect(progress).toMatchObject({ state: 'probe', pendingSnapshot: 0, nextIndex: 18, maySend: true });
   });
 
@@ -229,7 +229,7 @@ describe('what a leader knows of a follower', () => {
   });
 
   it('keeps no log for a follower whose link is lost, or that is looked for anew, while it catches up', () => {
-    for (const lose of [(lost: Progress) => lost.linkLost(15), (lost: Progress) => lost.probeAnew(15)]) {
+    for (const lose of [(lost: Progress) => lost.linkLost(15), (lost: Progress) => lost.probeAgain(15)]) {
       const progress = replicating(4);
       progress.needsSnapshot(20, 100);
       progress.acknowledged(20, 15);

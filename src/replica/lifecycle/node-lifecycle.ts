@@ -7,8 +7,8 @@ import { Bootstrap, NODES_DIFFER_REMEDY } from './bootstrap.ts';
 import { healthProblemOf, lostQuorum } from './health.ts';
 
 /**
- * What this node's data directory is good for, and what the others say of theirs (ADR 0008): bootstraps a new cluster, finds
- * its way into one that is there, and names who has lost data where that stops the cluster.
+ * The lifecycle of this node's data directory, beside what the other nodes say of theirs (ADR 0008): bootstraps a new cluster,
+ * joins an existing one, and names the nodes that lost data if that stops the cluster.
  */
 export interface NodeLifecycleContext {
   readonly core: Core;
@@ -43,8 +43,8 @@ export interface NodeLifecycleContext {
 }
 
 /**
- * A member that has heard of no leader for so long asks whom else it can. Longer than elections take that are contested
- * several times, so that no link is opened for the sake of one.
+ * A member that has heard no leader for so long also asks the nodes of its configuration file. Longer than several
+ * contested elections take, so that an election alone opens no links.
  */
 const LOST_ELECTION_TIMEOUTS = 10;
 
@@ -60,7 +60,7 @@ export class NodeLifecycle {
   private readonly bootstrap: Bootstrap;
   /** Nodes that say that they have no rights. */
   private readonly withoutRights = new Set<NodeId>();
-  /** Who says that this node was removed. */
+  /** Members that say that this node was removed. */
   private readonly removedBy = new Set<NodeId>();
   /** Everything that earlier incarnations proposed is applied from this index on; 0 while the index is not known. */
   private earlierIncarnationsEndAt = 0;

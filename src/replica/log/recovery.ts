@@ -106,7 +106,7 @@ export class LogRecovery {
     }
   }
 
-  /** What it says is committed may come only later: where the log once began anew, or was repaired. */
+  /** Its commit index may be ahead of the entries read so far, if the log was reset or repaired once. */
   onHardState(bytes: Buffer): void {
     this.hardState = decodeHardState(bytes);
     this.commitHint = Math.max(this.commitHint, this.hardState.commitIndex);

@@ -35,7 +35,7 @@ export class LeaderMaintenance {
     if (to !== NO_NODE) this.step({ kind: 'transferLeadership', to });
   }
 
-  /** Where an item is due to expire and nobody writes, the leader appends an entry that only advances time. */
+  /** If an item is due to expire and there are no writes, the leader appends an entry that only advances time. */
   private letTimePass(wallMs: number): void {
     const { raft, stateMachine, step } = this;
     if (this.clockEntryIndex > raft.core.log.appliedIndex || stateMachine.nextEventMs() > wallMs) return;

@@ -42,7 +42,7 @@ export interface NodeReplicaOptions {
   readonly snapshots: Snapshots;
   /** What snapshot and log file held, after `finish`. */
   readonly recovered: Pick<LogRecovery, 'log' | 'hardState' | 'stateMachine' | 'configurations' | 'bytesBehindBase'>;
-  /** Where the log file has to begin anew before anything else is written to it; null where it is as it should be. */
+  /** The point at which the log file must be reset before anything else is written to it; null if it is as it should be. */
   readonly logReset: LogBase | null;
   /** Persists that this node has bootstrapped the cluster and is a member; resolves once that is durable. */
   readonly persistBootstrapped: () => Promise<void>;

@@ -14,7 +14,7 @@ import type { Peers } from '../peers/peers.ts';
 import { Sender } from '../peers/sender.ts';
 import { decodeMessage, type PeerMessage } from '../peers/wire.ts';
 import type { SnapshotExchange } from '../snapshots/exchange.ts';
-import { nobodyConfirms } from '../snapshots/snapshotter.ts';
+import { noQuorumForBackup } from '../snapshots/snapshotter.ts';
 import type { Backup, MembersView, ReadCompletion, Replica, ReplicaStatus, WriteCompletion } from '../types.ts';
 import { LeaderBalancer } from '../writes/leader-balancer.ts';
 import { checkProposal, type Proposals } from '../writes/proposals.ts';
@@ -68,7 +68,7 @@ export class NodeReplica implements Replica, TransportEvents {
   private readonly ticker: Ticker;
   private waitingForRoom: (() => void)[] = [];
   private waitingForLeaderChange: (() => void)[] = [];
-  /** `failed`: the process is about to end, and nobody is told anything more. */
+  /** `failed`: the process is about to end and sends nothing more. */
   private state: 'running' | 'stopped' | 'failed' = 'running';
 
   constructor(options: NodeReplicaOptions) {
@@ -194,7 +194,7 @@ export class NodeReplica implements Replica, TransportEvents {
 
   async backup(): Promise<Backup> {
     await new Promise<void>((resolve, reject) => {
-      this.read({ readable: resolve, readFailed: () => reject(nobodyConfirms()) });
+      this.read({ readable: resolve, readFailed: () => reject(noQuorumForBackup()) });
     });
     return this.exchange.backup();
   }
@@ -204,7 +204,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.guard(() => this.step({ kind: 'diskFull', full }));
   }
 
-  /** Hands leadership to another node where this one has it. Resolves when it is gone, or when nobody could take it. */
+  /** Transfers leadership to another node if this one leads. Resolves when it has, or when no node could take it. */
   handOver(): Promise<void> {
     const { role, configuration } = this.raft.core;
     if (role !== 'leader' || configuration.voters.length === 1) return Promise.resolve();
@@ -218,7 +218,7 @@ export class NodeReplica implements Replica, TransportEvents {
     });
   }
 
-  /** Ends the loop. What waits is told that its outcome is unknown; the log file is closed by whoever opened it. */
+  /** Ends the loop. Pending requests are told that their outcome is unknown. The caller closes the log file. */
   stop(): void {
     if (this.state !== 'running') return;
     const { core } = this.raft;

@@ -32,7 +32,7 @@ import { NodeReplica } from './node-replica.ts';
 export interface OpenReplicaOptions {
   readonly nodeId: NodeId;
   readonly clusterId: string;
-  /** The node's own data directory. Whoever calls has made sure that no other process uses it. */
+  /** The node's own data directory. The caller has made sure that no other process uses it. */
   readonly directory: string;
   readonly initial: InitialCluster;
   readonly timing: ReplicaTiming;

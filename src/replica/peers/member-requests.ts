@@ -137,7 +137,7 @@ export class MemberRequests {
     this.begun = open;
   }
 
-  /** Nobody waits for a node that stops. */
+  /** Answers all pending requests of a node that stops. */
   stop(): void {
     const late = refusal('STOPPING', 'this node is stopping; whether a change took place is unknown');
     for (const id of [...this.waiting.keys()]) this.resolve(id, late);

@@ -81,7 +81,7 @@ export class Peers {
   private wanted(): PeerAddress[] {
     const { core, peerAddresses } = this.context;
     const ids = new Set<NodeId>(members(core.configuration));
-    // A newcomer knows nobody yet but those that its file names.
+    // A newcomer knows only the nodes of its configuration file.
     if (!ids.has(core.id) || this.wasLost) for (const { id } of peerAddresses) ids.add(id);
     for (const id of core.configuration.removed) ids.delete(id);
     if (this.ahead !== null) for (const id of members(this.ahead)) ids.add(id);

@@ -47,7 +47,7 @@ export interface TransferLimits {
 }
 
 export const TRANSFER_LIMITS: TransferLimits = { transferPieceBytes: 256 * 1024, transferPiecesMax: 4 };
-/** So many election timeouts without a word, and a transfer has to begin anew. */
+/** A transfer is restarted if the follower has asked for nothing for so many election timeouts. */
 const STALLED_TIMEOUTS = 10;
 
 export class SnapshotExchange {

@@ -83,7 +83,7 @@ export class SnapshotFetcher {
       const movedAtMs = this.context.clock.monotonicMs();
       const begun = { wanted, receiver, askedTo: byteLength, handedTo: byteLength, byteLength: 0, movedAtMs };
       this.transfer = { ...begun, piecesUnwritten: 0, finishing: false };
-      this.context.logger.info({ ...wanted, resumedAtByte: byteLength }, 'fetches a snapshot from the leader');
+      this.context.logger.info({ ...wanted, resumedAtByte: byteLength }, 'fetching a snapshot from the leader');
       this.ask(this.transfer);
     });
   }
@@ -160,7 +160,7 @@ export class SnapshotFetcher {
     this.transfer = null;
   }
 
-  /** The bulk link to `peer` stands anew: what was under way on it is lost. */
+  /** The bulk link to `peer` was re-established: requests in flight on it are lost. */
   linkUp(peer: NodeId): void {
     const { transfer } = this;
     if (transfer !== null && !transfer.finishing && transfer.wanted.from === peer) this.askAgain(transfer);
@@ -230,7 +230,7 @@ export class SnapshotFetcher {
       return;
     }
     this.notBeforeMs = clock.monotonicMs() + PAUSE_MS;
-    logger.warn({ err: error }, 'the snapshot could not be fetched; it is tried again');
+    logger.warn({ err: error }, 'fetching the snapshot failed; retrying');
     try {
       await transfer?.receiver.abandon();
     } catch (failure) {

@@ -15,7 +15,7 @@ export interface SnapshotServerContext {
   readonly snapshots: Snapshots;
   /** Pieces are never longer, whatever is asked for. */
   readonly pieceBytesMax: number;
-  /** A follower that has not asked for so long is looked for anew. */
+  /** A follower that has not asked for so long is probed again. */
   readonly stalledMs: number;
   readonly send: (to: NodeId, message: BulkMessage) => void;
   readonly onStalled: (peer: NodeId) => void;

@@ -227,11 +227,11 @@ async function abandoned(writer: SnapshotWriter): Promise<null> {
   return null;
 }
 
-/** What a backup says where nobody tells what has been acknowledged. */
-export function nobodyConfirms(): RaftkvError {
+/** The error of a backup for which no quorum confirmed the commit index. */
+export function noQuorumForBackup(): RaftkvError {
   return new RaftkvError(
     'BACKUP_INVALID',
-    'no majority of the nodes answered, so it is unknown what a backup has to hold',
+    'no majority of the nodes answered, so it is unknown what has been acknowledged',
     'Try again in a moment; `raftkv status` shows what is missing.',
   );
 }

@@ -100,8 +100,8 @@ export class Proposals {
 
   /**
    * A batch from this node's own proposer, or from another, which `checkProposal` has passed. The leader writes the
-   * entry's header and time into the bytes, so they may enter its log only while nobody else uses them: neither an older
-   * entry of this log nor a link that has not sent them yet.
+   * entry's header and time into the bytes, so they may enter its log only while they are not in use elsewhere: in an older
+   * entry of this log, or in a link that has not sent them yet.
    */
   receive(from: NodeId, proposal: Proposal, sent = false): void {
     const { core, nodeId, send, scheduleTurn } = this.context;
@@ -120,7 +120,7 @@ export class Proposals {
   receiveRefusal(from: NodeId, refusal: ProposalRefused): void {
     const { core, proposer, scheduleTurn } = this.context;
     if (from !== core.leader || refusal.term !== core.term || refusal.sessionId !== proposer.sessionId) return;
-    // "Does not lead" (0) needs no answer: whoever does will be heard of, and then all is sent again.
+    // "Does not lead" (0) needs no action: once the new leader is known, everything is sent again.
     if (refusal.expectedSequence < proposer.oldestSequence) return;
     this.sentSequence = Math.min(this.sentSequence, refusal.expectedSequence - 1);
     scheduleTurn();
