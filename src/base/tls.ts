@@ -19,7 +19,7 @@ export interface TlsIdentity {
 
 export interface PortTls {
   readonly identity: TlsIdentity;
-  /** `required`: nobody gets in without a certificate of the same authority. `none`: encryption only. */
+  /** `required`: the other end must show a certificate of the same authority. `none`: encryption only. */
   readonly clientCertificates: 'required' | 'none';
 }
 

@@ -21,7 +21,7 @@ export interface AuthFile {
 export function readAuthFile(path: string): AuthFile {
   const lines = readLines(path);
   if (lines.at(-1) === '') lines.pop();
-  if (lines.length === 0) throw invalid(path, 'is empty: nobody could log in');
+  if (lines.length === 0) throw invalid(path, 'is empty: no client could log in');
   if (lines.length > ENTRIES_MAX)
     throw invalid(path, `has ${lines.length} entries, of which ${ENTRIES_MAX} are allowed`);
   const credentials = lines.map((line, i) => {

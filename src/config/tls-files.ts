@@ -66,7 +66,7 @@ function readTls(caFile: string, certFile: string, keyFile: string): TlsFiles {
 function expiryWarnings(file: string, { validTo }: X509Certificate): string[] {
   const daysLeft = (Date.parse(validTo) - Date.now()) / DAY_MS;
   if (daysLeft > EXPIRY_WARNING_DAYS) return [];
-  return [`tls: ${file} ${daysLeft < 0 ? 'has expired' : 'expires'} on ${validTo}: then nobody accepts it`];
+  return [`tls: ${file} ${daysLeft < 0 ? 'has expired' : 'expires'} on ${validTo}; an expired certificate is refused`];
 }
 
 function readPem(file: string): Buffer {

@@ -9,7 +9,7 @@ export interface ListedItem {
   readonly value: string;
   readonly expiresAtMs: number;
   readonly cas: number | bigint;
-  /** Unix time of the last fetch; negated, that of the write where nobody has fetched it since. */
+  /** Unix time of the last fetch; negated, that of the write if it was not fetched since. */
   readonly accessedAtSeconds: number;
 }
 

@@ -32,7 +32,7 @@ export class Output {
     if (this.#buffer.length > 2 * REGION_BYTES) this.#buffer = Buffer.allocUnsafeSlow(REGION_BYTES);
   }
 
-  /** Starts over in new memory: what was gathered belongs to whoever has it. */
+  /** Starts over in new memory: what was gathered belongs to its receiver. */
   giveAway(): void {
     this.length = 0;
     this.#buffer = Buffer.allocUnsafeSlow(REGION_BYTES);

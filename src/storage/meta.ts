@@ -47,11 +47,11 @@ export interface MetaOptions {
   readonly incarnationMin?: number;
   /**
    * Called with what is damaged before anything is changed on the disk; gives a folder on the same file system, to move
-   * everything into: without its meta, nobody can tell whose the rest is. Null or left out: damage is refused.
+   * everything into: without its meta, the owner of the rest is unknown. Null or left out: damage is refused.
    */
   readonly onDamage?: ((error: RaftkvError) => Promise<string>) | null;
   /**
-   * The id of this directory where damage makes the directory begin anew: it is `recovering` then, durably, and so cannot
+   * The id of this directory if damage makes the directory start empty: it is `recovering` then, durably, and so cannot
    * pass for uninitialized and help to form a new cluster. Left out: it is uninitialized.
    */
   readonly directoryIdAfterDamage?: number;
@@ -135,7 +135,7 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
   };
 }
 
-/** What was there before this start; of a directory that begins anew, what it begins with. */
+/** What was there before this start; of a directory that starts empty, its initial content. */
 async function contentBefore(options: MetaOptions, exists: boolean): Promise<Content> {
   const { disk, directory, clusterId, nodeId, onDamage = null, directoryIdAfterDamage = 0 } = options;
   const path = join(directory, META_NAME);

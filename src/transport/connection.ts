@@ -28,7 +28,7 @@ import type { TransportEvents } from './types.ts';
 type State = 'opening' | 'greeting' | 'confirming' | 'up' | 'parting' | 'closed';
 
 export interface Connection {
-  /** Who is at the other end: certain once up; 0 where nobody has said so yet. */
+  /** Who is at the other end: certain once up; 0 before the hello. */
   readonly peerId: number;
   /** What it is for: certain once up. */
   readonly channel: Channel;

@@ -22,7 +22,7 @@ export interface Peer {
   open(): void;
   /** Hands over an accepted connection of this peer. False, and it should be closed, where it has no place here. */
   take(connection: Connection): boolean;
-  /** Closes both links after what was sent has left, and makes them anew at `address`. */
+  /** Closes both links after what was sent has left, and opens them again at `address`. */
   readdress(address: PeerAddress): Promise<void>;
   /** Closes both links after what was sent has left, and `reason` after it. */
   release(reason: Refusal | null): Promise<void>;

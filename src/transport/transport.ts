@@ -20,8 +20,8 @@ import type { PeerAddress, Transport } from './types.ts';
  * - Beside it a bulk link of the same kind while the first stands, so that what is long never holds up what is urgent.
  *   Its loss is its own; when the main link is lost, the bulk link is lost with it.
  * - Who is a peer, and where, may change at any time; the links of those that stay are not touched.
- * - Nobody gets a link who is not the expected node of the same cluster speaking the same protocol. Both ends log why.
- * - Whoever belongs to this cluster and is no peer gets no link, but is heard of: an uninitialized node must know of it.
+ * - Only the expected node of the same cluster, speaking the same protocol, gets a link. Otherwise both ends log why.
+ * - A node of this cluster that is no peer gets no link, but is reported: an uninitialized node must know of it.
  * - Unknown peers, garbage and slow readers cost a bounded number of sockets and bytes, and never another peer's link.
  *
  * ```

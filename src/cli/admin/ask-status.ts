@@ -19,7 +19,7 @@ export interface NodeReport {
 }
 
 /**
- * Asks one node's admin port, with TLS where `tls` is not null: then whoever answers must prove to be that node. Never
+ * Asks one node's admin port, with TLS where `tls` is not null: then the server must prove to be that node. Never
  * rejects: what went wrong is in the report.
  */
 export async function askStatus(node: AskedNode, cluster: string, tls: AdminTarget['tls'] = null): Promise<NodeReport> {

@@ -37,7 +37,7 @@ export interface MembersClientOptions {
   readonly patienceMs?: number;
 }
 
-/** `down`: nobody there to wait for. `away`: somebody is, and may be able to answer in a moment. */
+/** `down`: no process listens there. `away`: one does, and may answer in a moment. */
 type Attempt =
   | { readonly kind: 'answered'; readonly body: unknown }
   | { readonly kind: 'refused'; readonly error: RaftkvError }

@@ -41,7 +41,7 @@ const OP_NAMES = new Map<number, string>(Object.entries(Op).map(([name, code]) =
 export async function logDumpCommand(directory: string, options: LogDumpOptions): Promise<void> {
   const { from = 1, to = Number.POSITIVE_INFINITY, json } = options;
   const out = createOutput();
-  // Nobody reads on, as in `raftkv log dump … | head`.
+  // The reader has closed the pipe, as in `raftkv log dump … | head`.
   process.stdout.once('error', () => process.exit(EXIT_OK));
   const onEntry = (entry: Entry) => {
     if (entry.index < from || entry.index > to) return;

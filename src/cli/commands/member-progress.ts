@@ -3,7 +3,7 @@ import type { MembersView, MemberView } from '../../replica/types.ts';
 /** How far a change of members has come, told from what the leader says of them. */
 
 export type Goal =
-  /** `id` votes, and `replaces` (0: nobody) is gone. */
+  /** `id` votes, and `replaces` (0: none) is gone. */
   | { readonly kind: 'voter'; readonly id: number; readonly replaces: number }
   /** `id` is a learner that holds the log up to `upTo`. */
   | { readonly kind: 'learner'; readonly id: number; readonly upTo: number }

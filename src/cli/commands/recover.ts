@@ -86,7 +86,8 @@ async function describeBefore(config: Config, id: number, directory: string): Pr
 }
 
 async function confirm(): Promise<void> {
-  if (process.stdin.isTTY !== true) throw new UsageError('nobody is there to ask: give --yes');
+  if (process.stdin.isTTY !== true)
+    throw new UsageError('stdin is not a terminal, so the question cannot be asked: give --yes');
   const prompt = createInterface({ input: process.stdin, output: process.stdout });
   const answer = await prompt.question('Type "yes" to go on: ').finally(() => prompt.close());
   if (answer.trim() !== 'yes') throw new UsageError('nothing was changed');

@@ -64,7 +64,7 @@ export async function spawnCommand(options: SpawnOptions, script: string): Promi
   });
   process.on('SIGINT', () => void stop('SIGINT'));
   process.on('SIGTERM', () => void stop('SIGTERM'));
-  // Nobody reads our output any more, as in `raftkv spawn | head`.
+  // The reader has closed the pipe, as in `raftkv spawn | head`.
   process.stdout.once('error', () => void stop('closed output'));
 }
 

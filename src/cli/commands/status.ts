@@ -79,7 +79,7 @@ function newestOf(reports: readonly NodeReport[]): ReplicaStatus | null {
   return newest;
 }
 
-/** Where the cluster says that these nodes are; without those of which nobody can tell. */
+/** The addresses of these nodes as the cluster knows them, as far as it does. */
 async function findNodes(config: Config, tls: TlsIdentity | null, ids: readonly number[]): Promise<AskedNode[]> {
   const client = createMembersClient({ config, nodes: config.nodes, tls, patienceMs: 0 });
   const members = await client.view().then(

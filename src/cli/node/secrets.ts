@@ -7,7 +7,7 @@ import { type Credentials, createCredentials } from '../../server/clients/creden
 
 /** What a node reads from files of its own beside the configuration, and reads again on SIGHUP. */
 export interface Secrets {
-  /** Null where nobody has to log in. */
+  /** Null if clients need not log in. */
   readonly credentials: Credentials | null;
   /** Each null where that port is plain. */
   readonly tls: {

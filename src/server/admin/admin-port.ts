@@ -21,7 +21,7 @@ import { createDownloads } from './snapshot.ts';
  *   GET  /members   the members as the leader sees them; POST changes them (admin/members.ts)
  *   GET  /snapshot  all that is stored, as one file (admin/snapshot.ts)
  *
- * It may be opened before the replica exists: until then the status is null and the node is alive, not ready. Whoever
+ * It may be opened before the replica exists: until then the status is null and the node is alive, not ready. A client that
  * reaches it may do all of this, so beyond this machine it wants TLS with certificates on both ends.
  */
 

@@ -38,7 +38,7 @@ export function send(request: IncomingMessage, response: ServerResponse, { statu
     'content-length': Buffer.byteLength(text),
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',
-    // A body that nobody reads must not keep the connection.
+    // A body that is not read must not keep the connection open.
     ...(request.complete || !hasBody(request) ? {} : { connection: 'close' }),
   });
   response.end(request.method === 'HEAD' ? undefined : text);

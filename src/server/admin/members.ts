@@ -61,7 +61,7 @@ export async function membersAnswer(
   }
 }
 
-/** That nobody leads is seldom all there is to say. */
+/** Adds the health problem to an error, because "no leader" alone seldom explains it. */
 function withHealthProblem(error: unknown, door: MembersDoor): unknown {
   const { healthProblem } = door.status();
   if (!(error instanceof RaftkvError) || healthProblem === '') return error;
@@ -90,7 +90,7 @@ export async function changeMembersAnswer(door: MembersDoor, request: IncomingMe
 /** What only a moment's wait mends, as the replica names it at the end of its message. */
 const PASSING = /\((NOT_LEADER|LEADER_NOT_READY|TIMEOUT|BUSY)\)$/;
 
-/** A refusal is the caller's to mend, unless it is only that nobody leads. */
+/** A refusal is a client error (4xx), unless the cluster just has no leader (503). */
 function statusOfRefusal(error: unknown, door: MembersDoor): number {
   if (!(error instanceof RaftkvError)) return 500;
   const isForGood = error.code === 'MEMBER_CHANGE_REFUSED' && !PASSING.test(error.message);

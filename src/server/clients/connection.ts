@@ -29,7 +29,7 @@ export interface ConnectionHost {
   readonly output: Output;
   readonly watchers: Watchers;
   readonly slots: SlotPool;
-  /** Null where nobody has to log in. */
+  /** Null if clients need not log in. */
   readonly authenticator: Authenticator | null;
   /** Bytes held in the inputs of all connections. */
   inputBytes: number;

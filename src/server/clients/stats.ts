@@ -25,7 +25,7 @@ export interface StatsSources {
   readonly connections: ReadonlySet<{ readonly remoteAddress: string; readonly state: string }>;
 }
 
-/** A listing of more helps nobody, and is written in one go. */
+/** A longer listing is of no use, and it is written in one piece. */
 const CONNECTIONS_LISTED_MAX = 1000;
 
 /** Answers `stats <subject>`: from this node's memory, as of now. */

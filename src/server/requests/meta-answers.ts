@@ -215,7 +215,7 @@ function shownOf(item: FoundItem, won: string, expiredAtMs: number, expiredBetwe
   return { value, flags, cas, ...times, isStale, isWon, won: wonNow };
 }
 
-/** Cluster time stands still while nobody writes, and this node's clock may be behind: the later of the two. */
+/** Cluster time stands still while there are no writes, and this node's clock may be behind: the later of the two. */
 function freshNowMs({ replica, nowMs }: AnswerContext): number {
   return Math.max(replica.status().clusterTimeMs, nowMs);
 }

@@ -191,7 +191,7 @@ function reserve(bytes: number): void {
   if (scratch.length < bytes) scratch = Buffer.allocUnsafeSlow(bytes);
 }
 
-/** Whoever was handed the bytes has copied them. */
+/** The receiver of the bytes has copied them. */
 function release(): void {
   if (scratch.length > SCRATCH_BYTES_KEPT_MAX) scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES_INITIAL);
 }

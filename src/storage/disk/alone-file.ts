@@ -3,8 +3,8 @@ import type { Disk } from './disk.ts';
 import { readFile, replaceFile } from './whole-file.ts';
 
 /**
- * The file `alone` of a data directory says whether its node is the only voter of its cluster, so that nobody could give
- * back what it loses: `yes` or `no`, and a line feed. Who the members are is in the log and in snapshots; but this has to
+ * The file `alone` of a data directory says whether its node is the only voter of its cluster, so that no other node could
+ * restore what it loses: `yes` or `no`, and a line feed. Who the members are is in the log and in snapshots; but this has to
  * be known where those, or `meta`, turn out to be damaged.
  */
 const NAME = 'alone';

@@ -10,7 +10,7 @@ import type { Disk, DiskFile } from './disk.ts';
 export const fileDisk: Disk = {
   async makeDirectory(path) {
     const topmost = (await fs.promises.mkdir(path, { recursive: true })) ?? path;
-    // Also where the folder was there: whoever made it may have died before its name was durable.
+    // Also if the folder exists: the process that made it may have died before its name was durable.
     for (let made = path; made.length >= topmost.length; made = dirname(made)) await this.syncDirectory(dirname(made));
   },
 

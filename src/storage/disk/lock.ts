@@ -4,10 +4,10 @@ import { RaftkvError } from '../../base/errors.ts';
 
 /**
  * Keeps two processes off one data directory. It is about processes, so it stands outside the simulator and takes the
- * file system as it is, not through `Disk`: it promises nothing about power loss, after which nobody holds a lock.
+ * file system as it is, not through `Disk`: it promises nothing about power loss, after which no process holds a lock.
  *
  * Node has no lock that ends with its process, so the folder `LOCK` holds numbered files, each with the identity of the
- * process that made it. The highest number is the holder's. Whoever finds the holder dead makes the next number, by a
+ * process that made it. The highest number is the holder's. A process that finds the holder dead creates the next number, by a
  * hard link, which exactly one can. The highest is never removed, only ones below it; so a number that was judged can
  * never come back as somebody else's, and a late link below the highest is seen by its maker, who then has lost.
  *

@@ -66,7 +66,7 @@ export function isSnapshotName(name: string): boolean {
 export async function openSnapshots(options: SnapshotsOptions): Promise<Snapshots> {
   const { disk, directory } = options;
   await disk.makeDirectory(directory);
-  // Whoever gave the newest its name may have died before that was durable, and what rests on it goes next.
+  // The process that named the newest file may have died before that was durable, and what rests on it goes next.
   await disk.syncDirectory(directory);
   const names = await disk.list(directory);
   const store = new SnapshotFiles(options);
@@ -276,7 +276,7 @@ class SnapshotFiles implements Snapshots {
     stored.holds--;
     if (stored.holds > 0 || !this.#files.includes(stored) || stored === this.#files.at(-1)) return;
     this.#inTurn(() => this.#removeOlder()).catch((error: unknown) => {
-      // It is in the list again: whoever brings the next snapshot meets the failure too.
+      // It is in the list again: the next snapshot meets the failure too.
       this.#options.logger.error({ path: stored.info.path, err: error }, 'an old snapshot could not be removed');
     });
   }

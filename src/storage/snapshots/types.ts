@@ -60,7 +60,7 @@ export interface SnapshotWriter {
   /** Resolves when the writer may be given the next. The chunk comes back from `load` as it is. */
   write(chunk: Buffer): Promise<void>;
   /**
-   * Makes it durable under its name; it is the newest from then on, and older ones go where nobody holds them. Where
+   * Makes it durable under its name; it is the newest from then on, and older ones are removed unless they are held. Where
    * one as new or newer was received meanwhile, that one is returned, and this one dropped.
    */
   finish(): Promise<SnapshotInfo>;

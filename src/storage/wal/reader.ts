@@ -11,7 +11,7 @@ import type { EntryLocation, EntryLocations } from './entry-locations.ts';
 const GAP_BYTES_MAX = 8 * SECTOR_BYTES;
 
 /**
- * Each run of neighbours opens its file anew: reading back is rare, and a file that nobody else holds cannot be closed
+ * Each run of neighbours opens its file again: reading back is rare, and a file that is not shared cannot be closed
  * under it when the log moves on to its next segment.
  */
 export async function readEntries(

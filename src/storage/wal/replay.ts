@@ -28,13 +28,13 @@ export interface RecoverySink {
   onLogReset(index: number, term: number): void;
   /**
    * The entries of the log as it is now, each once, their indexes rising by one from `Wal.firstIndex` to
-   * `Wal.lastIndex`. The first may be below or at `begin`, and so may the last: then the log still has to be begun
-   * anew there. `bytes` is a view that is good only until this call returns.
+   * `Wal.lastIndex`. The first may be below or at `begin`, and so may the last: then the log still has to be reset
+   * to it. `bytes` is a view that is good only until this call returns.
    */
   onEntry(index: number, bytes: Buffer): void;
   /**
-   * Every hard state, in its place among the entries; the last call counts. That of a log reset comes late: where a repair
-   * began the log anew, it speaks of entries that were lost, and that came again behind it. Only where a log has just
+   * Every hard state, in its place among the entries; the last call counts. That of a log reset comes late: if a repair
+   * reset the log, it speaks of entries that were lost, and that came again behind it. Only where a log has just
    * been repaired may one speak of entries that are not there. `bytes` is a view that is good only until this call
    * returns.
    */

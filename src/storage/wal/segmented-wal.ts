@@ -263,7 +263,7 @@ export class SegmentedWal implements Wal {
   #pump(): void {
     const wanted = this.#state === 'failed' ? 0 : this.#sendNext();
     this.#filler.check(this.#position, wanted);
-    // What waits for a full disk was promised to nobody, and a stop must not wait for an operator.
+    // Writes that wait for a full disk were not acknowledged, and a stop must not wait for an operator.
     if (wanted > 0 && this.#filler.waitsForRoom) this.#onDrained?.();
   }
 

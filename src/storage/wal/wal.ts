@@ -29,7 +29,7 @@ import type { LogBase, Wal } from './types.ts';
  *
  * - `done` means on stable storage, and so does everything that a start hands back.
  * - An unfinished write is truncated. Damage to anything else is named (`wal/recovery.ts`), and the start refused,
- *   or what is good in front of it kept once whoever starts the node has made a note of it (`wal/salvage.ts`).
+ *   or what is good in front of it kept once the caller has recorded it (`wal/salvage.ts`).
  * - A failed write, sync or fill is final: it is reported once, and nothing is done or accepted after it. What the disk
  *   holds is then unknown, and trying again would only make the system forget the failure. Only a disk without room for what is kept ahead is waited for.
  *
@@ -48,7 +48,7 @@ export interface WalOptions {
   readonly mustExist: boolean;
   /**
    * What the newest good snapshot stands for; index 0 without one. A log that begins later is damaged. A new one begins
-   * here. One that ends earlier, or has another entry here, is for the caller to begin anew: a process that had
+   * here. One that ends earlier, or has another entry here, is for the caller to reset: a process that had
    * received a snapshot died before it could.
    */
   readonly begin: LogBase;
