@@ -81,7 +81,7 @@ describe('a log of many times the size of the store', () => {
     console.log(
       `${mib(logBytes)} MiB of log: at most ${most.map(mib)} MiB on the nodes' disks; ${snapshots} snapshots`,
     );
-    // Nobody lost leadership on account of it.
+    // No leader lost its leadership over it.
     expect(statuses.map((status) => status?.term)).toEqual(NODES.map(() => term));
     for (const [i, id] of NODES.entries()) {
       expect(snapshots[i]).toBeGreaterThan(1);

@@ -180,7 +180,7 @@ describe('increments through followers while leaders are killed', () => {
     onTestFinished(() => load.stop());
     for (let round = 0; round < 4; round++) {
       const leader = await cluster.leader();
-      // From here on nobody is connected to the leader, so that no client's own node dies.
+      // From here on no client is connected to the leader, so that no client's own node dies.
       await load.avoid(leader);
       await load.progress(100);
       await cluster.kill(leader);

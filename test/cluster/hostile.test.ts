@@ -51,7 +51,7 @@ async function expectHealthy(what: string): Promise<void> {
   expect(grownBytes, what).toBeLessThan(GROWTH_BYTES_MAX);
 }
 
-/** A connection whose errors and replies are nobody's business; null where it is refused. */
+/** A connection whose errors and replies do not matter; null where it is refused. */
 function openSocket(port: number): Promise<Socket | null> {
   return new Promise((resolve) => {
     const socket = connectSocket({ host: HOST, port });

@@ -32,7 +32,7 @@ async function disturb(random: () => number, load: Load): Promise<void> {
   const choice = random();
   if (choice < 0.3) {
     cluster.isolate(victim);
-    // Its clients go on asking it, and it still thinks that it leads until it notices that nobody follows.
+    // Its clients go on asking it, and it still thinks that it leads until it notices that it has no followers.
     await Promise.race([load.progress(400), sleep(DISTURBED_MS_MAX)]);
     cluster.reunite();
   } else if (choice < 0.55) {

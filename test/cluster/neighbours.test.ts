@@ -180,7 +180,7 @@ describe.runIf(LONG)(`${BUSY} busy connections of one node`, { timeout: TEST_MS_
     expect(ratio).toBeLessThanOrEqual(P99_RATIO_MAX);
   });
 
-  it('notice nobody who never reads, sends a byte a second, or opens and closes a thousand times a second', async () => {
+  it('are not slowed by clients that never read, send a byte a second, or open and close a thousand times a second', async () => {
     const { ratio, openedPerSecond } = await compare(2, [
       ['neverRead', 10],
       ['byteASecond', 10],

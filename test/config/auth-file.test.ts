@@ -50,7 +50,7 @@ describe('a file of passwords', () => {
   });
 
   it.each([
-    ['', /is empty: nobody could log in/],
+    ['', /is empty: no client could log in/],
     ['ada:topsecret\n\nbob:topsecret\n', /line 2 is empty/],
     ['# topsecret\nada:topsecret\n', /line 1 has no colon/],
     ['ada:topsecret\n:topsecret\n', /line 2 has no user/],

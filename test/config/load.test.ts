@@ -353,7 +353,7 @@ describe('warnings', () => {
     expect(load({ ...valid, nodes }).warnings).toEqual([warning]);
   });
 
-  it('name a host that nobody else can dial, unless the node is alone', () => {
+  it('name a host that no other node can dial, unless the node is alone', () => {
     const everywhere = { host: '0.0.0.0' };
     expect(load({ ...valid, nodes: [node(1, everywhere)] }).warnings).toEqual([]);
     expect(load({ ...valid, nodes: [node(1), node(2, everywhere), node(3)] }).warnings).toEqual([

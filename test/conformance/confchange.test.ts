@@ -17,7 +17,7 @@ import { conformanceFolder } from '../support/shared-conformance.ts';
 /**
  * etcd's tables of configuration changes, run verbatim. Each file is one story: every case goes on from where the one
  * before it ended, and every command, also a refused one, is an entry in the log. `next` tells when a member's progress
- * was begun, so that a change which begins one anew for a member that was there before would show.
+ * was begun, so that a change that starts one again for an existing member would show.
  */
 const folder = conformanceFolder('etcd-raft/confchange');
 

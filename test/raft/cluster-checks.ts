@@ -23,7 +23,7 @@ export interface CheckedNode {
  * - state-machine safety: the entry at an index is committed once and for ever, and lay on the disks of a quorum then;
  * - linearizable reads: a read sees everything that was committed anywhere when it was asked for;
  * - promises of durability: what a message vouches for is on its sender's disk when it leaves;
- * - rights: nobody votes, acknowledges or vouches for a read with a directory that may have forgotten something, and leaders
+ * - rights: no node votes, acknowledges or vouches for a read with a directory that may have forgotten something, and leaders
  *   are elected by a quorum of the configuration that they have, of the directories that it names;
  * - snapshots: they stand for what is committed, and nothing goes from a disk that no snapshot stands for.
  */
@@ -74,7 +74,7 @@ export class ClusterChecks {
   /** `message` leaves its sender, whose disk is `disk`. */
   released(message: Message, disk: SimulatedDisk): void {
     const { from, term } = message;
-    // A pre-vote and its grant speak of a term that nobody may have entered yet.
+    // A pre-vote and its grant speak of a term that no node may have entered yet.
     const hypothetical = message.kind === 'preVote' || (message.kind === 'preVoteReply' && message.granted);
     const durableTerm = disk.hardState.term;
     check(hypothetical || durableTerm >= term, message, 'speaks of a term that its sender may forget');
@@ -189,7 +189,7 @@ export class ClusterChecks {
   private checkElected({ configuration, id: leader, term, directoryId }: Core): void {
     const hasVoted = (id: NodeId) =>
       this.votes.get(`${id}.${detailOf(configuration, id)?.directoryId}:${term}`) === leader;
-    // A candidate that votes alone tells nobody.
+    // A candidate that votes alone sends nothing.
     const votesAlone = (id: NodeId) => id === leader && detailOf(configuration, id)?.directoryId === directoryId;
     if (isQuorumOf(configuration, (id) => votesAlone(id) || hasVoted(id))) return;
     fail(`node ${leader} leads in term ${term} without the votes of a quorum`);
@@ -210,7 +210,7 @@ export class ClusterChecks {
     const knownBefore = this.committed.length;
     const { snapshotIndex } = core.log;
     if (snapshotIndex > knownBefore)
-      fail(`node ${node.id} has a snapshot up to ${snapshotIndex}, which nobody has committed`);
+      fail(`node ${node.id} has a snapshot up to ${snapshotIndex}, which no node has committed`);
     for (let index = Math.max(from + 1, snapshotIndex, 1); index <= core.log.commitIndex; index++) {
       const term = core.log.termAt(index);
       const known = this.committed[index - 1];
@@ -241,7 +241,7 @@ export class ClusterChecks {
     };
     if (inForce.some((configuration) => isQuorumOf(configuration, (id) => holds(configuration, id)))) return;
     const holders = this.nodes.filter(({ disk }) => disk.holds(index, term)).map(({ id }) => id);
-    fail(`node ${node.id} commits ${index}@${term}, which is on the disks of ${holders.join(', ') || 'nobody'} only`);
+    fail(`node ${node.id} commits ${index}@${term}, which is on the disks of ${holders.join(', ') || 'no node'} only`);
   }
 
   private checkRead(node: CheckedNode, id: number, index: number): void {
@@ -249,7 +249,7 @@ export class ClusterChecks {
     if (index < floor)
       fail(`stale read: node ${node.id} may serve read ${id} at ${index}; ${floor} was committed before`);
     if (index > this.committed.length)
-      fail(`node ${node.id} may serve read ${id} at ${index}, which nobody has committed`);
+      fail(`node ${node.id} may serve read ${id} at ${index}, which no node has committed`);
   }
 }
 

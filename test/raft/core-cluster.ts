@@ -124,7 +124,7 @@ export class CoreCluster {
     this.checks.afterStart(node, node.raft.core);
   }
 
-  /** The disk of `id`, which does not run, is lost; it starts anew with an empty one. */
+  /** The disk of `id`, which does not run, is lost; it starts again with an empty one. */
   wipe(id: NodeId, lifecycle: 'uninitialized' | 'recovering' = 'recovering'): void {
     const node = this.node(id);
     node.disk.wipe(++this.lastDirectoryId, lifecycle);
@@ -216,7 +216,7 @@ export class CoreCluster {
     for (const message of write.messages) this.send(node, message);
     const last = write.entries.at(-1);
     const { hardState } = write;
-    // That a log has begun anew behind a snapshot is no news: its start is durable by the snapshot.
+    // A log reset to a snapshot needs no message: the snapshot is durable.
     if (last === undefined && hardState === null) return true;
     this.step(id, { kind: 'persisted', term: last?.term ?? 0, index: last?.index ?? 0, hardState });
     return true;

@@ -55,7 +55,7 @@ function healed(): { cluster: CoreCluster; old: SimulatedDisk } {
 }
 
 describe('an old disk that is put back after a newer directory has got its rights', () => {
-  it('elects nobody who lacks what the newer directory helped to commit', () => {
+  it('elects no node that lacks what the newer directory helped to commit', () => {
     const { cluster, old } = healed();
     cluster.propose(1, 'second');
     stabilize(cluster, ({ from, to }) => from === 2 || to === 2);
@@ -109,7 +109,7 @@ describe('an old disk that is put back after a newer directory has got its right
 });
 
 describe('a directory that a committed configuration names', () => {
-  it('counts only from when it remembers that, so that a crash leaves nobody without a leader', () => {
+  it('counts only from when it remembers that, so that a crash leaves no cluster without a leader', () => {
     const cluster = smallCluster(votersOf(1), { newcomers: [2] });
     elect(cluster, 1);
     cluster.start(2);
@@ -128,7 +128,7 @@ describe('a directory that a committed configuration names', () => {
     expect(cluster.node(2).disk.lifecycle).toBe('normal');
   });
 
-  it('says so once in an incarnation, and not when entries were applied, of which nobody looks for news', () => {
+  it('says so once in an incarnation, and not when entries were applied, whose effects are not looked at', () => {
     let reports = 0;
     const cluster = smallCluster(votersOf(3), {
       observe: (_core, _before, { recovered }) => {

@@ -176,7 +176,7 @@ export class FaultyWorld {
     if (cluster.wire.length > WIRE_MESSAGES_MAX) cluster.wire.splice(0, WIRE_MESSAGES_MAX / 2);
   }
 
-  /** Who was told of its removal, and added again meanwhile, is started again by whoever added it. */
+  /** Who was told of its removal, and added again meanwhile, is started again by the operator. */
   startAddedAgain(): void {
     const configuration = this.cluster.leader()?.configuration;
     for (const id of this.ids) {
@@ -635,7 +635,7 @@ export class FaultyWorld {
     }
   }
 
-  /** Isolates a leader just after it appended what nobody else will hold. */
+  /** Isolates a leader just after it appended what no other node will hold. */
   private isolateLeader(): void {
     const leader = this.someLeader();
     if (leader === undefined) return;

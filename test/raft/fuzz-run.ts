@@ -122,7 +122,7 @@ class Calm {
     this.isolate(leader.id);
     const mayLeadAlone = this.isQuorum((id) => id === leader.id);
     for (let i = 0; i < STEP_DOWN_TICKS_MAX; i++) this.tick();
-    if (!mayLeadAlone && leader.role === 'leader') throw new Error(`node ${leader.id} leads though nobody answers it`);
+    if (!mayLeadAlone && leader.role === 'leader') throw new Error(`node ${leader.id} leads though no node answers it`);
     if (!this.isQuorum((id) => id !== leader.id && !this.dead.has(id))) return;
     const isReplaced = () =>
       this.alive.some((id) => this.world.cluster.node(id).core?.role === 'leader' && id !== leader.id);
@@ -138,7 +138,7 @@ class Calm {
     this.until('a leader with a stalled disk steps aside', () => leader.role !== 'leader');
   }
 
-  /** Leadership moves when asked, unless nobody can take it; either way writes go on soon (pitfall 27). */
+  /** Leadership moves when asked, unless no node can take it; either way writes go on soon (pitfall 27). */
   private handOver(): void {
     const leader = this.leader();
     this.world.cluster.step(leader.id, { kind: 'transferLeadership', to: 0 });
@@ -184,7 +184,7 @@ class Calm {
 
   private leader(): Core {
     const leader = this.world.cluster.leader();
-    if (leader === undefined) throw new Error(`nobody leads\n${this.describe()}`);
+    if (leader === undefined) throw new Error(`no leader\n${this.describe()}`);
     return leader;
   }
 

@@ -85,7 +85,7 @@ export function drawChange(cluster: CoreCluster, leader: NodeId, random: Random)
  */
 export function unrest(cluster: CoreCluster, isAlive: (id: NodeId) => boolean): string | null {
   const leader = cluster.leader();
-  if (leader === undefined) return 'nobody leads';
+  if (leader === undefined) return 'no leader';
   const { configuration } = leader;
   if (leader.committedConfigurationIndex !== leader.configurations.at(-1)?.index) return 'a change is not committed';
   if (!isVoter(configuration, leader.id)) return `node ${leader.id} leads and is no voter`;

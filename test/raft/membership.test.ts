@@ -205,7 +205,7 @@ describe('a directory that may have forgotten something', () => {
     expect(cluster.node(3).core).toMatchObject({ lifecycle: 'normal', isSuperseded: false });
   });
 
-  it('has no vote where the cluster has given its rights to another, until it has earned them anew', () => {
+  it('has no vote where the cluster has given its rights to another, until it has earned them again', () => {
     const named = configurationWith({
       voters: [1, 2, 3],
       details: [1, 2, 3].map((id) => detailWith({ id, directoryId: id === 3 ? 9 : 0 })),

@@ -119,7 +119,7 @@ describe('what a leader knows of a follower', () => {
     expect(progress).toMatchObject({ state: 'probe', nextIndex: 5, maySend: true, linked: true });
   });
 
-  it('waits for entries that are being read back, and forgets about them when it has to begin anew', () => {
+  it('waits for entries that are being read back, and forgets about them when it has to begin again', () => {
     const progress = replicating(4);
     progress.beginReadBack(0);
     expect(progress.maySend).toBe(false);
@@ -164,7 +164,7 @@ describe('what a leader knows of a follower', () => {
     expect(progress).toMatchObject({ state: 'replicate', matchIndex: 30, nextIndex: 31 });
   });
 
-  it('looks anew for a follower whose link was lost while it fetched a snapshot, from where the log begins', () => {
+  it('probes again for a follower whose link was lost while it fetched a snapshot, from where the log begins', () => {
     const progress = replicating(4);
     progress.needsSnapshot(20, 0);
     progress.linkLost(15);
@@ -173,7 +173,7 @@ describe('what a leader knows of a follower', () => {
     expect(progress).toMatchObject({ state: 'probe', nextIndex: 16, maySend: true });
   });
 
-  it('looks anew for a follower whose transfer has stalled, never below what it has acknowledged', () => {
+  it('probes again for a follower whose transfer has stalled, never below what it has acknowledged', () => {
     const progress = replicating(17);
     progress.needsSnapshot(20, 0);
     progress.probeAgain(15);
@@ -228,7 +228,7 @@ describe('what a leader knows of a follower', () => {
     expect(progress.keepsLogFrom).toBe(Infinity);
   });
 
-  it('keeps no log for a follower whose link is lost, or that is looked for anew, while it catches up', () => {
+  it('keeps no log for a follower whose link is lost, or that is probed again, while it catches up', () => {
     for (const lose of [(lost: Progress) => lost.linkLost(15), (lost: Progress) => lost.probeAgain(15)]) {
       const progress = replicating(4);
       progress.needsSnapshot(20, 100);

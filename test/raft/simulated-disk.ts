@@ -20,7 +20,7 @@ export interface StoredSnapshot extends SnapshotMark {
 
 /** What one step of a core asked of its disk, and the messages that must wait for it. */
 export interface DiskWrite {
-  /** The log begins anew behind this. */
+  /** The log was reset to this. */
   readonly start: SnapshotMark | null;
   readonly hardState: HardState | null;
   /** The first of them truncates the log if it is at or below its end. */

@@ -191,7 +191,7 @@ describe('compaction', () => {
     expect(coreOf(cluster, 1).log.snapshotIndex).toBe(12);
   });
 
-  it('waits for nobody who is gone, or whose transfer has stalled', () => {
+  it('waits for no follower that is gone, or whose transfer has stalled', () => {
     for (const end of ['linkLost', 'snapshotStalled'] as const) {
       const cluster = withOneBehind(6);
       cluster.snapshot(1, 6);
@@ -492,7 +492,7 @@ describe('a snapshot that was received', () => {
     expect(raft.core.snapshot).toEqual({ index: 3, term: 1 });
   });
 
-  it('is acknowledged to nobody where no leader is known', () => {
+  it('is not acknowledged while no leader is known', () => {
     const raft = followerWith([1, 1], 1, 1);
     stepAlone(raft, { kind: 'linkLost', peer: 1 });
     const effects = receive(raft, 9, 1);

@@ -5,7 +5,7 @@ import { Transcript } from './transcript.ts';
 
 /**
  * Plays the scenarios of transcripts/ and compares what comes of them with what is written there. The language is
- * described in transcript.ts. After a change that is meant, write them anew and read the difference:
+ * described in transcript.ts. After a change that is meant, write them again and read the difference:
  *
  *   RAFT_TRANSCRIPTS=write npx vitest run test/raft/transcript.test.ts
  */

@@ -23,7 +23,7 @@ const ADDRESS = { host: 'new.example', clientPort: 1, peerPort: 2, adminPort: 3 
  *   drop [FROM->TO] [KIND]                   what is on the wire is lost
  *   copy [FROM->TO] [KIND]                   a copy of what is on the wire stays behind, until `late` delivers it
  *   late
- *   ask-vote FROM->TO term=T                 a request for a vote in term T arrives, whoever sent it
+ *   ask-vote FROM->TO term=T                 a request for a vote in term T arrives, from any sender
  *   partition A B | C D   partition A->B   heal   from now on messages are lost between the sides, or in one direction
  *   persist N     complete N      disk N     writes become durable; the core hears of it; both
  *   stall N       unstall N                  the disk hangs, also in `stabilize`
@@ -244,7 +244,7 @@ export class Transcript {
     }
     if (core.log.commitIndex !== before.commitIndex) tell(`commits up to ${core.log.commitIndex}`);
     for (const { id, index } of reads) tell(`may serve read ${id} once ${index} is applied`);
-    for (const id of readsRejected) tell(`must ask anew for read ${id}`);
+    for (const id of readsRejected) tell(`must ask again for read ${id}`);
     if (effects.proposeRejected) tell('takes no writes');
     if (effects.configuration !== null) tell(`goes by ${describeConfiguration(effects.configuration)}`);
     if (effects.recovered) tell('is a member with this directory');
@@ -263,7 +263,7 @@ function stateOf({ id, core }: ClusterNode): string {
   const count = lastIndex - snapshotIndex;
   const terms = Array.from({ length: count }, (_, i) => log.termAt(snapshotIndex + i + 1)).join(' ');
   const begin = snapshotIndex === 0 ? '' : ` after ${snapshotIndex}@${log.snapshotTerm}`;
-  const leader = core.leader === NO_NODE ? 'nobody' : core.leader;
+  const leader = core.leader === NO_NODE ? 'no leader' : core.leader;
   return (
     `${id} ${core.role} of term ${core.term}, follows ${leader}, terms${begin} [${terms}]` +
     `, on disk ${log.persistedIndex}, committed ${log.commitIndex}`

@@ -115,7 +115,7 @@ describe('leadership transfer', () => {
     expect(cluster.node(3).core?.log).toMatchObject({ lastIndex: 3, lastTerm: 2, commitIndex: 3 });
   });
 
-  it('goes to nobody who has waited for less than an election timeout for what is read back', () => {
+  it('goes to no node that has waited for less than an election timeout for what is read back', () => {
     const cluster = smallCluster(votersOf(3), { cacheBytesMax: 0 });
     elect(cluster, 1);
     for (const id of [2, 3]) crash(cluster, id);

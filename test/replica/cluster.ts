@@ -107,7 +107,7 @@ class MemoryNetwork {
     this.peersChanged = true;
   }
 
-  /** Whoever wants a link that the other end refused asks again. */
+  /** A node whose link the other end refused asks again. */
   askAgain(): void {
     this.told.clear();
     this.joinAll();

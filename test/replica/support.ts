@@ -166,7 +166,7 @@ export class FakeWal implements Wal {
     return this.reads.length;
   }
 
-  /** Answers the reads that wait, and lets whoever asked go on. */
+  /** Answers the reads that wait, and lets the readers go on. */
   async answerReads(): Promise<void> {
     for (const answer of this.reads.splice(0)) answer();
     await microtasks();

@@ -150,7 +150,7 @@ describe('meta', () => {
     expect(error.code).toBe('FORMAT_UNSUPPORTED');
   });
 
-  it('is not made anew beside a log', async () => {
+  it('is not created again beside a log', async () => {
     const disk = new MemoryDisk();
     const { wal } = await open(disk);
     await append(wal, [Buffer.from('a')]);
@@ -251,7 +251,7 @@ describe('damage, where it may be moved aside', () => {
   const FOLDERS = ['/node/wal', '/node/snapshots'];
   const left = (disk: MemoryDisk) => disk.paths().filter((path) => FOLDERS.some((f) => path.startsWith(`${f}/`)));
 
-  it('begins anew with log and snapshots moved away, and the damaged meta kept', async () => {
+  it('starts empty with log and snapshots moved away, and the damaged meta kept', async () => {
     const disk = await usedNode();
     const content = new Map(left(disk).map((path) => [path, disk.contentOf(path)]));
     expect(content.size).toBeGreaterThanOrEqual(2);

@@ -103,7 +103,7 @@ const CLUSTER_NAME = 'test';
  * because its links close. Tests that partition or stop a leader wait for these, so they set shorter ones.
  */
 const CALM_TIMING = { electionTimeoutMs: 1_000, heartbeatIntervalMs: 100, requestTimeoutMs: 60_000 };
-/** A single node waits for nobody, and needs three election timeouts to begin. */
+/** A single node waits for no other, and needs three election timeouts to begin. */
 const LONE_TIMING = { ...CALM_TIMING, electionTimeoutMs: 100, heartbeatIntervalMs: 20 };
 
 const folders = new Set<string>();

@@ -1,7 +1,7 @@
 import { connect, type Socket } from 'node:net';
 
 /**
- * Clients nobody wants as neighbours, in a process of their own so that they take no time from the one that measures:
+ * Noisy neighbours, in a process of their own so that they take no time from the one that measures:
  * `disturber.ts <port> <kind> <count>`. Says 'ready' when they are at it, and ends with its parent.
  */
 const HOST = '127.0.0.1';

@@ -32,7 +32,7 @@ export interface MemcachedClient {
   readonly socket: Socket;
   /** Sends as is, expecting nothing. */
   send(bytes: string | Buffer): void;
-  /** The next reply that nobody waits for yet, without its last CRLF. */
+  /** The next reply that is not waited for yet, without its last CRLF. */
   reply(shape?: ReplyShape): Promise<string>;
   request(bytes: string | Buffer, shape?: ReplyShape): Promise<string>;
   /** A storage command; `tail` stands between length and data, as a cas unique does. */
@@ -43,7 +43,7 @@ export interface MemcachedClient {
   gets(...keys: string[]): Promise<Value[]>;
   /** Everything that still comes until the node closes the connection. */
   rest(): Promise<string>;
-  /** Resolves once the connection is gone, whoever closed it. */
+  /** Resolves once the connection is gone, whichever end closed it. */
   closed(): Promise<void>;
   isClosed(): boolean;
   /** Half-close: no more requests. */

@@ -2,7 +2,7 @@ import { connect, createServer, type Socket } from 'node:net';
 
 /**
  * A stretch of wire between two nodes that a test can partition: it carries bytes from a port to another, and while it is partitioned
- * it carries none. Nobody's connection closes, as when a switch dies; on healing, what waited goes on.
+ * it carries none. No connection closes, as when a switch dies; on healing, what waited goes on.
  *
  * ```
  *  node that dials ──▶ port │ partitioned? │ ──▶ target port of the other node

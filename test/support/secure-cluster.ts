@@ -10,7 +10,7 @@ export const USER = 'ada';
 export const PASSWORD = 'lovelace';
 const DAY_MS = 24 * 3600 * 1000;
 
-/** How a test gets into a cluster that lets nobody else in. */
+/** How a test gets into a cluster that requires certificates and passwords. */
 interface SecureAccess {
   /** For the configuration. */
   readonly settings: object;

@@ -223,7 +223,7 @@ describe('a bulk link with TLS', () => {
     expect([one, two].map(({ bulkFrames }) => bulkFrames[0]?.frame.equals(large))).toEqual([true, true]);
   });
 
-  it('is refused to whoever has not the certificate of the node, though that node has a main link', async () => {
+  it('is refused without the certificate of the node, though that node has a main link', async () => {
     const authority = await newAuthority();
     const one = await startNode({ id: 1, peers: { 2: NO_PORT }, tls: await authority.node(1) });
     const two = await startNode({ id: 2, peers: { 1: one.transport.port() }, tls: await authority.node(2) });

@@ -152,7 +152,7 @@ describe('a peer that leaves', () => {
     ]);
   });
 
-  it('by decision of whoever hears that its link is replaced gets no other', async () => {
+  it('by decision of the listener that hears that its link is replaced gets no other', async () => {
     const one = await startNode({
       id: 1,
       peers: { 2: NO_PORT },
@@ -226,7 +226,7 @@ describe('a peer that leaves', () => {
 });
 
 describe('a peer that moves', () => {
-  it('is dialed anew at its new address, after what was sent to the old one has left', async () => {
+  it('is dialed again at its new address, after what was sent to the old one has left', async () => {
     const { one, two } = await startPair();
     const elsewhere = await startNode({ id: 1, peers: { 2: NO_PORT } });
     const last = pattern(5_000_000, 3);

@@ -192,7 +192,7 @@ export function dialRaw(port: number): RawPeer {
   return rawPeer(connect({ host: HOST, port, noDelay: true }));
 }
 
-/** Dials with TLS, trusting whoever answers. */
+/** Dials with TLS, trusting any server. */
 export function dialTls(port: number, identity: Partial<TlsIdentity>): RawPeer {
   return rawPeer(connectTls({ host: HOST, port, ...identity, rejectUnauthorized: false }));
 }

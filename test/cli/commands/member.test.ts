@@ -103,7 +103,7 @@ describe('raftkv member list', () => {
     expect(JSON.parse(output)).toEqual(view);
   });
 
-  it('asks the next node where one is down, leads nobody, or is of another cluster', async () => {
+  it('asks the next node if one is down, has no leader, or is of another cluster', async () => {
     const foreign = membersBody(three, { cluster: 'other' });
     await cluster(
       serves([foreign]),
@@ -196,7 +196,7 @@ describe('raftkv member add', () => {
     expect(output).toContain('Node 9 is a voter.');
   });
 
-  it('tells the reason of a refusal, and asks nobody else', async () => {
+  it('tells the reason of a refusal, and asks no other node', async () => {
     const [, second] = await cluster(
       serves([membersBody(three)], [refusal('a change of members is running (CHANGE_RUNNING)')]),
       serves([membersBody(three)]),

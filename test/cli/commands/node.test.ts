@@ -172,7 +172,7 @@ describe.concurrent('raftkv node under a spawner', () => {
     expect((await node.ended).code).toBe(0);
   });
 
-  it('stops gracefully when the spawner is gone and nobody reads the log any more', async () => {
+  it('stops gracefully when the spawner is gone and its log pipe is closed', async () => {
     const node = run('behaves', { spawner: true });
     expect(await node.messages.next()).toEqual({ kind: 'listening' });
     node.child.stdout?.destroy();

@@ -99,7 +99,7 @@ describe('raftkv status', () => {
   });
 
   it.each<[what: string, bodies: (string | null)[]]>([
-    ['nobody is there', [null, null, null]],
+    ['no node is there', [null, null, null]],
     ['a minority names a leader', [answer(1, 3, 1), null, null]],
     ['the nodes name leaders of different terms', [answer(1, 3, 1), answer(2, 4, 1), null]],
     ['the nodes name different leaders', [answer(1, 3, 1), answer(2, 3, 2), null]],

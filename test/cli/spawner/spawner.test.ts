@@ -109,7 +109,7 @@ describe('a node that ends', () => {
     expect((await clock.timerSet.next()).delayMs).toBe(250);
   });
 
-  it('is started again after a kill, and after an end with 0 that nobody asked for', async () => {
+  it('is started again after a kill, and after an exit with 0 that was not requested', async () => {
     let node = await startOne();
     process.kill(node.pid, 'SIGKILL');
     (await clock.timerSet.next()).fire();

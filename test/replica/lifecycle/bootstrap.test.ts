@@ -227,7 +227,7 @@ describe('an initial member of a cluster that has grown, whose disk was wiped an
     );
   });
 
-  it('refuses no repair because its file lists nobody else', async () => {
+  it('refuses no repair because its file lists no other node', async () => {
     const cluster = await grown(1, [2, 3]);
     await cluster.stop(1);
     const { disk } = cluster.node(1);

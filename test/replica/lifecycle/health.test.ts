@@ -3,7 +3,7 @@ import { configurationOf } from '../../../src/raft/configuration.ts';
 import { healthProblemOf, lostQuorum } from '../../../src/replica/lifecycle/health.ts';
 import { coreOf } from '../cores.ts';
 
-const nobody = new Set<number>();
+const none = new Set<number>();
 const linkedTo =
   (...ids: number[]) =>
   (id: number) =>
@@ -12,7 +12,7 @@ const linkedTo =
 describe('what keeps a cluster from serving', () => {
   it('is nothing while somebody leads, or is only about to', () => {
     const core = coreOf(1);
-    expect(healthProblemOf(core, nobody, linkedTo())).toBe('');
+    expect(healthProblemOf(core, none, linkedTo())).toBe('');
     core.leader = 2;
     expect(healthProblemOf(core, new Set([2, 3]), linkedTo())).toBe('');
   });
@@ -20,16 +20,16 @@ describe('what keeps a cluster from serving', () => {
   it('is a full disk, of this node or of too many', () => {
     const core = coreOf(1);
     core.clusterFull = true;
-    expect(healthProblemOf(core, nobody, linkedTo())).toContain('no majority of the nodes has room');
+    expect(healthProblemOf(core, none, linkedTo())).toContain('no majority of the nodes has room');
     core.diskFull = true;
-    expect(healthProblemOf(core, nobody, linkedTo())).toContain('the disk of this node is full');
+    expect(healthProblemOf(core, none, linkedTo())).toContain('the disk of this node is full');
   });
 
   it('is that a new cluster is not bootstrapped yet', () => {
     const core = coreOf(2, { lifecycle: 'uninitialized', term: 0 });
-    expect(healthProblemOf(core, nobody, linkedTo())).toMatch(/missing: nodes 1 and 3$/);
-    expect(healthProblemOf(core, nobody, linkedTo(1))).toMatch(/missing: node 3$/);
-    expect(healthProblemOf(core, nobody, linkedTo(1, 3))).toContain('about to bootstrap');
+    expect(healthProblemOf(core, none, linkedTo())).toMatch(/missing: nodes 1 and 3$/);
+    expect(healthProblemOf(core, none, linkedTo(1))).toMatch(/missing: node 3$/);
+    expect(healthProblemOf(core, none, linkedTo(1, 3))).toContain('about to bootstrap');
   });
 
   it.each([

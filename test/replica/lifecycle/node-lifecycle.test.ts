@@ -143,7 +143,7 @@ describe('the lifecycle of a node', () => {
       await written();
       expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'normal', directoryId: 0 }]);
       expect([nodeLifecycle.mayPropose, turns]).toEqual([true, 1]);
-      // It has done nothing yet, so whoever died meanwhile must not be taken for wiped.
+      // It has done nothing yet, so a node that died meanwhile must not be taken for wiped.
       expect(sent).toEqual(['1 ready', '3 ready']);
     });
 
@@ -380,7 +380,7 @@ describe('the lifecycle of a node', () => {
   });
 
   describe('that is a member', () => {
-    it('lets it propose once it has applied all that was acknowledged before, if nobody has used its session', () => {
+    it('lets it propose once it has applied all that was acknowledged before, if no other incarnation has used its session', () => {
       begin('normal', { knownMember: true, term: 3 });
       expect([nodeLifecycle.mayPropose, turns]).toEqual([false, 0]);
       appliedSessionId = 6;

@@ -56,7 +56,7 @@ describe('handing over', () => {
 });
 
 describe('time', () => {
-  it('passes for items when nobody writes: they are gone on every node, at the cost of one entry', async () => {
+  it('passes for items when there are no writes: they are gone on every node, at the cost of one entry', async () => {
     const cluster = await Cluster.start();
     for (let i = 0; i < 5; i++) cluster.set(2, `k${i}`, 'v', 1);
     cluster.set(2, 'keep', 'v');
@@ -326,7 +326,7 @@ describe('a replica that stops', () => {
 });
 
 describe('a replica whose log fails', () => {
-  it('reports it once, and tells nobody anything after that', async () => {
+  it('reports it once, and sends nothing after that', async () => {
     const cluster = await Cluster.start();
     const { replica, disk, fatal } = cluster.node(1);
     disk.failOnce('EIO', ({ kind }) => kind === 'write');

@@ -54,7 +54,7 @@ describe('the persister', () => {
     expect(persisted.at(-1)).toEqual({ term: 0, index: 0, hardState: null, messages: [ack(2)] });
   });
 
-  it('has the log begin anew behind a snapshot, and promises nothing before that is durable', () => {
+  it('resets the log to a snapshot, and promises nothing before that is durable', () => {
     const { wal, persisted, persister } = setUp();
     const install = { index: 9, term: 2, resetLog: true };
     persister.persist(effects({ install, sendAfterPersist: [ack(9)] }), { ...HARD_STATE, commitIndex: 9 });

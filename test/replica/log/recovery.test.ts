@@ -175,7 +175,7 @@ describe('recovery behind a snapshot', () => {
     expect([log.snapshotIndex, log.lastIndex, log.commitIndex, log.appliedIndex]).toEqual([0, 8, 5, 5]);
   });
 
-  it('has the log begin anew where it does not hold what the snapshot ends with', () => {
+  it('resets the log if it does not hold what the snapshot ends with', () => {
     for (const held of [entries(1, 4), entries(1, 8, 3), [...entries(1, 8, 3), ...entries(4, 4, 4)]]) {
       const recovery = feed(recoveryFrom(S), ...held, hardState(4, 3));
       expect(recovery.finish()).toEqual(S);
@@ -186,7 +186,7 @@ describe('recovery behind a snapshot', () => {
     }
   });
 
-  it('follows a log that began anew, be it before the snapshot or just where it ends', () => {
+  it('follows a log that was reset, be it before the snapshot or just where it ends', () => {
     for (const index of [2, 5]) {
       const recovery = feed(recoveryFrom(S), ...entries(1, 9, 2));
       recovery.onLogReset(index, 1);
@@ -198,7 +198,7 @@ describe('recovery behind a snapshot', () => {
     }
   });
 
-  it('begins again where entries before its first are written anew', () => {
+  it('begins again where entries before its first are written again', () => {
     const recovery = feed(recoveryFrom(S), ...entries(4, 6), ...entries(3, 3, 1), ...entries(4, 7));
     expect(recovery.finish()).toBeNull();
     const { log } = recovery;
@@ -216,7 +216,7 @@ describe('recovery behind a snapshot', () => {
     ]);
   });
 
-  it('forgets the configurations of a log that has to begin anew', () => {
+  it('forgets the configurations of a log that has to be reset', () => {
     const recovery = feed(recoveryFrom(S), ...entries(1, 5, 2), configurationEntry(6, 2, [1]));
     expect(recovery.finish()).toEqual(S);
     expect(recovery.configurations.map(({ index }) => index)).toEqual([5]);

@@ -131,7 +131,7 @@ describe('read batches', () => {
     expect([old.outcomes, young.outcomes]).toEqual([['failed: timeout'], ['readable']]);
   });
 
-  it('ignore the answer to a batch of which nobody waits any more', () => {
+  it('ignore the answer to a batch that is no longer waited for', () => {
     add(10);
     const id = batches.begin(10);
     batches.failOlderThan(10, 'timeout');

@@ -97,7 +97,7 @@ describe('questions about members', () => {
     expect(await told()).toEqual([]);
   });
 
-  it('have an unknown outcome where this node stops to lead, or leads anew, before they are committed', async () => {
+  it('have an unknown outcome where this node stops to lead, or leads again, before they are committed', async () => {
     lead();
     await ask();
     begun();
@@ -161,7 +161,7 @@ describe('questions about members', () => {
     ]);
   });
 
-  it('are refused at once where nobody leads or there is no link, and where too many wait', async () => {
+  it('are refused at once if there is no leader or no link, and where too many wait', async () => {
     core.leader = NO_NODE;
     await ask();
     core.leader = 1;

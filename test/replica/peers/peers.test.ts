@@ -108,7 +108,7 @@ describe('whom a node keeps links with', () => {
     expect(told.at(-1)?.removed).toEqual([3]);
   });
 
-  it('tell nobody that it was removed before that is certain', () => {
+  it('tell no node that it was removed before that is certain', () => {
     const core = coreOf(1, { configuration: of([1, 2, 3]) });
     const peers = peersOf(core, addressesOf(1, 2, 3));
     adopt(core, of([1, 2], { removed: [3] }), { committed: false });

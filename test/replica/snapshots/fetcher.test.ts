@@ -177,7 +177,7 @@ describe('fetching a snapshot', () => {
     expect(offsets()).toHaveLength(3);
   });
 
-  it('asks again at once when the link to the leader stands anew, and only then', async () => {
+  it('asks again at once when the link to the leader is up again, and only then', async () => {
     await want();
     answer(0);
     await microtasks();
@@ -217,7 +217,7 @@ describe('fetching a snapshot', () => {
     expect(loaded).toEqual([`9@3 ${hash}`]);
   });
 
-  it('begins anew where another node offers a snapshot of the same entry: it is another file', async () => {
+  it('begins again if another node offers a snapshot of the same entry: it is another file', async () => {
     const other = await sourceFile('other');
     await want();
     answer(0);
@@ -241,7 +241,7 @@ describe('fetching a snapshot', () => {
   it.each([
     ['a file that does not verify', 'damage'],
     ['a full disk', 'ENOSPC'],
-  ])('pauses after %s, then fetches all of it anew', async (_, what) => {
+  ])('pauses after %s, then fetches all of it again', async (_, what) => {
     const damaged = Buffer.from(file);
     damaged[1000] = (damaged[1000] ?? 0) ^ 1;
     if (what === 'ENOSPC') disk.failOnce('ENOSPC', ({ kind, position }) => kind === 'write' && position > 500);
@@ -289,7 +289,7 @@ describe('fetching a snapshot', () => {
     expect([asked, loaded, fatal]).toEqual([[], [`9@3 ${hash}`], []]);
   });
 
-  it('tells nobody anything once it is stopped', async () => {
+  it('sends nothing once it is stopped', async () => {
     await want();
     heldWrites = [];
     answer(0);

@@ -103,7 +103,7 @@ describe('serving a snapshot', () => {
     expect([stalled, fatal]).toEqual([[], []]);
   });
 
-  it('says what is gone, and has the follower looked for anew', async () => {
+  it('says what is gone, and has the follower probed again', async () => {
     ask(2, 0, 8);
     await answerReads();
     expect(described()).toEqual(['2 gone 8']);
@@ -136,7 +136,7 @@ describe('serving a snapshot', () => {
     expect(stalled).toEqual([]);
   });
 
-  it('looks anew for a follower that was offered a snapshot and asks for nothing, once in a while', () => {
+  it('probes a follower again that was offered a snapshot and asks for nothing, once in a while', () => {
     progress.set(2, { state: 'snapshot' });
     progress.set(3, { state: 'replicate' });
     for (let ms = 0; ms < 2.5 * STALLED_MS; ms += 100) {
@@ -172,7 +172,7 @@ describe('serving a snapshot', () => {
     expect(described()).toHaveLength(5);
   });
 
-  it('ends the node where the disk fails, and answers nobody from then on', async () => {
+  it('ends the node where the disk fails, and answers nothing from then on', async () => {
     snapshots.readFailure = Object.assign(new Error('EIO'), { code: 'EIO' });
     ask(2, 0);
     await answerReads();

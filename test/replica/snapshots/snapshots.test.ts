@@ -238,7 +238,7 @@ describe('a follower that was away for too long', () => {
     await cluster.run(200);
     expect(offsets).not.toContain(0);
     expectSame(cluster);
-    // Nobody reads it any more.
+    // It is not read any more.
     await cluster.run(10 * ELECTION_MS);
     expect(filesOf(cluster, 1)).toHaveLength(1);
     expect(firstIndexOf(cluster, 1)).toBeGreaterThan(snapshotIndex + 1);
@@ -687,7 +687,7 @@ describe('a backup', () => {
     expect(filesOf(cluster, 2)).toHaveLength(1);
   });
 
-  it('is refused where nobody can tell what has been acknowledged', async () => {
+  it('is refused if it is unknown what has been acknowledged', async () => {
     const cluster = await start();
     cluster.isolate(2);
     await cluster.run(ELECTION_MS);

@@ -66,14 +66,14 @@ describe('the proposal sequencer of a leader', () => {
     expect(sequencer.judge(3, { ...other, kind: 'proposal' }, TERM, true)).toBe(TAKEN);
   });
 
-  it('begins anew with a new session of a proposer, and ignores the old one from then on', () => {
+  it('begins again with a new session of a proposer, and ignores the old one from then on', () => {
     expect(offer(40, 40)).toBe(TAKEN);
     expect(offer(1, 1, { sessionId: 2 })).toBe(TAKEN);
     expect(offer(41, 41)).toBe(IGNORED);
     expect(offer(2, 1, { sessionId: 2 })).toBe(TAKEN);
   });
 
-  it('begins anew with its next term: what an earlier one took may not be in this log', () => {
+  it('begins again with its next term: what an earlier one took may not be in this log', () => {
     expect([offer(1, 1), offer(2, 1)]).toEqual([TAKEN, TAKEN]);
     expect(offer(1, 1, { term: TERM + 2, at: TERM + 2 })).toBe(TAKEN);
   });

@@ -243,7 +243,7 @@ describe('proposals', () => {
     expect(sequencesOf(proposals.drain(0))).toEqual([1]);
   });
 
-  it('of another proposer are taken by the leader, and refused by whoever is not', () => {
+  it('of another proposer are taken by the leader, and refused by other nodes', () => {
     const proposal: Proposal = {
       kind: 'proposal',
       term: 4,

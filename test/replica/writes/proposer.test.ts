@@ -154,7 +154,7 @@ describe('the proposer', () => {
     expect(proposer.hasRoom).toBe(false);
   });
 
-  it('counts the commands that nobody has answered yet', () => {
+  it('counts the commands that are not answered yet', () => {
     const proposer = proposerOf();
     addBatch(proposer, 1);
     addBatch(proposer, 2);

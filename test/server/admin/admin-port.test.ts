@@ -245,7 +245,7 @@ describe('/members', () => {
     expect((await post(leaderless, { op: 'remove', id: 1 })).status).toBe(503);
   });
 
-  it('says why nobody leads, where that is known', async () => {
+  it('says why there is no leader, if that is known', async () => {
     const status = () => ({ ...replicaStatus, leader: 0, healthProblem: 'nodes 1 and 2 lost data' });
     const port = await open({ door: () => door({ members: refused, changeMembers: refused, status }) });
     for (const answer of [await ask(port, '/members'), await post(port, { op: 'remove', id: 1 })]) {

@@ -106,7 +106,7 @@ describe('a client port with passwords', () => {
     expect(replica.reads).toBe(1);
   });
 
-  it('asks each connection anew', async () => {
+  it('asks each connection again', async () => {
     const { port } = await serveGuarded();
     const inside = await newClient(port);
     inside.send(LOGIN);

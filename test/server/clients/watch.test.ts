@@ -140,7 +140,7 @@ describe('watch mutations', () => {
     expect(await converse(port, lines)).toBe('ERROR\r\nERROR\r\nERROR\r\nVERSION 1.6.45\r\n');
   });
 
-  it('loses lines of a client that does not read them, tells it how many, and holds up nobody', async () => {
+  it('loses lines of a client that does not read them, tells it how many, and delays no other client', async () => {
     const { port } = await serveStore({ watchedBytesMax: 4096, unsentBytesMax: 1024 });
     const watcher = await watching(port);
     watcher.socket.pause();

@@ -449,7 +449,7 @@ describe('a transfer', () => {
     expect(await loadAll(to)).toEqual(chunksOf(10));
   });
 
-  it('goes on where it was when its link was lost, and begins anew for another file', async () => {
+  it('goes on where it was when its link was lost, and begins again for another file', async () => {
     const disk = new MemoryDisk();
     const from = await openFolder(new MemoryDisk());
     const to = await openFolder(disk);

@@ -181,7 +181,7 @@ describe('truncating the prefix of a log', () => {
   });
 });
 
-describe('a log that is begun anew', () => {
+describe('a log that is reset', () => {
   it('forgets all that it held, at once, and goes on behind the index', async () => {
     const { disk, opened } = await longLog();
     const { wal } = opened;
@@ -266,7 +266,7 @@ describe('a log that is begun anew', () => {
     expect((await errorOf(open(disk, { begin: { index: 79, term: 4 } }))).code).toBe('WAL_DAMAGED');
   });
 
-  it('ends before the snapshot where the process died between the two, and is then begun anew by its user', async () => {
+  it('ends before the snapshot where the process died between the two, and is then reset by its user', async () => {
     const { disk, opened } = await longLog();
     await opened.wal.close();
     const begin = { index: 300, term: 3 };

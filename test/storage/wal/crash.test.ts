@@ -18,7 +18,7 @@ import {
 const SHORT = { ...SMALL, walSegmentBytes: 10 * 1024, walFirstFillBytes: 1024, walFillStepBytes: 512 };
 
 /**
- * The promise of durability, against a naive model: an array that is truncated, appended to and begun anew. Whatever a crash
+ * The promise of durability, against a naive model: an array that is truncated, appended to and reset. Whatever a crash
  * leaves must be the model as it was after some record issued, and no earlier than after the last write that was done;
  * but for a truncated prefix.
  */
@@ -256,7 +256,7 @@ describe('power loss at every single operation of the disk', () => {
     expect(steps).toBeGreaterThan(4);
   });
 
-  it('leaves a log that was being begun anew as it was, or begun anew with its hard state', async () => {
+  it('leaves a log that was being reset as it was, or reset with its hard state', async () => {
     const begin = { index: 200, term: 5 };
     const work = async ({ wal }: Opened) => {
       await append(wal, [Buffer.from('a'), Buffer.from('b')], { reset: begin, hardState: Buffer.from('new') });

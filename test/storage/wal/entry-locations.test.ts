@@ -50,7 +50,7 @@ describe('the places of entries', () => {
     );
   });
 
-  it('begin anew behind any index', () => {
+  it('can be reset to any index', () => {
     const locations = new EntryLocations();
     for (let index = 1; index <= 10_000; index++) locations.put(index, 1, index * 512, 30, 0);
     locations.restart(70);

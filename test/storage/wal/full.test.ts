@@ -136,7 +136,7 @@ describe('a full disk', () => {
     }
   });
 
-  it('does not keep the log from closing; what waited was promised to nobody', async () => {
+  it('does not keep the log from closing; what waited was not acknowledged', async () => {
     for (const closeFirst of [true, false]) {
       const disk = new MemoryDisk();
       const { clock, timers } = manualClock();

@@ -202,7 +202,7 @@ describe('a log that lacks files, where its node can heal', () => {
     }
   });
 
-  it('is begun anew behind the snapshot where all of it is gone', async () => {
+  it('is reset to the snapshot if all of it is gone', async () => {
     const disk = new MemoryDisk();
     const opened = await heal(disk, { index: 70, term: 3 });
     expect(opened.report.damage).toContain('no segment');
@@ -214,7 +214,7 @@ describe('a log that lacks files, where its node can heal', () => {
     await again.wal.close();
   });
 
-  it('is begun anew behind an older snapshot where the one it begins behind is gone, and keeps its hard state', async () => {
+  it('is reset to an older snapshot if the one it begins behind is gone, and keeps its hard state', async () => {
     const built = await build(5, 9);
     const last = built.steps.at(-1);
     expect(
@@ -227,7 +227,7 @@ describe('a log that lacks files, where its node can heal', () => {
     await opened.wal.close();
     const again = await open(disk, { limits: LIMITS, begin: { index: 3, term: 1 } });
     expect(heldBy(again)).toEqual({ first: 4, entries: [], hardState: last?.hardState });
-    // It speaks of entries that were lost: whoever reads it must see first what has come in their place.
+    // It speaks of entries that were lost: a reader must see first what has come in their place.
     for (const entry of someEntries(30, 5, 400)) await append(again.wal, [entry]);
     await again.wal.close();
     const third = await open(disk, { limits: LIMITS, begin: { index: 3, term: 1 } });
@@ -347,7 +347,7 @@ describe('a repair interrupted at any of its steps', () => {
       const second = await open(disk, { limits: LIMITS, begin, onDamage });
       const wanted = expected(built, segment, byte);
       const held = heldBy(second);
-      if (marks.length === 0) expect.fail(`step ${stopAt}: nobody was told`);
+      if (marks.length === 0) expect.fail(`step ${stopAt}: no report`);
       if (!sameLog(held, wanted)) expect.fail(`step ${stopAt}: kept ${JSON.stringify(held).slice(0, 300)}`);
       await append(second.wal, [Buffer.from('next')], { hardState: Buffer.from('newer') });
       disk.crash(random);
