@@ -120,7 +120,7 @@ describe('a log of many times the size of the store', () => {
     await cluster.caughtUp();
     const [leader = 0] = stays;
     expect(await itemsHeldBy(cluster, away)).toEqual(await itemsHeldBy(cluster, leader));
-    expect(logged(cluster, 'fetches a snapshot from the leader', before).map(({ node }) => node)).toContain(away);
+    expect(logged(cluster, 'fetching a snapshot from the leader', before).map(({ node }) => node)).toContain(away);
     expect((await cluster.status(away))?.firstLogIndex).toBeGreaterThan(appliedBefore);
   });
 
@@ -136,7 +136,7 @@ describe('a log of many times the size of the store', () => {
       return (status?.lifecycle === 'normal' && status.voters.includes(wiped)) || undefined;
     });
     await cluster.caughtUp();
-    expect(logged(cluster, 'fetches a snapshot from the leader', before).map(({ node }) => node)).toContain(wiped);
+    expect(logged(cluster, 'fetching a snapshot from the leader', before).map(({ node }) => node)).toContain(wiped);
     expect(await itemsHeldBy(cluster, wiped)).toEqual(await itemsHeldBy(cluster, other));
   });
 });

@@ -29,7 +29,7 @@ afterAll(() => cluster?.stop());
 interface MemberList {
   readonly leader: number;
   readonly changing: boolean;
-  readonly members: readonly { readonly id: number; readonly role: string; readonly counts: boolean }[];
+  readonly members: readonly { readonly id: number; readonly role: string; readonly hasRights: boolean }[];
 }
 
 async function list(): Promise<MemberList> {
@@ -107,7 +107,7 @@ describe('a node that was removed', () => {
     await Promise.all([done('member', 'add', '1', '--learner'), cluster.start(1, true)]);
     await cluster.serving(1);
     const before = await list();
-    expect(before.members.find(({ id }) => id === 1)).toMatchObject({ role: 'learner', counts: true });
+    expect(before.members.find(({ id }) => id === 1)).toMatchObject({ role: 'learner', hasRights: true });
     await load.avoid();
     await load.progress(50);
     await done('member', 'promote', '1');

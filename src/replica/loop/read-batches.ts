@@ -83,7 +83,7 @@ export class ReadBatches {
     if (this.askedId === id) this.rejectAny();
   }
 
-  /** Whoever was asked no longer leads: the batch on its way, if any, is overdue at once. */
+  /** The node that was asked no longer leads: the pending batch, if any, is sent again at once. */
   rejectAny(): void {
     this.askedAtMs = Number.NEGATIVE_INFINITY;
   }
