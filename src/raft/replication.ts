@@ -172,7 +172,7 @@ export function handleAppendReply(core: Core, message: AppendReply): void {
     throw new RaftkvError(
       'INVARIANT_BROKEN',
       `node ${message.from} acknowledges entry ${message.index} of a log that ends at ${core.log.lastIndex}`,
-      'This node lost entries that it had sent: restore its data directory, or wipe it and let the node recover from its peers.',
+      'This node lost entries that it had replicated: restore its data directory, or wipe it and let the node recover from its peers.',
     );
   }
   const wasReplicating = progress.state === 'replicate';

@@ -101,7 +101,7 @@ function resetTo(core: Core, index: number, term: number): void {
   if (core.leading !== null) {
     throw new RaftkvError(
       'INVARIANT_BROKEN',
-      `node ${core.id} leads without entry ${index}@${term}, which is committed`,
+      `node ${core.id} is leader but lacks the committed entry ${index}@${term}`,
     );
   }
   // Votes for this node were given for the log that it had.
