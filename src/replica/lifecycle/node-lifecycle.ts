@@ -111,7 +111,7 @@ export class NodeLifecycle {
     const next = newestApplied + 1;
     logger.warn(
       { sessionId: sessionId(), newestApplied },
-      'session id already used, boot counter lost or data directory restored; continuing with a higher one',
+      'session id already used: data directory wiped or restored, or clock set back; continuing with a higher one',
     );
     raiseIncarnation(next).then(
       () =>
