@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { RaftkvError } from '../base/errors.ts';
 import { SnapshotLoader } from '../kv/snapshot.ts';
 import type { StateMachine } from '../kv/state-machine.ts';
-import { decodeConfiguration } from '../raft/configuration.ts';
-import type { Configuration } from '../raft/types.ts';
+import { decodeConfiguration } from '../raft/state/configuration.ts';
+import type { Configuration } from '../raft/state/types.ts';
 import { readSnapshotFile, type SnapshotFileHead } from '../storage/snapshots/reader.ts';
 import { readOnlyDisk } from './read-only-disk.ts';
 

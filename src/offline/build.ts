@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { silentLogger } from '../base/logger.ts';
-import { encodeConfiguration } from '../raft/configuration.ts';
-import { type Configuration, NO_NODE } from '../raft/types.ts';
+import { encodeConfiguration } from '../raft/state/configuration.ts';
+import { type Configuration, NO_NODE } from '../raft/state/types.ts';
 import { encodeHardState } from '../replica/log/persister.ts';
 import { writeAlone } from '../storage/disk/alone-file.ts';
 import type { Disk } from '../storage/disk/disk.ts';

@@ -2,9 +2,9 @@ import { join } from 'node:path';
 import { RaftkvError } from '../base/errors.ts';
 import { validateBatch } from '../kv/batch.ts';
 import { SnapshotLoader } from '../kv/snapshot.ts';
-import { decodeConfiguration } from '../raft/configuration.ts';
-import { ENTRY_HEADER_BYTES } from '../raft/entry.ts';
-import type { Entry, LifecycleStatus } from '../raft/types.ts';
+import { decodeConfiguration } from '../raft/state/configuration.ts';
+import { ENTRY_HEADER_BYTES } from '../raft/state/entry.ts';
+import type { Entry, LifecycleStatus } from '../raft/state/types.ts';
 import type { Disk } from '../storage/disk/disk.ts';
 import { openMeta } from '../storage/meta.ts';
 import { segmentName, segmentNumbers } from '../storage/segments/files.ts';
@@ -154,7 +154,7 @@ function createEntryChecks() {
 }
 
 function inconsistent(what: string): RaftkvError {
-  return new RaftkvError('WAL_DAMAGED', `the log is inconsistent: ${what}`, 'Keep a copy of the folder.');
+  return new RaftkvError('WAL_DAMAGED', `the log contradicts itself: ${what}`, 'Keep a copy of the folder.');
 }
 
 /**

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import type { RaftkvError } from '../base/errors.ts';
 import { silentLogger } from '../base/logger.ts';
-import { readEntry } from '../raft/entry.ts';
-import type { Entry, HardState } from '../raft/types.ts';
+import { readEntry } from '../raft/state/entry.ts';
+import type { Entry, HardState } from '../raft/state/types.ts';
 import { decodeHardState } from '../replica/log/persister.ts';
 import type { Disk } from '../storage/disk/disk.ts';
 import { closeSegment } from '../storage/segments/files.ts';

@@ -1,18 +1,19 @@
-import { type Core, isQuorum, type Leadership } from './core.ts';
 import { mostAdvancedVoter } from './replication.ts';
+import { type Core, isQuorum, type Leadership } from './state/core.ts';
 import { startTransfer } from './transfer.ts';
 
 /**
- * Full disks. Every node says in its answers whether its own is full. The leader tells all, in its heartbeats, when no
- * quorum has room: then writes could only wait, and are better refused. A leader that is full itself hands over.
+ * Full disks. Every node says in its answers whether its disk is full. When no quorum has room, the leader says so in its
+ * heartbeats: then writes could only wait, and every node refuses them. A leader whose own disk is full hands over.
  */
 export function diskFullChanged(core: Core, full: boolean): void {
   core.diskFull = full;
   if (core.leading === null) return;
-  core.leading.diskFullElapsed = core.options.electionTimeoutTicks;
+  core.leading.offerLeadershipAt = core.now;
   updateClusterFull(core, core.leading);
 }
 
+/** Recomputes what the leader's heartbeats say. */
 export function updateClusterFull(core: Core, leading: Leadership): void {
   let someAreFull = core.diskFull;
   for (const progress of leading.progress.values()) if (progress.diskFull) someAreFull = true;
@@ -28,13 +29,12 @@ export function updateClusterFull(core: Core, leading: Leadership): void {
 /** Offers leadership to a voter that has room, once in an election timeout. */
 export function tickDiskFull(core: Core, leading: Leadership): void {
   if (!core.diskFull) return;
-  leading.diskFullElapsed++;
-  if (leading.diskFullElapsed < core.options.electionTimeoutTicks || leading.transfer !== null) return;
+  if (core.now < leading.offerLeadershipAt || leading.transfer !== null) return;
   const target = mostAdvancedVoter(core, leading);
   const progress = leading.progress.get(target);
-  // Only to one that has said so to this leader: else leaders whose disks are all full pass it around.
-  const saysThatItHasRoom = progress !== undefined && progress.answeredTick >= 0 && !progress.diskFull;
-  if (!saysThatItHasRoom || !progress.linked) return;
-  leading.diskFullElapsed = 0;
+  // Only to a node that has told this leader so. Otherwise leaders whose disks are all full pass leadership around.
+  const hasAnswered = progress !== undefined && progress.answeredAt !== Number.NEGATIVE_INFINITY;
+  if (!hasAnswered || progress.diskFull || !progress.linked) return;
+  leading.offerLeadershipAt = core.now + core.options.electionTimeoutTicks;
   startTransfer(core, target);
 }

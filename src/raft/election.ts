@@ -1,12 +1,19 @@
-import { detailOf, isMember, NO_DIRECTORY } from './configuration.ts';
-import { becomeFollower, type Core, hardStateIsPending, resetElectionTimer, send, sendAfterPersist } from './core.ts';
-import { ENTRY_HEADER_BYTES, sealEntry } from './entry.ts';
-import { peersOf } from './membership.ts';
-import { Progress } from './progress.ts';
-import { jointVoteResult } from './quorum.ts';
-import { advanceCommit, appendAsLeader, broadcastAppends, broadcastHeartbeat } from './replication.ts';
-import { configuredDirectoryOf, mayCampaign, withoutRights } from './rights.ts';
-import { NO_NODE, type NodeId, type PreVote, type PreVoteReply, type Vote, type VoteReply } from './types.ts';
+import { followersOf, newProgress } from './followers.ts';
+import { appendToLog } from './own-log.ts';
+import { advanceCommit, broadcastAppends, broadcastHeartbeat } from './replication.ts';
+import { mayCampaign, withoutRights } from './rights.ts';
+import { detailOf, NO_DIRECTORY } from './state/configuration.ts';
+import {
+  becomeFollower,
+  type Core,
+  hardStateIsPending,
+  resetElectionTimer,
+  send,
+  sendAfterPersist,
+} from './state/core.ts';
+import { ENTRY_HEADER_BYTES, sealEntry } from './state/entry.ts';
+import { jointVoteResult } from './state/quorum.ts';
+import { NO_NODE, type NodeId, type PreVote, type PreVoteReply, type Vote, type VoteReply } from './state/types.ts';
 
 /**
  * Elections: who leads (§3.4), without disturbing a leader that works (§9.6 PreVote, §4.2.3 stickiness).
@@ -24,14 +31,13 @@ const QUICK_JITTER_TICKS = 2;
 const QUICK_RETRY_TICKS = 4;
 const QUICK_RETRY_JITTER_TICKS = 6;
 
+/** A tick on a node that does not lead: has the leader been silent for too long? */
 export function tickElection(core: Core): void {
-  core.recoveringElapsed++;
-  core.electionElapsed++;
-  if (core.electionElapsed < core.electionDeadline) return;
-  // While term or vote wait for the disk, a campaign could say nothing; a new one would only make it wait for more.
+  if (core.now - core.timerStartedAt < core.electionTimeout) return;
+  // While term or vote wait for the disk no request could leave, and a new campaign would add to what the disk must write.
   if (hardStateIsPending(core)) return;
   if (!mayCampaign(core)) {
-    // Nor may a learner go on vouching for a leader that is silent, or send it reads.
+    // A learner must forget a silent leader too. Otherwise it keeps refusing pre-votes and sending reads to a dead node.
     core.leader = NO_NODE;
     resetElectionTimer(core);
     return;
@@ -40,21 +46,23 @@ export function tickElection(core: Core): void {
 }
 
 /**
- * The link to the leader broke: its process has most likely died, so start a pre-vote at once. If other nodes still hear
- * the leader, they refuse, and no term has changed.
+ * The link to the leader broke: its process has most likely died. Asks after a few ticks whether the others see the same.
+ * This is only a pre-vote: nodes that still hear the leader refuse it, and nothing has changed.
  */
 export function leaderLinkLost(core: Core): void {
   core.leader = NO_NODE;
   core.quickCampaignsLeft = QUICK_CAMPAIGNS_MAX;
-  core.electionElapsed = 0;
-  core.electionDeadline = 1 + Math.floor(core.options.random() * QUICK_JITTER_TICKS);
+  core.timerStartedAt = core.now;
+  core.electionTimeout = 1 + Math.floor(core.options.random() * QUICK_JITTER_TICKS);
 }
 
+/** Asks whether a campaign could be won, without raising the term: a node that was partitioned would depose a good leader. */
 function startPreVote(core: Core): void {
-  // Forget the leader: a node that campaigns must not go on vouching for it (hashicorp/raft 605).
+  // A node that campaigns forgets the leader. Otherwise it would refuse the pre-votes of others for ever, because it
+  // believes in a leader that is dead (hashicorp/raft 605).
   becomeFollowerWithoutLeader(core, core.term);
   core.role = 'preCandidate';
-  core.votes.set(core.id, core.directoryId);
+  core.votes.set(core.id, core.rights.directoryId);
   if (tally(core) === 'won') {
     startElection(core, false);
     return;
@@ -65,7 +73,7 @@ function startPreVote(core: Core): void {
   }
 }
 
-/** Campaigns for a new term. The node's own vote counts once it is on disk (`ownVotePersisted`). */
+/** Campaigns for a new term. The requests leave, and the node's own vote counts, once term and vote are on disk. */
 export function startElection(core: Core, transfer: boolean): void {
   becomeFollowerWithoutLeader(core, core.term + 1);
   core.role = 'candidate';
@@ -76,41 +84,52 @@ export function startElection(core: Core, transfer: boolean): void {
   }
 }
 
-/** Becomes a follower of no leader in `term`. If the leader's link was lost, the next campaign starts after a short delay. */
+/**
+ * Becomes a follower of no leader in `term`: before a campaign, or when one is given up. If the leader is known to be
+ * dead, the next campaign follows soon.
+ */
 function becomeFollowerWithoutLeader(core: Core, term: number): void {
   const quickLeft = core.quickCampaignsLeft;
   becomeFollower(core, term, NO_NODE);
   if (quickLeft === 0) return;
   core.quickCampaignsLeft = quickLeft - 1;
-  core.electionDeadline = QUICK_RETRY_TICKS + Math.floor(core.options.random() * QUICK_RETRY_JITTER_TICKS);
+  core.electionTimeout = QUICK_RETRY_TICKS + Math.floor(core.options.random() * QUICK_RETRY_JITTER_TICKS);
 }
 
-/** The disk has caught up with term and vote. */
+/** The disk holds term and vote now. */
 export function ownVotePersisted(core: Core): void {
   if (core.role !== 'candidate' || hardStateIsPending(core)) return;
-  // Its requests leave only now, so the answers get their time from now.
-  core.electionElapsed = 0;
-  core.votes.set(core.id, core.directoryId);
+  // The requests leave only now, so the answers get their time from now on.
+  core.timerStartedAt = core.now;
+  core.votes.set(core.id, core.rights.directoryId);
   countVotes(core);
 }
 
+/**
+ * Would this node vote for the sender if it campaigned? `message.term` is the term that it would campaign for. That term
+ * can equal this node's own: node 1 of term 4 asks for term 5, and this node reached term 5 with a candidate that lost.
+ * It then says yes only if it still has its vote of term 5 to give.
+ */
 export function handlePreVote(core: Core, message: PreVote): void {
   const granted =
     !withoutRights(core) &&
     !hearsLeader(core) &&
     (message.term > core.term || (message.term === core.term && mayVoteFor(core, message.from))) &&
     core.log.isUpToDate(message.lastIndex, message.lastTerm);
-  // A refusal carries this node's term, so that a candidate of an older one learns of it (openraft 1796).
+  // A refusal carries this node's term, so that a candidate of an older one learns of it. Otherwise a node with a longer
+  // log of an older term and one with a shorter log of a newer term refuse each other for ever (openraft 1796).
   const term = granted ? message.term : core.term;
-  const { id: from, directoryId } = core;
+  const { id: from } = core;
+  const { directoryId } = core.rights;
   const to = message.from;
   send(core, { kind: 'preVoteReply', from, to, term, granted, directoryId, withoutRights: withoutRights(core) });
   if (granted && yieldsTo(core, message)) becomeFollowerWithoutLeader(core, core.term);
 }
 
 /**
- * Two followers that lose the leader at once ask each other at once; if both went on, they would split the vote. The
- * one with the shorter log, or else the higher id, lets the other go first.
+ * Two followers that lose the leader at once ask each other at once, and would split the vote if both went on. The one
+ * with the shorter log gives way, or the one with the higher id. The logs differ only in the sender's favour here,
+ * because the pre-vote was granted.
  */
 function yieldsTo(core: Core, message: PreVote): boolean {
   if (core.role !== 'preCandidate') return false;
@@ -118,6 +137,7 @@ function yieldsTo(core: Core, message: PreVote): boolean {
   return differs || message.from < core.id;
 }
 
+/** An answer to this node's pre-vote. Grants name the term asked for; refusals name the sender's own. */
 export function handlePreVoteReply(core: Core, message: PreVoteReply): void {
   if (core.role !== 'preCandidate') return;
   if (message.granted ? message.term !== core.term + 1 : message.term !== core.term) return;
@@ -127,11 +147,21 @@ export function handlePreVoteReply(core: Core, message: PreVoteReply): void {
   else if (result === 'lost') becomeFollowerWithoutLeader(core, core.term);
 }
 
-/** Whether a vote request of a higher term is ignored because this node hears a leader (§4.2.3). */
+/**
+ * Stickiness (§4.2.3): whether a vote request of a higher term is ignored because this node hears a leader. Otherwise a
+ * removed node that hears no heartbeats any more would depose one leader after another.
+ */
 export function ignoresVote(core: Core, message: Vote): boolean {
   return !message.transfer && hearsLeader(core);
 }
 
+/**
+ * RequestVote of the paper's figure 2. A learner votes too when it is asked: the candidate may know that it is a voter by
+ * now, and if it refused, there could be no leader to tell it (etcd 10998). The candidate counts only its voters.
+ *
+ * Refusals wait for the disk like grants. They need not, as they promise nothing; but a candidate that is refused has
+ * nothing to do with the answer that cannot wait, and one path is easier to trust than two.
+ */
 export function handleVote(core: Core, message: Vote): void {
   const granted =
     !withoutRights(core) &&
@@ -139,14 +169,15 @@ export function handleVote(core: Core, message: Vote): void {
     mayVoteFor(core, message.from) &&
     core.log.isUpToDate(message.lastIndex, message.lastTerm);
   if (granted) {
-    // A node that has voted waits for the outcome and does not campaign meanwhile.
+    // A node that votes waits for the outcome and asks for no votes of its own meanwhile.
     if (core.role === 'preCandidate') core.role = 'follower';
     core.vote = message.from;
     resetElectionTimer(core);
   }
-  const { id: from, term, directoryId } = core;
+  const { id: from, term } = core;
+  const { directoryId } = core.rights;
   const to = message.from;
-  sendAfterPersist(core, {
+  const reply = {
     kind: 'voteReply',
     from,
     to,
@@ -154,15 +185,18 @@ export function handleVote(core: Core, message: Vote): void {
     granted,
     directoryId,
     withoutRights: withoutRights(core),
-  });
+  } as const;
+  sendAfterPersist(core, reply);
 }
 
+/** An answer to this node's vote request. */
 export function handleVoteReply(core: Core, message: VoteReply): void {
   if (core.role !== 'candidate' || message.term !== core.term) return;
   recordVote(core, message);
   countVotes(core);
 }
 
+/** Answers are kept by node, so that a duplicated one does not count twice. */
 function recordVote(core: Core, { from, granted, withoutRights, directoryId }: PreVoteReply | VoteReply): void {
   core.votes.set(from, granted && !withoutRights ? directoryId : NO_DIRECTORY);
 }
@@ -174,55 +208,57 @@ function countVotes(core: Core): void {
 }
 
 function becomeLeader(core: Core): void {
-  const { log } = core;
+  const { log, now } = core;
+  const { electionTimeoutTicks, heartbeatIntervalTicks } = core.options;
   core.role = 'leader';
   core.leader = core.id;
   core.quickCampaignsLeft = 0;
-  core.electionElapsed = 0;
   core.leading = {
-    progress: new Map(peersOf(core).map((id) => [id, progressOf(core, id)])),
-    ticks: 0,
+    progress: new Map([...followersOf(core)].map((id) => [id, newProgress(core, id)])),
     firstIndex: log.lastIndex + 1,
-    heartbeatElapsed: 0,
-    quorumCheckElapsed: 0,
     reads: [],
-    persistStalledTicks: 0,
-    lastPersistedIndex: log.persistedIndex,
     transfer: null,
-    handOverElapsed: 0,
-    diskFullElapsed: core.options.electionTimeoutTicks,
+    heartbeatDueAt: now + heartbeatIntervalTicks,
+    // The followers have an election timeout to answer for the first time; only then is it checked who does.
+    quorumCheckDueAt: now + 2 * electionTimeoutTicks,
+    diskProgressAt: now,
+    diskProgressIndex: log.persistedIndex,
+    handOverSince: null,
+    offerLeadershipAt: now,
   };
-  // The no-op commits what earlier terms left behind, which counting copies of old entries may not do (§5.4.2).
-  appendAsLeader(core, sealEntry(Buffer.alloc(ENTRY_HEADER_BYTES), 'noop', core.term, log.lastIndex + 1));
+  // The no-op commits what earlier terms left behind; counting replicas of old entries must not do that (§3.6.2).
+  appendToLog(core, sealEntry(Buffer.alloc(ENTRY_HEADER_BYTES), 'noop', core.term, log.lastIndex + 1));
   broadcastAppends(core);
   broadcastHeartbeat(core);
   advanceCommit(core);
 }
 
-function progressOf(core: Core, id: NodeId): Progress {
-  const progress = new Progress(core.log.lastIndex + 1, core.options.flow, configuredDirectoryOf(core, id));
-  progress.leaving = !isMember(core.configuration, id);
-  return progress;
-}
-
 /** This node leads, or has heard the leader within the shortest election timeout. */
 function hearsLeader(core: Core): boolean {
   if (core.leader === NO_NODE) return false;
-  return core.role === 'leader' || core.electionElapsed < core.options.electionTimeoutTicks;
+  return core.role === 'leader' || core.now - core.timerStartedAt < core.options.electionTimeoutTicks;
 }
 
-function mayVoteFor(core: Core, candidate: number): boolean {
+/**
+ * Whether this node has its vote of the current term to give to `candidate`.
+ *
+ * Why must `leader` be unknown? If it is known, the election of this term is decided. Node 3 was partitioned while node 1 won
+ * term 5, and reached term 5 by node 1's append, without a vote. Now node 2's request for term 5 arrives late. A vote
+ * could elect no one, but it would cost a disk write and restart node 3's election timer.
+ */
+function mayVoteFor(core: Core, candidate: NodeId): boolean {
   return core.vote === candidate || (core.vote === NO_NODE && core.leader === NO_NODE);
 }
 
-/** A vote counts where the configuration that is in force now names the directory that gave it. */
-function tally({ configuration, votes }: Core): 'won' | 'lost' | 'pending' {
+/** A vote counts if the configuration that is in force now names the directory that gave it. */
+function tally({ configurations, votes }: Core): 'won' | 'lost' | 'pending' {
+  const { current } = configurations;
   const counted = new Map<NodeId, boolean>();
-  for (const [id, directoryId] of votes) counted.set(id, detailOf(configuration, id)?.directoryId === directoryId);
-  return jointVoteResult(configuration.voters, configuration.votersOutgoing, counted);
+  for (const [id, directoryId] of votes) counted.set(id, detailOf(current, id)?.directoryId === directoryId);
+  return jointVoteResult(current.voters, current.votersOutgoing, counted);
 }
 
-function otherVoters(core: Core): number[] {
-  const { voters, votersOutgoing } = core.configuration;
+function otherVoters(core: Core): NodeId[] {
+  const { voters, votersOutgoing } = core.configurations.current;
   return [...new Set([...voters, ...votersOutgoing])].filter((id) => id !== core.id);
 }

@@ -1,8 +1,8 @@
 import { RaftkvError } from '../base/errors.ts';
-import { detailOf, isMember, members } from './configuration.ts';
-import type { Core } from './core.ts';
 import { withoutRights } from './rights.ts';
-import { type Configuration, NO_NODE, type NodeId, type Role } from './types.ts';
+import { detailOf, isMember, members } from './state/configuration.ts';
+import type { Core } from './state/core.ts';
+import { type Configuration, NO_NODE, type NodeId, type Role } from './state/types.ts';
 
 /**
  * What must be true of one core at any time, and between two steps of it. The simulator and the unit tests check it
@@ -25,7 +25,7 @@ export interface CoreSummary {
 }
 
 export function summarize(core: Core): CoreSummary {
-  const { term, vote, role, leader, log, round, configuration } = core;
+  const { term, vote, role, leader, log, round, configurations } = core;
   return {
     term,
     vote,
@@ -39,7 +39,7 @@ export function summarize(core: Core): CoreSummary {
     snapshotIndex: log.snapshotIndex,
     newestSnapshot: core.snapshot?.index ?? 0,
     round,
-    configuration,
+    configuration: configurations.current,
   };
 }
 
@@ -85,19 +85,18 @@ export function checkCore(core: Core): void {
 
 /** Who decides (§4): one change at a time, and only by those who have a say. */
 function checkConfigurations(core: Core): void {
-  const { configurations, log, leading } = core;
-  const newest = configurations.at(-1);
-  check(newest?.configuration === core.configuration, core, 'goes by the newest configuration that it has');
-  check((newest?.index ?? 0) <= log.lastIndex, core, 'has forgotten configurations that were truncated from its log');
+  const { log, leading } = core;
+  const { newest, entries, current } = core.configurations;
+  check(newest.index <= log.lastIndex, core, 'has dropped configurations that were truncated from its log');
   check(
-    configurations.every(({ index }, i) => index > (configurations[i - 1]?.index ?? -1)),
+    entries.every(({ index }, i) => index > (entries[i - 1]?.index ?? -1)),
     core,
     'has them in order',
   );
-  const committed = configurations.findLast(({ index }) => index <= log.commitIndex);
-  check(committed?.index === core.committedConfigurationIndex, core, 'knows which configuration is committed');
+  const committed = entries.findLast(({ index }) => index <= log.commitIndex);
+  check(committed?.index === core.configurations.committed.index, core, 'knows which configuration is committed');
   check(core.role === 'follower' || !withoutRights(core), core, 'campaigns and leads only with a vote');
-  for (const { configuration } of configurations) {
+  for (const { configuration } of entries) {
     const { votersOutgoing, learnersNext, learners, voters, details, removed } = configuration;
     const ids = members(configuration);
     check(details.length === ids.length && details.every(({ id }) => ids.includes(id)), core, 'describes each member');
@@ -111,28 +110,23 @@ function checkConfigurations(core: Core): void {
       core,
       'lets only outgoing voters become learners',
     );
-    check(!removed.some((id) => isMember(configuration, id)), core, 'takes no removed node for a member');
+    check(!removed.some((id) => isMember(configuration, id)), core, 'has no member that was removed');
   }
   if (leading === null) return;
-  const own = detailOf(core.configuration, core.id);
+  const own = detailOf(current, core.id);
   check(
-    own === undefined || own.directoryId === core.directoryId,
+    own === undefined || own.directoryId === core.rights.directoryId,
     core,
     'leads with the directory that has its rights',
   );
   for (const [id, progress] of leading.progress) {
-    const named = detailOf(core.configuration, id)?.directoryId ?? progress.configuredDirectoryId;
+    const named = detailOf(current, id)?.directoryId ?? progress.configuredDirectoryId;
     check(progress.configuredDirectoryId === named, core, `knows which directory of node ${id} has its rights`);
   }
-  const uncommitted = configurations.filter(({ index }) => index > log.commitIndex);
+  const uncommitted = entries.filter(({ index }) => index > log.commitIndex);
   if (log.commitIndex >= leading.firstIndex) check(uncommitted.length <= 1, core, 'makes one change at a time');
-  else
-    check(
-      (newest?.index ?? 0) < leading.firstIndex,
-      core,
-      'changes no members before an entry of its term is committed',
-    );
-  for (const id of members(core.configuration)) {
+  else check(newest.index < leading.firstIndex, core, 'changes no members before an entry of its term is committed');
+  for (const id of members(current)) {
     check(id === core.id || leading.progress.has(id), core, `replicates to member ${id}`);
   }
 }

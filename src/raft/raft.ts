@@ -1,73 +1,48 @@
-import { RaftkvError } from '../base/errors.ts';
-import { EMPTY_CONFIGURATION } from './configuration.ts';
+import { diskFullChanged, tickDiskFull, updateClusterFull } from './disk-room.ts';
+import { leaderLinkLost, ownVotePersisted, tickElection } from './election.ts';
+import { changeMembers, continueChange, promoteCaughtUp } from './membership.ts';
+import { receive } from './messages.ts';
+import { appendToLog } from './own-log.ts';
+import { confirmReads, readLocally, releaseHeldReads } from './reads.ts';
+import {
+  advanceCommit,
+  broadcastAppends,
+  broadcastHeartbeat,
+  handleReadBack,
+  recheckLaggards,
+  sendAppends,
+} from './replication.ts';
+import { reportRecovery, setLifecycle, updateRights } from './rights.ts';
+import { compact, snapshotReceived, snapshotStalled, snapshotStored, tickCatchUps } from './snapshot.ts';
+import { ConfigurationTracker, type IndexedConfiguration } from './state/configuration-tracker.ts';
 import {
   becomeFollower,
   type Core,
   type CoreOptions,
   emptyEffects,
-  type IndexedConfiguration,
   isQuorum,
   type Leadership,
   resetElectionTimer,
-  send,
-} from './core.ts';
-import { diskFullChanged, tickDiskFull, updateClusterFull } from './disk-room.ts';
+} from './state/core.ts';
+import { sealEntry } from './state/entry.ts';
+import type { RaftLog } from './state/log.ts';
 import {
-  handlePreVote,
-  handlePreVoteReply,
-  handleVote,
-  handleVoteReply,
-  ignoresVote,
-  leaderLinkLost,
-  ownVotePersisted,
-  tickElection,
-} from './election.ts';
-import { sealEntry } from './entry.ts';
-import type { RaftLog } from './log.ts';
-import {
-  changeMembers,
-  configurationsRecovered,
-  continueChange,
-  handleRecovering,
-  tickLearners,
-  tickMembership,
-} from './membership.ts';
-import { confirmReads, handleReadIndex, handleReadIndexReply, readLocally, releaseHeldReads } from './reads.ts';
-import {
-  advanceCommit,
-  appendAsLeader,
-  broadcastAppends,
-  broadcastHeartbeat,
-  followLeader,
-  handleAppend,
-  handleAppendReply,
-  handleCommit,
-  handleHeartbeat,
-  handleHeartbeatReply,
-  handleReadBack,
-  recheckLaggards,
-  sendAppends,
-} from './replication.ts';
-import { reportRecovery, setLifecycle, withoutRights } from './rights.ts';
-import {
-  compact,
-  handleSnapshotOffer,
+  type Effects,
+  type HardState,
+  type Input,
+  type LifecycleStatus,
+  NO_NODE,
   type SnapshotMark,
-  snapshotReceived,
-  snapshotStalled,
-  snapshotStored,
-  tickCatchUps,
-} from './snapshot.ts';
-import { continueTransfer, handleTimeoutNow, startTransfer, tickStalledDisk, tickTransfer } from './transfer.ts';
-import { type Effects, type HardState, type Input, type LifecycleStatus, type Message, NO_NODE } from './types.ts';
+} from './state/types.ts';
+import { continueTransfer, startTransfer, tickStalledDisk, tickTransfer } from './transfer.ts';
 
-/** What a node begins with: what it remembers, or nothing. */
+/** Initial state: recovered from disk, or empty. */
 export interface RaftStart extends CoreOptions {
   readonly id: number;
   readonly log: RaftLog;
   /**
-   * By index, ascending, at least one: that of the newest snapshot, under its index, or without one that of a new
-   * cluster, or the empty one of a newcomer, under 0; then those that the log holds behind it.
+   * By index, ascending, at least one. First that of the newest snapshot, under its index; without a snapshot that of a
+   * new cluster, or the empty one of a node that joins, under index 0. Then those that the log holds behind it.
    */
   readonly configurations: readonly IndexedConfiguration[];
   /** The newest durable one. */
@@ -79,62 +54,65 @@ export interface RaftStart extends CoreOptions {
 }
 
 /**
- * The Raft algorithm, pure: this folder promises that the same start, inputs and random numbers give the same effects,
- * and that it touches no clock, timer, socket, file or other source of chance. Sections (§) are those of Ongaro's
- * dissertation, "Consensus: Bridging Theory and Practice".
+ * The Raft algorithm, pure. This folder promises that the same start, inputs and random numbers give the same effects, and
+ * that it touches no clock, timer, socket, file or other source of chance. Sections (§) are those of Ongaro's
+ * dissertation, "Consensus: Bridging Theory and Practice". Names with a number, as "(etcd 8243)", are issues of other
+ * implementations that had the bug which the code avoids. To see what a guard is for, look for its line in
+ * test/sim/mutants: each deliberate fault there removes one, and says what goes wrong.
  *
  *   tick, message, proposal, read, "the disk has caught up" ──▶ step ──▶ hard state and entries for the disk,
  *                                                                       messages now, messages after the disk,
  *                                                                       commit index, reads that may be served
  *
- * election.ts    who leads            replication.ts  entries and commitment
- * reads.ts       linearizable reads   transfer.ts     handing over
- * log.ts         one node's log       progress.ts     what the leader knows of one follower
- * snapshot.ts    what the log leaves  quorum.ts       majorities
- * membership.ts  changing the voters  configuration.ts  who they are
- * rights.ts      who has rights       disk-room.ts    full disks
- * invariants.ts  what must always be true
+ * Files in the order in which to read them; each imports only from those above it:
+ *
+ *   state/types.ts            messages, inputs and effects: the paper's RPCs
+ *   state/quorum.ts           what a majority decided            state/entry.ts  one log entry and its bytes
+ *   state/configuration.ts    who the members are                state/configuration-tracker.ts  and since which entry
+ *   state/log.ts              one node's log
+ *   state/inflights.ts, state/catch-up.ts, state/progress.ts     what the leader knows of one follower
+ *   state/core.ts             everything that one node knows: the paper's "State"
+ *   rights.ts                 whose words count
+ *   followers.ts, own-log.ts  changes of the leader's followers and of the node's own log
+ *   replication.ts            the leader's side                  following.ts  the follower's side
+ *   election.ts               who leads                          reads.ts      linearizable reads
+ *   snapshot.ts               compaction                         transfer.ts   handing over leadership
+ *   membership.ts             changing the members               disk-room.ts  full disks
+ *   messages.ts               one table: each kind of message, each relation of terms
+ *   raft.ts                   one step                           invariants.ts what must always be true
  */
 export class Raft {
-  /** For invariants, status and tests: to be looked at, never changed. */
+  /** For invariants, status and tests: to be read, never changed. */
   readonly core: Core;
 
   constructor(options: RaftStart) {
     const { id, log, hardState, lifecycle, directoryId } = options;
+    log.commitIndex = Math.max(log.commitIndex, Math.min(hardState.commitIndex, log.lastIndex));
     this.core = {
       id,
       options,
-      log,
-      snapshot: options.snapshot,
-      configurations: [...options.configurations],
-      configuration: EMPTY_CONFIGURATION,
-      committedConfigurationIndex: 0,
-      lifecycle,
-      directoryId,
-      isSuperseded: false,
-      recoveringElapsed: 0,
-      heardCommitIndex: 0,
-      removalReported: false,
-      recoveryReported: false,
-      diskFull: false,
-      clusterFull: false,
       role: 'follower',
       term: hardState.term,
       vote: hardState.vote,
       leader: NO_NODE,
-      emitted: hardState,
-      persistedTerm: hardState.term,
-      persistedVote: hardState.vote,
-      electionElapsed: 0,
-      electionDeadline: 0,
+      log,
+      configurations: new ConfigurationTracker(options.configurations, log.commitIndex, log.snapshotIndex),
+      leading: null,
+      snapshot: options.snapshot,
+      now: 0,
+      timerStartedAt: 0,
+      electionTimeout: 0,
       quickCampaignsLeft: 0,
       votes: new Map(),
+      emitted: hardState,
+      persisted: hardState,
       round: 0,
-      leading: null,
+      rights: { lifecycle, directoryId, isSuperseded: false, askAgainAt: 0, recoveryReported: false },
+      diskFull: false,
+      clusterFull: false,
       effects: emptyEffects(),
     };
-    log.commitIndex = Math.max(log.commitIndex, Math.min(hardState.commitIndex, log.lastIndex));
-    configurationsRecovered(this.core);
+    updateRights(this.core);
     resetElectionTimer(this.core);
   }
 
@@ -143,23 +121,28 @@ export class Raft {
     return this.core.leading !== null && this.core.leading.transfer === null;
   }
 
-  /** The one way in. The effects are the caller's to carry out, in the order of their fields, before the next step. */
+  /**
+   * The one way in: takes one input and returns what the caller must do before the next step. The caller may do it in any
+   * order that keeps two rules: `sendAfterPersist` waits until `hardState`, `append` and everything emitted before are on
+   * disk; and `install` comes before anything is applied.
+   */
   step(input: Input): Effects {
     const { core } = this;
     core.effects = emptyEffects();
     if (input.kind === 'applied') {
-      // Nothing comes of it. A snapshot may have been put in place of what was being applied.
+      // Has no effects. A snapshot may have replaced what was being applied, so the index must not go back.
       core.log.appliedIndex = Math.max(core.log.appliedIndex, input.index);
       return core.effects;
     }
     const committedBefore = core.log.commitIndex;
-    const configurationBefore = core.configuration;
+    const configurationBefore = core.configurations.current;
     dispatch(core, input, this.acceptsProposals);
     if (core.leading !== null) continueChange(core, core.leading);
-    if (core.lifecycle === 'recovering') reportRecovery(core);
-    if (core.configuration !== configurationBefore) configurationChanged(core);
+    if (core.rights.lifecycle === 'recovering') reportRecovery(core);
+    if (core.configurations.current !== configurationBefore) configurationChanged(core);
     if (core.term !== core.emitted.term || core.vote !== core.emitted.vote) {
-      // Written ahead of this step's entries and of the truncation that makes room for them, the hint may rest on neither.
+      // The hint is what was committed before this step. The hard state may reach the disk before this step's entries, and
+      // before a truncation that makes room for them. A crash in between would apply entries that are being replaced.
       core.emitted = { term: core.term, vote: core.vote, commitIndex: committedBefore };
       core.effects.hardState = core.emitted;
     }
@@ -167,9 +150,12 @@ export class Raft {
   }
 }
 
-/** The new quorum may be smaller and may have answered already, so that no further answer would trigger these checks. */
+/**
+ * Another configuration is in force. The new quorum may be smaller and may have answered already, so commitment and reads
+ * are looked at now; there may be no further answer that would do it.
+ */
 function configurationChanged(core: Core): void {
-  core.effects.configuration = core.configuration;
+  core.effects.configuration = core.configurations.current;
   if (core.leading === null) return;
   advanceCommit(core);
   releaseHeldReads(core);
@@ -179,6 +165,7 @@ function configurationChanged(core: Core): void {
 function dispatch(core: Core, input: Exclude<Input, { kind: 'applied' }>, acceptsProposals: boolean): void {
   switch (input.kind) {
     case 'tick':
+      core.now++;
       if (core.leading === null) tickElection(core);
       else tickLeader(core, core.leading);
       return;
@@ -187,7 +174,6 @@ function dispatch(core: Core, input: Exclude<Input, { kind: 'applied' }>, accept
       return;
     case 'propose':
       if (acceptsProposals) propose(core, input.batches);
-      else core.effects.proposeRejected = true;
       return;
     case 'read':
       readLocally(core, input.id);
@@ -233,18 +219,18 @@ function dispatch(core: Core, input: Exclude<Input, { kind: 'applied' }>, accept
 }
 
 function propose(core: Core, batches: readonly Buffer[]): void {
-  for (const bytes of batches) {
-    appendAsLeader(core, sealEntry(bytes, 'data', core.term, core.log.lastIndex + 1));
-  }
+  for (const bytes of batches) appendToLog(core, sealEntry(bytes, 'data', core.term, core.log.lastIndex + 1));
   broadcastAppends(core);
 }
 
-/** Completions name the term as well: an entry of that index may have been replaced since (ra 637). */
+/**
+ * The disk has caught up. A completion names the term as well as the index: the entry that was written may have been
+ * truncated and replaced since, and acknowledging its index would acknowledge an entry that is not on disk (ra 637).
+ */
 function persisted(core: Core, term: number, index: number, hardState: HardState | null): void {
   const { log } = core;
-  if (hardState !== null && hardState.term >= core.persistedTerm) {
-    core.persistedTerm = hardState.term;
-    core.persistedVote = hardState.vote;
+  if (hardState !== null && hardState.term >= core.persisted.term) {
+    core.persisted = hardState;
     ownVotePersisted(core);
   }
   if (index > log.persistedIndex && log.termAt(index) === term) {
@@ -263,190 +249,31 @@ function linkUp(core: Core, peer: number): void {
 }
 
 function tickLeader(core: Core, leading: Leadership): void {
-  leading.ticks++;
-  leading.quorumCheckElapsed++;
-  if (leading.quorumCheckElapsed >= core.options.electionTimeoutTicks) {
-    leading.quorumCheckElapsed = 0;
-    // CheckQuorum (§6.2): a leader that a quorum no longer answers makes room, and its clients look elsewhere.
-    if (!isQuorum(core, (id) => id === core.id || isActive(leading, id))) {
+  const { now, options } = core;
+  if (now >= leading.quorumCheckDueAt) {
+    leading.quorumCheckDueAt = now + options.electionTimeoutTicks;
+    // CheckQuorum (§6.2): a leader that a quorum no longer answers steps down. Its clients then look for another leader,
+    // and followers that still hear it, but cannot answer, no longer protect it from an election.
+    if (!isQuorum(core, (id) => id === core.id || hasAnswered(core, leading, id))) {
       becomeFollower(core, core.term, NO_NODE);
       return;
     }
-    for (const progress of leading.progress.values()) progress.recentActive = false;
   }
   tickTransfer(core, leading);
   tickStalledDisk(core, leading);
   tickDiskFull(core, leading);
-  tickMembership(core, leading);
-  leading.heartbeatElapsed++;
-  if (leading.heartbeatElapsed < core.options.heartbeatIntervalTicks) return;
-  // Rounds begun by reads do not put this off: however many there are, what was lost must be found.
-  leading.heartbeatElapsed = 0;
+  // Rounds that reads begin do not put this off. However many there are, lost appends must be found.
+  if (now < leading.heartbeatDueAt) return;
+  leading.heartbeatDueAt = now + options.heartbeatIntervalTicks;
   updateClusterFull(core, leading);
   broadcastHeartbeat(core);
   recheckLaggards(core, leading);
-  tickCatchUps(core, leading);
   continueTransfer(core);
-  tickLearners(core, leading);
+  tickCatchUps(core, leading);
+  promoteCaughtUp(core, leading);
 }
 
-function isActive(leading: Leadership, id: number): boolean {
+function hasAnswered({ now, options }: Core, leading: Leadership, id: number): boolean {
   const progress = leading.progress.get(id);
-  return progress?.hasRights === true && progress.recentActive;
-}
-
-function receive(core: Core, message: Message): void {
-  if (message.to !== core.id) return;
-  if (message.term > core.term && !meetHigherTerm(core, message)) return;
-  if (message.term < core.term) {
-    answerOlderTerm(core, message);
-    return;
-  }
-  handle(core, message);
-}
-
-/** Takes up the higher term, unless the message only speaks of one. False where it is to be ignored. */
-function meetHigherTerm(core: Core, message: Message): boolean {
-  switch (message.kind) {
-    case 'preVote':
-      return true;
-    case 'preVoteReply':
-      if (!message.granted) becomeFollower(core, message.term, NO_NODE);
-      return true;
-    case 'vote':
-      if (ignoresVote(core, message)) return false;
-      becomeFollower(core, message.term, NO_NODE);
-      return true;
-    case 'append':
-    case 'heartbeat':
-    case 'commit':
-    case 'snapshotOffer':
-      becomeFollower(core, message.term, message.from);
-      return true;
-    case 'voteReply':
-    case 'appendReply':
-    case 'heartbeatReply':
-    case 'timeoutNow':
-    case 'readIndex':
-    case 'readIndexReply':
-    case 'recovering':
-      becomeFollower(core, message.term, NO_NODE);
-      return true;
-  }
-}
-
-/** Tells the sender of an older term of ours, where that helps it to step down or to catch up. */
-function answerOlderTerm(core: Core, message: Message): void {
-  const { id: from, term } = core;
-  const to = message.from;
-  switch (message.kind) {
-    case 'preVote':
-    case 'vote':
-      handle(core, message);
-      return;
-    case 'append':
-    case 'heartbeat':
-    case 'snapshotOffer':
-      // A leader that was partitioned in an old term, whose peers all know a newer one, must learn of it (etcd 8243).
-      refuseAppend(core, to);
-      return;
-    case 'readIndex':
-      send(core, { kind: 'readIndexReply', from, to, term, id: message.id, index: -1 });
-      return;
-    case 'readIndexReply':
-      // What the leader of that term confirmed was asked for before, so it still holds; and a refusal is one.
-      handle(core, message);
-      return;
-    case 'preVoteReply':
-    case 'voteReply':
-    case 'appendReply':
-    case 'heartbeatReply':
-    case 'commit':
-    case 'timeoutNow':
-    case 'recovering':
-      return;
-  }
-}
-
-function refuseAppend(core: Core, to: number): void {
-  const { id: from, term, directoryId, diskFull } = core;
-  const nothing = { success: false, index: 0, hintIndex: 0, hintTerm: 0 };
-  send(core, {
-    kind: 'appendReply',
-    from,
-    to,
-    term,
-    ...nothing,
-    directoryId,
-    withoutRights: withoutRights(core),
-    diskFull,
-  });
-}
-
-function handle(core: Core, message: Message): void {
-  switch (message.kind) {
-    case 'preVote':
-      handlePreVote(core, message);
-      return;
-    case 'preVoteReply':
-      handlePreVoteReply(core, message);
-      return;
-    case 'vote':
-      handleVote(core, message);
-      return;
-    case 'voteReply':
-      handleVoteReply(core, message);
-      return;
-    case 'append':
-    case 'heartbeat':
-    case 'commit':
-    case 'snapshotOffer':
-      handleFromLeader(core, message);
-      return;
-    case 'appendReply':
-      handleAppendReply(core, message);
-      releaseHeldReads(core);
-      continueTransfer(core);
-      return;
-    case 'heartbeatReply':
-      handleHeartbeatReply(core, message);
-      confirmReads(core);
-      return;
-    case 'timeoutNow':
-      handleTimeoutNow(core, message);
-      return;
-    case 'readIndex':
-      handleReadIndex(core, message);
-      return;
-    case 'readIndexReply':
-      handleReadIndexReply(core, message);
-      return;
-    case 'recovering':
-      handleRecovering(core, message);
-      return;
-  }
-}
-
-type FromLeader = Extract<Message, { kind: 'append' | 'heartbeat' | 'commit' | 'snapshotOffer' }>;
-
-function handleFromLeader(core: Core, message: FromLeader): void {
-  if (core.leading !== null) {
-    throw new RaftkvError('INVARIANT_BROKEN', `nodes ${core.id} and ${message.from} both lead in term ${core.term}`);
-  }
-  followLeader(core, message.from);
-  if ('commitIndex' in message) core.heardCommitIndex = Math.max(core.heardCommitIndex, message.commitIndex);
-  switch (message.kind) {
-    case 'append':
-      handleAppend(core, message);
-      return;
-    case 'heartbeat':
-      handleHeartbeat(core, message);
-      return;
-    case 'commit':
-      handleCommit(core, message);
-      return;
-    case 'snapshotOffer':
-      handleSnapshotOffer(core, message);
-      return;
-  }
+  return progress?.hasRights === true && progress.hasAnsweredWithin(options.electionTimeoutTicks, now);
 }

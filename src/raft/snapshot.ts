@@ -1,13 +1,13 @@
 import { RaftkvError } from '../base/errors.ts';
-import { becomeFollower, type Core, hardStateIsPending, type Leadership, send } from './core.ts';
-import { configurationInstalled, configurationsCompacted } from './membership.ts';
-import type { Progress } from './progress.ts';
-import { acknowledge, commitTo, sendAppends } from './replication.ts';
-import { type Configuration, NO_NODE, type NodeId, type SnapshotOffer } from './types.ts';
+import { acknowledge } from './following.ts';
+import { commitTo, compactLog, installSnapshot } from './own-log.ts';
+import { sendAppends } from './replication.ts';
+import { becomeFollower, type Core, hardStateIsPending, type Leadership } from './state/core.ts';
+import { type Configuration, NO_NODE, type NodeId, type SnapshotMark, type SnapshotOffer } from './state/types.ts';
 
 /**
- * Snapshots (§5): the log goes behind them, and a follower that needs what is gone gets one instead. The core only
- * keeps track; its caller writes, transfers and installs the state itself.
+ * Snapshots (§5): the log is compacted behind them, and a follower that needs what is gone gets one instead. The core only
+ * keeps track of them; its caller writes, transfers and installs the state itself.
  *
  *   own state: "stored up to S" ──▶ "compact to I" ──▶ the log begins after min(I, S, applied, on disk, needs of transfers)
  *
@@ -16,69 +16,40 @@ import { type Configuration, NO_NODE, type NodeId, type SnapshotOffer } from './
  *     └────────────────────────────────────── acknowledges S ◀──────────────────────────────────────────────────┘
  */
 
-/** What a durable snapshot stands for: everything up to the entry at `index`, which has `term`. */
-export interface SnapshotMark {
-  readonly index: number;
-  readonly term: number;
-}
-
-/** A snapshot is durable in this node's directory, be it of its own state or another's, and the newest there is. */
+/** A snapshot is durable in this node's directory, of its own state or of another node's. */
 export function snapshotStored(core: Core, index: number, term: number): void {
   if (index > (core.snapshot?.index ?? 0)) core.snapshot = { index, term };
 }
 
 /**
  * Compacts the log up to `index`, or as far as is safe: not beyond the newest snapshot, and not beyond what a follower
- * needs that fetches one or has just had one, or it would have to begin again, with a newer one, for as long as there are
- * writes (consul 9609).
+ * needs that fetches one or has just had one. Otherwise that follower would have to begin again with a newer snapshot, for
+ * as long as there are writes (consul 9609).
  */
 export function compact(core: Core, index: number): void {
   const { log } = core;
   let end = Math.min(index, core.snapshot?.index ?? 0, log.appliedIndex, log.persistedIndex);
-  for (const progress of core.leading?.progress.values() ?? []) {
-    end = Math.min(end, progress.keepsLogFrom);
-  }
-  log.compactTo(end);
-  configurationsCompacted(core);
+  for (const progress of core.leading?.progress.values() ?? []) end = Math.min(end, progress.keepsLogFrom);
+  compactLog(core, end);
 }
 
-/**
- * Offers the follower the snapshot that it has been offered before, or else the newest. Said again with every periodic
- * heartbeat: neither a lost offer nor a transfer that broke off may leave it alone (dgraph 2707).
- */
-export function offerSnapshot(core: Core, to: NodeId, progress: Progress): void {
-  if (progress.state !== 'snapshot') {
-    const newest = core.snapshot?.index ?? 0;
-    if (newest < core.log.snapshotIndex) {
-      throw new RaftkvError(
-        'INVARIANT_BROKEN',
-        `the log begins after entry ${core.log.snapshotIndex}, but the newest snapshot ends at ${newest}`,
-      );
-    }
-    progress.needsSnapshot(newest, core.leading?.ticks ?? 0);
-  }
-  const snapshotIndex = progress.pendingSnapshot;
-  const snapshotTerm = core.log.termAt(snapshotIndex);
-  send(core, { kind: 'snapshotOffer', from: core.id, to, term: core.term, snapshotIndex, snapshotTerm });
-}
-
-/** The leader no longer has in its log what this node lacks; or thinks so. */
+/** The leader says that it no longer has in its log what this node lacks. It may be wrong: an acknowledgement was lost. */
 export function handleSnapshotOffer(core: Core, message: SnapshotOffer): void {
   const { log } = core;
   const { from, snapshotIndex, snapshotTerm } = message;
-  // A leader's snapshot is committed, so where this log has its last entry, it has all of it (§3.5).
+  // The leader's snapshot is committed. If this log has its last entry, it has all of it (§3.5, log matching).
   if (snapshotIndex > log.commitIndex && log.termAt(snapshotIndex) === snapshotTerm) commitTo(core, snapshotIndex);
   if (snapshotIndex <= log.commitIndex) {
     acknowledge(core, from, log.commitIndex);
     return;
   }
-  // A snapshot may be of this very term and is not written in line with it, so the term has to be on disk first. The
-  // offer will come again.
+  // A snapshot can be of this very term, and it is not written in line with the term, so the term must be on disk first.
+  // The offer will be repeated.
   if (hardStateIsPending(core)) return;
   core.effects.wantSnapshot = { from, index: snapshotIndex, term: snapshotTerm };
 }
 
-/** What was wanted is durable here: it takes the place of the log, or of the part of it that agrees. */
+/** The snapshot that was wanted is durable here: it replaces the log, or the part of it that agrees. */
 export function snapshotReceived(core: Core, index: number, term: number, configuration: Configuration): void {
   const { log } = core;
   snapshotStored(core, index, term);
@@ -86,37 +57,34 @@ export function snapshotReceived(core: Core, index: number, term: number, config
   if (core.leader !== NO_NODE && core.leader !== core.id) acknowledge(core, core.leader, log.commitIndex);
 }
 
-function install(core: Core, { index, term }: SnapshotMark, configuration: Configuration): void {
-  const { log } = core;
-  const resetLog = log.termAt(index) !== term;
-  if (resetLog) resetTo(core, index, term);
-  else commitTo(core, index);
-  log.appliedIndex = index;
-  configurationInstalled(core, index, configuration);
+function install(core: Core, mark: SnapshotMark, configuration: Configuration): void {
+  const { index, term } = mark;
+  const resetLog = core.log.termAt(index) !== term;
+  if (resetLog) prepareForReset(core, mark);
+  installSnapshot(core, mark, configuration, resetLog);
   core.effects.install = { index, term, resetLog };
 }
 
-/** Entries behind one that differs from the committed one were never committed and can be dropped. */
-function resetTo(core: Core, index: number, term: number): void {
+/** Entries behind one that disagrees with a committed one were never committed, so the log may be dropped. */
+function prepareForReset(core: Core, { index, term }: SnapshotMark): void {
   if (core.leading !== null) {
     throw new RaftkvError(
       'INVARIANT_BROKEN',
-      `node ${core.id} is leader but lacks the committed entry ${index}@${term}`,
+      `node ${core.id} leads without entry ${index}@${term}, which is committed`,
     );
   }
-  // Votes for this node were given for the log that it had.
+  // Nodes that voted for this one did so because of the log that it had. It must not win with another one.
   if (core.role !== 'follower') becomeFollower(core, core.term, NO_NODE);
-  core.log.restore(index, term);
 }
 
-/** At each periodic heartbeat: who has caught up since its snapshot, and who is too slow for the log to be kept. */
+/** With each periodic heartbeat: which followers keep up (§4.2.1), and which are too slow for the log to be kept. */
 export function tickCatchUps(core: Core, leading: Leadership): void {
   for (const progress of leading.progress.values()) {
-    progress.tickCatchUp(leading.ticks, core.log.lastIndex, core.options.electionTimeoutTicks);
+    progress.tickCatchUp(core.now, core.log.lastIndex, core.options.electionTimeoutTicks);
   }
 }
 
-/** The follower has not asked for its snapshot for too long, or it is no longer here: look for where the follower is. */
+/** The follower has not asked for its snapshot for too long, or the snapshot is gone: find out where the follower is. */
 export function snapshotStalled(core: Core, peer: NodeId): void {
   const progress = core.leading?.progress.get(peer);
   if (progress?.state !== 'snapshot') return;

@@ -1,6 +1,6 @@
 import type { ChangeObserver } from '../kv/changes.ts';
 import type { Item, Op, ResultCode } from '../kv/types.ts';
-import type { Configuration, LifecycleStatus, MemberChange, NodeAddress, NodeId, Role } from '../raft/types.ts';
+import type { Configuration, LifecycleStatus, MemberChange, NodeAddress, NodeId, Role } from '../raft/state/types.ts';
 import type { SnapshotInfo } from '../storage/snapshots/types.ts';
 
 /** Why a request got no result. */

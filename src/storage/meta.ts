@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { RaftkvError } from '../base/errors.ts';
-import type { LifecycleStatus } from '../raft/types.ts';
+import type { LifecycleStatus } from '../raft/state/types.ts';
 import type { Disk } from './disk/disk.ts';
 import { readFile, replaceFile } from './disk/whole-file.ts';
 import { segmentNumbers } from './segments/files.ts';

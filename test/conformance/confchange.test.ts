@@ -9,8 +9,8 @@ import {
   leaveJoint,
   members,
   simple,
-} from '../../src/raft/configuration.ts';
-import type { Configuration } from '../../src/raft/types.ts';
+} from '../../src/raft/state/configuration.ts';
+import type { Configuration } from '../../src/raft/state/types.ts';
 import { parseTable, type TableCase } from '../support/datadriven.ts';
 import { conformanceFolder } from '../support/shared-conformance.ts';
 

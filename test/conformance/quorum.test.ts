@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { committedIndex, jointCommittedIndex, jointVoteResult, voteResult } from '../../src/raft/quorum.ts';
+import { committedIndex, jointCommittedIndex, jointVoteResult, voteResult } from '../../src/raft/state/quorum.ts';
 import { parseTable, type TableCase } from '../support/datadriven.ts';
 import { conformanceFolder } from '../support/shared-conformance.ts';
 

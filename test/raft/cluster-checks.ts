@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
-import { decodeConfiguration, detailOf } from '../../src/raft/configuration.ts';
-import { type Core, isQuorumOf } from '../../src/raft/core.ts';
-import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
 import { type CoreSummary, checkCore, checkStep } from '../../src/raft/invariants.ts';
-import type { Configuration, Effects, Entry, Message, NodeId } from '../../src/raft/types.ts';
+import { decodeConfiguration, detailOf } from '../../src/raft/state/configuration.ts';
+import { type Core, isQuorumOf } from '../../src/raft/state/core.ts';
+import { ENTRY_HEADER_BYTES } from '../../src/raft/state/entry.ts';
+import type { Configuration, Effects, Entry, Message, NodeId } from '../../src/raft/state/types.ts';
 import { describeMessage, payloadOf } from './describe.ts';
 import type { SimulatedDisk, StoredSnapshot } from './simulated-disk.ts';
 
@@ -50,7 +50,7 @@ export class ClusterChecks {
   afterStart(node: CheckedNode, core: Core): void {
     checkCore(core);
     this.checkMatching(node, core, node.disk.entries);
-    this.checkCommitted(node, core, 0, [core.configuration]);
+    this.checkCommitted(node, core, 0, [core.configurations.current]);
   }
 
   afterStep(node: CheckedNode, core: Core, before: CoreSummary, effects: Effects): void {
@@ -61,7 +61,7 @@ export class ClusterChecks {
     this.checkAppended(node, core, effects);
     if (core.role === 'leader') this.checkLeader(core, before.role !== 'leader' || before.term !== core.term);
     // A step may leave a joint configuration, and either side of that may have decided.
-    const inForce = [before.configuration, core.configuration];
+    const inForce = [before.configuration, core.configurations.current];
     if (core.log.commitIndex > before.commitIndex) this.checkCommitted(node, core, before.commitIndex, inForce);
     for (const { id, index } of effects.reads) this.checkRead(node, id, index);
   }
@@ -134,7 +134,7 @@ export class ClusterChecks {
   }
 
   private checkRecovered(node: CheckedNode, core: Core): void {
-    const named = core.configurations.findLast(({ index }) => index <= core.log.commitIndex);
+    const named = core.configurations.entries.findLast(({ index }) => index <= core.log.commitIndex);
     const isNamed =
       named !== undefined && detailOf(named.configuration, node.id)?.directoryId === node.disk.directoryId;
     if (isNamed && node.disk.holds(named.index, core.log.termAt(named.index))) return;
@@ -151,11 +151,7 @@ export class ClusterChecks {
   }
 
   private checkAppended(node: CheckedNode, core: Core, effects: Effects): void {
-    const { append, truncateFrom } = effects;
-    if (truncateFrom !== 0 && append[0]?.index !== truncateFrom) {
-      fail(`node ${node.id} truncates its log at ${truncateFrom} but does not go on from there`);
-    }
-    this.checkMatching(node, core, append);
+    this.checkMatching(node, core, effects.append);
   }
 
   private checkMatching(node: CheckedNode, core: Core, entries: readonly Entry[]): void {
@@ -186,11 +182,12 @@ export class ClusterChecks {
   }
 
   /** Whether directories that had a say voted for this leader, in each half of the configuration that it has. */
-  private checkElected({ configuration, id: leader, term, directoryId }: Core): void {
+  private checkElected({ configurations, id: leader, term, rights }: Core): void {
+    const configuration = configurations.current;
     const hasVoted = (id: NodeId) =>
       this.votes.get(`${id}.${detailOf(configuration, id)?.directoryId}:${term}`) === leader;
     // A candidate that votes alone sends nothing.
-    const votesAlone = (id: NodeId) => id === leader && detailOf(configuration, id)?.directoryId === directoryId;
+    const votesAlone = (id: NodeId) => id === leader && detailOf(configuration, id)?.directoryId === rights.directoryId;
     if (isQuorumOf(configuration, (id) => votesAlone(id) || hasVoted(id))) return;
     fail(`node ${leader} leads in term ${term} without the votes of a quorum`);
   }

@@ -1,5 +1,5 @@
-import { members } from '../../src/raft/configuration.ts';
-import type { Configuration, MemberDetail, NodeId } from '../../src/raft/types.ts';
+import { members } from '../../src/raft/state/configuration.ts';
+import type { Configuration, MemberDetail, NodeId } from '../../src/raft/state/types.ts';
 
 /** Configurations as tests want them, whole: any shape, first directories, addresses unknown. */
 export function configurationWith(parts: Partial<Configuration>): Configuration {

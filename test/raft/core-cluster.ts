@@ -1,9 +1,8 @@
-import { EMPTY_CONFIGURATION, members } from '../../src/raft/configuration.ts';
-import type { Core, CoreOptions } from '../../src/raft/core.ts';
-import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
 import { type CoreSummary, summarize } from '../../src/raft/invariants.ts';
-import { configurationAsOf } from '../../src/raft/membership.ts';
 import { Raft } from '../../src/raft/raft.ts';
+import { EMPTY_CONFIGURATION, isMember, members } from '../../src/raft/state/configuration.ts';
+import type { Core, CoreOptions } from '../../src/raft/state/core.ts';
+import { ENTRY_HEADER_BYTES } from '../../src/raft/state/entry.ts';
 import type {
   Configuration,
   Effects,
@@ -15,7 +14,7 @@ import type {
   NodeId,
   ReadBack,
   WantSnapshot,
-} from '../../src/raft/types.ts';
+} from '../../src/raft/state/types.ts';
 import { type CheckedNode, ClusterChecks } from './cluster-checks.ts';
 import { describeInput, describeMessage } from './describe.ts';
 import { SimulatedDisk, type StoredSnapshot } from './simulated-disk.ts';
@@ -170,7 +169,7 @@ export class CoreCluster {
     if (input.kind === 'lifecycle')
       Object.assign(node.disk, { lifecycle: input.lifecycle, directoryId: input.directoryId });
     if (effects.recovered) node.remembering = 'pending';
-    if (effects.removed) node.isRemoved = true;
+    this.refuseRemoved();
     for (const message of node.disk.submit(effects)) this.send(node, message);
     for (const message of effects.sendNow) this.send(node, message);
     node.readBacks.push(...effects.readBacks);
@@ -185,8 +184,9 @@ export class CoreCluster {
   }
 
   propose(id: NodeId, ...payloads: readonly string[]): boolean {
-    const effects = this.step(id, { kind: 'propose', batches: payloads.map(batchOf) });
-    return effects !== null && !effects.proposeRejected;
+    const accepts = this.node(id).raft?.acceptsProposals === true;
+    this.step(id, { kind: 'propose', batches: payloads.map(batchOf) });
+    return accepts;
   }
 
   /** Asks `id` for a read; the answer comes into the node's `answers` under the number returned. */
@@ -270,7 +270,7 @@ export class CoreCluster {
     if (core === null || node.saving !== null) return false;
     const index = core.log.appliedIndex;
     if (index <= (node.disk.snapshot?.index ?? 0)) return false;
-    node.saving = { index, term: core.log.termAt(index), configuration: configurationAsOf(core, index) };
+    node.saving = { index, term: core.log.termAt(index), configuration: core.configurations.asOf(index) };
     this.options.trace?.(`${id} begins a snapshot of ${index}@${node.saving.term}`);
     return true;
   }
@@ -345,6 +345,30 @@ export class CoreCluster {
     const entry = node.core?.log.cached(index) ?? node.disk.entryAt(index);
     if (entry === undefined) throw new Error(`node ${node.id} has lost entry ${index}`);
     return entry;
+  }
+
+  /**
+   * Refuses the links of removed nodes, as the transport does: a node learns of its removal when a majority of the voters
+   * that it knows refuse it.
+   */
+  private refuseRemoved(): void {
+    for (const node of this.nodes.values()) {
+      const { id, core } = node;
+      if (core === null || node.isRemoved) continue;
+      const { configuration, index } = core.configurations.newest;
+      const wasMember = index > 0 && isMember(configuration, id);
+      if (core.rights.lifecycle !== 'normal' && !wasMember) continue;
+      const others = configuration.voters.filter((voter) => voter !== id);
+      const refusing = others.filter((other) => {
+        const removed = this.nodes.get(other)?.core?.configurations.committed.configuration.removed ?? [];
+        return (
+          removed.includes(id) && !this.partitions.has(`${id}->${other}`) && !this.partitions.has(`${other}->${id}`)
+        );
+      });
+      if (refusing.length * 2 <= others.length) continue;
+      node.isRemoved = true;
+      this.options.trace?.(`${id} is refused by ${refusing.join(', ')}: it was removed`);
+    }
   }
 
   private send(node: ClusterNode, message: Message): void {

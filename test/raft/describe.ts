@@ -1,6 +1,6 @@
-import { DIRECTORY_UNKNOWN, decodeConfiguration, isJoint } from '../../src/raft/configuration.ts';
-import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
-import type { Configuration, Entry, Input, MemberChange, Message } from '../../src/raft/types.ts';
+import { DIRECTORY_UNKNOWN, decodeConfiguration, isJoint } from '../../src/raft/state/configuration.ts';
+import { ENTRY_HEADER_BYTES } from '../../src/raft/state/entry.ts';
+import type { Configuration, Entry, Input, MemberChange, Message } from '../../src/raft/state/types.ts';
 
 /**
  * Messages, entries and inputs as short text, for transcripts and traces. `5@2` is the entry at index 5, of term 2.
@@ -18,18 +18,18 @@ function details(message: Message): string {
       return `, log ends at ${message.lastIndex}@${message.lastTerm}${message.transfer ? ', handed over' : ''}`;
     case 'preVoteReply':
     case 'voteReply':
-      return `${message.granted ? ', granted' : ', refused'}${withoutRights(message)}`;
+      return `${message.granted ? ', granted' : ', rejected'}${withoutRights(message)}`;
     case 'append':
       return `, after ${message.prevIndex}@${message.prevTerm} [${describeEntries(message.entries)}] commit ${message.commitIndex}`;
     case 'appendReply':
-      if (message.success) return `, holds up to ${message.index}${withoutRights(message)}`;
-      return `, refused after ${message.index}, may agree at ${message.hintIndex}@${message.hintTerm}${withoutRights(message)}`;
+      if (message.success) return `, accept ${message.index}${withoutRights(message)}`;
+      return `, reject ${message.index}, hint ${message.hintIndex}@${message.hintTerm}${withoutRights(message)}`;
     case 'heartbeat':
       return `, round ${message.round} commit ${message.commitIndex}`;
     case 'heartbeatReply':
       return `, round ${message.round}${withoutRights(message)}`;
     case 'commit':
-      return ` ${message.commitIndex} where ${message.index}@${message.indexTerm}`;
+      return `, commit ${message.commitIndex} if ${message.index}@${message.indexTerm} matches`;
     case 'timeoutNow':
       return '';
     case 'snapshotOffer':
@@ -39,7 +39,7 @@ function details(message: Message): string {
     case 'recovering':
       return `, directory ${message.directoryId}`;
     case 'readIndexReply':
-      return message.index < 0 ? `, read ${message.id} refused` : `, read ${message.id} at ${message.index}`;
+      return message.index < 0 ? `, read ${message.id} rejected` : `, read ${message.id} at ${message.index}`;
   }
 }
 
@@ -88,39 +88,39 @@ export function payloadOf(entry: Entry): string {
 export function describeInput(input: Input): string {
   switch (input.kind) {
     case 'receive':
-      return `receives ${describeMessage(input.message)}`;
+      return `receive ${describeMessage(input.message)}`;
     case 'propose':
-      return `is asked to write ${input.batches.map((bytes) => bytes.toString('latin1', ENTRY_HEADER_BYTES)).join(', ')}`;
+      return `propose ${input.batches.map((bytes) => bytes.toString('latin1', ENTRY_HEADER_BYTES)).join(', ')}`;
     case 'read':
-      return `is asked for read ${input.id}`;
+      return `read ${input.id}`;
     case 'persisted':
-      return `hears that ${input.index}@${input.term}${input.hardState === null ? '' : ` and term ${input.hardState.term}`} is on disk`;
+      return `persisted ${input.index}@${input.term}${input.hardState === null ? '' : ` and term ${input.hardState.term}`}`;
     case 'applied':
-      return `has applied up to ${input.index}`;
+      return `applied ${input.index}`;
     case 'readBack':
-      return `has read back for ${input.peer}: ${describeEntries(input.entries)}`;
+      return `readBack for ${input.peer}: ${describeEntries(input.entries)}`;
     case 'linkLost':
-      return `loses the link to ${input.peer}`;
+      return `linkLost ${input.peer}`;
     case 'linkUp':
-      return `has a link to ${input.peer}`;
+      return `linkUp ${input.peer}`;
     case 'transferLeadership':
-      return `is asked to hand over to ${input.to === 0 ? 'anyone' : input.to}`;
+      return `transferLeadership to ${input.to === 0 ? 'the most advanced voter' : input.to}`;
     case 'snapshotStored':
-      return `has stored a snapshot of ${input.index}@${input.term}`;
+      return `snapshotStored ${input.index}@${input.term}`;
     case 'compact':
-      return `may forget its log up to ${input.index}`;
+      return `compact ${input.index}`;
     case 'snapshotReceived':
-      return `has received the snapshot of ${input.index}@${input.term}`;
+      return `snapshotReceived ${input.index}@${input.term}`;
     case 'snapshotStalled':
-      return `hears nothing of the transfer to ${input.peer}`;
+      return `snapshotStalled ${input.peer}`;
     case 'changeMembers':
-      return `is asked to ${describeChange(input.change)}`;
+      return `changeMembers: ${describeChange(input.change)}`;
     case 'lifecycle':
-      return `learns that it is ${input.lifecycle}${input.directoryId === 0 ? '' : `, directory ${input.directoryId}`}`;
+      return `lifecycle ${input.lifecycle}${input.directoryId === 0 ? '' : `, directory ${input.directoryId}`}`;
     case 'diskFull':
-      return input.full ? 'has no room on its disk' : 'has room on its disk again';
+      return input.full ? 'diskFull' : 'diskFull no more';
     case 'tick':
-      return 'ticks';
+      return 'tick';
   }
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Message, NodeId } from '../../src/raft/types.ts';
+import type { Message, NodeId } from '../../src/raft/state/types.ts';
 import type { CoreCluster } from './core-cluster.ts';
 import type { SimulatedDisk } from './simulated-disk.ts';
 import {
@@ -34,7 +34,7 @@ function stabilizeWithout(cluster: CoreCluster, isLost: (message: Message) => bo
 }
 
 const directoryIdOf = (cluster: CoreCluster, id: NodeId) =>
-  cluster.node(1).core?.configuration.details.find((detail) => detail.id === id)?.directoryId;
+  cluster.node(1).core?.configurations.current.details.find((detail) => detail.id === id)?.directoryId;
 
 /** Three voters, of which the third has earned its vote with a new disk. Gives the old one, too, as it was last. */
 function healed(): { cluster: CoreCluster; old: SimulatedDisk } {
@@ -47,7 +47,7 @@ function healed(): { cluster: CoreCluster; old: SimulatedDisk } {
   restart(cluster, 3);
   run(cluster, [1, 2, 3]);
   const { disk } = cluster.node(3);
-  expect(cluster.node(1).core?.configuration.voters).toEqual([1, 2, 3]);
+  expect(cluster.node(1).core?.configurations.current.voters).toEqual([1, 2, 3]);
   expect(directoryIdOf(cluster, 3)).toBe(disk.directoryId);
   const [old] = disk.ghosts;
   if (old === undefined) throw new Error('no disk was lost');
@@ -80,7 +80,7 @@ describe('an old disk that is put back after a newer directory has got its right
     run(cluster, [1, 2, 3]);
     expect(cluster.node(3).core?.log.lastIndex).toBe(cluster.node(1).core?.log.lastIndex);
     expect(directoryIdOf(cluster, 3)).toBe(0);
-    expect(cluster.node(1).core?.configuration.voters).toEqual([1, 2, 3]);
+    expect(cluster.node(1).core?.configurations.current.voters).toEqual([1, 2, 3]);
   });
 
   it('confirms no read for a leader that was replaced with the help of the newer directory', () => {
@@ -118,13 +118,13 @@ describe('a directory that a committed configuration names', () => {
     restart(cluster, 2);
     run(cluster, [1, 2]);
     expect(cluster.node(2).remembering).toBe('pending');
-    expect(cluster.node(2).core?.lifecycle).toBe('recovering');
-    expect(cluster.node(1).core?.configuration).toMatchObject({ voters: [1], learners: [2] });
+    expect(cluster.node(2).core?.rights.lifecycle).toBe('recovering');
+    expect(cluster.node(1).core?.configurations.current).toMatchObject({ voters: [1], learners: [2] });
     for (const id of [1, 2]) crash(cluster, id);
     Reflect.deleteProperty(cluster, 'remember');
     for (const id of [1, 2]) restart(cluster, id);
     run(cluster, [1, 2]);
-    expect(cluster.leader()?.configuration).toMatchObject({ voters: [1, 2], votersOutgoing: [] });
+    expect(cluster.leader()?.configurations.current).toMatchObject({ voters: [1, 2], votersOutgoing: [] });
     expect(cluster.node(2).disk.lifecycle).toBe('normal');
   });
 
@@ -144,7 +144,7 @@ describe('a directory that a committed configuration names', () => {
     expect(reports).toBe(1);
     const { raft } = cluster.node(3);
     if (raft === null) throw new Error('node 3 does not run');
-    raft.core.recoveryReported = false;
+    raft.core.rights.recoveryReported = false;
     expect(raft.step({ kind: 'applied', index: raft.core.log.commitIndex }).recovered).toBe(false);
     expect(raft.step({ kind: 'tick' }).recovered).toBe(true);
   });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { sealEntry } from '../../src/raft/entry.ts';
 import { Raft } from '../../src/raft/raft.ts';
-import type { Entry, HardState, Message } from '../../src/raft/types.ts';
+import { sealEntry } from '../../src/raft/state/entry.ts';
+import type { Entry, HardState, Message } from '../../src/raft/state/types.ts';
 import { batchOf } from './core-cluster.ts';
 import { SimulatedDisk } from './simulated-disk.ts';
 import { votersOf } from './small-cluster.ts';

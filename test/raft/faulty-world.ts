@@ -1,5 +1,5 @@
-import { isMember, members } from '../../src/raft/configuration.ts';
-import type { Configuration, Message, NodeId } from '../../src/raft/types.ts';
+import { isMember, members } from '../../src/raft/state/configuration.ts';
+import type { Configuration, Message, NodeId } from '../../src/raft/state/types.ts';
 import { configurationWith } from './configurations.ts';
 import { type ClusterNode, type ClusterOptions, CoreCluster } from './core-cluster.ts';
 import { configurationsInForce, drawChange, mayRemove, survives } from './member-faults.ts';
@@ -8,7 +8,7 @@ import type { SimulatedDisk } from './simulated-disk.ts';
 
 /**
  * A cluster to which everything happens that can: one random action at a time, each with a weight drawn from the seed.
- * Some never happen in a given run, so that others may go far.
+ * Some never happen in a given life, so that others may go far.
  *
  *   wire      lost, repeated, overtaken, replayed long after; partitioned by direction, by node, in halves
  *   links     break (what is on them is lost) and come back, which each end notices in its own time
@@ -33,7 +33,7 @@ const CONFIGURATIONS: readonly Configuration[] = [
   configurationWith({ voters: [1, 2, 3], votersOutgoing: [3, 4, 5], learners: [6], autoLeave: true }),
 ];
 
-/** Nodes that may become members, beside those that a run begins with. */
+/** Nodes that may become members, beside those that a life begins with. */
 const NEWCOMERS_MAX = 3;
 /** What lies on the wire beyond this is lost, as links do when their buffers are full. */
 const WIRE_MESSAGES_MAX = 300;
@@ -104,9 +104,8 @@ export class FaultyWorld {
       flow: { inflightMessagesMax: 1 + random.below(5), inflightBytesMax: random.pick([60, 300, 100_000]) },
       cacheBytesMax: random.pick([0, 400, 1500, 1_000_000]),
       randomOf: (id) => randomFrom(seed * 16 + id).next,
-      observe: (_core, _before, { install, recovered, removed }) => {
+      observe: (_core, _before, { install, recovered }) => {
         if (recovered) this.counts.recovered++;
-        if (removed) this.counts.removed++;
         if (install === null) return;
         this.counts.installs++;
         if (install.resetLog) this.counts.resets++;
@@ -136,7 +135,12 @@ export class FaultyWorld {
 
   /** The process of a node that was removed ends by itself. */
   endRemoved(): void {
-    for (const id of this.ids) if (this.cluster.node(id).isRemoved) this.crash(id);
+    for (const id of this.ids) {
+      const { isRemoved, raft } = this.cluster.node(id);
+      if (!isRemoved || raft === null) continue;
+      this.counts.removed++;
+      this.crash(id);
+    }
   }
 
   /** Ends all faults, but for the nodes that stay down for ever. */
@@ -178,7 +182,7 @@ export class FaultyWorld {
 
   /** Who was told of its removal, and added again meanwhile, is started again by the operator. */
   startAddedAgain(): void {
-    const configuration = this.cluster.leader()?.configuration;
+    const configuration = this.cluster.leader()?.configurations.current;
     for (const id of this.ids) {
       const { isRemoved, raft } = this.cluster.node(id);
       if (isRemoved && raft === null && configuration !== undefined && isMember(configuration, id)) this.start(id);
@@ -188,7 +192,7 @@ export class FaultyWorld {
   /** An uninitialized node learns that there is a cluster. */
   private findCluster(id: NodeId): void {
     const { core, disk } = this.cluster.node(id);
-    if (core?.lifecycle !== 'uninitialized') return;
+    if (core?.rights.lifecycle !== 'uninitialized') return;
     this.cluster.step(id, { kind: 'lifecycle', lifecycle: 'recovering', directoryId: disk.directoryId });
   }
 
@@ -245,7 +249,7 @@ export class FaultyWorld {
   private swapBack(): void {
     const { cluster, random } = this;
     const leader = this.someLeader();
-    const voters = leader === undefined ? [] : (cluster.node(leader).core?.configuration.voters ?? []);
+    const voters = leader === undefined ? [] : (cluster.node(leader).core?.configurations.current.voters ?? []);
     const others = voters.filter((id) => id !== leader && cluster.node(id).raft !== null && !this.paused.has(id));
     if (leader === undefined || others.length < 2 || this.paused.has(leader)) return;
     const swapped = random.pick(others);
@@ -323,7 +327,7 @@ export class FaultyWorld {
   private forget(): void {
     const { cluster, random } = this;
     const leader = this.someLeader();
-    const voters = leader === undefined ? [] : (cluster.node(leader).core?.configuration.voters ?? []);
+    const voters = leader === undefined ? [] : (cluster.node(leader).core?.configurations.current.voters ?? []);
     const others = voters.filter((id) => id !== leader && cluster.node(id).raft !== null && !this.paused.has(id));
     if (leader === undefined || others.length < 2 || this.paused.has(leader)) return;
     const forgetful = random.pick(others);

@@ -1,11 +1,11 @@
-import type { Core } from '../../src/raft/core.ts';
-import type { NodeId } from '../../src/raft/types.ts';
+import type { Core } from '../../src/raft/state/core.ts';
+import type { NodeId } from '../../src/raft/state/types.ts';
 import { describeConfiguration } from './describe.ts';
 import { ELECTION_TIMEOUT_TICKS, FaultyWorld } from './faulty-world.ts';
 import { activeOf, decide, survives, unrest } from './member-faults.ts';
 
 /**
- * One random run of a cluster, wholly decided by its seed: first everything that can go wrong does; then the faults
+ * One random life of a cluster, wholly decided by its seed: first everything that can go wrong does; then the faults
  * end, but for a minority that may stay dead. Within a bounded time there must be one leader whom all follow, logs must
  * be the same, writes must be applied and reads be served everywhere. Last comes one trial: a single fault, and what the
  * cluster owes its users under it.
@@ -189,7 +189,7 @@ class Calm {
   }
 
   private isVoter(id: NodeId): boolean {
-    return this.leader().configuration.voters.includes(id);
+    return this.leader().configurations.current.voters.includes(id);
   }
 
   private isQuorum(agrees: (id: NodeId) => boolean): boolean {
@@ -273,8 +273,8 @@ class Calm {
       if (core === null) return `${id} is down`;
       const { log } = core;
       return (
-        `${id} ${core.lifecycle} ${core.role} of term ${core.term}, leader ${core.leader}, ` +
-        `${describeConfiguration(core.configuration)}, committed ${log.commitIndex}, ` +
+        `${id} ${core.rights.lifecycle} ${core.role} of term ${core.term}, leader ${core.leader}, ` +
+        `${describeConfiguration(core.configurations.current)}, committed ${log.commitIndex}, ` +
         `persisted ${log.persistedIndex}, log ends at ${log.lastIndex}@${log.lastTerm}`
       );
     };

@@ -1,7 +1,7 @@
-import { detailOf, isMember, isVoter, members } from '../../src/raft/configuration.ts';
-import { isQuorumOf } from '../../src/raft/core.ts';
 import { withoutRights } from '../../src/raft/rights.ts';
-import type { Configuration, MemberChange, NodeId } from '../../src/raft/types.ts';
+import { detailOf, isMember, isVoter, members } from '../../src/raft/state/configuration.ts';
+import { isQuorumOf } from '../../src/raft/state/core.ts';
+import type { Configuration, MemberChange, NodeId } from '../../src/raft/state/types.ts';
 import type { CoreCluster } from './core-cluster.ts';
 import type { Random } from './random.ts';
 
@@ -12,9 +12,9 @@ const NO_ADDRESS = { host: 'nowhere', clientPort: 1, peerPort: 2, adminPort: 3 }
 /** The configurations that may decide something yet: the newest that is known to be committed, and all later ones. */
 export function configurationsInForce(cluster: CoreCluster): Configuration[] {
   const nodes = [...cluster.nodes.values()];
-  const newest = Math.max(0, ...nodes.map(({ core }) => core?.committedConfigurationIndex ?? 0));
+  const newest = Math.max(0, ...nodes.map(({ core }) => core?.configurations.committed.index ?? 0));
   return nodes.flatMap(({ core, disk, initial }) =>
-    (core?.configurations ?? disk.configurations(initial))
+    (core?.configurations.entries ?? disk.configurations(initial))
       .filter(({ index, configuration }) => index >= newest && configuration.voters.length > 0)
       .map(({ configuration }) => configuration),
   );
@@ -33,8 +33,9 @@ export function decide(cluster: CoreCluster, agrees: (id: NodeId) => boolean): b
  */
 export function survives(cluster: CoreCluster, agrees: (id: NodeId) => boolean): boolean {
   const toCome = [...cluster.nodes.values()].flatMap(({ core }) => {
-    const { leading = null, configuration } = core ?? {};
-    if (leading === null || configuration === undefined) return [];
+    if (core === null || core.leading === null) return [];
+    const { leading } = core;
+    const configuration = core.configurations.current;
     const joining = configuration.learners.filter(
       (id) => leading.progress.get(id)?.hasRights === true && detailOf(configuration, id)?.joins === true,
     );
@@ -52,7 +53,7 @@ export function survives(cluster: CoreCluster, agrees: (id: NodeId) => boolean):
  * one intact directory while another is being lost has no quorum left.
  */
 export function mayRemove(cluster: CoreCluster, leader: NodeId, id: NodeId): boolean {
-  const configuration = cluster.node(leader).core?.configuration;
+  const configuration = cluster.node(leader).core?.configurations.current;
   if (configuration === undefined) return false;
   const voters = configuration.voters.filter((voter) => voter !== id);
   return isQuorumOf({ ...configuration, voters }, (voter) => hasSay(cluster, configuration, voter));
@@ -66,7 +67,7 @@ function hasSay(cluster: CoreCluster, configuration: Configuration, id: NodeId):
 
 /** A change that somebody might ask of `leader`, sensible or not. */
 export function drawChange(cluster: CoreCluster, leader: NodeId, random: Random): MemberChange {
-  const configuration = cluster.node(leader).core?.configuration;
+  const configuration = cluster.node(leader).core?.configurations.current;
   const ids = [...cluster.nodes.keys()];
   const present = configuration === undefined ? [] : members(configuration);
   const absent = ids.filter((id) => !present.includes(id));
@@ -86,16 +87,16 @@ export function drawChange(cluster: CoreCluster, leader: NodeId, random: Random)
 export function unrest(cluster: CoreCluster, isAlive: (id: NodeId) => boolean): string | null {
   const leader = cluster.leader();
   if (leader === undefined) return 'no leader';
-  const { configuration } = leader;
-  if (leader.committedConfigurationIndex !== leader.configurations.at(-1)?.index) return 'a change is not committed';
+  const configuration = leader.configurations.current;
+  if (!leader.configurations.isCommitted) return 'a change is not committed';
   if (!isVoter(configuration, leader.id)) return `node ${leader.id} leads and is no voter`;
   if (configuration.autoLeave) return 'a joint configuration is not left';
   for (const id of members(configuration)) {
     const { core } = cluster.node(id);
     if (!isAlive(id) || core === null) continue;
-    if (withoutRights(core)) return `node ${id} is ${core.lifecycle} and has no vote`;
+    if (withoutRights(core)) return `node ${id} is ${core.rights.lifecycle} and has no vote`;
     const detail = detailOf(configuration, id);
-    if (detail?.directoryId !== core.directoryId)
+    if (detail?.directoryId !== core.rights.directoryId)
       return `the directory of node ${id} is not the one that has its rights`;
     if (detail?.joins !== true || isVoter(configuration, id)) continue;
     const voters = [...configuration.voters, id].filter((voter) => voter !== detail.replaces);
@@ -107,6 +108,6 @@ export function unrest(cluster: CoreCluster, isAlive: (id: NodeId) => boolean): 
 
 /** The alive nodes that the newest leader counts among the members. */
 export function activeOf(cluster: CoreCluster, alive: readonly NodeId[]): NodeId[] {
-  const configuration = cluster.leader()?.configuration;
+  const configuration = cluster.leader()?.configurations.current;
   return alive.filter((id) => configuration === undefined || isMember(configuration, id));
 }

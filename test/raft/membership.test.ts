@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { MEMBERS_MAX } from '../../src/raft/configuration.ts';
-import { configurationAsOf } from '../../src/raft/membership.ts';
-import type { MemberChange, NodeId } from '../../src/raft/types.ts';
+import { MEMBERS_MAX } from '../../src/raft/state/configuration.ts';
+import type { MemberChange, NodeId } from '../../src/raft/state/types.ts';
 import { configurationWith, detailWith } from './configurations.ts';
 import type { CoreCluster } from './core-cluster.ts';
 import {
@@ -35,7 +34,7 @@ function led(newcomers: readonly NodeId[] = []): CoreCluster {
   return cluster;
 }
 
-const configurationOf = (cluster: CoreCluster, id: NodeId) => cluster.node(id).core?.configuration;
+const configurationOf = (cluster: CoreCluster, id: NodeId) => cluster.node(id).core?.configurations.current;
 
 describe('a change of members', () => {
   it('is refused by a leader that has committed nothing of its term yet (copycat 23)', () => {
@@ -66,7 +65,7 @@ describe('a change of members', () => {
     cluster.step(1, { kind: 'linkLost', peer: 2 });
     expect(cluster.change(1, { op: 'remove', id: 3 })).toMatchObject({
       refusal: 'WOULD_LOSE_QUORUM',
-      text: 'the voters would be 1, 2, but 2 cannot be reached or has no vote',
+      text: 'the voters would be 1, 2, but 2 cannot be counted on now',
     });
     expect(cluster.change(1, { op: 'remove', id: 2 })?.refusal).toBeNull();
     const alone = smallCluster(votersOf(1));
@@ -120,7 +119,7 @@ describe('a change of members', () => {
     beat(cluster, 2);
     expect(configurationOf(cluster, 1)).toEqual(votersOf(3));
     const { core } = cluster.node(1);
-    expect(core === null ? null : configurationAsOf(core, core.log.lastIndex)).toEqual(votersOf(3));
+    expect(core === null ? null : core.configurations.asOf(core.log.lastIndex)).toEqual(votersOf(3));
   });
 
   it('finds a promoted learner ready to vote though it does not know of its promotion (etcd 10998)', () => {
@@ -178,7 +177,7 @@ describe('a directory that may have forgotten something', () => {
     cluster.step(3, { kind: 'lifecycle', lifecycle: 'recovering', directoryId: 77 });
     stabilize(cluster);
     expect(configurationOf(cluster, 1)?.details[2]).toMatchObject({ id: 3, directoryId: 77, joins: true });
-    expect(cluster.node(3).core?.lifecycle).toBe('normal');
+    expect(cluster.node(3).core?.rights.lifecycle).toBe('normal');
     beat(cluster, 1, 5);
     expect(configurationOf(cluster, 3)).toMatchObject({ voters: [1, 2, 3], votersOutgoing: [] });
   });
@@ -202,7 +201,7 @@ describe('a directory that may have forgotten something', () => {
       if (configurationOf(cluster, 1)?.voters.includes(3)) expect(detail?.directoryId).toBe(directoryId);
     }
     expect(configurationOf(cluster, 3)).toMatchObject({ voters: [1, 2, 3], votersOutgoing: [] });
-    expect(cluster.node(3).core).toMatchObject({ lifecycle: 'normal', isSuperseded: false });
+    expect(cluster.node(3).core).toMatchObject({ rights: { lifecycle: 'normal', isSuperseded: false } });
   });
 
   it('has no vote where the cluster has given its rights to another, until it has earned them again', () => {
@@ -211,7 +210,7 @@ describe('a directory that may have forgotten something', () => {
       details: [1, 2, 3].map((id) => detailWith({ id, directoryId: id === 3 ? 9 : 0 })),
     });
     const cluster = smallCluster(named);
-    expect(cluster.node(3).core).toMatchObject({ lifecycle: 'normal', isSuperseded: true });
+    expect(cluster.node(3).core).toMatchObject({ rights: { lifecycle: 'normal', isSuperseded: true } });
     tick(cluster, 3, 3 * ELECTION_TIMEOUT_TICKS);
     expect(cluster.node(3).core).toMatchObject({ role: 'follower', term: 0 });
   });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { sealEntry } from '../../src/raft/entry.ts';
+import { sealEntry } from '../../src/raft/state/entry.ts';
 import { batchOf } from './core-cluster.ts';
 import { elect, HEARTBEAT_INTERVAL_TICKS, smallCluster, stabilize, tick, votersOf } from './small-cluster.ts';
 

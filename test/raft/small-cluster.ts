@@ -1,4 +1,4 @@
-import type { Configuration, Message, NodeId } from '../../src/raft/types.ts';
+import type { Configuration, Message, NodeId } from '../../src/raft/state/types.ts';
 import { configurationWith } from './configurations.ts';
 import { type ClusterOptions, CoreCluster } from './core-cluster.ts';
 

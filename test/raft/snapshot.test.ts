@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { configurationOf, encodeConfiguration, members } from '../../src/raft/configuration.ts';
-import { ENTRY_HEADER_BYTES, sealEntry } from '../../src/raft/entry.ts';
 import { checkCore, checkStep, summarize } from '../../src/raft/invariants.ts';
-import { RaftLog } from '../../src/raft/log.ts';
 import { Raft } from '../../src/raft/raft.ts';
-import type { Effects, Entry, Input, Message, NodeId } from '../../src/raft/types.ts';
+import { configurationOf, encodeConfiguration, members } from '../../src/raft/state/configuration.ts';
+import { ENTRY_HEADER_BYTES, sealEntry } from '../../src/raft/state/entry.ts';
+import { RaftLog } from '../../src/raft/state/log.ts';
+import type { Effects, Entry, Input, Message, NodeId } from '../../src/raft/state/types.ts';
 import { batchOf, type CoreCluster } from './core-cluster.ts';
 import {
   crash,
@@ -320,7 +320,7 @@ describe('a follower that needs what is no longer in the log', () => {
     for (let i = 1; i < ELECTION_TIMEOUT_TICKS; i++) stepAlone(raft, { kind: 'tick' });
     const offer = { kind: 'snapshotOffer', from: 1, to: 3, snapshotIndex: 9, snapshotTerm: 1 } as const;
     hear(raft, { ...offer, term: 2 });
-    expect(raft.core).toMatchObject({ leader: 1, electionElapsed: 0 });
+    expect(raft.core).toMatchObject({ leader: 1, timerStartedAt: raft.core.now });
     const effects = hear(raft, { ...offer, from: 2, term: 1 });
     expect(effects).toMatchObject({
       wantSnapshot: null,
@@ -460,7 +460,7 @@ describe('a snapshot that was received', () => {
   it('takes the place of a log that has another entry there, with all that follows it', () => {
     const raft = followerWith([1, 1, 2, 2, 2, 2], 4, 2);
     const effects = receive(raft, 4, 3);
-    expect(effects).toMatchObject({ install: { index: 4, term: 3, resetLog: true }, append: [], truncateFrom: 0 });
+    expect(effects).toMatchObject({ install: { index: 4, term: 3, resetLog: true }, append: [] });
     expect(acknowledgements(effects)).toEqual([4]);
     const core = raft.core;
     expect(core.log).toMatchObject({ snapshotIndex: 4, snapshotTerm: 3, lastIndex: 4, lastTerm: 3, persistedIndex: 4 });
@@ -520,9 +520,9 @@ describe('a snapshot that was received', () => {
     const bytes = encodeConfiguration(configurationOf([1, 2, 3, 4, 5]), ENTRY_HEADER_BYTES);
     const entry = sealEntry(bytes, 'configuration', 1, 3);
     hear(raft, appendOf(2, 1, [entry], 2));
-    expect(members(raft.core.configuration)).toEqual([1, 2, 3, 4, 5]);
+    expect(members(raft.core.configurations.current)).toEqual([1, 2, 3, 4, 5]);
     const effects = receive(raft, 3, 2);
-    expect(members(raft.core.configuration)).toEqual([1, 2, 3]);
+    expect(members(raft.core.configurations.current)).toEqual([1, 2, 3]);
     expect(effects.configuration).toEqual(configurationOf([1, 2, 3]));
   });
 
@@ -532,7 +532,7 @@ describe('a snapshot that was received', () => {
     const entry = sealEntry(bytes, 'configuration', 1, 4);
     hear(raft, appendOf(3, 1, [entry]));
     receive(raft, 3, 1);
-    expect(members(raft.core.configuration)).toEqual([1, 2, 3, 4, 5]);
+    expect(members(raft.core.configurations.current)).toEqual([1, 2, 3, 4, 5]);
   });
 });
 
@@ -549,7 +549,7 @@ describe('old news about a log that now begins later', () => {
     const raft = installed();
     const old = appendOf(1, 1, [entryOf(1, 2), entryOf(2, 3)], 4, 2);
     const effects = hear(raft, old);
-    expect(effects).toMatchObject({ append: [], truncateFrom: 0 });
+    expect(effects).toMatchObject({ append: [] });
     expect(acknowledgements(effects)).toEqual([4]);
     expect(raft.core.log).toMatchObject({ snapshotIndex: 4, lastIndex: 5, commitIndex: 4 });
   });
@@ -558,7 +558,7 @@ describe('old news about a log that now begins later', () => {
     const raft = installed();
     const old = appendOf(2, 1, [entryOf(3, 3), entryOf(3, 4)], 4, 4);
     const effects = hear(raft, old);
-    expect(effects).toMatchObject({ append: [], truncateFrom: 0 });
+    expect(effects).toMatchObject({ append: [] });
     expect(raft.core.log).toMatchObject({ lastIndex: 5, commitIndex: 4 });
   });
 

@@ -1,7 +1,8 @@
-import type { Core } from '../../src/raft/core.ts';
-import { sealEntry } from '../../src/raft/entry.ts';
 import type { CoreSummary } from '../../src/raft/invariants.ts';
-import { type Effects, type MemberChange, type Message, NO_NODE, type NodeId } from '../../src/raft/types.ts';
+import type { Core } from '../../src/raft/state/core.ts';
+import { sealEntry } from '../../src/raft/state/entry.ts';
+import { type Effects, type MemberChange, type Message, NO_NODE, type NodeId } from '../../src/raft/state/types.ts';
+import { truncatedFrom } from '../support/truncation.ts';
 import { configurationWith } from './configurations.ts';
 import { batchOf, type ClusterNode, type CoreCluster } from './core-cluster.ts';
 import { describeConfiguration, describeEntries, describeEntry, describeMessage } from './describe.ts';
@@ -70,7 +71,9 @@ export class Transcript {
     start: (args) => this.start(args),
     campaign: ([id]) => this.campaign(idOf(id)),
     tick: ([id, times]) => tick(this.cluster, idOf(id), Number(times ?? 1)),
-    propose: ([id, ...payloads]) => void this.cluster.propose(idOf(id), ...payloads),
+    propose: ([id, ...payloads]) => {
+      if (!this.cluster.propose(idOf(id), ...payloads)) this.say('  rejects the proposal');
+    },
     read: ([id]) => void this.cluster.read(idOf(id)),
     transfer: ([id, to]) => void this.cluster.step(idOf(id), { kind: 'transferLeadership', to: Number(to ?? NO_NODE) }),
     deliver: (args) => {
@@ -119,7 +122,7 @@ export class Transcript {
         if (core === null) this.say(`${id} is down`);
         else
           this.say(
-            `${id} ${core.lifecycle}${core.isSuperseded ? ' without rights' : ''}: ${describeConfiguration(core.configuration)}`,
+            `${id} ${core.rights.lifecycle}${core.rights.isSuperseded ? ' without rights' : ''}: ${describeConfiguration(core.configurations.current)}`,
           );
       }
     },
@@ -198,9 +201,9 @@ export class Transcript {
     const before = core?.role;
     for (let i = 0; i < 2 * ELECTION_TIMEOUT_TICKS; i++) {
       tick(this.cluster, id);
-      if (core?.role !== before || core?.electionElapsed === 0) return;
+      if (core?.role !== before || core?.timerStartedAt === core?.now) return;
     }
-    throw new Error(`node ${id} did not lose patience`);
+    throw new Error(`node ${id} did not campaign`);
   }
 
   private take(args: readonly string[]): Message[] {
@@ -226,29 +229,26 @@ export class Transcript {
     if (core.role !== before.role || (core.role !== 'follower' && core.term !== before.term)) {
       tell(`is now ${core.role} of term ${core.term}`);
     }
-    const { hardState, append, truncateFrom, reads, readsRejected } = effects;
-    if (truncateFrom !== 0) tell(`truncates its log from ${truncateFrom} on`);
+    const { hardState, append, reads, readsRejected } = effects;
+    const truncated = truncatedFrom(before, effects);
+    if (truncated !== 0) tell(`truncates its log from ${truncated} on`);
     if (this.tellsAll && hardState !== null) {
       tell(`writes term ${hardState.term}${hardState.vote === NO_NODE ? '' : `, vote for ${hardState.vote}`}`);
     }
     if (this.tellsAll) for (const entry of append) tell(`writes ${describeEntry(entry)}`);
     const { wantSnapshot, install } = effects;
-    if (wantSnapshot !== null) tell(`wants the snapshot of ${wantSnapshot.index}@${wantSnapshot.term}`);
+    if (wantSnapshot !== null) tell(`wantSnapshot ${wantSnapshot.index}@${wantSnapshot.term}`);
     if (install !== null) {
-      tell(
-        `installs the snapshot of ${install.index}@${install.term}${install.resetLog ? ', its log begins there' : ''}`,
-      );
+      tell(`installs snapshot ${install.index}@${install.term}${install.resetLog ? ', its log begins there' : ''}`);
     }
     if (core.log.snapshotIndex !== before.snapshotIndex && install === null) {
       tell(`compacts its log up to ${core.log.snapshotIndex}`);
     }
     if (core.log.commitIndex !== before.commitIndex) tell(`commits up to ${core.log.commitIndex}`);
     for (const { id, index } of reads) tell(`may serve read ${id} once ${index} is applied`);
-    for (const id of readsRejected) tell(`must ask again for read ${id}`);
-    if (effects.proposeRejected) tell('takes no writes');
-    if (effects.configuration !== null) tell(`goes by ${describeConfiguration(effects.configuration)}`);
-    if (effects.recovered) tell('is a member with this directory');
-    if (effects.removed) tell('is no member any more');
+    for (const id of readsRejected) tell(`rejects read ${id}`);
+    if (effects.configuration !== null) tell(`configuration in force: ${describeConfiguration(effects.configuration)}`);
+    if (effects.recovered) tell('recovered: the committed configuration names its directory');
   }
 
   private say(line: string): void {
@@ -263,9 +263,9 @@ function stateOf({ id, core }: ClusterNode): string {
   const count = lastIndex - snapshotIndex;
   const terms = Array.from({ length: count }, (_, i) => log.termAt(snapshotIndex + i + 1)).join(' ');
   const begin = snapshotIndex === 0 ? '' : ` after ${snapshotIndex}@${log.snapshotTerm}`;
-  const leader = core.leader === NO_NODE ? 'no leader' : core.leader;
+  const leader = core.leader === NO_NODE ? 'none' : core.leader;
   return (
-    `${id} ${core.role} of term ${core.term}, follows ${leader}, terms${begin} [${terms}]` +
+    `${id} ${core.role} of term ${core.term}, leader ${leader}, terms${begin} [${terms}]` +
     `, on disk ${log.persistedIndex}, committed ${log.commitIndex}`
   );
 }

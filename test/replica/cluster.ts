@@ -1,6 +1,6 @@
 import { silentLogger } from '../../src/base/logger.ts';
 import { Op } from '../../src/kv/types.ts';
-import type { NodeAddress } from '../../src/raft/types.ts';
+import type { NodeAddress } from '../../src/raft/state/types.ts';
 import { LOG_CACHE_BYTES_MAX } from '../../src/replica/log/recovery.ts';
 import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
 import { openReplica } from '../../src/replica/loop/open-replica.ts';

@@ -1,8 +1,8 @@
-import { configurationOf } from '../../src/raft/configuration.ts';
-import type { Core } from '../../src/raft/core.ts';
-import { RaftLog } from '../../src/raft/log.ts';
 import { Raft } from '../../src/raft/raft.ts';
-import { type Configuration, type LifecycleStatus, NO_NODE } from '../../src/raft/types.ts';
+import { configurationOf } from '../../src/raft/state/configuration.ts';
+import type { Core } from '../../src/raft/state/core.ts';
+import { RaftLog } from '../../src/raft/state/log.ts';
+import { type Configuration, type LifecycleStatus, NO_NODE } from '../../src/raft/state/types.ts';
 
 /** The core of a node that has just started, for a test to put by hand where it wants it. */
 export function coreOf(

@@ -1,7 +1,7 @@
 import type { Clock } from '../../src/base/clock.ts';
 import { BatchBuilder } from '../../src/kv/batch.ts';
 import { type Item, Op, type ResultCode } from '../../src/kv/types.ts';
-import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
+import { ENTRY_HEADER_BYTES } from '../../src/raft/state/entry.ts';
 import type { Failure, ReadCompletion, WriteCompletion } from '../../src/replica/types.ts';
 import type { ProposerLimits } from '../../src/replica/writes/proposer.ts';
 import type { Wal, WalWrite } from '../../src/storage/wal/types.ts';

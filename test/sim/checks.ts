@@ -1,13 +1,14 @@
 import { crc32 } from 'node:zlib';
 import { readBatchHeader } from '../../src/kv/batch.ts';
 import type { StateMachine } from '../../src/kv/state-machine.ts';
-import type { Core, PendingRead } from '../../src/raft/core.ts';
-import { ENTRY_HEADER_BYTES, readEntry } from '../../src/raft/entry.ts';
 import { type CoreSummary, checkCore, checkStep, summarize } from '../../src/raft/invariants.ts';
-import type { Progress } from '../../src/raft/progress.ts';
 import type { Raft } from '../../src/raft/raft.ts';
-import type { Effects, Input, NodeId } from '../../src/raft/types.ts';
+import type { Core, PendingRead } from '../../src/raft/state/core.ts';
+import { ENTRY_HEADER_BYTES, readEntry } from '../../src/raft/state/entry.ts';
+import type { Progress } from '../../src/raft/state/progress.ts';
+import type { Effects, Input, NodeId } from '../../src/raft/state/types.ts';
 import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
+import { truncatedFrom } from '../support/truncation.ts';
 import type { SimDisk } from './disk.ts';
 import { Durability } from './durability.ts';
 import { walOf } from './insides.ts';
@@ -30,7 +31,8 @@ import type { World } from './world.ts';
  */
 
 /** Told of every step of a core that is alive, for ambushes and the trace. */
-export type StepListener = (life: Life, core: Core, input: Input, effects: Effects) => void;
+/** `truncated`: the step truncated the log. */
+export type StepListener = (life: Life, core: Core, input: Input, effects: Effects, truncated: boolean) => void;
 
 interface SeenEntry {
   readonly crc: number;
@@ -96,7 +98,7 @@ export class ClusterChecks {
       const matched = matchesOf(core);
       const rounds = roundsOf(core);
       const withoutRights = isWithoutRights(core);
-      const { lifecycle } = core;
+      const { lifecycle } = core.rights;
       const agrees = input.kind === 'snapshotReceived' && core.log.termAt(input.index) === input.term;
       this.#reads.hear(core, input);
       const effects = step(input);
@@ -108,17 +110,18 @@ export class ClusterChecks {
         this.#checkLeading(core, before.commitIndex, matched);
         this.#reads.check(core, input, effects, before.round, rounds);
       }
-      if (effects.truncateFrom > 0) this.truncations++;
+      const truncated = truncatedFrom(before, effects);
+      if (truncated > 0) this.truncations++;
       for (const entry of effects.append) this.#checkEntry(core, entry.index, entry.term, entry.bytes);
       this.members.stepped(core, effects, withoutRights);
       this.members.checkHeartbeat(core, input, before.commitIndex);
-      if (core.lifecycle !== lifecycle) this.members.checkNoted(core, disk.durable());
+      if (core.rights.lifecycle !== lifecycle) this.members.checkNoted(core, disk.durable());
       if (core.role === 'leader' && before.role !== 'leader') this.#checkElected(core);
       this.#checkVote(core, before, input, effects);
       this.#checkCommitted(core, before.commitIndex);
-      this.#durability.stepped(core, input, effects, before.commitIndex);
+      this.#durability.stepped(core, input, effects, before);
       this.snapshots.stepped(life, core, input, effects, agrees);
-      this.onStep(life, core, input, effects);
+      this.onStep(life, core, input, effects, truncated > 0);
       return effects;
     };
   }
@@ -161,7 +164,7 @@ export class ClusterChecks {
     if ([...matchedBefore].some(([progress, match]) => progress.matchIndex < match)) {
       this.#world.fail('progress does not go back', `leader ${id} forgets what a follower has acknowledged`);
     }
-    if ((leading?.transfer?.elapsed ?? 0) > core.options.electionTimeoutTicks) {
+    if ((leading?.transfer?.deadline ?? Infinity) < core.now) {
       this.#world.fail('a transfer ends', `leader ${id} has been handing over for more than an election timeout`);
     }
   }

@@ -1,9 +1,11 @@
-import type { Core } from '../../src/raft/core.ts';
-import { readEntry } from '../../src/raft/entry.ts';
-import { jointVoteResult } from '../../src/raft/quorum.ts';
-import { type Configuration, type Effects, type Input, NO_NODE, type NodeId } from '../../src/raft/types.ts';
+import type { CoreSummary } from '../../src/raft/invariants.ts';
+import type { Core } from '../../src/raft/state/core.ts';
+import { readEntry } from '../../src/raft/state/entry.ts';
+import { jointVoteResult } from '../../src/raft/state/quorum.ts';
+import { type Configuration, type Effects, type Input, NO_NODE, type NodeId } from '../../src/raft/state/types.ts';
 import { decodeHardState } from '../../src/replica/log/persister.ts';
 import type { Wal } from '../../src/storage/wal/types.ts';
+import { truncatedFrom } from '../support/truncation.ts';
 import type { World } from './world.ts';
 
 /**
@@ -61,11 +63,11 @@ export class Durability {
   /** From now on the directory may have rights. An uninitialized one has none, and must not have promised anything. */
   #adopt(written: Written): void {
     const { core } = written;
-    if (core.lifecycle === 'uninitialized') {
+    if (core.rights.lifecycle === 'uninitialized') {
       if (written.term > 0 && core.vote !== NO_NODE) this.#fail(`node ${core.id} is uninitialized and has voted`);
       return;
     }
-    const key = keyOf(core.id, core.directoryId);
+    const key = keyOf(core.id, core.rights.directoryId);
     const before = this.#directories.get(key);
     if (before !== undefined) this.#compare(before, written);
     this.#directories.set(key, written);
@@ -86,31 +88,32 @@ export class Durability {
 
   elected(core: Core): void {
     const voters = this.#votes.get(`${core.term} ${core.id}`) ?? new Set();
-    if (isQuorum(core.configuration, (key) => voters.has(key))) return;
+    if (isQuorum(core.configurations.current, (key) => voters.has(key))) return;
     const by = [...voters].join(', ');
-    const { voters: of, votersOutgoing } = core.configuration;
+    const { voters: of, votersOutgoing } = core.configurations.current;
     this.#fail(
       `node ${core.id} leads in term ${core.term} by the written votes of ${by} only, of ${of} and ${votersOutgoing}`,
     );
   }
 
   #voted(core: Core, term: number, vote: NodeId): void {
-    if (vote === NO_NODE || core.lifecycle === 'uninitialized') return;
+    if (vote === NO_NODE || core.rights.lifecycle === 'uninitialized') return;
     const key = `${term} ${vote}`;
     const voters = this.#votes.get(key);
-    const voter = keyOf(core.id, core.directoryId);
+    const voter = keyOf(core.id, core.rights.directoryId);
     if (voters === undefined) this.#votes.set(key, new Set([voter]));
     else voters.add(voter);
   }
 
-  stepped(core: Core, input: Input, effects: Effects, committedBefore: number): void {
+  stepped(core: Core, input: Input, effects: Effects, before: CoreSummary): void {
     const written = this.#nodes.get(core.id);
     if (written === undefined) return;
     if (input.kind === 'lifecycle') this.#adopt(written);
     if (input.kind === 'snapshotReceived' && input.term > written.term) {
       this.#fail(`node ${core.id} stores a snapshot of term ${input.term}; its disk knows term ${written.term}`);
     }
-    if (effects.truncateFrom > 0) written.index = Math.min(written.index, effects.truncateFrom - 1);
+    const truncated = truncatedFrom(before, effects);
+    if (truncated > 0) written.index = Math.min(written.index, truncated - 1);
     // The snapshot is durable, and so is what it stands for.
     const { install } = effects;
     if (install !== null) written.index = install.resetLog ? install.index : Math.max(written.index, install.index);
@@ -128,7 +131,7 @@ export class Durability {
       );
     }
     const { commitIndex } = core.log;
-    if (core.role === 'leader' && commitIndex > committedBefore) this.#checkCommitted(core, commitIndex);
+    if (core.role === 'leader' && commitIndex > before.commitIndex) this.#checkCommitted(core, commitIndex);
   }
 
   #compare({ core: before, term, vote, index }: Written, now: Written): void {
@@ -156,7 +159,7 @@ export class Durability {
       const { log } = written.core;
       return log.termAt(index) === term || index < log.snapshotIndex;
     };
-    const { configuration } = leader;
+    const configuration = leader.configurations.current;
     if (isQuorum(configuration, holds)) return;
     const where = [...this.#directories.keys()].filter(holds).join(', ');
     this.#fail(

@@ -1,5 +1,5 @@
-import type { Core } from '../../src/raft/core.ts';
-import type { Effects, Input } from '../../src/raft/types.ts';
+import type { Core } from '../../src/raft/state/core.ts';
+import type { Effects, Input } from '../../src/raft/state/types.ts';
 import type { ClusterChecks } from './checks.ts';
 import type { IntactDirectories } from './intact-directories.ts';
 import type { Life } from './life.ts';
@@ -85,7 +85,7 @@ export class Faults {
     this.#network = network;
     this.#operator = operator;
     this.#directories = directories;
-    checks.onStep = (life, core, input, effects) => this.#stepped(life, core, input, effects);
+    checks.onStep = (life, core, input, effects, truncated) => this.#stepped(life, core, input, effects, truncated);
   }
 
   begin(): void {
@@ -361,7 +361,7 @@ export class Faults {
   #wipe(node: SimNode): void {
     if (!this.#directories.mayHarm(node)) return;
     this.#count('wiped');
-    const others = node.core?.configuration.details.map(({ id }) => id) ?? [];
+    const others = node.core?.configurations.current.details.map(({ id }) => id) ?? [];
     node.wipe(others);
     this.#startAgain(node, this.#spellMs());
   }
@@ -382,8 +382,8 @@ export class Faults {
     this.#startAgain(node, this.#plan.timing.electionTimeoutMs * this.#random.skewed(0.05, 3));
   }
 
-  #stepped(life: Life, core: Core, input: Input, effects: Effects): void {
-    const ambush = this.#ambushes.find(({ moment }) => isMoment(moment, core, input, effects));
+  #stepped(life: Life, core: Core, input: Input, effects: Effects, truncated: boolean): void {
+    const ambush = this.#ambushes.find(({ moment }) => isMoment(moment, core, input, effects, truncated));
     if (ambush === undefined || ambush.skip-- > 0) return;
     this.#ambushes.splice(this.#ambushes.indexOf(ambush), 1);
     const node = this.#nodes.find(({ id }) => id === life.nodeId);
@@ -436,7 +436,7 @@ export class Faults {
   }
 }
 
-function isMoment(moment: Moment, core: Core, input: Input, effects: Effects): boolean {
+function isMoment(moment: Moment, core: Core, input: Input, effects: Effects, truncated: boolean): boolean {
   switch (moment) {
     case 'appended':
       return core.role === 'leader' && effects.append.length > 0;
@@ -452,7 +452,7 @@ function isMoment(moment: Moment, core: Core, input: Input, effects: Effects): b
       // A new term and its entries in one step.
       return effects.hardState !== null && effects.append.length > 0;
     case 'truncated':
-      return effects.truncateFrom > 0;
+      return truncated;
     case 'stored':
       return input.kind === 'snapshotStored';
     case 'compacted':

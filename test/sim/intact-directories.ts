@@ -1,5 +1,5 @@
-import type { Core } from '../../src/raft/core.ts';
-import type { Configuration, MemberChange, NodeId } from '../../src/raft/types.ts';
+import type { Core } from '../../src/raft/state/core.ts';
+import type { Configuration, MemberChange, NodeId } from '../../src/raft/state/types.ts';
 import { isQuorum, keyOf } from './durability.ts';
 import { committedIn } from './member-checks.ts';
 import type { SimNode } from './processes.ts';
@@ -43,8 +43,8 @@ export class IntactDirectories {
     const keys = new Set<string>();
     for (const node of this.#nodes) {
       const { core } = node;
-      if (core === null || core.lifecycle === 'uninitialized' || node.ended || !also(node)) continue;
-      keys.add(keyOf(node.id, core.directoryId));
+      if (core === null || core.rights.lifecycle === 'uninitialized' || node.ended || !also(node)) continue;
+      keys.add(keyOf(node.id, core.rights.directoryId));
     }
     return keys;
   }
@@ -53,7 +53,7 @@ export class IntactDirectories {
   #inForce(): readonly Configuration[] {
     const found = new Set<Configuration>();
     for (const { core, ended } of this.#nodes) {
-      if (core === null || ended || core.lifecycle === 'uninitialized') continue;
+      if (core === null || ended || core.rights.lifecycle === 'uninitialized') continue;
       for (const each of inForceAt(core)) if (each.voters.length > 0) found.add(each);
     }
     return [...found];
@@ -81,7 +81,7 @@ export class IntactDirectories {
 
 function inForceAt(core: Core): readonly Configuration[] {
   const committed = committedIn(core);
-  const later = core.configurations.filter(({ index }) => index > core.log.commitIndex);
+  const later = core.configurations.entries.filter(({ index }) => index > core.log.commitIndex);
   return [committed, ...later.map(({ configuration }) => configuration)];
 }
 

@@ -1,7 +1,7 @@
-import { decodeConfiguration } from '../../src/raft/configuration.ts';
-import type { Core, Leadership } from '../../src/raft/core.ts';
-import { ENTRY_HEADER_BYTES } from '../../src/raft/entry.ts';
-import type { Configuration, Effects, Entry, Input, Message, NodeId } from '../../src/raft/types.ts';
+import { decodeConfiguration } from '../../src/raft/state/configuration.ts';
+import type { Core, Leadership } from '../../src/raft/state/core.ts';
+import { ENTRY_HEADER_BYTES } from '../../src/raft/state/entry.ts';
+import type { Configuration, Effects, Entry, Input, Message, NodeId } from '../../src/raft/state/types.ts';
 import type { MemoryDisk } from '../support/memory-disk.ts';
 import type { World } from './world.ts';
 
@@ -47,15 +47,14 @@ export class MemberChecks {
     this.checkInForce(core);
     if (withoutRights && isWithoutRights(core)) this.#checkWithoutRights(core, effects);
     if (effects.recovered) this.#checkRecovered(core);
-    if (effects.removed) this.#checkRemoved(core);
   }
 
   checkInForce(core: Core): void {
     const expected = this.#newestIn(core);
-    const actual = textOf(core.configuration);
-    if (expected !== null ? textOf(expected) === actual : this.#isInitial(core.configuration)) return;
+    const actual = textOf(core.configurations.current);
+    if (expected !== null ? textOf(expected) === actual : this.#isInitial(core.configurations.current)) return;
     // Its configuration file may say something else; it decides nothing by that.
-    if (expected === null && core.lifecycle !== 'normal') return;
+    if (expected === null && core.rights.lifecycle !== 'normal') return;
     const should = expected === null ? 'none' : textOf(expected);
     this.#fail(`node ${core.id} goes by ${actual}; the newest configuration in its log is ${should}`);
   }
@@ -88,7 +87,7 @@ export class MemberChecks {
       this.#indexes.sort((a, b) => a - b);
     }
     const configuration = decodeConfiguration(bytes, ENTRY_HEADER_BYTES);
-    const before = core.configurations.findLast((each) => each.index < index);
+    const before = core.configurations.entries.findLast((each) => each.index < index);
     if (before !== undefined) this.#checkPromoted(core, before.configuration, configuration);
     known.push({ configuration, term });
     this.changes++;
@@ -118,17 +117,17 @@ export class MemberChecks {
   }
 
   /** How far the log of a leader reached so many ticks ago; 0 where it did not lead. */
-  #lastIndexOf({ leading }: Core, ticksAgo: number): number {
+  #lastIndexOf({ leading, now }: Core, ticksAgo: number): number {
     if (leading === null) return 0;
-    const at = (this.#lengths.get(leading) ?? []).findLast(({ tick }) => tick <= leading.ticks - ticksAgo);
+    const at = (this.#lengths.get(leading) ?? []).findLast(({ tick }) => tick <= now - ticksAgo);
     return at?.lastIndex ?? 0;
   }
 
-  #recordLength({ leading, log }: Core): void {
+  #recordLength({ leading, log, now }: Core): void {
     if (leading === null) return;
     const lengths = this.#lengths.get(leading) ?? [];
     this.#lengths.set(leading, lengths);
-    if (lengths.at(-1)?.lastIndex !== log.lastIndex) lengths.push({ tick: leading.ticks, lastIndex: log.lastIndex });
+    if (lengths.at(-1)?.lastIndex !== log.lastIndex) lengths.push({ tick: now, lastIndex: log.lastIndex });
   }
 
   /** Whether a committed configuration, joint or not, has ever been like this. */
@@ -156,7 +155,8 @@ export class MemberChecks {
   }
 
   /** What a node says that it is must be on its disk by then. */
-  checkNoted({ id, lifecycle, directoryId }: Core, durable: MemoryDisk): void {
+  checkNoted({ id, rights }: Core, durable: MemoryDisk): void {
+    const { lifecycle, directoryId } = rights;
     const meta = durable.paths().find((path) => path === META_PATH);
     const text = meta === undefined ? 'nothing' : durable.contentOf(meta).toString('latin1');
     if (text.includes(`"lifecycle":"${lifecycle}","directoryId":${directoryId}`)) return;
@@ -164,7 +164,8 @@ export class MemberChecks {
   }
 
   /** What a leader knows of another directory's log commits nothing in this one. */
-  checkHeartbeat({ id, directoryId, log }: Core, input: Input, committedBefore: number): void {
+  checkHeartbeat({ id, rights, log }: Core, input: Input, committedBefore: number): void {
+    const { directoryId } = rights;
     if (input.kind !== 'receive' || input.message.kind !== 'heartbeat' || input.message.directoryId === directoryId)
       return;
     if (log.commitIndex === committedBefore) return;
@@ -174,10 +175,11 @@ export class MemberChecks {
   }
 
   #checkWithoutRights(core: Core, effects: Effects): void {
-    if (core.role !== 'follower') this.#fail(`node ${core.id} has no vote (${core.lifecycle}) and is ${core.role}`);
+    if (core.role !== 'follower')
+      this.#fail(`node ${core.id} has no vote (${core.rights.lifecycle}) and is ${core.role}`);
     for (const message of [...effects.sendNow, ...effects.sendAfterPersist]) {
       if (claimsRights(message)) {
-        this.#fail(`node ${core.id} has no vote (${core.lifecycle}) and says ${JSON.stringify(message)}`);
+        this.#fail(`node ${core.id} has no vote (${core.rights.lifecycle}) and says ${JSON.stringify(message)}`);
       }
     }
   }
@@ -185,16 +187,10 @@ export class MemberChecks {
   #checkRecovered(core: Core): void {
     this.recoveries++;
     const detail = committedIn(core).details.find(({ id }) => id === core.id);
-    if (detail?.directoryId === core.directoryId) return;
+    if (detail?.directoryId === core.rights.directoryId) return;
     this.#fail(
-      `node ${core.id} takes its directory ${core.directoryId} for a member's; committed is ${detail?.directoryId ?? 'none'}`,
+      `node ${core.id} takes its directory ${core.rights.directoryId} for a member's; committed is ${detail?.directoryId ?? 'none'}`,
     );
-  }
-
-  #checkRemoved(core: Core): void {
-    const { details, votersOutgoing } = committedIn(core);
-    if (votersOutgoing.length === 0 && !details.some(({ id }) => id === core.id)) return;
-    this.#fail(`node ${core.id} takes itself for removed, and is a member`);
   }
 
   #fail(message: string): void {
@@ -203,17 +199,18 @@ export class MemberChecks {
 }
 
 /** The newest configuration that a core knows to be committed. */
-export function committedIn({ configurations, configuration, log }: Core): Configuration {
-  return configurations.findLast(({ index }) => index <= log.commitIndex)?.configuration ?? configuration;
+export function committedIn({ configurations, log }: Core): Configuration {
+  const committed = configurations.entries.findLast(({ index }) => index <= log.commitIndex);
+  return committed?.configuration ?? configurations.current;
 }
 
 /** It may have forgotten what it promised, or its rights have passed to another directory. */
 export function isWithoutRights(core: Core): boolean {
-  if (core.lifecycle !== 'normal') return true;
+  if (core.rights.lifecycle !== 'normal') return true;
   // A start knows little of what is committed; but what names this directory once was.
-  const inForce = [committedIn(core), ...core.configurations.map(({ configuration }) => configuration)];
+  const inForce = [committedIn(core), ...core.configurations.entries.map(({ configuration }) => configuration)];
   const own = inForce.map(({ details }) => details.find(({ id }) => id === core.id));
-  return own[0] !== undefined && !own.some((detail) => detail?.directoryId === core.directoryId);
+  return own[0] !== undefined && !own.some((detail) => detail?.directoryId === core.rights.directoryId);
 }
 
 function claimsRights(message: Message): boolean {

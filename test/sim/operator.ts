@@ -1,5 +1,5 @@
 import { RaftkvError } from '../../src/base/errors.ts';
-import type { Configuration, MemberChange, NodeId } from '../../src/raft/types.ts';
+import type { Configuration, MemberChange, NodeId } from '../../src/raft/state/types.ts';
 import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
 import type { ClusterChecks } from './checks.ts';
 import type { IntactDirectories } from './intact-directories.ts';
@@ -102,11 +102,11 @@ export class Operator {
   /** It says so, and neither its file nor its log names a member that is one by its own disk, or has been told who they are. */
   #isLost({ id, listed, running }: SimNode, members: readonly NodeId[]): boolean {
     if (running === null || !running.replica.status().healthProblem.includes('configuration file')) return false;
-    const logged = running.replica.raft.core.configuration.details.map((detail) => detail.id);
+    const logged = running.replica.raft.core.configurations.current.details.map((detail) => detail.id);
     return !this.#nodes.some(({ id: other, core }) => {
       if (other === id || core === null || !members.includes(other)) return false;
       if (!listed.includes(other) && !logged.includes(other)) return false;
-      return core.lifecycle === 'normal' || core.committedConfigurationIndex > 0;
+      return core.rights.lifecycle === 'normal' || core.configurations.committed.index > 0;
     });
   }
 

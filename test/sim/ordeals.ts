@@ -133,8 +133,10 @@ function sameSession(scene: Scene): boolean {
   if (random.chance(0.5)) {
     victim.wipe(nodes.map(({ id }) => id));
     const isNamed = () =>
-      checks.members.newestCommitted?.details.some(({ directoryId }) => directoryId === victim.core?.directoryId);
-    if (!comesUp(scene, victim) || !wait(scene, 40, () => victim.core?.directoryId !== 0 && isNamed() === true))
+      checks.members.newestCommitted?.details.some(
+        ({ directoryId }) => directoryId === victim.core?.rights.directoryId,
+      );
+    if (!comesUp(scene, victim) || !wait(scene, 40, () => victim.core?.rights.directoryId !== 0 && isNamed() === true))
       return false;
     if (!directories.mayHarm(victim)) return false;
   }
@@ -142,7 +144,7 @@ function sameSession(scene: Scene): boolean {
   // Ahead of all starts that it has counted so far.
   victim.jumpWallTime(1_000_000);
   if (!comesUp(scene, victim)) return false;
-  if (!wait(scene, 40, () => victim.core?.lifecycle === 'normal')) return false;
+  if (!wait(scene, 40, () => victim.core?.rights.lifecycle === 'normal')) return false;
   if (!isAnswered(scene, ask(scene, victim, counting))) return false;
   const sessionId = victim.proposer?.sessionId ?? 0;
   const wallMs = victim.life?.clock.wallMs() ?? 0;

@@ -1,4 +1,4 @@
-import type { CoreOptions } from '../../src/raft/core.ts';
+import type { CoreOptions } from '../../src/raft/state/core.ts';
 import type { ReplicaTiming } from '../../src/replica/loop/node-options.ts';
 import type { TransferLimits } from '../../src/replica/snapshots/exchange.ts';
 import type { SnapshotLimits } from '../../src/replica/snapshots/snapshotter.ts';

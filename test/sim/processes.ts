@@ -1,7 +1,7 @@
 import { RaftkvError } from '../../src/base/errors.ts';
 import { silentLogger } from '../../src/base/logger.ts';
-import type { Core } from '../../src/raft/core.ts';
-import type { NodeAddress, NodeId } from '../../src/raft/types.ts';
+import type { Core } from '../../src/raft/state/core.ts';
+import type { NodeAddress, NodeId } from '../../src/raft/state/types.ts';
 import { NodeReplica } from '../../src/replica/loop/node-replica.ts';
 import { type InitialCluster, openReplica } from '../../src/replica/loop/open-replica.ts';
 import type { Proposer } from '../../src/replica/writes/proposer.ts';
@@ -125,7 +125,8 @@ export class SimNode {
 
   /** What another life has gone on with. */
   #forgetCurrent(): void {
-    if (this.core !== null && this.core.lifecycle !== 'uninitialized') this.#oldDisks.delete(this.core.directoryId);
+    if (this.core !== null && this.core.rights.lifecycle !== 'uninitialized')
+      this.#oldDisks.delete(this.core.rights.directoryId);
   }
 
   /** A disk that it had in an earlier life takes the place of the one that it has. */
@@ -144,8 +145,8 @@ export class SimNode {
 
   /** To be called while no process runs. */
   #keepDisk(): void {
-    if (this.core === null || this.core.lifecycle === 'uninitialized') return;
-    this.#oldDisks.set(this.core.directoryId, this.disk.memory.clone());
+    if (this.core === null || this.core.rights.lifecycle === 'uninitialized') return;
+    this.#oldDisks.set(this.core.rights.directoryId, this.disk.memory.clone());
   }
 
   /** The nodes that its configuration file lists. */
@@ -306,7 +307,8 @@ export class SimNode {
     if (this.life !== life) return;
     this.running = running;
     this.#world.say(() => {
-      const { term, log, lifecycle, directoryId } = running.replica.raft.core;
+      const { term, log, rights } = running.replica.raft.core;
+      const { lifecycle, directoryId } = rights;
       return `${this.id}: runs, ${lifecycle} ${directoryId}, term ${term}, log to ${log.lastIndex}, committed ${log.commitIndex}`;
     });
   }

@@ -1,5 +1,5 @@
-import type { Core, Leadership, PendingRead } from '../../src/raft/core.ts';
-import type { Effects, Input, NodeId } from '../../src/raft/types.ts';
+import type { Core, Leadership, PendingRead } from '../../src/raft/state/core.ts';
+import type { Effects, Input, NodeId } from '../../src/raft/state/types.ts';
 import { isQuorum, keyOf } from './durability.ts';
 import type { World } from './world.ts';
 
@@ -82,7 +82,9 @@ export class ReadChecks {
   }
 
   /** `round` is 0 where none was needed: then the leader and the reader alone must be a quorum. */
-  #checkConfirmed({ id, directoryId, configuration }: Core, leading: Leadership, read: string, round: number): void {
+  #checkConfirmed({ id, rights, configurations }: Core, leading: Leadership, read: string, round: number): void {
+    const configuration = configurations.current;
+    const { directoryId } = rights;
     const { rounds, readers } = this.#of(leading);
     // The leader, the reader, whose request is an acknowledgement too, and all that answered the round or a later one.
     const agrees = (key: string) =>

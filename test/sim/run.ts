@@ -192,7 +192,7 @@ function waitForHealth(world: World, plan: Plan, nodes: readonly SimNode[], chec
     if (newest === null) return [];
     const unwell = newest.details.filter(({ id, directoryId, joins }) => {
       const core = nodes.find((node) => node.id === id)?.running?.replica.raft.core;
-      return joins || core?.directoryId !== directoryId || core.lifecycle !== 'normal';
+      return joins || core?.rights.directoryId !== directoryId || core.rights.lifecycle !== 'normal';
     });
     const leads = nodes.some(({ id, running }) => {
       return running?.replica.raft.core.role === 'leader' && newest.voters.includes(id);

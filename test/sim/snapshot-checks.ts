@@ -1,7 +1,7 @@
 import type { StateMachine } from '../../src/kv/state-machine.ts';
-import type { Core } from '../../src/raft/core.ts';
-import type { Progress } from '../../src/raft/progress.ts';
-import type { Effects, Input } from '../../src/raft/types.ts';
+import type { Core } from '../../src/raft/state/core.ts';
+import type { Progress } from '../../src/raft/state/progress.ts';
+import type { Effects, Input } from '../../src/raft/state/types.ts';
 import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
 import type { Life } from './life.ts';
 import type { World } from './world.ts';

@@ -1,6 +1,6 @@
 import { RaftkvError } from '../../base/errors.ts';
 import type { Config, NodeConfig } from '../../config/schema.ts';
-import type { MemberChange } from '../../raft/types.ts';
+import type { MemberChange } from '../../raft/state/types.ts';
 import type { FailureBody } from '../../server/admin/answers.ts';
 import type { MembersBody } from '../../server/admin/members.ts';
 import { type AdminTarget, explainFailure, readText, requestAdmin } from './admin-client.ts';

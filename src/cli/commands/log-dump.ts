@@ -10,9 +10,9 @@ import { Op } from '../../kv/types.ts';
 import { withNodeStopped } from '../../offline/directory.ts';
 import { examineNode } from '../../offline/examination.ts';
 import { readOnlyDisk } from '../../offline/read-only-disk.ts';
-import { decodeConfiguration } from '../../raft/configuration.ts';
-import { ENTRY_HEADER_BYTES } from '../../raft/entry.ts';
-import type { Entry } from '../../raft/types.ts';
+import { decodeConfiguration } from '../../raft/state/configuration.ts';
+import { ENTRY_HEADER_BYTES } from '../../raft/state/entry.ts';
+import type { Entry } from '../../raft/state/types.ts';
 import { EXIT_OK } from '../terminal/report.ts';
 
 /** `raftkv log dump`: what a node's log holds, entry by entry, read while the node is stopped. */

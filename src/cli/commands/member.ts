@@ -1,7 +1,7 @@
 import { RaftkvError } from '../../base/errors.ts';
 import { findNode, loadConfig } from '../../config/load.ts';
 import { type Config, type NodeConfig, nodeSchema } from '../../config/schema.ts';
-import type { MemberChange, NodeAddress } from '../../raft/types.ts';
+import type { MemberChange, NodeAddress } from '../../raft/state/types.ts';
 import type { MemberView } from '../../replica/types.ts';
 import type { MembersBody } from '../../server/admin/members.ts';
 import { operatorTls } from '../admin/admin-client.ts';

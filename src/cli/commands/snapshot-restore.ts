@@ -7,7 +7,7 @@ import { type ReadBackup, readBackup } from '../../offline/backup.ts';
 import { buildNode } from '../../offline/build.ts';
 import { nodeDirectory, refuseNonEmpty, removeEmptyDirectory } from '../../offline/directory.ts';
 import { readOnlyDisk } from '../../offline/read-only-disk.ts';
-import { configurationOf } from '../../raft/configuration.ts';
+import { configurationOf } from '../../raft/state/configuration.ts';
 import { fileDisk } from '../../storage/disk/file-disk.ts';
 import { readSnapshotFile } from '../../storage/snapshots/reader.ts';
 import { UsageError } from '../terminal/report.ts';

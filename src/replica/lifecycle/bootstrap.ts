@@ -1,5 +1,5 @@
-import type { Core } from '../../raft/core.ts';
-import { type LifecycleStatus, NO_NODE, type NodeId } from '../../raft/types.ts';
+import type { Core } from '../../raft/state/core.ts';
+import { type LifecycleStatus, NO_NODE, type NodeId } from '../../raft/state/types.ts';
 import type { LifecycleMessage } from '../peers/wire.ts';
 import { listed } from './health.ts';
 
@@ -79,7 +79,7 @@ export class Bootstrap {
 
   /** To be called when the replica starts. */
   begin(): void {
-    if (this.context.core.lifecycle === 'uninitialized' && this.context.initialMembers === null)
+    if (this.context.core.rights.lifecycle === 'uninitialized' && this.context.initialMembers === null)
       this.decide('recovering');
   }
 
@@ -132,9 +132,9 @@ export class Bootstrap {
 
   /** A node that still listens sends nothing; otherwise the others could bootstrap without it, and it would have to join. */
   private tell(peers: Iterable<NodeId>): void {
-    if (this.context.core.lifecycle === 'uninitialized' && !this.hasListened) return;
+    if (this.context.core.rights.lifecycle === 'uninitialized' && !this.hasListened) return;
     const lifecycle = this.announced();
-    const ready = this.isReady || this.context.core.lifecycle === 'normal';
+    const ready = this.isReady || this.context.core.rights.lifecycle === 'normal';
     const news: LifecycleMessage = { kind: 'lifecycle', lifecycle, ready, nodes: this.known() };
     for (const peer of peers) this.context.send(peer, news);
   }
@@ -149,13 +149,14 @@ export class Bootstrap {
    */
   private announced(): LifecycleStatus {
     const { core } = this.context;
-    const { lifecycle, term, log } = core;
+    const { term, log } = core;
+    const { lifecycle } = core.rights;
     return lifecycle === 'normal' && term === 0 && log.lastIndex === 0 ? 'uninitialized' : lifecycle;
   }
 
   private consider(): void {
     const { core, initialMembers } = this.context;
-    if (core.lifecycle !== 'uninitialized' || this.decided || initialMembers === null) return;
+    if (core.rights.lifecycle !== 'uninitialized' || this.decided || initialMembers === null) return;
     const agrees = this.contradiction() === '';
     const heard = [...this.heard.values()];
     const isBegun = heard.some(({ lifecycle }) => lifecycle !== 'uninitialized');
@@ -187,7 +188,7 @@ export class Bootstrap {
       const unknown = listed([...this.unknownPeers].sort((a, b) => a - b));
       return `${unknown} of this cluster ${this.unknownPeers.size > 1 ? 'are' : 'is'} not in the configuration file`;
     }
-    if (core.lifecycle !== 'uninitialized' || initialMembers === null) return '';
+    if (core.rights.lifecycle !== 'uninitialized' || initialMembers === null) return '';
     const own = this.known();
     for (const [peer, { lifecycle, nodes }] of this.heard) {
       if (lifecycle !== 'uninitialized' || isSame(nodes, own)) continue;
@@ -204,7 +205,7 @@ export class Bootstrap {
   }
 
   private isInCluster(): boolean {
-    return this.context.core.lifecycle === 'normal' && !this.context.isLost();
+    return this.context.core.rights.lifecycle === 'normal' && !this.context.isLost();
   }
 }
 

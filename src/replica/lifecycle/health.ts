@@ -1,5 +1,6 @@
-import { type Core, members } from '../../raft/core.ts';
-import { NO_NODE, type NodeId } from '../../raft/types.ts';
+import { members } from '../../raft/state/configuration.ts';
+import type { Core } from '../../raft/state/core.ts';
+import { NO_NODE, type NodeId } from '../../raft/state/types.ts';
 
 /**
  * Why the cluster, as this node sees it, can't serve or can't take writes; empty where it can. `lost` are the nodes
@@ -12,22 +13,22 @@ export function healthProblemOf(
   linked: (id: NodeId) => boolean,
   nodesDiffer = '',
 ): string {
-  if (core.diskFull) return 'the disk of this node is full: its log cannot grow until space is freed';
-  if (core.clusterFull) return 'no quorum of nodes has free disk space: writes are refused, reads are served';
+  if (core.diskFull) return 'the disk of this node is full: it takes no more log until there is room';
+  if (core.clusterFull) return 'no majority of the nodes has room on its disk: writes are refused, reads go on';
   if (nodesDiffer !== '') return nodesDiffer;
-  if (core.lifecycle === 'uninitialized') return waitingForMembers(core, linked);
+  if (core.rights.lifecycle === 'uninitialized') return waitingForMembers(core, linked);
   return core.leader === NO_NODE ? lostQuorum(core, lost) : '';
 }
 
 function waitingForMembers(core: Core, linked: (id: NodeId) => boolean): string {
-  const missing = members(core.configuration).filter((id) => id !== core.id && !linked(id));
+  const missing = members(core.configurations.current).filter((id) => id !== core.id && !linked(id));
   if (missing.length === 0) return 'the initial members of this new cluster are about to bootstrap it';
   return `a new cluster is bootstrapped once all its initial members are connected; missing: ${listed(missing)}`;
 }
 
 /** Names who has lost data, where so many have that the intact directories are no quorum; else empty. */
 export function lostQuorum(core: Core, lost: ReadonlySet<NodeId>): string {
-  const { voters, votersOutgoing } = core.configuration;
+  const { voters, votersOutgoing } = core.configurations.current;
   for (const group of [voters, votersOutgoing]) {
     const without = group.filter((id) => lost.has(id));
     if (group.length === 0 || (group.length - without.length) * 2 > group.length) continue;

@@ -1,7 +1,8 @@
 import { RaftkvError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
-import type { Core } from '../../raft/core.ts';
-import { type Input, type Message, NO_NODE, type NodeId } from '../../raft/types.ts';
+import { isMember } from '../../raft/state/configuration.ts';
+import type { Core } from '../../raft/state/core.ts';
+import { type Input, type Message, NO_NODE, type NodeId } from '../../raft/state/types.ts';
 import type { LifecycleMessage } from '../peers/wire.ts';
 import { Bootstrap, NODES_DIFFER_REMEDY } from './bootstrap.ts';
 import { healthProblemOf, lostQuorum } from './health.ts';
@@ -68,8 +69,8 @@ export class NodeLifecycle {
   private leaderlessSinceMs: number | null = null;
   private isEnding = false;
   private removalReported = false;
-  private quorumLossReported = false;
-  private differenceReported = '';
+  private quorumLossTold = false;
+  private differenceTold = '';
   /** What was persisted last; null if that is still pending. */
   private alone: boolean | null = null;
   private notedAtMs = 0;
@@ -111,7 +112,7 @@ export class NodeLifecycle {
     const next = newestApplied + 1;
     logger.warn(
       { sessionId: sessionId(), newestApplied },
-      'session id already used: data directory wiped or restored, or clock set back; continuing with a higher one',
+      'session id already used, boot counter lost or data directory restored; continuing with a higher one',
     );
     raiseIncarnation(next).then(
       () =>
@@ -141,7 +142,7 @@ export class NodeLifecycle {
   hear(message: Message): void {
     if (message.kind === 'preVoteReply' || message.kind === 'voteReply') {
       this.rememberRights(message.from, message.withoutRights);
-    } else if (comesFromLeader(message) && this.context.core.lifecycle === 'uninitialized') {
+    } else if (comesFromLeader(message) && this.context.core.rights.lifecycle === 'uninitialized') {
       // A node that hears a leader has found a cluster, even if all lifecycle messages were lost.
       this.bootstrap.receive(message.from, { kind: 'lifecycle', lifecycle: 'normal', ready: true, nodes: [] });
     }
@@ -180,7 +181,7 @@ export class NodeLifecycle {
    */
   recovered(): void {
     const { core, logger } = this.context;
-    logger.info({ directoryId: core.directoryId }, 'this data directory is in the committed configuration');
+    logger.info({ directoryId: core.rights.directoryId }, 'this data directory is in the committed configuration');
     this.earlierIncarnationsEndAt = core.log.commitIndex;
     this.applied(core.log.appliedIndex);
   }
@@ -193,7 +194,7 @@ export class NodeLifecycle {
     if (this.mayPropose && newestApplied > sessionId()) this.endStaleSession(newestApplied);
     if (this.mayPropose || this.earlierIncarnationsEndAt === 0 || appliedIndex < this.earlierIncarnationsEndAt) return;
     this.earlierIncarnationsEndAt = 0;
-    this.onceSessionIdUnused(() => this.becomeMember(core.directoryId));
+    this.onceSessionIdUnused(() => this.becomeMember(core.rights.directoryId));
   }
 
   /** Another incarnation has used our session id: from then on our proposals have no effect. */
@@ -232,14 +233,14 @@ export class NodeLifecycle {
   }
 
   /**
-   * To be called when the configuration in force changes. A member persists whether it is the only voter, also if on one
-   * side of a joint configuration only: then no other node could restore what it loses.
+   * To be called when another configuration is in force. A member remembers whether it is the only voter, be it on one
+   * side of a joint configuration only: what it loses then no other node can restore.
    */
   configured(): void {
     const { core, persistAlone, onFatal } = this.context;
     // What a node that has lost its part of the cluster takes for the members may be long out of date.
-    if (core.lifecycle !== 'normal') return;
-    const { voters, votersOutgoing } = core.configuration;
+    if (core.rights.lifecycle !== 'normal') return;
+    const { voters, votersOutgoing } = core.configurations.current;
     const alone = [voters, votersOutgoing].some((group) => group.length === 1 && group[0] === core.id);
     if (alone === this.alone) return;
     this.alone = alone;
@@ -250,19 +251,21 @@ export class NodeLifecycle {
     });
   }
 
-  /** Its peers know better than a node that was away; but one of them alone may be the one that is behind. */
+  /**
+   * A peer refused a link because its committed configuration says that this node was removed. This is the only way in
+   * which a node learns of its removal. It ends once a majority of the voters that it knows say so: a single one may have
+   * an older configuration than this node, from before this node was added again.
+   */
   removedSays(peer: NodeId): void {
     const { core } = this.context;
-    // A newcomer under an id that was used before waits to be added.
-    if (core.lifecycle !== 'normal') return;
+    const { newest } = core.configurations;
+    // A new node under an id that was used before has no configuration in its log; it waits to be added.
+    const wasMember = newest.index > 0 && isMember(newest.configuration, core.id);
+    if (core.rights.lifecycle !== 'normal' && !wasMember) return;
     this.removedBy.add(peer);
-    const others = core.configuration.voters.filter((id) => id !== core.id);
+    const others = newest.configuration.voters.filter((id) => id !== core.id);
     const agreeing = others.filter((id) => this.removedBy.has(id));
-    if (agreeing.length * 2 > others.length) this.removed();
-  }
-
-  removed(): void {
-    if (this.removalReported) return;
+    if (agreeing.length * 2 <= others.length || this.removalReported) return;
     this.removalReported = true;
     this.context.onRemoved();
   }
@@ -276,7 +279,7 @@ export class NodeLifecycle {
       this.configured();
     }
     // Where no leader is heard, the others may know of members that this node does not, and say so in answer.
-    const seeksOthers = core.lifecycle === 'uninitialized' || core.term === 0 || core.leader === NO_NODE;
+    const seeksOthers = core.rights.lifecycle === 'uninitialized' || core.term === 0 || core.leader === NO_NODE;
     if (seeksOthers && nowMs - this.announcedAtMs >= electionTimeoutMs) {
       this.announcedAtMs = nowMs;
       this.bootstrap.announce();
@@ -295,16 +298,15 @@ export class NodeLifecycle {
   private reportQuorumLoss(): void {
     const { core, logger } = this.context;
     const lost = core.leader === NO_NODE ? lostQuorum(core, this.withoutRights) : '';
-    if (lost !== '' && !this.quorumLossReported)
-      logger.error({ code: 'QUORUM_LOST', remedy: QUORUM_LOST_REMEDY }, lost);
-    this.quorumLossReported = lost !== '';
+    if (lost !== '' && !this.quorumLossTold) logger.error({ code: 'QUORUM_LOST', remedy: QUORUM_LOST_REMEDY }, lost);
+    this.quorumLossTold = lost !== '';
   }
 
   private reportDifference(): void {
     const difference = this.bootstrap.difference();
-    const isNews = difference !== '' && difference !== this.differenceReported;
+    const isNews = difference !== '' && difference !== this.differenceTold;
     if (isNews) this.context.logger.error({ code: 'CONFIG_INVALID', remedy: NODES_DIFFER_REMEDY }, difference);
-    this.differenceReported = difference;
+    this.differenceTold = difference;
   }
 
   healthProblem(): string {

@@ -1,9 +1,9 @@
 import { RaftkvError } from '../../base/errors.ts';
 import { readBatchHeader } from '../../kv/batch.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
-import { ENTRY_HEADER_BYTES, readEntry } from '../../raft/entry.ts';
-import type { RaftLog } from '../../raft/log.ts';
-import type { Entry } from '../../raft/types.ts';
+import { ENTRY_HEADER_BYTES, readEntry } from '../../raft/state/entry.ts';
+import type { RaftLog } from '../../raft/state/log.ts';
+import type { Entry } from '../../raft/state/types.ts';
 import type { Wal } from '../../storage/wal/types.ts';
 import type { Proposer } from '../writes/proposer.ts';
 
@@ -79,10 +79,7 @@ export class Applier {
 
   private apply(entry: Entry): void {
     if (entry.index !== this.appliedIndex + 1) {
-      throw new RaftkvError(
-        'INVARIANT_BROKEN',
-        `entry ${entry.index} does not follow the last applied entry ${this.appliedIndex}`,
-      );
+      throw new RaftkvError('INVARIANT_BROKEN', `entry ${entry.index} was to be applied after ${this.appliedIndex}`);
     }
     this.appliedIndex = entry.index;
     this.bytesApplied += entry.bytes.length;

@@ -1,6 +1,6 @@
 import { RaftkvError } from '../../base/errors.ts';
 import { readUint64, writeUint64 } from '../../base/uint64.ts';
-import type { Effects, Entry, HardState, Message } from '../../raft/types.ts';
+import type { Effects, Entry, HardState, Message } from '../../raft/state/types.ts';
 import type { LogBase, Wal } from '../../storage/wal/types.ts';
 
 /**
@@ -31,7 +31,7 @@ export class Persister {
     this.onPersisted = onPersisted;
   }
 
-  /** Takes over `hardState`, `truncateFrom`, `append`, `install` and `sendAfterPersist` of one step, `latest` as of it. */
+  /** Takes over `hardState`, `append`, `install` and `sendAfterPersist` of one step, `latest` as of it. */
   persist(effects: Effects, latest: HardState): void {
     const { append } = effects;
     if (effects.install?.resetLog === true) {
@@ -71,7 +71,7 @@ export class Persister {
     this.wal.append({
       reset,
       hardState: hardState === null ? null : encodeHardState(hardState),
-      // Entries at or below the log's last index truncate it there: the core's `truncateFrom` is always `append[0].index`.
+      // If this is not behind the last index of the log file, the file is truncated there first.
       firstIndex: append[0]?.index ?? 0,
       entries: append.map((entry) => entry.bytes),
       done: () => this.complete(),

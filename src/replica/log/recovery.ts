@@ -1,10 +1,10 @@
 import { RaftkvError } from '../../base/errors.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
-import { decodeConfiguration } from '../../raft/configuration.ts';
-import type { IndexedConfiguration } from '../../raft/core.ts';
-import { ENTRY_HEADER_BYTES, readEntry } from '../../raft/entry.ts';
-import { RaftLog } from '../../raft/log.ts';
-import { type Configuration, type Entry, type HardState, NO_NODE } from '../../raft/types.ts';
+import { decodeConfiguration } from '../../raft/state/configuration.ts';
+import type { IndexedConfiguration } from '../../raft/state/configuration-tracker.ts';
+import { ENTRY_HEADER_BYTES, readEntry } from '../../raft/state/entry.ts';
+import { RaftLog } from '../../raft/state/log.ts';
+import { type Configuration, type Entry, type HardState, NO_NODE } from '../../raft/state/types.ts';
 import type { LogBase } from '../../storage/wal/types.ts';
 import { decodeHardState } from './persister.ts';
 
@@ -142,8 +142,8 @@ export class LogRecovery {
     if (this.commitHint > lastIndex && !this.lostSome()) {
       throw new RaftkvError(
         'WAL_DAMAGED',
-        `the log ends at entry ${lastIndex}, but entries up to ${this.commitHint} were committed`,
-        'Keep a copy of the data directory and empty it: the node recovers from its peers.',
+        `the log ends at entry ${lastIndex} where ${this.commitHint} were already committed`,
+        'Keep a copy of the data directory and empty it: the node gets everything from the others.',
       );
     }
     const start = this.finishLog();

@@ -1,8 +1,8 @@
 import { clockBatch, stampBatchTime } from '../../kv/batch.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
-import { ENTRY_HEADER_BYTES } from '../../raft/entry.ts';
 import type { Raft } from '../../raft/raft.ts';
-import { type Input, NO_NODE } from '../../raft/types.ts';
+import { ENTRY_HEADER_BYTES } from '../../raft/state/entry.ts';
+import { type Input, NO_NODE } from '../../raft/state/types.ts';
 import type { LeaderBalancer } from '../writes/leader-balancer.ts';
 
 /** Work that only a leader does, besides replication: advancing the replicated time and balancing leadership. */

@@ -1,6 +1,6 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
-import type { LifecycleStatus, NodeId } from '../../raft/types.ts';
+import type { LifecycleStatus, NodeId } from '../../raft/state/types.ts';
 import type { Snapshots } from '../../storage/snapshots/types.ts';
 import type { LogBase, Wal } from '../../storage/wal/types.ts';
 import type { PeerAddress, Transport } from '../../transport/types.ts';

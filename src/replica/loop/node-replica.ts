@@ -1,10 +1,17 @@
 import type { ChangeObserver } from '../../kv/changes.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
 import type { Item, Op } from '../../kv/types.ts';
-import { readEntry } from '../../raft/entry.ts';
-import type { RaftLog } from '../../raft/log.ts';
 import type { Raft } from '../../raft/raft.ts';
-import { type Effects, type Input, type MemberChange, NO_NODE, type NodeId, type ReadBack } from '../../raft/types.ts';
+import { readEntry } from '../../raft/state/entry.ts';
+import type { RaftLog } from '../../raft/state/log.ts';
+import {
+  type Effects,
+  type Input,
+  type MemberChange,
+  NO_NODE,
+  type NodeId,
+  type ReadBack,
+} from '../../raft/state/types.ts';
 import type { TransportEvents } from '../../transport/types.ts';
 import type { NodeLifecycle } from '../lifecycle/node-lifecycle.ts';
 import type { Applier } from '../log/applier.ts';
@@ -206,8 +213,8 @@ export class NodeReplica implements Replica, TransportEvents {
 
   /** Transfers leadership to another node if this one leads. Resolves when it has, or when no node could take it. */
   handOver(): Promise<void> {
-    const { role, configuration } = this.raft.core;
-    if (role !== 'leader' || configuration.voters.length === 1) return Promise.resolve();
+    const { role, configurations } = this.raft.core;
+    if (role !== 'leader' || configurations.current.voters.length === 1) return Promise.resolve();
     return new Promise((resolve) => {
       const cancel = this.options.clock.after(this.options.timing.electionTimeoutMs, resolve);
       this.waitingForLeaderChange.push(() => {
@@ -336,7 +343,6 @@ export class NodeReplica implements Replica, TransportEvents {
     for (const outcome of effects.memberChanges) this.requests.outcome(outcome);
     if (effects.wantSnapshot !== null) this.exchange.want(effects.wantSnapshot);
     if (effects.recovered) this.lifecycle.recovered();
-    if (effects.removed) this.lifecycle.removed();
   }
 
   private installed(): void {
@@ -494,7 +500,7 @@ export class NodeReplica implements Replica, TransportEvents {
 }
 
 function isRare(effects: Effects): boolean {
-  const { install, configuration, wantSnapshot, memberChanges, recovered, removed } = effects;
+  const { install, configuration, wantSnapshot, memberChanges, recovered } = effects;
   if (install !== null || configuration !== null || wantSnapshot !== null) return true;
-  return memberChanges.length > 0 || recovered || removed;
+  return memberChanges.length > 0 || recovered;
 }

@@ -4,8 +4,8 @@ import { RaftkvError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { SnapshotLoader } from '../../kv/snapshot.ts';
 import { StateMachine } from '../../kv/state-machine.ts';
-import { configurationOf, decodeConfiguration, isMember } from '../../raft/configuration.ts';
-import type { NodeAddress, NodeId } from '../../raft/types.ts';
+import { configurationOf, decodeConfiguration, isMember } from '../../raft/state/configuration.ts';
+import type { NodeAddress, NodeId } from '../../raft/state/types.ts';
 import { readAlone, writeAlone } from '../../storage/disk/alone-file.ts';
 import type { Disk } from '../../storage/disk/disk.ts';
 import { type Meta, openMeta } from '../../storage/meta.ts';
@@ -206,7 +206,7 @@ function warnOfNonMembers({ initial, nodeId, logger }: OpenReplicaOptions, { con
   if (nonMembers.length === 0) return;
   logger.warn(
     { nodes: nonMembers },
-    'the configuration file lists nodes that are not members of the cluster; `raftkv member add` adds one',
+    'the configuration file lists nodes that are no members: `raftkv member add` adds one',
   );
 }
 
@@ -231,7 +231,7 @@ function damageKeeper({ directory, clock, random, logger }: OpenReplicaOptions):
   let meta: Meta | null = null;
   const folder = async (error: RaftkvError) => {
     const aside = join(directory, 'damaged', new Date(clock.wallMs()).toISOString().replaceAll(':', '-'));
-    logger.error({ code: error.code, movedTo: aside }, `${error.message}; moving it aside`);
+    logger.error({ code: error.code, movedTo: aside }, `${error.message}; it is moved aside`);
     return aside;
   };
   return {

@@ -1,5 +1,5 @@
 import { Raft } from '../../raft/raft.ts';
-import type { Input, NodeId } from '../../raft/types.ts';
+import type { Input, NodeId } from '../../raft/state/types.ts';
 import { NodeLifecycle } from '../lifecycle/node-lifecycle.ts';
 import { Applier } from '../log/applier.ts';
 import { MemberRequests } from '../peers/member-requests.ts';

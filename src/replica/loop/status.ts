@@ -1,5 +1,5 @@
 import type { StateMachine } from '../../kv/state-machine.ts';
-import type { Core } from '../../raft/core.ts';
+import type { Core } from '../../raft/state/core.ts';
 import type { ReplicaStatus } from '../types.ts';
 import type { NodeReplicaOptions } from './node-options.ts';
 
@@ -11,8 +11,8 @@ export function describeStatus(
   { nodeId, transport, wal, snapshots }: NodeReplicaOptions,
   stateMachine: StateMachine,
 ): Omit<ReplicaStatus, OfTheLoop> {
-  const { log, configuration } = core;
-  const { voters, learners } = configuration;
+  const { log, configurations } = core;
+  const { voters, learners } = configurations.current;
   return {
     nodeId,
     role: core.role,
@@ -26,7 +26,7 @@ export function describeStatus(
     totalItems: stateMachine.totalItems,
     clusterTimeMs: stateMachine.timeMs,
     peersConnected: [...voters, ...learners].filter((id) => id !== nodeId && transport.isUp(id)),
-    lifecycle: core.lifecycle,
+    lifecycle: core.rights.lifecycle,
     voters,
     learners,
     snapshotIndex: snapshots.newest?.index ?? 0,

@@ -1,7 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
-import type { Core } from '../../raft/core.ts';
-import { members } from '../../raft/core.ts';
+import { members } from '../../raft/state/configuration.ts';
+import type { Core } from '../../raft/state/core.ts';
 import {
   type Input,
   type MemberChange,
@@ -9,7 +9,7 @@ import {
   type MemberRefusal,
   NO_NODE,
   type NodeId,
-} from '../../raft/types.ts';
+} from '../../raft/state/types.ts';
 import type { MembersView, MemberView } from '../types.ts';
 import type { MemberReply, MemberRequest } from './wire.ts';
 
@@ -74,7 +74,7 @@ export class MemberRequests {
       const body = Buffer.from(JSON.stringify(question));
       if (core.leader === NO_NODE) return refusal('NOT_LEADER', 'no leader is known');
       if (send(core.leader, { kind: 'memberRequest', id, body })) return null;
-      return refusal('NOT_LEADER', `there is no link to the leader, node ${core.leader}`);
+      return refusal('NOT_LEADER', `there is no link to node ${core.leader}, which leads`);
     });
   }
 
@@ -91,7 +91,7 @@ export class MemberRequests {
   private wait(begin: (id: number) => Answer | null): Promise<Answer> {
     const { clock, timeoutMs } = this.context;
     if (this.waiting.size >= WAITING_MAX)
-      return Promise.resolve(refusal('BUSY', 'too many member requests are pending on this node'));
+      return Promise.resolve(refusal('BUSY', 'too many questions wait here already'));
     const id = this.nextId++;
     return new Promise((resolve) => {
       const late = refusal('TIMEOUT', `no answer within ${timeoutMs} ms; whether the change took place is unknown`);
@@ -117,7 +117,7 @@ export class MemberRequests {
       return;
     }
     const { core } = this.context;
-    this.begun.push({ id, index: core.configurations.at(-1)?.index ?? 0, term: core.term });
+    this.begun.push({ id, index: core.configurations.newest.index, term: core.term });
   }
 
   /** To be called when the commit index or the leader may have changed. */
@@ -129,10 +129,7 @@ export class MemberRequests {
       if (core.log.commitIndex >= each.index && core.log.termAt(each.index) === each.term) {
         this.resolve(each.id, { ok: null });
       } else if (core.leading === null || core.term !== each.term) {
-        this.resolve(
-          each.id,
-          refusal('NOT_LEADER', 'leadership has changed; whether the change takes place is unknown'),
-        );
+        this.resolve(each.id, refusal('NOT_LEADER', 'leadership moved; whether the change takes place is unknown'));
       } else {
         open.push(each);
       }
@@ -151,7 +148,7 @@ export class MemberRequests {
       this.context.send(from, { kind: 'memberReply', id, body: Buffer.from(JSON.stringify(answer)) });
     };
     if (this.context.core.leading === null) {
-      reply(refusal('NOT_LEADER', `node ${this.context.core.id} is not the leader`));
+      reply(refusal('NOT_LEADER', `node ${this.context.core.id} does not lead`));
       return;
     }
     void this.answer(parse<Question>(body)).then(reply);
@@ -163,20 +160,22 @@ export class MemberRequests {
 
   private describe(): MembersView {
     const { core } = this.context;
-    const { configuration, log } = core;
+    const { configurations, log } = core;
+    const configuration = configurations.current;
     return {
       leader: core.id,
       term: core.term,
       lastIndex: log.lastIndex,
       configuration,
-      changing: configuration.votersOutgoing.length > 0 || (core.configurations.at(-1)?.index ?? 0) > log.commitIndex,
+      changing: configuration.votersOutgoing.length > 0 || !configurations.isCommitted,
       members: members(configuration).map((id) => this.describeMember(id)),
     };
   }
 
   private describeMember(id: NodeId): MemberView {
     const { core, isLinked } = this.context;
-    const { configuration, log, leading } = core;
+    const { configurations, log, leading } = core;
+    const configuration = configurations.current;
     const detail = configuration.details.find((each) => each.id === id);
     const progress = leading?.progress.get(id);
     const isSelf = id === core.id;
@@ -207,7 +206,7 @@ function parse<T>(body: Buffer): T {
   try {
     return JSON.parse(body.toString('utf8')) as T;
   } catch (cause) {
-    throw new RaftkvError('MESSAGE_INVALID', 'a member request is not valid JSON', '', cause);
+    throw new RaftkvError('MESSAGE_INVALID', 'a question about members is no JSON', '', cause);
   }
 }
 
@@ -219,11 +218,11 @@ function unwrap(answer: Answer): MembersView | null {
 const REMEDIES: Record<string, string> = {
   NOT_LEADER: 'Try again in a moment; `raftkv member list` shows whether a change took place.',
   LEADER_NOT_READY: 'Try again in a moment.',
-  CHANGE_RUNNING: 'Wait until the running change is complete; `raftkv member list` shows it.',
+  CHANGE_RUNNING: 'Wait until the change that runs is through; `raftkv member list` shows it.',
   MEMBER_UNKNOWN: '`raftkv member list` shows the members.',
   MEMBER_EXISTS: 'Choose an id that no member has, or remove that member first.',
-  WOULD_LOSE_QUORUM: 'Bring the unreachable members back first, or remove them.',
-  NOT_CAUGHT_UP: 'Wait until it has caught up; `raftkv member list` shows its progress.',
+  WOULD_LOSE_QUORUM: 'Bring the members that are away back first, or remove those.',
+  NOT_CAUGHT_UP: 'Wait until it has caught up; `raftkv member list` shows how far it is.',
   STOPPING: 'Ask another node; `raftkv member list` shows whether a change took place.',
   TIMEOUT: '`raftkv member list` shows whether the change took place.',
 };

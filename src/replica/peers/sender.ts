@@ -1,4 +1,4 @@
-import type { Message, NodeId } from '../../raft/types.ts';
+import type { Message, NodeId } from '../../raft/state/types.ts';
 import type { Transport } from '../../transport/types.ts';
 import { encodeMessage, type PeerMessage } from './wire.ts';
 

@@ -1,8 +1,8 @@
 import { RaftkvError } from '../../base/errors.ts';
 import { readUint64, writeUint64 } from '../../base/uint64.ts';
-import { decodeConfiguration, encodeConfiguration } from '../../raft/configuration.ts';
-import { readEntry } from '../../raft/entry.ts';
-import type { Configuration, Entry, LifecycleStatus, Message, NodeId } from '../../raft/types.ts';
+import { decodeConfiguration, encodeConfiguration } from '../../raft/state/configuration.ts';
+import { readEntry } from '../../raft/state/entry.ts';
+import type { Configuration, Entry, LifecycleStatus, Message, NodeId } from '../../raft/state/types.ts';
 
 /**
  * What peers say to each other, as the payload of one frame of the transport. Little-endian; every message begins with

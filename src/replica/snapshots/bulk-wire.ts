@@ -1,6 +1,6 @@
 import { RaftkvError } from '../../base/errors.ts';
 import { readUint64, writeUint64 } from '../../base/uint64.ts';
-import type { NodeId } from '../../raft/types.ts';
+import type { NodeId } from '../../raft/state/types.ts';
 
 /**
  * What peers say on the bulk link, as the payload of one frame. Little-endian; every message begins with

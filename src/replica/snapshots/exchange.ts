@@ -1,9 +1,9 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
-import { decodeConfiguration } from '../../raft/configuration.ts';
-import type { Core } from '../../raft/core.ts';
-import type { Input, NodeId, WantSnapshot } from '../../raft/types.ts';
+import { decodeConfiguration } from '../../raft/state/configuration.ts';
+import type { Core } from '../../raft/state/core.ts';
+import type { Input, NodeId, WantSnapshot } from '../../raft/state/types.ts';
 import type { SnapshotInfo, Snapshots } from '../../storage/snapshots/types.ts';
 import type { Wal } from '../../storage/wal/types.ts';
 import type { Transport } from '../../transport/types.ts';

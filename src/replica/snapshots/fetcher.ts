@@ -3,7 +3,7 @@ import { RaftkvError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { SnapshotLoader } from '../../kv/snapshot.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
-import { NO_NODE, type NodeId, type WantSnapshot } from '../../raft/types.ts';
+import { NO_NODE, type NodeId, type WantSnapshot } from '../../raft/state/types.ts';
 import type { SnapshotInfo, SnapshotReceiver, Snapshots } from '../../storage/snapshots/types.ts';
 import type { BulkMessage, SnapshotPieceMessage } from './bulk-wire.ts';
 

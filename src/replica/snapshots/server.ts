@@ -1,7 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
-import type { Core } from '../../raft/core.ts';
-import type { NodeId } from '../../raft/types.ts';
+import type { Core } from '../../raft/state/core.ts';
+import type { NodeId } from '../../raft/state/types.ts';
 import type { Snapshots } from '../../storage/snapshots/types.ts';
 import type { BulkMessage, SnapshotRead } from './bulk-wire.ts';
 

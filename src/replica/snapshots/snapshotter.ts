@@ -2,9 +2,8 @@ import type { Clock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
-import { encodeConfiguration } from '../../raft/configuration.ts';
-import type { Core } from '../../raft/core.ts';
-import { configurationAsOf } from '../../raft/membership.ts';
+import { encodeConfiguration } from '../../raft/state/configuration.ts';
+import type { Core } from '../../raft/state/core.ts';
 import type { SnapshotInfo, Snapshots, SnapshotWriter } from '../../storage/snapshots/types.ts';
 import type { Wal } from '../../storage/wal/types.ts';
 import type { Applier } from '../log/applier.ts';
@@ -102,7 +101,7 @@ export class Snapshotter {
 
   private thresholdBytes(): number {
     const { limits, snapshots, core } = this.context;
-    const { voters } = core.configuration;
+    const { voters } = core.configurations.current;
     const place = Math.max(0, voters.indexOf(core.id));
     const share = EARLIEST_SHARE + ((1 - EARLIEST_SHARE) * place) / Math.max(1, voters.length - 1);
     // Writing a large state again for every little log would cost more than the log.
@@ -148,7 +147,7 @@ export class Snapshotter {
     const { stateMachine, applier, core, snapshots, clock, logger } = this.context;
     const index = applier.appliedIndex;
     const term = core.log.termAt(index);
-    const members = configurationAsOf(core, index);
+    const members = core.configurations.asOf(index);
     // A newcomer that has not come to the entry yet that says who is a member.
     if (members.voters.length === 0) return null;
     const configuration = encodeConfiguration(members, 0);
@@ -200,7 +199,7 @@ export class Snapshotter {
       return null;
     }
     this.notBeforeMs = clock.monotonicMs() + RETRY_MS;
-    logger.warn({ retryMs: RETRY_MS }, 'disk full: no snapshot taken; retrying later');
+    logger.warn({ retryMs: RETRY_MS }, 'the disk is full: no snapshot was taken; it is tried again later');
     return null;
   }
 
@@ -240,7 +239,7 @@ export function noQuorumForBackup(): RaftkvError {
 export function noSnapshot(): RaftkvError {
   return new RaftkvError(
     'BACKUP_INVALID',
-    'no snapshot could be taken: the disk of this node is full, or the node is stopping',
-    'Free disk space, or ask another node.',
+    'no snapshot could be taken: the disk of this node is full, or it is stopping',
+    'Make room, or ask another node.',
   );
 }

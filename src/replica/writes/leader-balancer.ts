@@ -1,4 +1,4 @@
-import { NO_NODE, type NodeId } from '../../raft/types.ts';
+import { NO_NODE, type NodeId } from '../../raft/state/types.ts';
 
 /**
  * Proposes a transfer of leadership to the follower that proposes nearly all writes (ADR 0007), because a write at the

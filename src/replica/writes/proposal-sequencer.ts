@@ -1,4 +1,4 @@
-import type { NodeId } from '../../raft/types.ts';
+import type { NodeId } from '../../raft/state/types.ts';
 import type { Proposal, ProposalRefused } from '../peers/wire.ts';
 
 /**

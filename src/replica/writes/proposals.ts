@@ -1,8 +1,8 @@
 import { RaftkvError } from '../../base/errors.ts';
 import { stampBatchTime, validateBatch } from '../../kv/batch.ts';
-import type { Core } from '../../raft/core.ts';
-import { ENTRY_HEADER_BYTES } from '../../raft/entry.ts';
-import { NO_NODE, type NodeId } from '../../raft/types.ts';
+import type { Core } from '../../raft/state/core.ts';
+import { ENTRY_HEADER_BYTES } from '../../raft/state/entry.ts';
+import { NO_NODE, type NodeId } from '../../raft/state/types.ts';
 import type { PeerMessage, Proposal, ProposalRefused } from '../peers/wire.ts';
 import type { LeaderBalancer } from './leader-balancer.ts';
 import { ProposalSequencer } from './proposal-sequencer.ts';
@@ -144,8 +144,5 @@ export class Proposals {
 export function checkProposal(from: NodeId, proposal: Proposal): void {
   const { proposer, sessionId, sequence } = validateBatch(proposal.bytes, ENTRY_HEADER_BYTES);
   if (proposer === from && sessionId === proposal.sessionId && sequence === proposal.sequence) return;
-  throw new RaftkvError(
-    'MESSAGE_INVALID',
-    `node ${from} proposed batch ${sequence}, whose header names node ${proposer} or another session or sequence`,
-  );
+  throw new RaftkvError('MESSAGE_INVALID', `node ${from} proposes batch ${sequence} of node ${proposer} as its own`);
 }

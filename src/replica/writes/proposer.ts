@@ -1,7 +1,7 @@
 import { BatchBuilder, setSessionId } from '../../kv/batch.ts';
 import type { SessionProgress } from '../../kv/sessions.ts';
 import type { Item, Op, ResultCode, ResultSink } from '../../kv/types.ts';
-import { ENTRY_HEADER_BYTES } from '../../raft/entry.ts';
+import { ENTRY_HEADER_BYTES } from '../../raft/state/entry.ts';
 import type { Failure, WriteCompletion } from '../types.ts';
 
 /**

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import { RaftkvError } from '../../base/errors.ts';
-import type { MemberChange } from '../../raft/types.ts';
+import type { MemberChange } from '../../raft/state/types.ts';
 import type { MembersView, Replica } from '../../replica/types.ts';
 import { type Answer, failure, failureOf, readBody } from './answers.ts';
 

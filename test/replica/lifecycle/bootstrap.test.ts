@@ -46,7 +46,7 @@ describe('a new cluster', () => {
     expect(cluster.leader()).toBe(0);
     cluster.heal(1, 4);
     for (let ms = 0; ms < ELECTION_MS && cluster.leader() === 0; ms += 10) await cluster.run(10);
-    expect(cluster.ids.map((id) => cluster.replica(id).raft.core.directoryId)).toEqual([0, 0, 0, 0, 0]);
+    expect(cluster.ids.map((id) => cluster.replica(id).raft.core.rights.directoryId)).toEqual([0, 0, 0, 0, 0]);
     cluster.kill(cluster.leader());
     await cluster.run(ELECTION_MS);
     await succeeds(cluster, cluster.leader(), 'a');

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { configurationOf } from '../../../src/raft/configuration.ts';
+import { configurationOf } from '../../../src/raft/state/configuration.ts';
 import { healthProblemOf, lostQuorum } from '../../../src/replica/lifecycle/health.ts';
 import { coreOf } from '../cores.ts';
 
@@ -20,7 +20,7 @@ describe('what keeps a cluster from serving', () => {
   it('is a full disk, of this node or of too many', () => {
     const core = coreOf(1);
     core.clusterFull = true;
-    expect(healthProblemOf(core, none, linkedTo())).toContain('no quorum of nodes has free disk space');
+    expect(healthProblemOf(core, none, linkedTo())).toContain('no majority of the nodes has room');
     core.diskFull = true;
     expect(healthProblemOf(core, none, linkedTo())).toContain('the disk of this node is full');
   });
@@ -48,8 +48,8 @@ describe('what keeps a cluster from serving', () => {
   });
 
   it('counts both halves of a joint configuration', () => {
-    const core = coreOf(1);
-    core.configuration = { ...configurationOf([1, 2, 3]), votersOutgoing: [3, 4, 5] };
+    const configuration = { ...configurationOf([1, 2, 3]), votersOutgoing: [3, 4, 5] };
+    const core = coreOf(1, { configuration });
     expect(lostQuorum(core, new Set([3]))).toBe('');
     expect(lostQuorum(core, new Set([4, 5]))).toMatch(/nodes 4 and 5 lost data.*among nodes 3, 4 and 5/);
   });

@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { silentLogger } from '../../../src/base/logger.ts';
-import { configurationOf } from '../../../src/raft/configuration.ts';
-import type { Core } from '../../../src/raft/core.ts';
-import type { Input, LifecycleStatus, Message } from '../../../src/raft/types.ts';
+import { configurationOf } from '../../../src/raft/state/configuration.ts';
+import type { Core } from '../../../src/raft/state/core.ts';
+import type { Input, LifecycleStatus, Message } from '../../../src/raft/state/types.ts';
 import { NodeLifecycle } from '../../../src/replica/lifecycle/node-lifecycle.ts';
 import type { LifecycleMessage } from '../../../src/replica/peers/wire.ts';
 import { coreOf } from '../cores.ts';
@@ -93,7 +93,7 @@ describe('the lifecycle of a node', () => {
       },
       step(input) {
         stepped.push(input);
-        if (input.kind === 'lifecycle') core.lifecycle = input.lifecycle;
+        if (input.kind === 'lifecycle') core.rights.lifecycle = input.lifecycle;
       },
       appliedSessionId: () => appliedSessionId,
       changeSessionId: (sessionId) => sessions.push(sessionId),
@@ -306,7 +306,7 @@ describe('the lifecycle of a node', () => {
       expect(sent.length).toBeGreaterThanOrEqual(3);
       expect(new Set(sent)).toEqual(new Set(['1 uninitialized']));
       sent.splice(0);
-      core.lifecycle = 'normal';
+      core.rights.lifecycle = 'normal';
       core.term = 1;
       core.leader = 1;
       for (let ms = 1000; ms <= 2000; ms += 10) nodeLifecycle.tick(ms);
@@ -440,7 +440,7 @@ describe('the lifecycle of a node', () => {
       nodeLifecycle.removedSays(9);
       expect(removals).toBe(0);
       nodeLifecycle.removedSays(3);
-      nodeLifecycle.removed();
+      nodeLifecycle.removedSays(1);
       expect(removals).toBe(1);
     });
   });
@@ -459,7 +459,7 @@ describe('the lifecycle of a node', () => {
   it('remembers whether it is the only voter, on either side of a joint configuration, once that changes', () => {
     begin('normal', { knownMember: true, term: 3 });
     const become = (voters: number[], votersOutgoing: number[] = []) => {
-      core.configuration = { ...configurationOf(voters), votersOutgoing };
+      core.configurations.append(core.configurations.newest.index + 1, { ...configurationOf(voters), votersOutgoing });
       nodeLifecycle.configured();
     };
     become([1, 2], [1, 2, 3]);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { BATCH_HEADER_BYTES } from '../../../src/kv/batch.ts';
-import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/entry.ts';
+import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/state/entry.ts';
 import type { NodeReplicaOptions } from '../../../src/replica/loop/node-options.ts';
 import { encodeMessage } from '../../../src/replica/peers/wire.ts';
 import { Cluster, ELECTION_MS, FRAME_KIND, TIMING } from '../cluster.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { emptyEffects } from '../../../src/raft/core.ts';
-import { sealEntry } from '../../../src/raft/entry.ts';
-import type { Effects, HardState, Message } from '../../../src/raft/types.ts';
+import { emptyEffects } from '../../../src/raft/state/core.ts';
+import { sealEntry } from '../../../src/raft/state/entry.ts';
+import type { Effects, HardState, Message } from '../../../src/raft/state/types.ts';
 import { decodeHardState, encodeHardState, type Persisted, Persister } from '../../../src/replica/log/persister.ts';
 import { batchOf, FakeWal } from '../support.ts';
 
@@ -106,7 +106,7 @@ describe('the persister', () => {
   it('never records entries as committed that come after the record, where the file may still hold others', () => {
     const { wal, persister } = setUp();
     for (let index = 1; index <= 5; index++) persister.persist(effects({ append: [entry(index, 2)] }), HARD_STATE);
-    const replacing = effects({ hardState: HARD_STATE, truncateFrom: 3, append: [entry(3), entry(4)] });
+    const replacing = effects({ hardState: HARD_STATE, append: [entry(3), entry(4)] });
     persister.persist(replacing, { ...HARD_STATE, commitIndex: 4 });
     expect(hintsOf(wal).at(-1)).toBe(2);
     persister.record({ ...HARD_STATE, commitIndex: 4 });

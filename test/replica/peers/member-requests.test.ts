@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { configurationOf } from '../../../src/raft/configuration.ts';
-import type { Core } from '../../../src/raft/core.ts';
-import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/entry.ts';
-import { type Input, type MemberChange, NO_NODE } from '../../../src/raft/types.ts';
+import { configurationOf } from '../../../src/raft/state/configuration.ts';
+import type { Core } from '../../../src/raft/state/core.ts';
+import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/state/entry.ts';
+import { type Input, type MemberChange, NO_NODE } from '../../../src/raft/state/types.ts';
 import { MemberRequests } from '../../../src/replica/peers/member-requests.ts';
 import type { MemberReply, MemberRequest } from '../../../src/replica/peers/wire.ts';
 import { coreOf } from '../cores.ts';
@@ -65,7 +65,7 @@ describe('questions about members', () => {
     const input = stepped.at(-1);
     if (input?.kind !== 'changeMembers') throw new Error('nothing was asked of the core');
     const index = core.log.lastIndex + 1;
-    core.configurations.push({ index, configuration: configurationOf([1, 2]) });
+    core.configurations.append(index, configurationOf([1, 2]));
     core.log.append(sealEntry(Buffer.alloc(ENTRY_HEADER_BYTES), 'configuration', core.term, index));
     requests.outcome({ id: input.id, refusal: null, text: '' });
   }

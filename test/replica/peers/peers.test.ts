@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { configurationOf } from '../../../src/raft/configuration.ts';
-import type { Core } from '../../../src/raft/core.ts';
-import type { Configuration } from '../../../src/raft/types.ts';
+import { configurationOf } from '../../../src/raft/state/configuration.ts';
+import type { Core } from '../../../src/raft/state/core.ts';
+import type { Configuration } from '../../../src/raft/state/types.ts';
 import { Peers } from '../../../src/replica/peers/peers.ts';
 import type { MembersNews } from '../../../src/replica/peers/wire.ts';
 import type { PeerAddress } from '../../../src/transport/types.ts';
@@ -44,10 +44,9 @@ describe('whom a node keeps links with', () => {
 
   /** A configuration comes into force, committed or not. */
   function adopt(core: Core, configuration: Configuration, { committed = true } = {}): void {
-    const index = (core.configurations.at(-1)?.index ?? 0) + 1;
-    core.configurations.push({ index, configuration });
-    core.configuration = configuration;
-    if (committed) core.committedConfigurationIndex = index;
+    const index = core.configurations.newest.index + 1;
+    core.configurations.append(index, configuration);
+    if (committed) core.configurations.commit(index);
   }
 
   const ids = () =>
@@ -113,32 +112,15 @@ describe('whom a node keeps links with', () => {
     const peers = peersOf(core, addressesOf(1, 2, 3));
     adopt(core, of([1, 2], { removed: [3] }), { committed: false });
     peers.update();
-    expect([ids(), told.at(-1)?.removed]).toEqual([[2], []]);
-    core.committedConfigurationIndex = core.configurations.at(-1)?.index ?? 0;
+    expect([ids(), told.at(-1)?.removed]).toEqual([[2, 3], []]);
+    core.configurations.commit(core.configurations.newest.index);
     peers.update();
-    expect(told.at(-1)?.removed).toEqual([3]);
+    expect([ids(), told.at(-1)?.removed]).toEqual([[2], [3]]);
   });
 
-  it('stay for a leader until who has left has been told so', () => {
+  it('are reached at the address of an older configuration while their removal is not committed', () => {
     const core = coreOf(1, { configuration: of([1, 2, 3]) });
-    const progress = new Map([
-      [2, {}],
-      [3, {}],
-    ]);
-    core.leading = { progress } as never;
-    const peers = peersOf(core, addressesOf(1, 2, 3));
-    adopt(core, of([1, 2], { removed: [3] }));
-    peers.update();
-    expect(ids()).toEqual([2, 3]);
-    progress.delete(3);
-    peers.update();
-    expect(ids()).toEqual([2]);
-  });
-
-  it('are reached where they were when only an older configuration still tells', () => {
-    const core = coreOf(1, { configuration: of([1, 2, 3]) });
-    core.leading = { progress: new Map([[3, {}]]) } as never;
-    adopt(core, of([1, 2], { removed: [3] }));
+    adopt(core, of([1, 2], { removed: [3] }), { committed: false });
     peersOf(core, addressesOf(2));
     expect(told.at(-1)?.peers).toContainEqual({ id: 3, host: '127.0.0.1', port: addressOf(3).peerPort });
   });
@@ -154,9 +136,8 @@ describe('whom a node keeps links with', () => {
     peers.receive({ kind: 'membersNews', index: 4, configuration: of([1, 9]) });
     peers.receive({ kind: 'membersNews', index: 5, configuration: of([1, 4, 5]) });
     expect(told).toHaveLength(changes);
-    core.configurations.push({ index: 6, configuration: of([1, 4]) });
-    core.configuration = of([1, 4]);
-    core.committedConfigurationIndex = 6;
+    core.configurations.append(6, of([1, 4]));
+    core.configurations.commit(6);
     peers.update();
     expect(ids()).toEqual([4]);
     peers.receive({ kind: 'membersNews', index: 6, configuration: of([1, 9]) });

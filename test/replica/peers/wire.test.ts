@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { RaftkvError } from '../../../src/base/errors.ts';
-import { configurationOf } from '../../../src/raft/configuration.ts';
-import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/entry.ts';
-import type { Entry, EntryKind, Message } from '../../../src/raft/types.ts';
+import { configurationOf } from '../../../src/raft/state/configuration.ts';
+import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/state/entry.ts';
+import type { Entry, EntryKind, Message } from '../../../src/raft/state/types.ts';
 import { decodeMessage, encodeMessage, type PeerMessage } from '../../../src/replica/peers/wire.ts';
 
 const FROM = 2;

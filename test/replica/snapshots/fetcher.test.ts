@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { silentLogger } from '../../../src/base/logger.ts';
 import { StateMachine } from '../../../src/kv/state-machine.ts';
 import { Op } from '../../../src/kv/types.ts';
-import { ENTRY_HEADER_BYTES } from '../../../src/raft/entry.ts';
+import { ENTRY_HEADER_BYTES } from '../../../src/raft/state/entry.ts';
 import type { SnapshotRead } from '../../../src/replica/snapshots/bulk-wire.ts';
 import { SnapshotFetcher } from '../../../src/replica/snapshots/fetcher.ts';
 import { openSnapshots } from '../../../src/storage/snapshots/files.ts';

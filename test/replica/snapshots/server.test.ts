@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { RaftkvError } from '../../../src/base/errors.ts';
-import type { Core } from '../../../src/raft/core.ts';
+import type { Core } from '../../../src/raft/state/core.ts';
 import type { BulkMessage } from '../../../src/replica/snapshots/bulk-wire.ts';
 import { SnapshotServer } from '../../../src/replica/snapshots/server.ts';
 import type { Snapshots } from '../../../src/storage/snapshots/types.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { SnapshotLoader } from '../../../src/kv/snapshot.ts';
 import type { StateMachine } from '../../../src/kv/state-machine.ts';
-import { ENTRY_HEADER_BYTES } from '../../../src/raft/entry.ts';
+import { ENTRY_HEADER_BYTES } from '../../../src/raft/state/entry.ts';
 import type { Backup } from '../../../src/replica/types.ts';
 import { readSnapshotFile } from '../../../src/storage/snapshots/reader.ts';
 import { type DiskOperation, MemoryDisk } from '../../support/memory-disk.ts';

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { NO_NODE } from '../../../src/raft/types.ts';
+import { NO_NODE } from '../../../src/raft/state/types.ts';
 import { LeaderBalancer } from '../../../src/replica/writes/leader-balancer.ts';
 
 /** Node 1 leads; time is in the test's hands. */

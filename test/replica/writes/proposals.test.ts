@@ -1,12 +1,12 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { readBatchHeader } from '../../../src/kv/batch.ts';
 import { Op } from '../../../src/kv/types.ts';
-import { configurationOf } from '../../../src/raft/configuration.ts';
-import type { Core } from '../../../src/raft/core.ts';
-import { ENTRY_HEADER_BYTES } from '../../../src/raft/entry.ts';
-import { RaftLog } from '../../../src/raft/log.ts';
 import { Raft } from '../../../src/raft/raft.ts';
-import { NO_NODE } from '../../../src/raft/types.ts';
+import { configurationOf } from '../../../src/raft/state/configuration.ts';
+import type { Core } from '../../../src/raft/state/core.ts';
+import { ENTRY_HEADER_BYTES } from '../../../src/raft/state/entry.ts';
+import { RaftLog } from '../../../src/raft/state/log.ts';
+import { NO_NODE } from '../../../src/raft/state/types.ts';
 import type { PeerMessage, Proposal } from '../../../src/replica/peers/wire.ts';
 import { LeaderBalancer } from '../../../src/replica/writes/leader-balancer.ts';
 import { checkProposal, Proposals } from '../../../src/replica/writes/proposals.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { readBatchHeader } from '../../../src/kv/batch.ts';
 import { Op } from '../../../src/kv/types.ts';
-import { ENTRY_HEADER_BYTES } from '../../../src/raft/entry.ts';
+import { ENTRY_HEADER_BYTES } from '../../../src/raft/state/entry.ts';
 import { type Batch, Proposer } from '../../../src/replica/writes/proposer.ts';
 import { LIMITS, Request } from '../support.ts';
 

@@ -5,7 +5,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { Clock } from '../../../src/base/clock.ts';
 import { RaftkvError } from '../../../src/base/errors.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
-import type { MemberChange } from '../../../src/raft/types.ts';
+import type { MemberChange } from '../../../src/raft/state/types.ts';
 import type { MembersView, ReadCompletion, ReplicaStatus } from '../../../src/replica/types.ts';
 import {
   type AdminDoor,

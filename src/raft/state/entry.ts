@@ -1,5 +1,5 @@
-import { RaftkvError } from '../base/errors.ts';
-import { readUint64, writeUint64 } from '../base/uint64.ts';
+import { RaftkvError } from '../../base/errors.ts';
+import { readUint64, writeUint64 } from '../../base/uint64.ts';
 import type { Entry, EntryKind } from './types.ts';
 
 /**

@@ -1,4 +1,4 @@
-import { RaftkvError } from '../base/errors.ts';
+import { RaftkvError } from '../../base/errors.ts';
 import type { Entry } from './types.ts';
 
 /** A run of neighbouring entries of one term, from `fromIndex` to where the next run begins. */
@@ -27,6 +27,9 @@ const entryCost = (entry: Entry): number => entry.bytes.length + ENTRY_OVERHEAD_
  *     snapshotIndex ≤ persistedIndex ≤ lastIndex
  *     snapshotIndex < cacheFrom ≤ persistedIndex + 1      what has left memory is on disk
  *
+ * `commitIndex` may exceed `persistedIndex`: the followers can commit an entry that this node's slower disk does not hold
+ * yet (§10.2.1). It is applied from memory then, which is why entries leave memory only once they are on disk.
+ *
  * Terms are kept as runs: a log of millions of entries has a handful, so they never leave memory.
  */
 export class RaftLog {
@@ -36,18 +39,19 @@ export class RaftLog {
   snapshotTerm: number;
   readonly cacheBytesMax: number;
   lastIndex: number;
-  /** Known to be committed; never goes back (§3.6.2). */
+  /** The paper's commitIndex: known to be committed. Never goes back (§3.6.2); may be above `persistedIndex`. */
   commitIndex: number;
+  /** The paper's lastApplied. The caller applies entries and reports it. */
   appliedIndex: number;
   /** On this node's own disk. Goes back only with a truncation. */
   persistedIndex: number;
 
-  private readonly runs: TermRun[] = [];
-  private cache: (Entry | undefined)[] = [];
-  /** Position in `cache` of the first entry still held; the empty places before it wait to be removed in bulk. */
-  private cacheHead = 0;
-  private cacheFrom: number;
-  private cacheBytes = 0;
+  readonly #runs: TermRun[] = [];
+  #cache: (Entry | undefined)[] = [];
+  /** Position in `cache` of the first entry still held; the empty places before it are removed in bulk. */
+  #cacheHead = 0;
+  #cacheFrom: number;
+  #cacheBytes = 0;
 
   constructor(start: LogStart) {
     this.snapshotIndex = start.snapshotIndex;
@@ -57,24 +61,24 @@ export class RaftLog {
     this.commitIndex = start.snapshotIndex;
     this.appliedIndex = start.snapshotIndex;
     this.persistedIndex = start.snapshotIndex;
-    this.cacheFrom = start.snapshotIndex + 1;
+    this.#cacheFrom = start.snapshotIndex + 1;
   }
 
   get lastTerm(): number {
-    return this.runs.at(-1)?.term ?? this.snapshotTerm;
+    return this.#runs.at(-1)?.term ?? this.snapshotTerm;
   }
 
   /** The first index whose entry is still in memory. */
   get firstCachedIndex(): number {
-    return this.cacheFrom;
+    return this.#cacheFrom;
   }
 
-  /** The term of the entry at `index`; -1 where this log has none or no longer knows. */
+  /** The term of the entry at `index`; -1 if this log has none, or no longer knows it. */
   termAt(index: number): number {
     if (index > this.lastIndex || index < this.snapshotIndex) return -1;
     if (index === this.snapshotIndex) return this.snapshotTerm;
-    for (let i = this.runs.length - 1; i >= 0; i--) {
-      const run = this.runs[i] as TermRun;
+    for (let i = this.#runs.length - 1; i >= 0; i--) {
+      const run = this.#runs[i] as TermRun;
       if (run.fromIndex <= index) return run.term;
     }
     return -1;
@@ -84,26 +88,29 @@ export class RaftLog {
     if (entry.index !== this.lastIndex + 1) {
       throw new RaftkvError('INVARIANT_BROKEN', `entry ${entry.index} appended after entry ${this.lastIndex}`);
     }
-    if (this.lastTerm !== entry.term || this.runs.length === 0) {
-      this.runs.push({ fromIndex: entry.index, term: entry.term });
+    if (this.lastTerm !== entry.term || this.#runs.length === 0) {
+      this.#runs.push({ fromIndex: entry.index, term: entry.term });
     }
     this.lastIndex = entry.index;
-    this.cache.push(entry);
-    this.cacheBytes += entryCost(entry);
+    this.#cache.push(entry);
+    this.#cacheBytes += entryCost(entry);
   }
 
-  /** Forgets the entry at `index` and all after it. Committed entries are never forgotten. */
+  /**
+   * Removes the entry at `index` and all behind it.
+   * @throws RaftkvError INVARIANT_BROKEN for a committed entry.
+   */
   truncateFrom(index: number): void {
     if (index <= this.commitIndex) {
       throw new RaftkvError('INVARIANT_BROKEN', `truncation at ${index} of a log committed up to ${this.commitIndex}`);
     }
-    while ((this.runs.at(-1)?.fromIndex ?? 0) >= index) this.runs.pop();
-    while (this.lastIndex >= index && this.cacheFrom <= this.lastIndex) {
-      this.cacheBytes -= entryCost(this.cache.pop() as Entry);
+    while ((this.#runs.at(-1)?.fromIndex ?? 0) >= index) this.#runs.pop();
+    while (this.lastIndex >= index && this.#cacheFrom <= this.lastIndex) {
+      this.#cacheBytes -= entryCost(this.#cache.pop() as Entry);
       this.lastIndex--;
     }
     this.lastIndex = Math.min(this.lastIndex, index - 1);
-    this.cacheFrom = Math.min(this.cacheFrom, index);
+    this.#cacheFrom = Math.min(this.#cacheFrom, index);
     this.persistedIndex = Math.min(this.persistedIndex, this.lastIndex);
   }
 
@@ -121,12 +128,12 @@ export class RaftLog {
     }
     const term = this.termAt(index);
     let gone = 0;
-    while (gone < this.runs.length && (this.runs[gone + 1]?.fromIndex ?? this.lastIndex + 1) <= index + 1) gone++;
-    this.runs.splice(0, gone);
+    while (gone < this.#runs.length && (this.#runs[gone + 1]?.fromIndex ?? this.lastIndex + 1) <= index + 1) gone++;
+    this.#runs.splice(0, gone);
     this.snapshotIndex = index;
     this.snapshotTerm = term;
-    while (this.cacheFrom <= index) this.evictOldest();
-    this.trimEmptySlots();
+    while (this.#cacheFrom <= index) this.#evictOldest();
+    this.#trimEmptySlots();
   }
 
   /** Drops everything: the log is empty and begins after the entry that a snapshot stands for. */
@@ -134,11 +141,11 @@ export class RaftLog {
     if (index <= this.commitIndex) {
       throw new RaftkvError('INVARIANT_BROKEN', `restore to ${index} of a log committed up to ${this.commitIndex}`);
     }
-    this.runs.length = 0;
-    this.cache = [];
-    this.cacheHead = 0;
-    this.cacheFrom = index + 1;
-    this.cacheBytes = 0;
+    this.#runs.length = 0;
+    this.#cache = [];
+    this.#cacheHead = 0;
+    this.#cacheFrom = index + 1;
+    this.#cacheBytes = 0;
     this.snapshotIndex = index;
     this.snapshotTerm = term;
     this.lastIndex = index;
@@ -147,13 +154,13 @@ export class RaftLog {
     this.persistedIndex = index;
   }
 
-  /** The entry at `index` where it is in memory. */
+  /** The entry at `index`, if it is in memory. */
   cached(index: number): Entry | undefined {
-    if (index < this.cacheFrom) return undefined;
-    return this.cache[this.cacheHead + index - this.cacheFrom];
+    if (index < this.#cacheFrom) return undefined;
+    return this.#cache[this.#cacheHead + index - this.#cacheFrom];
   }
 
-  /** Cached entries from `from` on: at least one where there is one, then as many as fit into `bytesMax`. */
+  /** Cached entries from `from` on: at least one if there is any, then as many as fit into `bytesMax`. */
   slice(from: number, bytesMax: number): Entry[] {
     const entries: Entry[] = [];
     let bytes = 0;
@@ -167,24 +174,24 @@ export class RaftLog {
     return entries;
   }
 
-  /** Evicts the oldest entries while memory is over its limit and they are on disk. */
+  /** Drops the oldest entries from memory while it is over its limit and they are on disk. */
   evict(): void {
-    while (this.cacheBytes > this.cacheBytesMax && this.cacheFrom <= this.persistedIndex) this.evictOldest();
-    this.trimEmptySlots();
+    while (this.#cacheBytes > this.cacheBytesMax && this.#cacheFrom <= this.persistedIndex) this.#evictOldest();
+    this.#trimEmptySlots();
   }
 
-  private evictOldest(): void {
-    this.cacheBytes -= entryCost(this.cache[this.cacheHead] as Entry);
-    this.cache[this.cacheHead] = undefined;
-    this.cacheHead++;
-    this.cacheFrom++;
+  #evictOldest(): void {
+    this.#cacheBytes -= entryCost(this.#cache[this.#cacheHead] as Entry);
+    this.#cache[this.#cacheHead] = undefined;
+    this.#cacheHead++;
+    this.#cacheFrom++;
   }
 
   /** Trimming in bulk keeps eviction at constant cost per entry. */
-  private trimEmptySlots(): void {
-    if (this.cacheHead <= 1024 || this.cacheHead * 2 <= this.cache.length) return;
-    this.cache = this.cache.slice(this.cacheHead);
-    this.cacheHead = 0;
+  #trimEmptySlots(): void {
+    if (this.#cacheHead <= 1024 || this.#cacheHead * 2 <= this.#cache.length) return;
+    this.#cache = this.#cache.slice(this.#cacheHead);
+    this.#cacheHead = 0;
   }
 
   /** Whether a log that ends with these is at least as complete as this one (§3.6.1). */
@@ -193,18 +200,20 @@ export class RaftLog {
   }
 
   /**
-   * The largest index not above `index` whose term is not above `term`: where two logs may still agree when one of them
-   * has `term` at `index`. Skips a whole term at a time (§3.5). May be below `snapshotIndex`, where terms are no longer
-   * known: then the logs agree, if at all, where this one can no longer tell.
+   * The largest index not above `index` whose term is not above `term`: where this log and one that has `term` at `index`
+   * may still agree. The paper decrements nextIndex by one; this skips a whole term at a time (§3.5). May be below
+   * `snapshotIndex`, where terms are no longer known: then this log cannot tell where they agree.
    */
   lastPossibleMatch(index: number, term: number): number {
     let candidate = Math.min(index, this.lastIndex);
-    for (let i = this.runs.length - 1; i >= 0; i--) {
-      const run = this.runs[i] as TermRun;
+    for (let i = this.#runs.length - 1; i >= 0; i--) {
+      const run = this.#runs[i] as TermRun;
       if (run.fromIndex > candidate) continue;
       if (run.term <= term) return candidate;
       candidate = run.fromIndex - 1;
     }
-    return candidate === this.snapshotIndex && candidate > 0 && this.snapshotTerm > term ? candidate - 1 : candidate;
+    // Only the entry at which the log begins is left. If its term is too high, the logs can agree below it at best.
+    const isTooHigh = candidate === this.snapshotIndex && candidate > 0 && this.snapshotTerm > term;
+    return isTooHigh ? candidate - 1 : candidate;
   }
 }

@@ -12,9 +12,9 @@ import {
   members,
   simple,
   withDetail,
-} from '../../src/raft/configuration.ts';
-import type { Configuration } from '../../src/raft/types.ts';
-import { configurationWith, detailWith } from './configurations.ts';
+} from '../../../src/raft/state/configuration.ts';
+import type { Configuration } from '../../../src/raft/state/types.ts';
+import { configurationWith, detailWith } from '../configurations.ts';
 
 const ADDRESS = { host: 'a.example', clientPort: 1, peerPort: 2, adminPort: 65_535 };
 const idArbitrary = fc.integer({ min: 1, max: 9 });

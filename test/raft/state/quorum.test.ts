@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { committedIndex, jointCommittedIndex, jointVoteResult, voteResult } from '../../src/raft/quorum.ts';
+import { committedIndex, jointCommittedIndex, jointVoteResult, voteResult } from '../../../src/raft/state/quorum.ts';
 
 const idsArbitrary = fc.uniqueArray(fc.integer({ min: 1, max: 12 }), { maxLength: 9 });
 const indexesArbitrary = fc.dictionary(fc.integer({ min: 1, max: 12 }).map(String), fc.nat({ max: 20 }));

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ENTRY_HEADER_BYTES, readEntry, sealEntry } from '../../src/raft/entry.ts';
-import type { EntryKind } from '../../src/raft/types.ts';
+import { ENTRY_HEADER_BYTES, readEntry, sealEntry } from '../../../src/raft/state/entry.ts';
+import type { EntryKind } from '../../../src/raft/state/types.ts';
 
 const kindArbitrary = fc.constantFrom<EntryKind>('noop', 'data', 'configuration');
 const indexArbitrary = fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER });

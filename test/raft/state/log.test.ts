@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { sealEntry } from '../../src/raft/entry.ts';
-import { RaftLog } from '../../src/raft/log.ts';
-import { collectGarbage } from '../support/garbage.ts';
-import { batchOf } from './core-cluster.ts';
+import { sealEntry } from '../../../src/raft/state/entry.ts';
+import { RaftLog } from '../../../src/raft/state/log.ts';
+import { collectGarbage } from '../../support/garbage.ts';
+import { batchOf } from '../core-cluster.ts';
 
 const entryOf = (term: number, index: number, payload = `${index}@${term}`) =>
   sealEntry(batchOf(payload), 'data', term, index);

@@ -64,7 +64,7 @@ export interface Configuration {
 
 /** One change of members, as an operator asks for it. */
 export type MemberChange =
-  /** As a learner; with `joins` it is promoted once it has caught up, and then takes the place of `replaces` (0: no node). */
+  /** As a learner; with `joins` it is promoted once it has caught up, and then takes the place of `replaces` (0: nobody's). */
   | {
       readonly op: 'add';
       readonly id: NodeId;
@@ -98,9 +98,9 @@ export interface MemberChangeOutcome {
 }
 
 /**
- * The lifecycle status of a node's data directory. `uninitialized`: it is empty, and the node does not know yet whether a
- * cluster exists. `recovering`: it is new, or may have lost votes and acknowledgements; it has no rights until a committed
- * configuration names its directory id. `normal`: it has kept every promise.
+ * The lifecycle status of a node's data directory. `uninitialized`: its data directory is empty, and it does not know yet whether
+ * there is a cluster. `recovering`: it may have lost what it had promised, or is new; it neither votes nor has rights until
+ * a committed configuration names its directory. `normal`: it has kept all it promised.
  */
 export type LifecycleStatus = 'uninitialized' | 'recovering' | 'normal';
 
@@ -117,6 +117,11 @@ export interface Entry {
   readonly bytes: Buffer;
 }
 
+/**
+ * The messages between cores. To add one: its interface and `Message` here, its row in `messages.ts` (what an older, a
+ * higher and the present term do), its handler, and its bytes in the replica's `wire.ts`. The compiler finds all but the
+ * last line of a forgotten step; test/raft/describe.ts prints it in transcripts.
+ */
 interface Envelope {
   readonly from: NodeId;
   readonly to: NodeId;
@@ -125,8 +130,8 @@ interface Envelope {
 }
 
 /**
- * Which directory of the sender speaks. A reply counts towards a quorum only if the receiver's configuration names this
- * directory id, because the sender may not know yet that its rights were given to another directory.
+ * In every answer that can count towards a quorum: for which directory the sender speaks. The answer counts only if the
+ * receiver's configuration names that directory, because a sender may not know yet that its rights went to another one.
  */
 interface Speaker {
   readonly directoryId: number;
@@ -134,15 +139,24 @@ interface Speaker {
   readonly withoutRights: boolean;
 }
 
+/**
+ * From a follower whose election timer ran out, to the other voters: would they vote for it in `term`? Receivers say so
+ * and change nothing. Keeps a partitioned node from raising the term of a cluster that works (§9.6).
+ */
 export interface PreVote extends Envelope {
   readonly kind: 'preVote';
   readonly lastIndex: number;
   readonly lastTerm: number;
 }
+/** The answer to a pre-vote. A quorum of grants makes the receiver campaign. */
 export interface PreVoteReply extends Envelope, Speaker {
   readonly kind: 'preVoteReply';
   readonly granted: boolean;
 }
+/**
+ * The paper's RequestVote: from a candidate to the other voters, once its own term and vote are on its disk. A receiver
+ * that hears a leader ignores it, unless that leader asked for the election.
+ */
 export interface Vote extends Envelope {
   readonly kind: 'vote';
   readonly lastIndex: number;
@@ -150,10 +164,15 @@ export interface Vote extends Envelope {
   /** The old leader asked for this election, so a voter does not protect it (§4.2.3). */
   readonly transfer: boolean;
 }
+/** The answer to a vote request, once the vote is on the sender's disk. A quorum of grants makes the receiver the leader. */
 export interface VoteReply extends Envelope, Speaker {
   readonly kind: 'voteReply';
   readonly granted: boolean;
 }
+/**
+ * The part of the paper's AppendEntries that carries entries; without entries it only asks whether the logs agree at
+ * `prevIndex`. From the leader whenever it has entries for a follower. The receiver compares, writes, and answers.
+ */
 export interface Append extends Envelope {
   readonly kind: 'append';
   readonly prevIndex: number;
@@ -161,10 +180,11 @@ export interface Append extends Envelope {
   readonly commitIndex: number;
   readonly entries: readonly Entry[];
 }
+/** The answer to an append: an acknowledgement, once the entries are on the sender's disk, or a refusal. */
 export interface AppendReply extends Envelope, Speaker {
   readonly kind: 'appendReply';
   readonly success: boolean;
-  /** On success: the last index this very append verified, durable on the sender. On refusal: the `prevIndex` refused. */
+  /** On success: the last index that is verified and durable on the sender. On refusal: the `prevIndex` refused. */
   readonly index: number;
   /** On refusal: the last index at which the logs may still agree, and the sender's term there (§3.5, conflict by term). */
   readonly hintIndex: number;
@@ -172,24 +192,30 @@ export interface AppendReply extends Envelope, Speaker {
   /** The sender's disk is full. */
   readonly diskFull: boolean;
 }
+/**
+ * The part of the paper's AppendEntries that shows that the leader lives: from the leader to every follower, at each
+ * interval and when reads need proof that it still leads. Answered at once, without the disk.
+ */
 export interface Heartbeat extends Envelope {
   readonly kind: 'heartbeat';
   /** Never above what the receiver's directory `directoryId` is known to hold, so a stale tail is never committed. */
   readonly commitIndex: number;
   readonly directoryId: number;
-  /** Which round of the leader's this belongs to; the reply proves that the receiver followed after it began (§6.4). */
+  /** To which round this belongs. The answer proves that the receiver followed the leader after the round began (§6.4). */
   readonly round: number;
   /** No quorum of members has room on its disk: no node should accept writes from its clients. */
   readonly clusterFull: boolean;
 }
+/** The answer to a heartbeat. Counts for CheckQuorum and for the reads of its round. */
 export interface HeartbeatReply extends Envelope, Speaker {
   readonly kind: 'heartbeatReply';
   readonly round: number;
   readonly diskFull: boolean;
 }
 /**
- * News of commitment, at once and without an answer: where the receiver's entry at `index` has `indexTerm`, its log
- * matches the leader's up to there (§3.5) and everything up to `min(index, commitIndex)` is committed.
+ * The part of the paper's AppendEntries that carries leaderCommit: from the leader as soon as more is committed, without an
+ * answer. If the receiver's entry at `index` has `indexTerm`, its log matches the leader's up to there (§3.5) and
+ * everything up to `min(index, commitIndex)` is committed.
  */
 export interface Commit extends Envelope {
   readonly kind: 'commit';
@@ -197,18 +223,20 @@ export interface Commit extends Envelope {
   readonly indexTerm: number;
   readonly commitIndex: number;
 }
+/** From a leader that hands over, to a voter that holds its whole log: campaign at once, without a pre-vote (§3.10). */
 export interface TimeoutNow extends Envelope {
   readonly kind: 'timeoutNow';
 }
-/** The request is an acknowledgement, too, if its sender has rights. */
+/** From a follower whose clients read: which index must it apply before it may answer them? (§6.4, ReadIndex) */
 export interface ReadIndex extends Envelope, Speaker {
   readonly kind: 'readIndex';
   readonly id: number;
 }
+/** The leader's answer, once it is sure that it leads. */
 export interface ReadIndexReply extends Envelope {
   readonly kind: 'readIndexReply';
   readonly id: number;
-  /** Read once this is applied; -1 where the receiver does not lead and the reader must ask again. */
+  /** Read once this is applied; -1 if the receiver of the question does not lead, and the reader must ask again. */
   readonly index: number;
 }
 /**
@@ -220,7 +248,7 @@ export interface SnapshotOffer extends Envelope {
   readonly snapshotIndex: number;
   readonly snapshotTerm: number;
 }
-/** A recovering node asks the leader to make its directory a learner, so that it can earn its vote. */
+/** From a node without rights to the leader: make this directory a learner, so that it can earn its vote again. */
 export interface Recovering extends Envelope {
   readonly kind: 'recovering';
   readonly directoryId: number;
@@ -246,7 +274,7 @@ export type Input =
   /** One tick of the clock has passed. */
   | { readonly kind: 'tick' }
   | { readonly kind: 'receive'; readonly message: Message }
-  /** Leader only: append these encoded entries (header room included, see `entry.ts`), in order. */
+  /** Leader only, otherwise ignored: append these encoded entries (header room included, see `entry.ts`), in order. */
   | { readonly kind: 'propose'; readonly batches: readonly Buffer[] }
   /** A linearizable read; `id` must never be used twice by this node in this incarnation. */
   | { readonly kind: 'read'; readonly id: number }
@@ -258,15 +286,15 @@ export type Input =
   | { readonly kind: 'readBack'; readonly peer: NodeId; readonly entries: readonly Entry[] }
   /** The link to a peer broke: its process has most likely died. */
   | { readonly kind: 'linkLost'; readonly peer: NodeId }
-  /** A link to a peer stands: whatever was in flight to it is gone, so probe at once. */
+  /** A link to a peer is up: whatever was in flight to it is lost, so probe at once. */
   | { readonly kind: 'linkUp'; readonly peer: NodeId }
-  /** Leader only: hand over to `to`, or to the most advanced voter where it is 0. */
+  /** Leader only: hand over to `to`, or to the most advanced voter if it is NO_NODE. */
   | { readonly kind: 'transferLeadership'; readonly to: NodeId }
   /** Leader only. `id` comes back in the outcome. */
   | { readonly kind: 'changeMembers'; readonly id: number; readonly change: MemberChange }
   /** A snapshot of this node's own state up to `index` is durable. */
   | { readonly kind: 'snapshotStored'; readonly index: number; readonly term: number }
-  /** The log up to `index` may be forgotten; at most up to the newest snapshot, and less while a transfer needs it. */
+  /** The log up to `index` may be compacted: at most up to the newest snapshot, and less while a follower needs it. */
   | { readonly kind: 'compact'; readonly index: number }
   /** A snapshot that `wantSnapshot` asked for is durable and verified, and ready to replace the state. */
   | {
@@ -275,13 +303,13 @@ export type Input =
       readonly term: number;
       readonly configuration: Configuration;
     }
-  /** A follower has not asked for a piece of its snapshot for too long: probe again where its log ends. */
+  /** A follower has not asked for a piece of its snapshot for too long: probe for where it is. */
   | { readonly kind: 'snapshotStalled'; readonly peer: NodeId }
-  /** An uninitialized node has decided what it is, or a recovering node has persisted `normal`. An initial member has directory id 0. */
+  /** An uninitialized node learned what it is, or it is durable that a recovering one is normal. An initial member has directory id 0. */
   | { readonly kind: 'lifecycle'; readonly lifecycle: 'recovering' | 'normal'; readonly directoryId: number }
   | { readonly kind: 'diskFull'; readonly full: boolean };
 
-export interface ReadState {
+interface ReadState {
   readonly id: number;
   readonly index: number;
 }
@@ -291,16 +319,15 @@ export interface ReadBack {
   readonly bytesMax: number;
 }
 
-/** What one step asks of the world, in the order of the fields. */
+/** What one step asks of its caller. `Raft.step` says in which order. */
 export interface Effects {
   /** To be written with, or before, `append`. */
   hardState: HardState | null;
-  /** First index to forget before `append` is written; 0 for none. */
-  truncateFrom: number;
+  /** To be written. If the first of them is not behind the end of the log file, the file is truncated there first. */
   append: Entry[];
-  /** Need nothing on disk. */
+  /** Messages that depend on nothing that is not on disk yet. */
   sendNow: Message[];
-  /** Promises of durability: to be sent once everything emitted up to this step is on disk. */
+  /** Promises of durability: to be sent once everything that was emitted up to this step is on disk. */
   sendAfterPersist: Message[];
   /** Entries to be read back from disk for a slow follower. */
   readBacks: ReadBack[];
@@ -308,9 +335,7 @@ export interface Effects {
   reads: ReadState[];
   /** Reads that could not be confirmed; ask again under a new id. */
   readsRejected: number[];
-  /** True where a `propose` was refused because this node does not lead. */
-  proposeRejected: boolean;
-  /** The configuration in force, where this step changed it. */
+  /** The configuration in force, if this step changed it. */
   configuration: Configuration | null;
   memberChanges: MemberChangeOutcome[];
   /** To be fetched from the leader, unless that is under way; answer with `snapshotReceived`. */
@@ -318,22 +343,21 @@ export interface Effects {
   /** The state is to be replaced by the snapshot received. With `resetLog`, the log now begins behind it. */
   install: Install | null;
   /**
-   * Once in an incarnation: a committed configuration names this directory id. The node has rights from when `normal` is
-   * durable: answer with `lifecycle` then.
+   * Once in an incarnation: a committed configuration names this directory. It has rights again from when its new
+   * status is durable: answer with `lifecycle` then.
    */
   recovered: boolean;
-  /** A committed configuration no longer has this node: its process should say so and end. */
-  removed: boolean;
 }
 
-export interface WantSnapshot {
-  readonly from: NodeId;
+/** What a durable snapshot stands for: everything up to the entry at `index`, which has `term`. */
+export interface SnapshotMark {
   readonly index: number;
   readonly term: number;
 }
-interface Install {
-  readonly index: number;
-  readonly term: number;
+export interface WantSnapshot extends SnapshotMark {
+  readonly from: NodeId;
+}
+interface Install extends SnapshotMark {
   readonly resetLog: boolean;
 }
 

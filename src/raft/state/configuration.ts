@@ -1,4 +1,4 @@
-import { RaftkvError } from '../base/errors.ts';
+import { RaftkvError } from '../../base/errors.ts';
 import type { Configuration, MemberDetail, NodeAddress, NodeId } from './types.ts';
 
 /**
@@ -143,13 +143,13 @@ class Draft {
       if (id === 0) continue;
       switch (op) {
         case 'voter':
-          this.makeVoter(id);
+          this.#makeVoter(id);
           break;
         case 'learner':
-          this.makeLearner(id);
+          this.#makeLearner(id);
           break;
         case 'remove':
-          this.remove(id);
+          this.#remove(id);
           break;
         case 'update':
           break;
@@ -158,19 +158,19 @@ class Draft {
     if (this.voters.size === 0) throw refused('removed all voters');
   }
 
-  private makeVoter(id: NodeId): void {
-    this.remove(id);
+  #makeVoter(id: NodeId): void {
+    this.#remove(id);
     this.voters.add(id);
   }
 
   /** An outgoing voter stays one until the joint configuration is left, and is a learner only then. */
-  private makeLearner(id: NodeId): void {
-    this.remove(id);
+  #makeLearner(id: NodeId): void {
+    this.#remove(id);
     if (this.outgoing.has(id)) this.learnersNext.add(id);
     else this.learners.add(id);
   }
 
-  private remove(id: NodeId): void {
+  #remove(id: NodeId): void {
     this.voters.delete(id);
     this.learners.delete(id);
     this.learnersNext.delete(id);

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { type FlowLimits, Progress } from '../../src/raft/progress.ts';
+import type { FlowLimits } from '../../../src/raft/state/inflights.ts';
+import { Progress } from '../../../src/raft/state/progress.ts';
 
 const LIMITS: FlowLimits = { inflightMessagesMax: 3, inflightBytesMax: 100 };
 
