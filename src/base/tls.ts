@@ -77,7 +77,7 @@ export function guardHandshakes(server: Server, guard: HandshakeGuard): () => vo
       new RaftkvError(
         'TLS_REFUSED',
         `refused a connection to ${portName}${from}: ${why}`,
-        'If it should get in, give it a certificate of the authority that this node trusts.',
+        'If the client is legitimate, issue it a certificate signed by the authority that this node trusts.',
       ),
       {},
     );
@@ -121,7 +121,7 @@ function wasAborted(error: Error, socket: TLSSocket): boolean {
 
 function reasonOf(error: Error, { authorizationError }: TLSSocket): string {
   const code = 'code' in error ? error.code : error.message;
-  if (code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE') return 'it showed no certificate';
-  if (authorizationError) return `its certificate is not valid here (${authorizationError})`;
+  if (code === 'ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE') return 'the client sent no certificate';
+  if (authorizationError) return `its certificate was rejected (${authorizationError})`;
   return `the handshake failed (${code})`;
 }

@@ -22,7 +22,7 @@ const program = new Command('raftkv')
   .description("A replicated, durable, linearizable key-value store that speaks memcached's text protocol.")
   .version(readVersion(), '-V, --version')
   .helpCommand(false)
-  .showHelpAfterError('(raftkv --help shows what there is)')
+  .showHelpAfterError('(raftkv --help lists the commands)')
   .exitOverride()
   .addHelpText(
     'after',
@@ -64,11 +64,7 @@ withCommonOptions(program.command('node'))
       .argParser(parseId)
       .makeOptionMandatory(),
   )
-  .option(
-    '--join',
-    'this is a newcomer: wait to be added to the cluster of the other nodes, never form a new one',
-    false,
-  )
+  .option('--join', 'join an existing cluster: wait to be added to it, and never bootstrap a new one', false)
   .addHelpText(
     'after',
     `
@@ -88,7 +84,7 @@ SIGTERM and Ctrl-C hand over leadership, finish what is in flight, and end with 
   });
 
 withConfigOption(program.command('status'))
-  .summary('show how every node fares')
+  .summary('show the state of every node')
   .description('Asks every node for its role, term, leader, and how far its log is committed and applied.')
   .option('--json', 'print JSON for a program', false)
   .addHelpText(
@@ -108,9 +104,9 @@ Ends with exit code 0 if a majority of the nodes agrees on a leader, else 1.`,
 withConfigOption(program.command('certs'))
   .summary('make certificates for development')
   .description('Makes a certificate authority, a certificate for each node of the configuration, and one for clients.')
-  .option('-o, --out <folder>', 'where to; nothing in it is overwritten', 'certs')
-  .option('--missing', 'only what is missing there, by the authority that is there: for nodes that were added', false)
-  .addOption(new Option('--days <number>', 'how long they are good').argParser(parseDays).default(DAYS_DEFAULT))
+  .option('-o, --out <folder>', 'output folder; existing files are not overwritten', 'certs')
+  .option('--missing', 'issue only missing certificates, signed by the existing authority, for added nodes', false)
+  .addOption(new Option('--days <number>', 'validity in days').argParser(parseDays).default(DAYS_DEFAULT))
   .addHelpText(
     'after',
     `
@@ -127,7 +123,7 @@ The output says what to put into the configuration. docs/security.md tells what 
   });
 
 function parseDays(text: string): number {
-  if (!/^[1-9]\d{0,3}$/.test(text)) throw new InvalidArgumentError('It is a whole number from 1 to 9999.');
+  if (!/^[1-9]\d{0,3}$/.test(text)) throw new InvalidArgumentError('It must be a whole number from 1 to 9999.');
   return Number(text);
 }
 

@@ -23,7 +23,7 @@ export function readAuthFile(path: string): AuthFile {
   if (lines.at(-1) === '') lines.pop();
   if (lines.length === 0) throw invalid(path, 'is empty: no client could log in');
   if (lines.length > ENTRIES_MAX)
-    throw invalid(path, `has ${lines.length} entries, of which ${ENTRIES_MAX} are allowed`);
+    throw invalid(path, `has ${lines.length} entries; at most ${ENTRIES_MAX} are allowed`);
   const credentials = lines.map((line, i) => {
     const fault = faultOf(line);
     if (fault !== '') throw invalid(path, `line ${i + 1} ${fault}`);
@@ -47,9 +47,9 @@ function faultOf(line: string): string {
   if (line === '') return 'is empty';
   if (line.endsWith('\r')) return 'ends in a carriage return';
   if (colon === -1) return 'has no colon';
-  if (colon === 0) return 'has no user before its colon';
-  if (colon === line.length - 1) return 'has no password after its colon';
-  if (line.includes(' ') || line.includes('\0')) return 'holds a space or a NUL, which no client could send';
+  if (colon === 0) return 'has no user before the colon';
+  if (colon === line.length - 1) return 'has no password after the colon';
+  if (line.includes(' ') || line.includes('\0')) return 'contains a space or a NUL, which clients cannot send';
   if (colon > USER_BYTES_MAX) return `has a user of more than ${USER_BYTES_MAX} bytes`;
   if (line.length - colon - 1 > PASSWORD_BYTES_MAX) return `has a password of more than ${PASSWORD_BYTES_MAX} bytes`;
   return '';
@@ -64,7 +64,7 @@ function invalid(path: string, what: string, cause?: unknown): RaftkvError {
   return new RaftkvError(
     'AUTH_FILE_INVALID',
     `the authFile ${path} ${what}`,
-    'Write one user:password per line, without empty lines and comments, and name the file in authFile.',
+    'Write one user:password per line, without empty lines or comments.',
     cause,
   );
 }

@@ -39,13 +39,13 @@ export function crossWarnings(config: Config): string[] {
   });
   const exposed = config.nodes.some(({ host }) => host !== 'localhost' && host !== '::1' && !host.startsWith('127.'));
   if (config.authFile !== undefined && exposed && (config.tls?.clients ?? 'plain') === 'plain') {
-    warnings.push('authFile: without tls for clients, passwords and data cross the network in the open');
+    warnings.push('authFile: without tls for clients, passwords and data are sent unencrypted');
   }
   const longestElectionWaitMs = 2 * config.electionTimeoutMs;
   if (config.requestTimeoutMs < longestElectionWaitMs) {
     warnings.push(
-      `requestTimeoutMs: ${config.requestTimeoutMs} is below twice electionTimeoutMs (${longestElectionWaitMs}): ` +
-        'requests may fail in an election that they could have waited out',
+      `requestTimeoutMs: ${config.requestTimeoutMs} is less than twice electionTimeoutMs (${longestElectionWaitMs}): ` +
+        'requests may time out during an election',
     );
   }
   return warnings;
@@ -61,7 +61,8 @@ function nodeProblems(nodes: readonly unknown[]): Problem[] {
     const id = nodeSchema.shape.id.safeParse(object.data['id']);
     if (id.success) {
       const other = fieldOfId.get(id.data);
-      if (other !== undefined) problems.push({ path: ['nodes', i, 'id'], message: `is ${id.data}, as is ${other}` });
+      if (other !== undefined)
+        problems.push({ path: ['nodes', i, 'id'], message: `is ${id.data}, the same as ${other}` });
       else fieldOfId.set(id.data, `nodes[${i}].id`);
     }
     const host = nodeSchema.shape.host.safeParse(object.data['host']);
@@ -72,7 +73,8 @@ function nodeProblems(nodes: readonly unknown[]): Problem[] {
       const address = `${canonicalHost(host.data)}:${port.data}`;
       const other = fieldOfAddress.get(address);
       if (other === undefined) fieldOfAddress.set(address, `nodes[${i}].${kind}`);
-      else problems.push({ path: ['nodes', i, kind], message: `${host.data}:${port.data} is taken by ${other}` });
+      else
+        problems.push({ path: ['nodes', i, kind], message: `${host.data}:${port.data} is already used by ${other}` });
     }
   });
   return problems;
@@ -95,13 +97,13 @@ function tunableProblems(raw: Readonly<Record<string, unknown>>): Problem[] {
         path: ['electionTimeoutMs'],
         message:
           `must be at least ${HEARTBEATS_PER_ELECTION_TIMEOUT_MIN} times heartbeatIntervalMs (${least}), ` +
-          `not ${election.data}: one lost heartbeat must not bring an election`,
+          `not ${election.data}: one lost heartbeat must not cause an election`,
       });
     }
   }
   const tls = configSchema.shape.tls.safeParse(raw['tls']);
   if (tls.success && (tls.data?.clientCert === undefined) !== (tls.data?.clientKey === undefined)) {
-    problems.push({ path: ['tls'], message: 'must have clientCert and clientKey both, or neither' });
+    problems.push({ path: ['tls'], message: 'must have both clientCert and clientKey, or neither' });
   }
   const limits = configSchema.shape.limits.safeParse(raw['limits']);
   if (!limits.success) return problems;

@@ -14,7 +14,7 @@ export function parseJson(source: string, name: string): unknown {
     throw new RaftkvError(
       'CONFIG_INVALID',
       `${name} is not valid JSON: line ${line}, column ${column}: ${fault.what}`,
-      'JSON wants double quotes around names and texts, no comma after the last element, and no comments.',
+      'JSON needs double quotes around names and strings, no comma after the last element, and no comments.',
       cause,
     );
   }
@@ -76,7 +76,7 @@ function scanList(text: string, start: number, depth: number, close: string, ele
 function scanString(text: string, at: number): Scanned {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: JSON forbids exactly these inside a text.
   const pattern = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
-  return scanPattern(text, at, pattern, 'a text that ends in a double quote on the same line');
+  return scanPattern(text, at, pattern, 'a string that ends with a double quote on the same line');
 }
 
 function scanPattern(text: string, at: number, pattern: RegExp, what: string): Scanned {

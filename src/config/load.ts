@@ -90,13 +90,13 @@ function readConfigFile(path: string, shown: string): string {
     if (code === 'ENOENT' || code === 'ENOTDIR') {
       throw new RaftkvError(
         'CONFIG_NOT_FOUND',
-        `there is no ${shown} (looked for ${path})`,
-        'Name the file with --config or RAFTKV_CONFIG, or start in the folder that holds cluster.json.',
+        `${shown} does not exist (${path})`,
+        'Pass the file with --config or RAFTKV_CONFIG, or run in the folder that contains cluster.json.',
         cause,
       );
     }
     const why = code === 'EISDIR' ? 'it is a folder' : cause instanceof Error ? cause.message : String(cause);
-    throw new RaftkvError('CONFIG_INVALID', `${shown} cannot be read: ${why}`, 'Name a readable file.', cause);
+    throw new RaftkvError('CONFIG_INVALID', `${shown} cannot be read: ${why}`, 'Pass a readable file.', cause);
   }
 }
 
@@ -111,7 +111,7 @@ function invalid(file: string, problems: readonly Problem[], origins: ReadonlyMa
   return new RaftkvError(
     'CONFIG_INVALID',
     `${file}: the configuration has ${count}\n${lines.join('\n')}`,
-    'Correct what is listed and start again.',
+    'Correct these settings and start again.',
   );
 }
 

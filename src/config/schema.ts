@@ -65,7 +65,7 @@ const limitsSchema = z.strictObject(
     itemBytesMax: whole('a whole number of bytes', {
       min: KIB,
       max: 8 * MIB,
-      because: 'an item travels in one log entry, which must not hold up heartbeats for long',
+      because: 'an item is one log entry, which must not delay heartbeats for long',
     }).default(MIB),
     /** Keys, values and overhead of all items. At the limit writes are refused: nothing is evicted. */
     storeBytesMax: whole('a whole number of bytes', {
@@ -77,43 +77,43 @@ const limitsSchema = z.strictObject(
     connectionsMax: whole('a whole number of connections', {
       min: 1,
       max: 1_000_000,
-      because: 'each takes a file descriptor',
+      because: 'each uses a file descriptor',
     }).default(16_384),
     /** Writes accepted from clients and not yet applied. At the limit the node stops reading its sockets. */
     pendingWriteBytesMax: whole('a whole number of bytes', {
       min: MIB,
       max: GIB,
-      because: 'it is held in memory, and must hold at least one batch',
+      because: 'it limits memory, and must fit at least one batch',
     }).default(64 * MIB),
     /** How long a client connection may be silent, as memcached's idle_timeout; 0 for ever. */
     connectionIdleMsMax: whole('a whole number of milliseconds', {
       min: 0,
       max: 7 * 24 * 3600 * 1000,
-      because: '0 is for ever, and a week of silence is near it',
+      because: '0 disables it; the largest value is about a week',
     }).default(0),
     /** Reply bytes that one client has not taken. At the limit nothing more is executed for it. */
     unsentBytesMax: whole('a whole number of bytes', {
       min: 4 * KIB,
       max: GIB,
-      because: 'less would stop at every reply, and each client may hold as much memory',
+      because: 'less would block at every reply, and each client may use this much memory',
     }).default(256 * KIB),
     /** The longest line of a `get` of many keys. Every other line ends within 2048 bytes, as memcached's. */
     multiGetLineBytesMax: whole('a whole number of bytes', {
       min: 4 * KIB,
       max: 64 * MIB,
-      because: 'a line is held in memory until it is whole',
+      because: 'a line is kept in memory until it is complete',
     }).default(MIB),
     /** Connections of one node that `watch mutations`, as memcached's limit. */
     watchersMax: whole('a whole number of connections', {
       min: 0,
       max: 1_000,
-      because: 'each change costs work for every one of them',
+      because: 'each change costs work for every watcher',
     }).default(20),
     /** Lines that wait for one watcher. Beyond it lines are lost, and it is told how many. */
     watchedBytesMax: whole('a whole number of bytes', {
       min: 4 * KIB,
       max: GIB,
-      because: 'less would not hold a few lines, and each watcher may hold as much memory',
+      because: 'less would not fit a few lines, and each watcher may use this much memory',
     }).default(MIB),
   },
   { error: 'must be an object' },
@@ -162,19 +162,19 @@ export const configSchema = z.strictObject(
     heartbeatIntervalMs: whole('a whole number of milliseconds', {
       min: 5,
       max: 10_000,
-      because: 'finer than the timers of a busy process is noise',
+      because: 'timers of a busy process are not more precise',
     }).default(50),
     /** How long a follower waits for its leader; each wait is drawn between this and twice this. */
     electionTimeoutMs: whole('a whole number of milliseconds', {
       min: 30,
       max: 60_000,
-      because: 'shorter than a pause of the garbage collector or of a disk would elect for nothing',
+      because: 'a pause of the garbage collector or of a disk must not cause an election',
     }).default(300),
     /** How long a request is held when there is no quorum, before it is answered with an error. */
     requestTimeoutMs: whole('a whole number of milliseconds', {
       min: 100,
       max: 600_000,
-      because: 'shorter than an election would fail requests for nothing',
+      because: 'requests must survive an election',
     }).default(10_000),
     /** Size of one file of the write-ahead log. */
     walSegmentBytes: whole('a whole number of bytes, in steps of 4096,', {
@@ -187,7 +187,7 @@ export const configSchema = z.strictObject(
     snapshotLogBytes: whole('a whole number of bytes', {
       min: MIB,
       max: 64 * GIB,
-      because: 'less would write snapshots all the time, and a restart reads the log since the last one',
+      because: 'less would write snapshots all the time; more makes a restart read more log',
     }).default(64 * MIB),
     logLevel: z.enum(LOG_LEVELS, { error: `must be one of ${LOG_LEVELS.join(', ')}` }).default('info'),
     limits: limitsSchema.prefault({}),

@@ -23,7 +23,10 @@ export function readNodeTls(tls: TlsConfig, { cluster }: Config, nodeId: number)
   const certFile = forNode(tls.cert, nodeId);
   const files = readTls(tls.ca, certFile, forNode(tls.key, nodeId));
   if (!isNodeCertificate(new X509Certificate(files.identity.cert).subjectAltName, cluster, nodeId)) {
-    throw invalid(certFile, `is not node ${nodeId}'s: it lacks the alternative name URI:${nodeUri(cluster, nodeId)}`);
+    throw invalid(
+      certFile,
+      `is not the certificate of node ${nodeId}: it lacks the subject alternative name URI:${nodeUri(cluster, nodeId)}`,
+    );
   }
   return files;
 }
@@ -85,7 +88,7 @@ function invalid(file: string, what: string, cause?: unknown): RaftkvError {
   return new RaftkvError(
     'TLS_INVALID',
     `${file} ${what}`,
-    'Name PEM files in tls; raftkv certs makes a set, and docs/security.md tells what your own must hold.',
+    'List PEM files in tls: `raftkv certs` creates a set, and docs/security.md says what your own must contain.',
     cause,
   );
 }

@@ -20,8 +20,8 @@ export async function readBackup(file: string): Promise<ReadBackup> {
   if (!existsSync(file)) {
     throw new RaftkvError(
       'BACKUP_INVALID',
-      `there is no ${file}`,
-      'Name a file that `raftkv snapshot save` has written.',
+      `${file} does not exist`,
+      'Pass a file that `raftkv snapshot save` has written.',
     );
   }
   const loader = new SnapshotLoader();

@@ -42,7 +42,7 @@ export function refuseNonEmpty(directory: string): void {
   if (names.length === 0) return;
   throw new RaftkvError(
     'BACKUP_INVALID',
-    `${directory} is not empty: it holds ${names.slice(0, 3).join(', ')}${names.length > 3 ? ', …' : ''}; nothing was written`,
+    `${directory} is not empty: it contains ${names.slice(0, 3).join(', ')}${names.length > 3 ? ', …' : ''}; nothing was written`,
     'Restore into a new cluster, or move the old data away first. Nothing is overwritten.',
   );
 }

@@ -140,7 +140,8 @@ function createEntryChecks() {
   let lastTerm = 0;
   return {
     take({ index, term, kind, bytes }: Entry): void {
-      if (term < lastTerm) throw inconsistent(`entry ${index} is of term ${term}, the one before it of ${lastTerm}`);
+      if (term < lastTerm)
+        throw inconsistent(`entry ${index} has term ${term}, but the entry before it has term ${lastTerm}`);
       lastTerm = term;
       if (kind === 'data') validateBatch(bytes, ENTRY_HEADER_BYTES);
       if (kind === 'configuration') decodeConfiguration(bytes, ENTRY_HEADER_BYTES);
@@ -148,7 +149,7 @@ function createEntryChecks() {
     end(log: OfflineLog | null): void {
       const committed = log?.hardState?.commitIndex ?? 0;
       if (log === null || committed <= log.lastIndex) return;
-      throw inconsistent(`entry ${committed} was committed, and the log ends with ${log.lastIndex}`);
+      throw inconsistent(`entry ${committed} was committed, but the log ends with entry ${log.lastIndex}`);
     },
   };
 }
@@ -205,6 +206,6 @@ async function readStart(disk: Disk, path: string, bytesMax: number): Promise<Bu
 function noDataDirectory(directory: string, names: readonly string[]): RaftkvError {
   const nodes = names.filter((name) => /^node-\d+$/.test(name)).map((name) => join(directory, name));
   const remedy =
-    nodes.length > 0 ? `Name the folder of one node: ${nodes.join(', ')}.` : 'Name the data directory of a node.';
-  return new RaftkvError('DATA_DIR_FOREIGN', `${directory} holds no node's data`, remedy);
+    nodes.length > 0 ? `Pass the folder of one node: ${nodes.join(', ')}.` : 'Pass the data directory of a node.';
+  return new RaftkvError('DATA_DIR_FOREIGN', `${directory} is not the data directory of a node`, remedy);
 }

@@ -55,7 +55,7 @@ export async function readAllOf(options: ReadAllOptions): Promise<Remains> {
     throw new RaftkvError(
       'DATA_DIR_FOREIGN',
       `${directory} belongs to node ${meta.nodeId} of cluster "${meta.clusterId}", not to node ${nodeId} of "${clusterId}"`,
-      'Name the right cluster file and the right --id.',
+      'Check --config and --id.',
     );
   }
   const { state, begin } = await loadNewest(view, directory, clusterId);
@@ -69,7 +69,7 @@ export async function readAllOf(options: ReadAllOptions): Promise<Remains> {
   });
   const { index, term } = follower.last();
   if (index === 0)
-    throw new RaftkvError('BACKUP_INVALID', `${directory} holds neither a snapshot nor a log that verifies`);
+    throw new RaftkvError('BACKUP_INVALID', `${directory} has neither an intact snapshot nor an intact log`);
   const currentTerm = Math.max(term, log?.hardState?.term ?? 0);
   return { state, index, term, currentTerm, incarnation: meta?.incarnation ?? 0 };
 }

@@ -169,9 +169,9 @@ async function refuseOrphans(disk: Disk, directory: string): Promise<void> {
   const wal = join(directory, WAL_FOLDER);
   const snapshots = join(directory, SNAPSHOT_FOLDER);
   const path = join(directory, META_NAME);
-  if (segmentNumbers(await disk.list(wal)).length > 0) throw damaged(path, `is missing, while ${wal} holds a log`);
+  if (segmentNumbers(await disk.list(wal)).length > 0) throw damaged(path, `is missing, but ${wal} contains a log`);
   if ((await disk.list(snapshots)).some(isSnapshotName))
-    throw damaged(path, `is missing, while ${snapshots} holds one`);
+    throw damaged(path, `is missing, but ${snapshots} contains a snapshot`);
 }
 
 /**
@@ -205,7 +205,7 @@ function refuseForeign(found: FoundContent, path: string, clusterId: string, nod
   throw new RaftkvError(
     'DATA_DIR_FOREIGN',
     `${path} belongs to node ${found.nodeId} of cluster "${found.clusterId}", not to node ${nodeId} of "${clusterId}"`,
-    'Point dataDir to the folder of this cluster, or to an empty one.',
+    'Point dataDir to the data of this cluster, or to an empty folder.',
   );
 }
 
@@ -218,7 +218,7 @@ function parse(text: string, path: string): FoundContent {
   const [head = '', body = '', checksum, end] = lines;
   const version = /^raftkv meta (\d+)$/.exec(head)?.[1];
   if (lines.length !== 4 || end !== '' || version === undefined || checksum !== checksumOf(head, body)) {
-    throw damaged(path, 'does not verify');
+    throw damaged(path, 'is corrupt');
   }
   if (Number(version) !== META_FORMAT_VERSION) {
     throw new RaftkvError(
@@ -246,7 +246,7 @@ function damaged(path: string, what: string): RaftkvError {
   return new RaftkvError(
     'META_DAMAGED',
     `${path} ${what}`,
-    'Check the disk and keep a copy of the folder. `raftkv recover` makes a cluster of what is good, `raftkv snapshot ' +
-      'restore` one of a backup. An older copy of the folder must not come back.',
+    'Check the disk and keep a copy of the folder. `raftkv recover` makes a cluster from the intact data, `raftkv snapshot ' +
+      'restore` from a backup. Do not put an older copy of the folder back.',
   );
 }

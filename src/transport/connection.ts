@@ -100,7 +100,7 @@ export function createConnection(
   const decoder = createFrameDecoder(HANDSHAKE_PAYLOAD_BYTES_MAX, onFrame);
   let cancelTimer = clock.after(
     dialed === null ? limits.handshakeMsMax : limits.connectMsMax,
-    dialed === null ? handshakeTimedOut : () => finish(new Error(`no connection within ${limits.connectMsMax} ms`)),
+    dialed === null ? handshakeTimedOut : () => finish(new Error(`not connected within ${limits.connectMsMax} ms`)),
   );
 
   function onFrame(type: FrameType, payload: Buffer): void {
@@ -174,7 +174,7 @@ export function createConnection(
 
   function checkProof(claimedId: number): Refusal | null {
     if (sockets.proves(socket, claimedId)) return null;
-    return { code: 'certificate', text: `the certificate of who says to be node ${claimedId} does not say so` };
+    return { code: 'certificate', text: `the certificate of the peer does not name node ${claimedId}` };
   }
 
   function onConfirmation(type: FrameType, payload: Buffer): void {
@@ -202,7 +202,7 @@ export function createConnection(
   function keepAlive(): void {
     silentKeepAlives = heard ? 0 : silentKeepAlives + 1;
     if (silentKeepAlives >= limits.silentKeepAlivesMax) {
-      finish(new Error(`nothing arrived for ${silentKeepAlives * limits.keepAliveMs} ms`));
+      finish(new Error(`no data received for ${silentKeepAlives * limits.keepAliveMs} ms`));
       return;
     }
     if (!heard) outbox.send('ping', []);
@@ -314,5 +314,5 @@ function isPeersFault(error: unknown): error is RaftkvError {
 }
 
 function unexpected(type: FrameType): RaftkvError {
-  return new RaftkvError('FRAME_INVALID', `a ${type} frame came where none may come`);
+  return new RaftkvError('FRAME_INVALID', `unexpected ${type} frame`);
 }

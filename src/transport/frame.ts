@@ -31,7 +31,7 @@ const TYPE_CODES: Record<FrameType, number> = { hello: 1, refuse: 2, ping: 3, po
 const TYPES: readonly (FrameType | undefined)[] = [undefined, 'hello', 'refuse', 'ping', 'pong', 'data'];
 
 const REMEDY =
-  'Check that only raftkv nodes of one version talk to the peer ports; a faulty network card shows so too.';
+  'Check that only raftkv nodes of one version connect to the peer ports. Faulty network hardware is another cause.';
 
 /** Writes the header of a frame whose payload is `parts` in order, `payloadBytes` long together, at `offset`. */
 export function writeFrameHeader(
@@ -86,24 +86,24 @@ export function createFrameDecoder(
   function invalid(what: string): RaftkvError {
     closed = true;
     partial = null;
-    return new RaftkvError('FRAME_INVALID', `bytes from a peer connection are no frame: ${what}`, REMEDY);
+    return new RaftkvError('FRAME_INVALID', `invalid frame from a peer: ${what}`, REMEDY);
   }
 
   function readHeader(source: Buffer, at: number): void {
     const fields = source.readUInt32LE(at);
     const version = fields & 0xff;
-    if (version !== FRAME_VERSION) throw invalid(`version ${version} instead of ${FRAME_VERSION}`);
+    if (version !== FRAME_VERSION) throw invalid(`frame version ${version}, expected ${FRAME_VERSION}`);
     const known = TYPES[fields >>> 8];
     if (known === undefined) throw invalid(`unknown type ${fields >>> 8}`);
     length = source.readUInt32LE(at + 4);
-    if (length > limit) throw invalid(`${length} bytes announced where at most ${limit} are allowed`);
+    if (length > limit) throw invalid(`${length} bytes, more than the limit of ${limit}`);
     type = known;
     checksum = source.readUInt32LE(at + 8);
     headerChecksum = crc32(source.subarray(at, at + CHECKED_HEADER_BYTES));
   }
 
   function deliver(payload: Buffer): void {
-    if (crc32(payload, headerChecksum) !== checksum) throw invalid(`wrong checksum on a ${type} frame`);
+    if (crc32(payload, headerChecksum) !== checksum) throw invalid(`checksum mismatch in a ${type} frame`);
     onFrame(type, payload);
   }
 

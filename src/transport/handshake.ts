@@ -81,14 +81,14 @@ const REFUSAL_CODES: readonly RefusalCode[] = [
 
 const REMEDIES: Record<RefusalCode, string> = {
   version: 'Run the same version of raftkv on every node.',
-  cluster: 'Give every node the same cluster name, and check that host and peerPort are those of this cluster.',
-  self: 'Two entries of the configuration lead to the same node: check ids, hosts and peerPorts.',
-  wrongAddressee: 'A host and peerPort of the configuration belong to another node: check them on both nodes.',
-  unknownPeer: 'Give every node the same list of nodes, and restart those whose list has changed.',
+  cluster: 'Configure the same cluster name on every node, and check host and peerPort.',
+  self: 'Two entries of the configuration point to the same node: check ids, hosts and peerPorts.',
+  wrongAddressee: 'A host and peerPort in the configuration belong to another node: check them on both nodes.',
+  unknownPeer: 'Configure the same list of nodes on every node, and restart those whose list has changed.',
   wrongDirection:
-    'The node with the higher id dials the lower: check that the ids are the same on both nodes, and that it can.',
-  certificate: 'Give each node the certificate that names it, and no two nodes the same.',
-  removed: 'Stop that node for good; to have it back, add it to the cluster again.',
+    'The node with the higher id dials the other: check that both nodes agree on the ids, and that it can reach the other.',
+  certificate: 'Give each node its own certificate, which names it.',
+  removed: 'Stop that node, or add it to the cluster again.',
   channel: 'Run the same version of raftkv on every node.',
 };
 
@@ -112,7 +112,7 @@ export function encodeHello(local: Identity, toId: number, channel: Channel = 'm
     throw new RaftkvError(
       'CONFIG_INVALID',
       `the cluster name is ${clusterId.length} bytes long`,
-      `Choose one of at most ${CLUSTER_ID_BYTES_MAX} bytes.`,
+      `Choose a name of at most ${CLUSTER_ID_BYTES_MAX} bytes.`,
     );
   }
   const payload = Buffer.alloc(HELLO_FIXED_BYTES + clusterId.length + 1);
@@ -143,7 +143,7 @@ export function decodeHello(payload: Buffer): Hello {
 }
 
 function notHello(): RaftkvError {
-  return new RaftkvError('FRAME_INVALID', 'a peer connection began with a frame that is no hello of raftkv');
+  return new RaftkvError('FRAME_INVALID', 'a peer connection did not begin with a raftkv hello');
 }
 
 /** Whom a node dialed, and for what. */
@@ -156,19 +156,23 @@ export interface Dialed {
 export function checkHello(hello: Hello, local: LocalIdentity, dialed: Dialed | null): Refusal | null {
   const { selfId } = local;
   if (hello.protocolVersion !== PROTOCOL_VERSION) {
-    return refusal('version', `node ${selfId} speaks protocol ${PROTOCOL_VERSION}, not ${hello.protocolVersion}`);
+    return refusal(
+      'version',
+      `node ${selfId} speaks protocol version ${PROTOCOL_VERSION}, the peer ${hello.protocolVersion}`,
+    );
   }
   if (hello.clusterId !== local.clusterId) {
-    return refusal('cluster', `node ${selfId} is of cluster "${local.clusterId}", not "${hello.clusterId}"`);
+    return refusal('cluster', `node ${selfId} belongs to cluster "${local.clusterId}", not "${hello.clusterId}"`);
   }
-  if (hello.fromId === selfId) return refusal('self', `node ${selfId} was greeted by a node of its own id`);
-  if (hello.toId !== selfId) return refusal('wrongAddressee', `node ${hello.toId} was meant, this is node ${selfId}`);
+  if (hello.fromId === selfId) return refusal('self', `the peer has the same node id, ${selfId}`);
+  if (hello.toId !== selfId)
+    return refusal('wrongAddressee', `the peer dialed node ${hello.toId}, but this is node ${selfId}`);
   if (dialed !== null && hello.fromId !== dialed.id) {
     return refusal('wrongAddressee', `node ${dialed.id} was dialed, node ${hello.fromId} answered`);
   }
   if (!local.isPeer(hello.fromId)) {
     if (local.isRemoved(hello.fromId)) return removedRefusal(hello.fromId);
-    return refusal('unknownPeer', `node ${selfId} knows no node ${hello.fromId} in its cluster`);
+    return refusal('unknownPeer', `node ${hello.fromId} is not a member of the cluster as node ${selfId} knows it`);
   }
   if (dialed === null && hello.fromId < selfId) {
     return refusal('wrongDirection', `node ${selfId} dials node ${hello.fromId}, not the other way round`);
@@ -197,13 +201,13 @@ export function encodeRefusal({ code, text }: Refusal): Buffer {
 /** @throws RaftkvError FRAME_INVALID where the bytes are no refusal. */
 export function decodeRefusal(payload: Buffer): Refusal {
   const code = REFUSAL_CODES[(payload[0] ?? 0) - 1];
-  if (code === undefined) throw new RaftkvError('FRAME_INVALID', 'a peer refused for a reason unknown to this version');
+  if (code === undefined) throw new RaftkvError('FRAME_INVALID', 'a peer refused the connection with an unknown code');
   // It goes into a log and perhaps a terminal: printable ASCII only.
   return { code, text: payload.toString('utf8', 1).replace(/[^\x20-\x7e]/g, '?') };
 }
 
 /** The refusal as an error for this node's log. */
 export function refusalError({ code, text }: Refusal, refusedBy: 'us' | 'peer'): RaftkvError {
-  const who = refusedBy === 'us' ? 'refused a peer' : 'was refused by a peer';
+  const who = refusedBy === 'us' ? 'refused a peer' : 'refused by a peer';
   return new RaftkvError('PEER_REFUSED', `${who} (${code}): ${text}`, REMEDIES[code]);
 }

@@ -146,7 +146,7 @@ export function createOutbox(socket: Socket, clock: Clock, bufferedBytesMax: num
 function tooLong(payloadBytes: number): RaftkvError {
   return new RaftkvError(
     'FRAME_INVALID',
-    `a frame of ${payloadBytes} bytes was to be sent where at most ${FRAME_BYTES_MAX} are allowed`,
-    'This is a defect in raftkv: batches must be split. Please report it.',
+    `a frame of ${payloadBytes} bytes is larger than the limit of ${FRAME_BYTES_MAX}`,
+    'This is a bug in raftkv: please report it.',
   );
 }

@@ -141,7 +141,7 @@ export function createPeerLink(
     const before = incarnation;
     incarnation = connection.incarnation;
     if (incarnation < before) {
-      logger.warn({ peer: peerId, incarnation, before }, 'a peer came back with an older or a new data directory');
+      logger.warn({ peer: peerId, incarnation, before }, 'a peer reconnected with an older or a new data directory');
     }
     logger[channel === 'main' ? 'info' : 'debug']({ peer: peerId, incarnation }, `${name} is up`);
     owner.onUp();
@@ -177,7 +177,7 @@ export function createPeerLink(
     if (wasProbe) return;
     if (why instanceof RaftkvError) rateLimitedLog.warn(`peer ${peerId} ${why.code}`, why, fields);
     if (wasCurrent) {
-      logger.info({ ...fields, why: why?.message ?? 'the peer closed it' }, `${name} is lost`);
+      logger.info({ ...fields, why: why?.message ?? 'closed by the peer' }, `${name} is lost`);
       return;
     }
     if (why instanceof RaftkvError || failures < QUIET_DIALS) return;
@@ -195,7 +195,7 @@ export function createPeerLink(
     take(connection) {
       connection.handTo(connectionOwner);
       // Closing it reports it lost, before the new one is reported up.
-      current?.close(new Error('a newer connection of the peer took its place'));
+      current?.close(new Error('replaced by a newer connection of the peer'));
       owner.beforeUp();
       // The report of a lost link may have released the peer.
       if (wanted) up(connection);
@@ -257,7 +257,7 @@ function parting(
 }
 
 function unreachable(peer: PeerAddress, why: Error | null): RaftkvError {
-  const detail = why?.message ?? 'it closed the connection during the handshake';
+  const detail = why?.message ?? 'the peer closed the connection during the handshake';
   return new RaftkvError(
     'PEER_UNREACHABLE',
     `node ${peer.id} cannot be reached at ${peer.host}:${peer.port}: ${detail}`,

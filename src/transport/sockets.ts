@@ -85,7 +85,7 @@ export async function createTlsSockets(
 function anotherNode(id: number, clusterId: string): RaftkvError {
   return new RaftkvError(
     'PEER_REFUSED',
-    `refused a peer (certificate): what answers there is not certified as node ${id} of cluster "${clusterId}"`,
-    'Check that its host and peerPort are right on this node, and that its certificate names it.',
+    `refused a peer (certificate): the certificate is not that of node ${id} of cluster "${clusterId}"`,
+    'Check its host and peerPort in the configuration of this node, and that its certificate names it.',
   );
 }

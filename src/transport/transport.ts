@@ -99,7 +99,7 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
     onUp(connection) {
       pending.delete(connection);
       if (peers?.get(connection.peerId)?.take(connection)) return;
-      connection.close(new Error(`node ${connection.peerId} made a connection that has no place here any more`));
+      connection.close(new Error(`node ${connection.peerId} is no longer a peer`));
     },
     onData() {},
     onClosed(connection, why) {
@@ -120,7 +120,7 @@ export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
     const [oldest] = pending;
     if (oldest !== undefined && pending.size >= limits.pendingHandshakesMax) {
       counters.evictions += 1;
-      oldest.close(new Error('too many connections to the peer port have not shown who they are'));
+      oldest.close(new Error('too many unfinished handshakes at the peer port'));
     }
     pending.add(createConnection(socket, null, pendingOwner, context));
   }
@@ -179,8 +179,8 @@ function listenOn(
       reject(
         new RaftkvError(
           'PORT_UNAVAILABLE',
-          `the peer port ${host}:${port} cannot be listened on: ${cause.message}`,
-          'Stop the program that uses it, or choose another peerPort in the configuration.',
+          `cannot listen on ${host}:${port} for the peer port: ${cause.message}`,
+          'Free the port, or give this node another host or peerPort in cluster.json.',
           cause,
         ),
       );

@@ -62,12 +62,12 @@ describe.concurrent('raftkv', () => {
     [['spawn', '--confg', 'x'], "unknown option '--confg'"],
     [['spawn', 'x'], 'too many arguments'],
     [['node'], "required option '--id <number>' not specified"],
-    [['node', '--id', 'one'], 'It is a whole number from 1.'],
+    [['node', '--id', 'one'], 'It must be a whole number from 1.'],
     [['member'], 'Usage: raftkv member'],
     [['member', 'add'], "missing required argument 'id'"],
     [['member', 'replace', '1'], "missing required argument 'new'"],
-    [['member', 'add', '4', '--peer-port', '70000'], 'It is a port, from 1 to 65535.'],
-    [['log', 'dump', 'x', '--from', '0'], 'It is a whole number from 1.'],
+    [['member', 'add', '4', '--peer-port', '70000'], 'It must be a port, from 1 to 65535.'],
+    [['log', 'dump', 'x', '--from', '0'], 'It must be a whole number from 1.'],
     [['recover', '--force-new-cluster'], "required option '--id <number>' not specified"],
     [['spawn', '--log-level', 'loud'], 'Allowed choices are debug, info, warn, error.'],
   ])('refuses %j as wrong usage, with 2', async (args, message) => {
@@ -83,8 +83,8 @@ describe.concurrent('raftkv', () => {
       const { code, stderr } = await raftkv([...command.split(' '), '--config', 'none.json']);
       expect(code).toBe(1);
       expect(stderr).toBe(
-        `raftkv: there is no none.json (looked for ${join(folder, 'none.json')})\n` +
-          'Name the file with --config or RAFTKV_CONFIG, or start in the folder that holds cluster.json.\n' +
+        `raftkv: none.json does not exist (${join(folder, 'none.json')})\n` +
+          'Pass the file with --config or RAFTKV_CONFIG, or run in the folder that contains cluster.json.\n' +
           '(CONFIG_NOT_FOUND)\n',
       );
     },
@@ -98,7 +98,7 @@ describe.concurrent('raftkv', () => {
       'raftkv: bad.json: the configuration has 2 problems\n' +
         '  RAFTKV_DATA_DIR (dataDir): must be the path of a folder, not ""\n' +
         '  nodes: must name at least one node, not []\n' +
-        'Correct what is listed and start again.\n(CONFIG_INVALID)\n',
+        'Correct these settings and start again.\n(CONFIG_INVALID)\n',
     );
   });
 

@@ -184,7 +184,7 @@ describe('with one of three voters down', () => {
     expect(await voters()).toEqual([leader, alive, newcomer].sort((a, b) => a - b));
     await cluster.start(dead);
     expect(await cluster.ended(dead)).toBe(0);
-    const told = `node ${dead} was removed from cluster test: it stops and has nothing more to do`;
+    const told = `node ${dead} was removed from cluster test; stopping`;
     expect(logged(cluster, told).at(-1)).toMatchObject({ node: dead });
     await load.avoid();
     await load.progress(30);

@@ -44,7 +44,7 @@ describe('a file of passwords', () => {
 
   it('may be as long as its limits, and not one longer', () => {
     expect(readAuthFile(write(longest.repeat(256))).credentials).toHaveLength(256);
-    expect(refusal(longest.repeat(257))).toMatch(/257 entries, of which 256 are allowed/);
+    expect(refusal(longest.repeat(257))).toMatch(/257 entries; at most 256 are allowed/);
     expect(refusal(`u${longest}`)).toMatch(/line 1 has a user of more than 256 bytes/);
     expect(refusal(longest.replace('\n', 'p'))).toMatch(/line 1 has a password of more than 256 bytes/);
   });
@@ -56,9 +56,9 @@ describe('a file of passwords', () => {
     ['ada:topsecret\n:topsecret\n', /line 2 has no user/],
     ['topsecret:\n', /line 1 has no password/],
     ['ada:topsecret\r\n', /line 1 ends in a carriage return/],
-    ['ada:top secret\n', /line 1 holds a space/],
-    ['ada lovelace:topsecret\n', /line 1 holds a space/],
-    ['ada:top\0secret\n', /line 1 holds a space or a NUL/],
+    ['ada:top secret\n', /line 1 contains a space/],
+    ['ada lovelace:topsecret\n', /line 1 contains a space/],
+    ['ada:top\0secret\n', /line 1 contains a space or a NUL/],
   ])('%j is refused with the number of the line, and without its words', (content, message) => {
     expect(refusal(content)).toMatch(message);
     expect(refusal(content)).not.toMatch(/secret|ada|bob/);

@@ -22,7 +22,7 @@ describe('parseJson', () => {
     ['{"a" 1}', 'line 1, column 6: expected a colon, found "1"'],
     ['{"a": x}', 'line 1, column 7: expected a value, found "x"'],
     ['{"a": 01}', 'line 1, column 7: expected a value, found "0"'],
-    ['{"a": "b\n"}', 'line 1, column 7: expected a text that ends in a double quote on the same line, found "\\""'],
+    ['{"a": "b\n"}', 'line 1, column 7: expected a string that ends with a double quote on the same line, found "\\""'],
     ['{} {}', 'line 1, column 4: expected the end of the file, found "{"'],
     [`${'['.repeat(100)}x`, 'line 1, column 66: nested more than 64 deep'],
   ])('%j: %s', (text, expected) => {

@@ -86,7 +86,7 @@ describe('a configuration that is right', () => {
     [{ ca: 'a', cert: 'b' }, 'tls.key: is missing; it must be the path of a file'],
     [{ ca: 'a', cert: 'b', key: 'c', peer: 'plain' }, 'tls.peer: is unknown; did you mean peers?'],
     [{ ca: 'a', cert: 'b', key: 'c', peers: 'encrypted' }, 'tls.peers: must be one of mutual, plain, not "encrypted"'],
-    [{ ca: 'a', cert: 'b', key: 'c', clientKey: 'd' }, 'tls: must have clientCert and clientKey both, or neither'],
+    [{ ca: 'a', cert: 'b', key: 'c', clientKey: 'd' }, 'tls: must have both clientCert and clientKey, or neither'],
   ])('refuses tls %j', (tls, problem) => {
     expect(problems({ ...valid, tls })).toEqual([problem]);
   });
@@ -218,26 +218,26 @@ describe('what is wrong is listed with its place', () => {
     ['node 0', withNode({ id: 0 }), /^nodes\[1\]\.id: must be a whole number from 1 /],
     ['a bad host', withNode({ host: 'a b' }), /^nodes\[1\]\.host: must be a host name or an IP address, not "a b"$/],
     ['half an address', withNode({ host: '10.0.0' }), /^nodes\[1\]\.host: must be a host name or an IP address/],
-    ['a duplicate id', withNode({ id: 1 }), /^nodes\[1\]\.id: is 1, as is nodes\[0\]\.id$/],
+    ['a duplicate id', withNode({ id: 1 }), /^nodes\[1\]\.id: is 1, the same as nodes\[0\]\.id$/],
     [
       'a duplicate address',
       withNode({ clientPort: 11_001 }),
-      /^nodes\[1\]\.clientPort: 127\.0\.0\.1:11001 is taken by nodes\[0\]\.clientPort$/,
+      /^nodes\[1\]\.clientPort: 127\.0\.0\.1:11001 is already used by nodes\[0\]\.clientPort$/,
     ],
     [
       'an address under two kinds',
       withNode({ peerPort: 13_003 }),
-      /^nodes\[2\]\.adminPort: 127\.0\.0\.1:13003 is taken by nodes\[1\]\.peerPort$/,
+      /^nodes\[2\]\.adminPort: 127\.0\.0\.1:13003 is already used by nodes\[1\]\.peerPort$/,
     ],
     [
       'an address under two names',
       withNode({ host: 'LocalHost', clientPort: 11_001 }),
-      /^nodes\[1\]\.clientPort: LocalHost:11001 is taken/,
+      /^nodes\[1\]\.clientPort: LocalHost:11001 is already used/,
     ],
     [
       'one port twice in a node',
       withNode({ clientPort: 5, peerPort: 5 }),
-      /^nodes\[1\]\.peerPort: 127\.0\.0\.1:5 is taken by nodes\[1\]\.clientPort$/,
+      /^nodes\[1\]\.peerPort: 127\.0\.0\.1:5 is already used by nodes\[1\]\.clientPort$/,
     ],
     [
       'an unknown field',
@@ -363,7 +363,7 @@ describe('warnings', () => {
 
   it('name a request timeout that ends before an election does', () => {
     expect(load({ ...valid, requestTimeoutMs: 500 }).warnings).toEqual([
-      expect.stringMatching(/^requestTimeoutMs: 500 is below/),
+      expect.stringMatching(/^requestTimeoutMs: 500 is less than twice/),
     ]);
   });
 

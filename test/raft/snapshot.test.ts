@@ -492,7 +492,7 @@ describe('a snapshot that was received', () => {
     expect(raft.core.snapshot).toEqual({ index: 3, term: 1 });
   });
 
-  it('is not acknowledged while no leader is known', () => {
+  it('is not acknowledged while no leader', () => {
     const raft = followerWith([1, 1], 1, 1);
     stepAlone(raft, { kind: 'linkLost', peer: 1 });
     const effects = receive(raft, 9, 1);

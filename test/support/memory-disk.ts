@@ -259,7 +259,7 @@ export class MemoryDisk implements Disk {
     return {
       write: (buffer, offset, length, position, done) => {
         if (incarnation !== this.#incarnation) return;
-        if (writing) throw new Error(`${path} was given a second write while one ran`);
+        if (writing) throw new Error(`${path} was given a second write while one was running`);
         writing = true;
         // The caller must leave the buffer alone; a copy lets a test see where it does not.
         const flight = { file, buffer: Buffer.from(buffer.subarray(offset, offset + length)), position };

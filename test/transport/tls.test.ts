@@ -40,8 +40,8 @@ describe('links with TLS', () => {
   });
 
   const untrusted: readonly [who: string, identity: () => Promise<Partial<TlsIdentity>>, logged: RegExp][] = [
-    ['nothing to show', async () => ({}), /it showed no certificate/],
-    ['a certificate of another authority', async () => (await newAuthority()).node(2), /not valid here/],
+    ['nothing to show', async () => ({}), /the client sent no certificate/],
+    ['a certificate of another authority', async () => (await newAuthority()).node(2), /certificate was rejected/],
     [
       'an expired one',
       async () => authority.issue({ commonName: 'x', uris: [nodeUri('test', 2)], hosts: [HOST], validity: EXPIRED }),
@@ -81,7 +81,7 @@ describe('links with TLS', () => {
     await impostor.until(() => impostor.closed);
     await one.until(() => one.logs.length > 0);
     expect(one.logs[0]).toMatchObject({ level: 'warn', fields: { code: 'PEER_REFUSED', claimedPeer: 0 } });
-    expect(one.logs[0]?.message).toMatch(/certificate of who says to be node 2 does not say so/);
+    expect(one.logs[0]?.message).toMatch(/certificate of the peer does not name node 2/);
     expect(one.events).toEqual([]);
   });
 
@@ -120,7 +120,7 @@ describe('links with TLS', () => {
     const impostor = await startNode({ id: 1, peers: { 2: NO_PORT }, tls: await authority.node(3) });
     const two = await startNode({ id: 2, peers: { 1: impostor.transport.port() }, tls: node2 });
     await two.until(() => two.logs.some(({ fields }) => fields['code'] === 'PEER_REFUSED'));
-    expect(two.logs[0]?.message).toMatch(/what answers there is not certified as node 1 of cluster "test"/);
+    expect(two.logs[0]?.message).toMatch(/the certificate is not that of node 1 of cluster "test"/);
     expect([two.events, impostor.events]).toEqual([[], []]);
   });
 

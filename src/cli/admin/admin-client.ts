@@ -48,7 +48,7 @@ export async function requestAdmin(
   const checkServerIdentity = (_host: string, { subjectaltname }: { subjectaltname?: string }) =>
     isNodeCertificate(subjectaltname, cluster, node.id)
       ? undefined
-      : new Error(`what answers there is not certified as node ${node.id} of cluster ${cluster}`);
+      : new Error(`the server's certificate is not that of node ${node.id} of cluster ${cluster}`);
   return begin(https.request, { ...options, ...tls, checkServerIdentity }, post);
 }
 
@@ -70,17 +70,17 @@ export async function readText(response: IncomingMessage, bytesMax: number): Pro
   for await (const chunk of response) {
     text += chunk;
     // Leaving the loop destroys the response.
-    if (text.length > bytesMax) throw new Error('the answer is too long');
+    if (text.length > bytesMax) throw new Error('the response is too large');
   }
   return text;
 }
 
 /** Why a node could not be asked, for a person. */
 export function explainFailure(error: unknown, msMax: number): string {
-  if (error instanceof SyntaxError) return 'no raftkv answers there';
+  if (error instanceof SyntaxError) return 'the server is not a raftkv node';
   if (!(error instanceof Error)) return String(error);
   const code = 'code' in error ? error.code : undefined;
-  if (code === 'ECONNREFUSED') return 'nothing listens there';
-  if (code === 'ABORT_ERR' || error.name === 'TimeoutError') return `no answer within ${msMax} ms`;
+  if (code === 'ECONNREFUSED') return 'connection refused';
+  if (code === 'ABORT_ERR' || error.name === 'TimeoutError') return `no response within ${msMax} ms`;
   return error.message;
 }

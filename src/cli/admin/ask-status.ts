@@ -27,9 +27,9 @@ export async function askStatus(node: AskedNode, cluster: string, tls: AdminTarg
     const request = { path: '/status', signal: AbortSignal.timeout(ANSWER_MS_MAX) };
     const response = await requestAdmin({ node, cluster, tls }, request);
     const answer: unknown = JSON.parse(await readText(response, ANSWER_BYTES_MAX));
-    if (!isStatusBody(answer)) return { node, answer: null, failure: 'no raftkv answers there' };
+    if (!isStatusBody(answer)) return { node, answer: null, failure: 'the server is not a raftkv node' };
     if (answer.cluster !== cluster || answer.nodeId !== node.id) {
-      const failure = `node ${answer.nodeId} of cluster ${answer.cluster} answers there`;
+      const failure = `the server is node ${answer.nodeId} of cluster ${answer.cluster}`;
       return { node, answer: null, failure };
     }
     return { node, answer, failure: '' };

@@ -87,7 +87,10 @@ export function createMembersClient(options: MembersClientOptions): MembersClien
       const attempt = await askPatiently({ path: '/members', msMax: VIEW_MS_MAX }, () => {});
       const body = bodyOf(attempt);
       if (isMembersBody(body)) return body;
-      throw new RaftkvError('PEER_UNREACHABLE', 'what answers at the admin port is no raftkv that knows members');
+      throw new RaftkvError(
+        'PEER_UNREACHABLE',
+        'the server at the admin port is not a raftkv node that supports membership changes',
+      );
     },
     async change(change) {
       let uncertain = false;
@@ -131,10 +134,11 @@ async function ask(target: AdminTarget, { path, post, msMax }: Question): Promis
     return { kind: isDown ? 'down' : 'away', why: explainFailure(error, msMax) };
   }
   if (status === 200 && post === undefined && isMembersBody(body) && body.cluster !== target.cluster) {
-    return { kind: 'down', why: `node ${body.nodeId} of cluster ${body.cluster} answers there` };
+    return { kind: 'down', why: `the server is node ${body.nodeId} of cluster ${body.cluster}` };
   }
   if (status === 200) return { kind: 'answered', body };
-  if (!isFailureBody(body)) return { kind: 'down', why: `answers ${status}, as no raftkv does` };
+  if (!isFailureBody(body))
+    return { kind: 'down', why: `unexpected HTTP status ${status}: the server is not a raftkv node` };
   if (status === 503) return { kind: 'away', why: body.error };
   return { kind: 'refused', error: new RaftkvError('MEMBER_CHANGE_REFUSED', body.error, body.remedy) };
 }
@@ -148,14 +152,14 @@ function bodyOf(attempt: Attempt): unknown {
     case 'away':
       throw new RaftkvError(
         'QUORUM_LOST',
-        `the cluster does not answer:\n${attempt.why}`,
-        'Members can be seen and changed only while a majority of them is up: `raftkv status` shows who is.',
+        `the cluster did not respond:\n${attempt.why}`,
+        'Members can be listed and changed only while a majority of them is up: `raftkv status` shows which are.',
       );
     case 'down':
       throw new RaftkvError(
         'PEER_UNREACHABLE',
-        `no node can be asked:\n${attempt.why}`,
-        'Start the nodes, or name with --config the file that lists those that run.',
+        `no node can be reached:\n${attempt.why}`,
+        'Start the nodes, or pass with --config the file that lists the running ones.',
       );
   }
 }

@@ -69,8 +69,8 @@ async function makeMissing(
   if (ca === undefined || caKey === undefined || !existsSync(ca) || !existsSync(caKey)) {
     throw new RaftkvError(
       'TLS_INVALID',
-      `there is no authority in ${folder}: ca.crt and ca.key`,
-      'Name its folder with --out; it is the one that `raftkv certs` made first.',
+      `${folder} has no certificate authority (ca.crt and ca.key)`,
+      'Pass with --out the folder in which `raftkv certs` created the authority.',
     );
   }
   const pair = { cert: readFileSync(ca, 'utf8'), key: readFileSync(caKey, 'utf8') };
@@ -82,8 +82,8 @@ async function makeMissing(
     const request = requests.get(name);
     if (request !== undefined) writePair(folder, name, await authority.issue(request));
   }
-  const what = made.length === 0 ? 'Nothing was missing' : `Made ${made.join(', ')}`;
-  process.stdout.write(`${what} in ${folder}, by the authority that is there.\n`);
+  const what = made.length === 0 ? 'Nothing was missing' : `Created ${made.join(', ')}`;
+  process.stdout.write(`${what} in ${folder}, signed by the existing authority.\n`);
 }
 
 /** By the name of their files; the authority's own first. */
@@ -113,9 +113,9 @@ function refuseToOverwrite(file: string): void {
   if (!existsSync(file)) return;
   throw new RaftkvError(
     'CERTIFICATES_EXIST',
-    `${file} is there already; nothing was written`,
-    'For nodes that were added: --missing. Else name another folder with --out, or move the old files away: the nodes that ' +
-      'use them would not know each other.',
+    `${file} already exists; nothing was written`,
+    'For added nodes, use --missing. Otherwise choose another folder with --out, or move the old files away: nodes that ' +
+      'use certificates of two authorities do not accept each other.',
   );
 }
 

@@ -53,7 +53,7 @@ export async function logDumpCommand(directory: string, options: LogDumpOptions)
   out.end();
   const fault = findings.find((finding) => finding.fault?.code === 'WAL_DAMAGED')?.fault;
   if (fault !== null && fault !== undefined) {
-    throw new RaftkvError(fault.code, fault.message, '`raftkv log verify` tells all that is damaged.', fault);
+    throw new RaftkvError(fault.code, fault.message, '`raftkv log verify` reports everything that is damaged.', fault);
   }
 }
 

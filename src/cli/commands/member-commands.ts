@@ -8,8 +8,8 @@ export function addMemberCommands(program: Command): void {
   const member = program
     .command('member')
     .helpCommand(false)
-    .summary('show who belongs to the cluster, and change it while it serves')
-    .description('Shows the members of a cluster and changes them while it serves. Any node can be asked.')
+    .summary('list and change the members of a running cluster')
+    .description('Lists the members of a running cluster and changes them. Any node can be asked.')
     .addHelpText(
       'after',
       `
@@ -23,8 +23,10 @@ docs/operations.md has it step by step.`,
     );
 
   withMemberOptions(member.command('list'))
-    .summary('show the members')
-    .description('Shows the members as the leader sees them: who votes, who learns, how far each has come.')
+    .summary('list the members')
+    .description(
+      'Lists the members as the leader sees them: voters, learners, and how far each has replicated the log.',
+    )
     .action(async (options: MemberOptions) => {
       const { memberListCommand } = await import('./member.ts');
       await memberListCommand(options);
@@ -37,7 +39,7 @@ docs/operations.md has it step by step.`,
         'before or after this command.',
     )
     .addArgument(idArgument('id', 'of the new node'))
-    .option('--learner', 'it gets the data and no vote, until `raftkv member promote`', false)
+    .option('--learner', 'replicate to it without a vote until `raftkv member promote`', false)
     .action(async (id: number, options: AddOptions) => {
       const { memberAddCommand } = await import('./member.ts');
       await memberAddCommand(id, options);
@@ -45,7 +47,7 @@ docs/operations.md has it step by step.`,
 
   withChangeOptions(member.command('remove'))
     .summary('remove a node')
-    .description('Removes a node. Its process, where it runs, says so and ends.')
+    .description('Removes a node. Its process, if it runs, reports the removal and exits.')
     .addArgument(idArgument('id', 'of the node'))
     .action(async (id: number, options: ChangeOptions) => {
       const { memberRemoveCommand } = await import('./member.ts');
@@ -53,12 +55,12 @@ docs/operations.md has it step by step.`,
     });
 
   withAddressOptions(withChangeOptions(member.command('replace')))
-    .summary('put a new node in the place of another')
+    .summary('replace a node by a new one')
     .description(
       'Adds a node, waits until it has all data, and then makes it a voter and removes the old one in one step.',
     )
-    .addArgument(idArgument('old', 'of the node that leaves, which may be dead'))
-    .addArgument(idArgument('new', 'of the node that comes'))
+    .addArgument(idArgument('old', 'of the node to remove, which may be down'))
+    .addArgument(idArgument('new', 'of the new node'))
     .action(async (oldId: number, newId: number, options: ChangeOptions & AddressOptions) => {
       const { memberReplaceCommand } = await import('./member.ts');
       await memberReplaceCommand(oldId, newId, options);
@@ -77,7 +79,9 @@ docs/operations.md has it step by step.`,
 function withMemberOptions(command: Command): Command {
   return withConfigOption(command)
     .addOption(
-      new Option('--node <id>', 'whom to ask; without, the nodes of the cluster file in turn').argParser(parseId),
+      new Option('--node <id>', 'node to ask (default: the nodes of the configuration file in turn)').argParser(
+        parseId,
+      ),
     )
     .option('--json', 'print JSON for a program', false);
 }
@@ -85,13 +89,13 @@ function withMemberOptions(command: Command): Command {
 function withChangeOptions(command: Command): Command {
   return withMemberOptions(command).option(
     '--no-wait',
-    'end as soon as the change is in the log, with the rest to follow',
+    'return once the change is in the log, without waiting until it is complete',
   );
 }
 
 function withAddressOptions(command: Command): Command {
   return command
-    .option('--host <name>', 'where the new node listens, over the cluster file')
+    .option('--host <name>', 'host of the new node; overrides the configuration file')
     .addOption(new Option('--client-port <port>').argParser(parsePort))
     .addOption(new Option('--peer-port <port>').argParser(parsePort))
     .addOption(new Option('--admin-port <port>').argParser(parsePort));
@@ -99,6 +103,6 @@ function withAddressOptions(command: Command): Command {
 
 function parsePort(text: string): number {
   if (!/^[1-9]\d{0,4}$/.test(text) || Number(text) > 65_535)
-    throw new InvalidArgumentError('It is a port, from 1 to 65535.');
+    throw new InvalidArgumentError('It must be a port, from 1 to 65535.');
   return Number(text);
 }

@@ -28,7 +28,7 @@ export function phaseOf(view: ProgressView, goal: Goal): Phase {
     case 'learner':
       if (member === undefined) return undone(goal.id);
       if (member.matchIndex < goal.upTo) return copying(view, member);
-      return done(`node ${goal.id} is a learner: it has all data, and no vote`);
+      return done(`node ${goal.id} is a learner and has caught up`);
     case 'voter':
       if (member === undefined) return undone(goal.id);
       if (member.role === 'learner') return copying(view, member);
@@ -38,19 +38,20 @@ export function phaseOf(view: ProgressView, goal: Goal): Phase {
 
 function joining(view: ProgressView, { id, replaces }: Extract<Goal, { kind: 'voter' }>): Phase {
   const isOldThere = replaces !== 0 && view.members.some((member) => member.id === replaces);
-  if (isOldThere) return running('replacing', `node ${id} has all data and becomes a voter; node ${replaces} leaves`);
-  if (view.changing) return running('promoting', `node ${id} has all data and becomes a voter`);
-  return done(`node ${id} is a voter${replaces === 0 ? '' : ` in the place of node ${replaces}`}`);
+  if (isOldThere)
+    return running('replacing', `node ${id} has caught up; it becomes a voter and node ${replaces} is removed`);
+  if (view.changing) return running('promoting', `node ${id} has caught up and becomes a voter`);
+  return done(`node ${id} is a voter${replaces === 0 ? '' : ` and replaced node ${replaces}`}`);
 }
 
 function copying({ lastIndex }: ProgressView, { id, state, matchIndex }: MemberView): Phase {
   switch (state) {
     case 'unreachable':
-      return running('unreachable', `waits for node ${id}, which is started with \`raftkv node --id ${id} --join\``);
+      return running('unreachable', `waiting for node ${id}: start it with \`raftkv node --id ${id} --join\``);
     case 'snapshot':
-      return running('snapshot', `node ${id} copies a snapshot`);
+      return running('snapshot', `node ${id} receives a snapshot`);
     default:
-      return running('copying', `node ${id} copies the log: entry ${matchIndex} of ${lastIndex}`);
+      return running('copying', `node ${id} receives the log: entry ${matchIndex} of ${lastIndex}`);
   }
 }
 
@@ -66,6 +67,6 @@ function undone(id: number): Phase {
   return {
     state: 'undone',
     name: 'undone',
-    text: `node ${id} is no member any more: somebody has removed it meanwhile`,
+    text: `node ${id} is no longer a member: another command removed it`,
   };
 }

@@ -126,7 +126,7 @@ function addressOf(config: Config, id: number, flags: AddressOptions): NodeAddre
   }
   const problems = parsed.error.issues.map(({ path, message }) => `  ${path.join('.')}: ${message}`);
   throw new UsageError(
-    `where does node ${id} listen? List it in the configuration, or give --host, --client-port, --peer-port and ` +
+    `the addresses of node ${id} are unknown: list it in the configuration, or pass --host, --client-port, --peer-port and ` +
       `--admin-port\n${problems.join('\n')}`,
   );
 }
@@ -162,15 +162,15 @@ function refuseUnknownNodes({ members }: MembersBody, change: MemberChange): voi
   if (change.op === 'add' && wanted !== 0 && isVoter && members.some(({ id }) => id === wanted)) {
     throw new RaftkvError(
       'MEMBER_CHANGE_REFUSED',
-      `node ${change.id} is a voter already, beside node ${wanted}`,
-      `To have node ${wanted} leave: raftkv member remove ${wanted}.`,
+      `node ${change.id} is already a voter, and so is node ${wanted}`,
+      `To remove node ${wanted}: raftkv member remove ${wanted}.`,
     );
   }
   const isThere = wanted === 0 || members.some(({ id }) => id === wanted);
   if (isThere || (change.op === 'add' && isVoter)) return;
   throw new RaftkvError(
     'MEMBER_CHANGE_REFUSED',
-    `node ${wanted} is no member of the cluster; its members are ${members.map(({ id }) => id).join(', ')}`,
+    `node ${wanted} is not a member of the cluster; its members are ${members.map(({ id }) => id).join(', ')}`,
     'Name one of them; `raftkv member list` shows them.',
   );
 }
@@ -214,7 +214,7 @@ async function watch(
   } catch (error) {
     if (!(error instanceof RaftkvError) || error.code === 'MEMBER_CHANGE_REFUSED') throw error;
     const remedy =
-      'The change is in the log and goes on without this command: `raftkv member list` shows how far it is.';
+      'The change is in the log and continues without this command: `raftkv member list` shows its progress.';
     throw new RaftkvError(error.code, error.message, remedy, error);
   } finally {
     progress.end();
@@ -238,12 +238,12 @@ function describeMembers({ leader, lastIndex, members }: MembersBody): string {
 function stateOf({ state, role, joins, replaces, hasRights }: MemberView): string {
   const parts: string[] = [];
   if (state === 'unreachable') parts.push('unreachable');
-  else if (state === 'snapshot') parts.push('copies a snapshot');
-  else if (state === 'probe') parts.push('looked for');
+  else if (state === 'snapshot') parts.push('receives a snapshot');
+  else if (state === 'probe') parts.push('probing');
   else parts.push('follows');
   if (state === 'leader') parts[0] = 'leads';
-  if (joins) parts.push(replaces === 0 ? 'becomes a voter by itself' : `takes the place of node ${replaces}`);
-  if (role === 'voter' && state !== 'unreachable' && !hasRights) parts.push('has no vote: it recovers');
+  if (joins) parts.push(replaces === 0 ? 'will become a voter' : `will replace node ${replaces}`);
+  if (role === 'voter' && state !== 'unreachable' && !hasRights) parts.push('recovering, without a vote');
   if (role === 'leaving') parts.push('leaves');
   return parts.join(', ');
 }
@@ -251,22 +251,22 @@ function stateOf({ state, role, joins, replaces, hasRights }: MemberView): strin
 function describeVerdict({ cluster }: Config, { members, changing }: MembersBody): string {
   const voters = members.filter(({ role }) => role === 'voter').map(({ id }) => id);
   const survives = Math.ceil(voters.length / 2) - 1;
-  const losses = survives === 0 ? 'the loss of none' : `the loss of ${survives}`;
-  const running = changing ? ' A change is under way.' : '';
+  const losses = survives === 0 ? 'no failure' : survives === 1 ? '1 failure' : `${survives} failures`;
+  const running = changing ? ' A change is in progress.' : '';
   return `Cluster ${cluster} has ${voters.length === 1 ? 'the voter' : 'the voters'} ${voters.join(', ')} and survives ${losses}.${running}`;
 }
 
 function nextSteps(config: Config, change: MemberChange, { wait }: ChangeOptions): string {
   const steps: string[] = [];
-  if (!wait) steps.push('`raftkv member list` shows how it goes on.');
+  if (!wait) steps.push('`raftkv member list` shows its progress.');
   const isListed = (id: number) => findNode(config, id) !== undefined;
   if (change.op === 'add' && !isListed(change.id)) {
-    steps.push(`Add node ${change.id} to cluster.json, so that it is asked for its status and found by new nodes.`);
+    steps.push(`Add node ${change.id} to cluster.json, so that \`raftkv status\` and new nodes know it.`);
   }
   const left = change.op === 'remove' ? change.id : change.op === 'add' ? change.replaces : 0;
   if (left !== 0) {
-    const listed = isListed(left) ? ' Take it out of cluster.json.' : '';
-    steps.push(`The process of node ${left} ends by itself; its data directory is of no more use.${listed}`);
+    const listed = isListed(left) ? ' Remove it from cluster.json.' : '';
+    steps.push(`The process of node ${left} exits by itself; its data directory can be deleted.${listed}`);
   }
   return steps.map((step) => `${step}\n`).join('');
 }

@@ -74,13 +74,13 @@ async function supervise(
     if (stopReason !== '') {
       // A second Ctrl-C means now. A spawner has its own way to insist.
       if (spawner !== undefined) return;
-      logger.warn({}, `${reason} again: exits at once`);
+      logger.warn({}, `${reason} again: exiting at once`);
       process.exit(EXIT_FAILURE);
     }
     stopReason = reason;
     logger.info({ reason }, 'stopping');
     setTimeout(() => {
-      logger.error({ stopMsMax: STOP_MS_MAX }, 'the stop took too long; exits with work unfinished');
+      logger.error({ stopMsMax: STOP_MS_MAX }, 'shutdown took too long; exiting with unfinished work');
       process.exit(EXIT_FAILURE);
     }, STOP_MS_MAX).unref();
     // A signal during the start is honoured when the start is over.
@@ -94,10 +94,10 @@ async function supervise(
   const terminalGone = watchTerminal();
   process.on('SIGHUP', () => {
     // A terminal that goes tells the whole group: under a spawner that, too, is the spawner's to answer.
-    if (spawner === undefined && terminalGone()) void stop('the terminal is gone');
+    if (spawner === undefined && terminalGone()) void stop('terminal closed');
     else running?.reload();
   });
-  spawner?.onceGone(() => void stop('the spawner is gone'));
+  spawner?.onceGone(() => void stop('spawner exited'));
 
   const onEvent = (event: NodeEvent) => {
     if (event.kind === 'fatal') return die(event.error);
@@ -128,7 +128,8 @@ function logEvent(logger: Logger, config: Config, id: number, event: Exclude<Nod
     }
     case 'leaderChanged': {
       const { leader, term } = event;
-      const message = leader === 0 ? 'no leader is known' : leader === id ? 'this node leads' : `node ${leader} leads`;
+      const message =
+        leader === 0 ? 'no leader' : leader === id ? 'this node is the leader' : `node ${leader} is the leader`;
       logger.info({ leader, term }, message);
       return;
     }
@@ -137,8 +138,8 @@ function logEvent(logger: Logger, config: Config, id: number, event: Exclude<Nod
       return;
     case 'removed':
       logger.warn(
-        { remedy: 'Take it out of cluster.json and delete its data directory; or add it again, with an empty one.' },
-        `node ${id} was removed from cluster ${config.cluster}: it stops and has nothing more to do`,
+        { remedy: 'Remove it from cluster.json and delete its data directory, or add it again with an empty one.' },
+        `node ${id} was removed from cluster ${config.cluster}; stopping`,
       );
   }
 }

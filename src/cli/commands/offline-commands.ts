@@ -19,8 +19,8 @@ function addLogCommands(program: Command): void {
   const log = program
     .command('log')
     .helpCommand(false)
-    .summary("look at a stopped node's data")
-    .description("Looks at a node's data directory while the node is stopped. Nothing in it is changed.");
+    .summary("inspect a stopped node's data")
+    .description("Inspects a node's data directory while the node is stopped. Nothing in it is changed.");
 
   log
     .command('dump')
@@ -45,7 +45,7 @@ Examples:
   log
     .command('verify')
     .summary('check all files of a node')
-    .description('Reads meta, snapshots and log of a node, and says what is damaged and where.')
+    .description('Reads meta, snapshots and log of a node, and reports what is damaged and where.')
     .argument('<directory>', 'data directory of one node, as data/node-1')
     .option('--json', 'print JSON for a program', false)
     .addHelpText(
@@ -67,14 +67,16 @@ function addSnapshotCommands(program: Command): void {
     .command('snapshot')
     .helpCommand(false)
     .summary('back up and restore')
-    .description('Backs up a running cluster into one file, and begins new clusters with it.');
+    .description('Backs up a running cluster into one file, and creates new clusters from it.');
 
   withConfigOption(snapshot.command('save'))
     .summary('back up a running cluster')
     .description('Saves all that the cluster has acknowledged up to now into one file, and verifies it.')
-    .argument('<file>', 'where to; it must not exist')
+    .argument('<file>', 'output file; it must not exist')
     .addOption(
-      new Option('--node <id>', 'whom to ask; without, the nodes of the cluster file in turn').argParser(parseId),
+      new Option('--node <id>', 'node to ask (default: the nodes of the configuration file in turn)').argParser(
+        parseId,
+      ),
     )
     .addHelpText(
       'after',
@@ -88,14 +90,14 @@ Examples:
     });
 
   withConfigOption(snapshot.command('restore'))
-    .summary('begin a new cluster with a backup')
+    .summary('create a new cluster from a backup')
     .description(
-      'Fills the empty data directories of a new cluster from a backup. The cluster may have other nodes than the one ' +
+      'Fills the empty data directories of a new cluster from a backup. The new cluster may have other nodes than the one ' +
         'that was backed up, and more or fewer.',
     )
-    .argument('<file>', 'what `raftkv snapshot save` has written')
+    .argument('<file>', 'a file written by `raftkv snapshot save`')
     .addOption(new Option('--id <number>', 'only this node: for one node per machine').argParser(parseId))
-    .option('--data-dir <folder>', 'where the nodes keep their data, over the file')
+    .option('--data-dir <folder>', 'data directory of the nodes; overrides the file')
     .addHelpText(
       'after',
       `
@@ -111,8 +113,8 @@ Examples:
   snapshot
     .command('inspect')
     .summary('check a backup')
-    .description('Verifies all of a backup and says what is in it.')
-    .argument('<file>', 'what `raftkv snapshot save` has written')
+    .description('Verifies a backup and describes its content.')
+    .argument('<file>', 'a file written by `raftkv snapshot save`')
     .option('--json', 'print JSON for a program', false)
     .action(async (file: string, options: SnapshotInspectOptions) => {
       const { snapshotInspectCommand } = await import('./snapshot-inspect.ts');
@@ -122,15 +124,15 @@ Examples:
 
 function addRecoverCommand(program: Command): void {
   withConfigOption(program.command('recover'))
-    .summary('go on with one node when a majority is gone for good')
+    .summary('continue with one node after a permanent loss of the majority')
     .description(
-      'Makes a new cluster of one node out of what that node has, with whatever loss that brings. For when a majority of ' +
-        'the nodes is gone for good, and there is no better backup. The node must be stopped; its old files are kept.',
+      'Makes a new cluster of one node from the data of that node, which may lose acknowledged writes. Use it if a majority of ' +
+        'the nodes is lost for good and there is no better backup. The node must be stopped; its old files are kept.',
     )
     .addOption(new Option('--id <number>', 'the node').argParser(parseId).makeOptionMandatory())
-    .option('--force-new-cluster', 'what to do; there is nothing else', false)
+    .option('--force-new-cluster', 'required: confirms what the command does', false)
     .option('--yes', 'do not ask', false)
-    .option('--data-dir <folder>', 'where the nodes keep their data, over the file')
+    .option('--data-dir <folder>', 'data directory of the nodes; overrides the file')
     .addHelpText(
       'after',
       `
@@ -147,6 +149,6 @@ docs/operations.md has it step by step.`,
 }
 
 function parseIndex(text: string): number {
-  if (!/^[1-9]\d{0,15}$/.test(text)) throw new InvalidArgumentError('It is a whole number from 1.');
+  if (!/^[1-9]\d{0,15}$/.test(text)) throw new InvalidArgumentError('It must be a whole number from 1.');
   return Number(text);
 }

@@ -36,7 +36,7 @@ export async function recoverCommand(options: RecoverOptions): Promise<void> {
   const { id } = options;
   if (!options.forceNewCluster) {
     throw new UsageError(
-      'say what to do: --force-new-cluster makes a new cluster of one node out of what node --id has',
+      '--force-new-cluster is required: it makes a new cluster of one node from the data of node --id',
     );
   }
   if (findNode(config, id) === undefined) {
@@ -48,8 +48,8 @@ export async function recoverCommand(options: RecoverOptions): Promise<void> {
   if (!existsSync(directory)) {
     throw new RaftkvError(
       'BACKUP_INVALID',
-      `there is no ${directory}`,
-      'Name with --data-dir where the node keeps its data.',
+      `${directory} does not exist`,
+      'Pass the data directory of the nodes with --data-dir.',
     );
   }
   const lock = lockDataDir(directory, Math.random);
@@ -69,17 +69,19 @@ async function describeBefore(config: Config, id: number, directory: string): Pr
   const newest = snapshots.at(-1);
   const { lastIndex, lastTerm } = log ?? { lastIndex: newest?.index ?? 0, lastTerm: newest?.term ?? 0 };
   const committed = Math.max(log?.hardState?.commitIndex ?? 0, newest?.index ?? 0);
-  lines.push(`  it ends with entry ${lastIndex} of term ${lastTerm}; up to entry ${committed} it knew to be committed`);
+  lines.push(
+    `  the log ends with entry ${lastIndex} of term ${lastTerm}; entries up to ${committed} are known to be committed`,
+  );
   for (const { fault } of findings) if (fault !== null) lines.push(`  damaged: ${fault.message}`);
   if (meta !== null && meta.lifecycle !== 'normal') {
-    lines.push('  it had lost data itself and was being healed: another node may well have more');
+    lines.push('  the node had lost data and was recovering: another node probably has more');
   }
   lines.push(
     '',
-    'This makes a new cluster out of this one node. What may be lost: every write that others had and this node had not,',
-    'acknowledged ones included. What may appear: writes that were never acknowledged. Compare the other nodes first with',
+    'This makes a new cluster from this one node. Writes that other nodes had and this node had not are lost,',
+    'acknowledged ones included. Writes that were never acknowledged may appear. Compare the other nodes first with',
     '`raftkv log verify`: take the one whose last entry has the highest term, and of those the one with the highest entry.',
-    'No other old node may be started with its old data afterwards.',
+    'Afterwards no other node may be started with its old data.',
     '',
   );
   return `${lines.join('\n')}\n`;
@@ -89,7 +91,7 @@ async function confirm(): Promise<void> {
   if (process.stdin.isTTY !== true)
     throw new UsageError('stdin is not a terminal, so the question cannot be asked: give --yes');
   const prompt = createInterface({ input: process.stdin, output: process.stdout });
-  const answer = await prompt.question('Type "yes" to go on: ').finally(() => prompt.close());
+  const answer = await prompt.question('Type "yes" to continue: ').finally(() => prompt.close());
   if (answer.trim() !== 'yes') throw new UsageError('nothing was changed');
 }
 
@@ -107,7 +109,7 @@ async function recover(config: Config, id: number, directory: string): Promise<v
     random: Math.random,
   });
   const node = findNode(config, id);
-  if (node === undefined) throw new UsageError(`there is no node ${id}`);
+  if (node === undefined) throw new UsageError(`the configuration has no node ${id}`);
   const { host, clientPort, peerPort, adminPort } = node;
   await rebuildAlone(remains, {
     ...where,
@@ -122,14 +124,16 @@ async function recover(config: Config, id: number, directory: string): Promise<v
   const { items } = remains.state;
   const others = config.nodes.filter((other) => other.id !== id).map((other) => other.id);
   process.stdout.write(
-    `Node ${id} is a cluster of its own now, with ${items} items. Its old files are in ${aside}.\n${nextSteps(id, others)}`,
+    `Node ${id} is now a cluster of one node, with ${items} items. Its old files are in ${aside}.\n${nextSteps(id, others)}`,
   );
 }
 
 function nextSteps(id: number, others: readonly number[]): string {
-  const lines = [`Next: start node ${id} (raftkv node --id ${id}) and look at its data.`];
+  const lines = [`Next: start node ${id} (raftkv node --id ${id}) and check its data.`];
   for (const other of others) {
-    lines.push(`Then empty the data directory of node ${other}, start it with --join, and: raftkv member add ${other}`);
+    lines.push(
+      `Then empty the data directory of node ${other}, start it with --join, and run: raftkv member add ${other}`,
+    );
   }
   return lines.map((line) => `${line}\n`).join('');
 }

@@ -22,9 +22,7 @@ export async function snapshotInspectCommand(file: string, { json }: SnapshotIns
     ['up to', `entry ${index} of term ${term}`],
     [
       'taken at',
-      timeMs === 0
-        ? 'an unknown time: nothing was written before'
-        : `${new Date(timeMs).toISOString()} (the cluster's time)`,
+      timeMs === 0 ? 'unknown: there was no write before' : `${new Date(timeMs).toISOString()} (the cluster's time)`,
     ],
     ['items', `${items}, which take ${storeBytes} bytes in memory`],
     ['file', `${byteLength} bytes in ${chunks} chunks`],
@@ -32,5 +30,5 @@ export async function snapshotInspectCommand(file: string, { json }: SnapshotIns
     ...(learners.length > 0 ? [['learners', learners.join(', ')]] : []),
   ];
   const text = lines.map(([name = '', value]) => `${name.padEnd(9)} ${value}`).join('\n');
-  process.stdout.write(`${text}\n\nAll of it verifies.\n`);
+  process.stdout.write(`${text}\n\nThe file is intact.\n`);
 }

@@ -37,7 +37,7 @@ export async function snapshotRestoreCommand(file: string, options: SnapshotRest
   const rest =
     nodes.length === config.nodes.length
       ? 'Start the cluster.'
-      : `Restore the same file on the machines of the other nodes of cluster ${config.cluster}, before any is started.`;
+      : `Restore the same file on the machines of all other nodes of cluster ${config.cluster} before you start any of them.`;
   const what = `${backup.state.items} items, as of entry ${backup.head.index}`;
   process.stdout.write(
     `Restored ${what}, into ${nodes.length === 1 ? 'node' : 'nodes'} ${ids} of cluster ${config.cluster}. ${rest}\n`,
@@ -87,7 +87,7 @@ async function restoreNode(config: Config, id: number, file: string, { head, sta
     async produce(write) {
       const again = await readSnapshotFile(readOnlyDisk, file, write);
       if (again.index === head.index && again.byteLength === head.byteLength) return;
-      throw new RaftkvError('BACKUP_INVALID', `${file} was changed while it was being read`, 'Restore it again.');
+      throw new RaftkvError('BACKUP_INVALID', `${file} changed while it was read`, 'Restore it again.');
     },
   });
   removeEmptyDirectory(directory);

@@ -32,14 +32,14 @@ export async function snapshotSaveCommand(file: string, options: SnapshotSaveOpt
   const { config } = loadConfig({ file: options.config, environment: process.env });
   const nodes = nodesToAsk(config, options.node);
   if (existsSync(file)) {
-    throw new RaftkvError('BACKUP_INVALID', `${file} is there already; nothing was written`, 'Name another file.');
+    throw new RaftkvError('BACKUP_INVALID', `${file} already exists; nothing was written`, 'Name another file.');
   }
   const part = `${file}.part`;
   try {
     const node = await download(config, nodes, part);
     const { head, state } = await readBackup(part);
     if (head.clusterId !== config.cluster) {
-      throw new RaftkvError('BACKUP_INVALID', `node ${node.id} gave a snapshot of cluster "${head.clusterId}"`);
+      throw new RaftkvError('BACKUP_INVALID', `node ${node.id} sent a snapshot of cluster "${head.clusterId}"`);
     }
     renameSync(part, file);
     syncFolder(dirname(resolve(file)));
@@ -69,7 +69,7 @@ async function download(config: Config, nodes: readonly NodeConfig[], part: stri
   }
   throw new RaftkvError(
     'PEER_UNREACHABLE',
-    `no node gave a snapshot:\n${failures.join('\n')}`,
+    `no node could send a snapshot:\n${failures.join('\n')}`,
     '`raftkv status` shows which nodes are up, and whether they can serve.',
   );
 }

@@ -40,26 +40,26 @@ export async function spawnCommand(options: SpawnOptions, script: string): Promi
     onLine: (line, source) => write(format(line, source)),
     onServing(view) {
       if (onTerminal) write(describeCluster(config, view));
-      else logger.info(servingFields(config, view), 'the cluster serves');
+      else logger.info(servingFields(config, view), 'the cluster is serving');
     },
   });
 
   let stopping = false;
   const stop = async (reason: string) => {
     if (stopping) {
-      logger.warn({}, `${reason} again: kills all nodes`);
+      logger.warn({}, `${reason} again: killing all nodes`);
       spawner.kill();
       return;
     }
     stopping = true;
-    logger.info({ reason }, 'stopping all nodes; once more to kill them');
+    logger.info({ reason }, 'stopping all nodes; repeat the signal to kill them');
     const clean = await spawner.stop();
-    logger.info({}, clean ? 'all nodes stopped' : 'all nodes ended, not all of them cleanly');
+    logger.info({}, clean ? 'all nodes stopped' : 'all nodes stopped, but not all of them cleanly');
     process.exit(clean ? EXIT_OK : EXIT_FAILURE);
   };
   const terminalGone = watchTerminal();
   process.on('SIGHUP', () => {
-    if (terminalGone()) void stop('the terminal is gone');
+    if (terminalGone()) void stop('terminal closed');
     else spawner.reload();
   });
   process.on('SIGINT', () => void stop('SIGINT'));

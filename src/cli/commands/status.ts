@@ -140,7 +140,7 @@ function describeAsTable({ cluster, reports, leader, voters, members, unlisted, 
   });
   const lines = [
     leader === 0
-      ? `Cluster ${cluster}: no majority of its ${voters.length} voters agrees on a leader.`
+      ? `Cluster ${cluster} has no leader that a majority of its ${voters.length} voters follows.`
       : `Cluster ${cluster}: node ${leader} leads.`,
     ...healthProblems.map((problem) => `Health problem: ${problem}`),
   ];

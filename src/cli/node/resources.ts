@@ -32,14 +32,14 @@ export function resourceWarnings(config: Config, { heapBytesMax, openFilesMax }:
   const heapMib = heapMibNeeded(config);
   if (heapMib * MIB > heapBytesMax) {
     warnings.push(
-      `limits.storeBytesMax: a full store needs a heap of ${heapMib} MiB and Node allows ` +
+      `limits.storeBytesMax: a full store needs a heap of ${heapMib} MiB, but the heap limit of Node is ` +
         `${Math.floor(heapBytesMax / MIB)}: start with NODE_OPTIONS=--max-old-space-size=${heapMib}, or lower the limit`,
     );
   }
   const descriptors = config.limits.connectionsMax + DESCRIPTORS_BESIDE_CLIENTS;
   if (descriptors > openFilesMax) {
     warnings.push(
-      `limits.connectionsMax: needs ${descriptors} open files and this process may have ${openFilesMax}: ` +
+      `limits.connectionsMax: needs ${descriptors} open files, but the limit of this process is ${openFilesMax}: ` +
         'raise ulimit -n, or lower the limit',
     );
   }

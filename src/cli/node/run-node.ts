@@ -49,8 +49,8 @@ function isDiskFull(error: unknown): boolean {
 function noRoomToStart({ dataDir }: Config, nodeId: number, cause: unknown): RaftkvError {
   return new RaftkvError(
     'DISK_FULL',
-    `node ${nodeId} cannot start: there is no room on the disk of ${dataDir}`,
-    'Make room there, and start it again.',
+    `node ${nodeId} cannot start: the disk of ${dataDir} is full`,
+    'Free disk space and start the node again.',
     cause,
   );
 }

@@ -38,13 +38,13 @@ export async function loadSecrets(config: Config, nodeId: number, logger: Logger
       if (passwords !== null) {
         keepingOld(logger, () => {
           credentials?.replace(passwords.read());
-          logger.info({ authFile }, 'authFile read again');
+          logger.info({ authFile }, 'reloaded authFile');
         });
       }
       if (identity === null) return;
       keepingOld(logger, () => {
         replaceIdentity(identity.read());
-        logger.info({ cert: tls?.cert }, 'certificate and authority read again, for connections from now on');
+        logger.info({ cert: tls?.cert }, 'reloaded certificate and authority; new connections use them');
       });
     },
   };
@@ -88,6 +88,6 @@ function keepingOld(logger: Logger, read: () => void): void {
   } catch (error) {
     if (!(error instanceof RaftkvError)) throw error;
     const { code, remedy, message } = error;
-    logger.error({ code, remedy }, `${message}; what was read before stays in force`);
+    logger.error({ code, remedy }, `${message}; keeping the previously loaded files`);
   }
 }

@@ -79,12 +79,12 @@ export function superviseNode(options: SupervisorOptions): Supervisor {
       options.onEnded();
       if (stopping) onStopped(clean);
       else if (removed && clean)
-        logger.info({ node: nodeId }, `node ${nodeId} was removed from the cluster; it is not started again`);
+        logger.info({ node: nodeId }, `node ${nodeId} was removed from the cluster; not restarting it`);
       else restartLater(how, what);
     };
     started.on('error', (err) => {
       if (started.pid === undefined) ended(false, { err }, 'could not be started');
-      else logger.error({ node: nodeId, err }, `node ${nodeId} cannot be reached`);
+      else logger.error({ node: nodeId, err }, `communication with node ${nodeId} failed`);
     });
     started.once('exit', (code, signal) => {
       const how = { ...(signal === null ? { exitCode: code } : { signal }), ...(fatalCode && { code: fatalCode }) };
@@ -97,7 +97,7 @@ export function superviseNode(options: SupervisorOptions): Supervisor {
     if (clock.monotonicMs() - startedAtMs >= STABLE_MS) failures = 0;
     failures++;
     const delayMs = restartDelayMs(failures);
-    logger.warn({ node: nodeId, ...how, delayMs }, `node ${nodeId} ${what}; starts again in ${delayMs} ms`);
+    logger.warn({ node: nodeId, ...how, delayMs }, `node ${nodeId} ${what}; restarting in ${delayMs} ms`);
     cancelRestart = clock.after(delayMs, start);
   };
 
@@ -116,7 +116,7 @@ export function superviseNode(options: SupervisorOptions): Supervisor {
       });
       leaving.kill('SIGTERM');
       const cancelKill = clock.after(STOP_MS_MAX, () => {
-        logger.error({ node: nodeId, stopMsMax: STOP_MS_MAX }, `node ${nodeId} did not stop in time; kills it`);
+        logger.error({ node: nodeId, stopMsMax: STOP_MS_MAX }, `node ${nodeId} did not stop in time; killing it`);
         leaving.kill('SIGKILL');
       });
       const clean = await ended;

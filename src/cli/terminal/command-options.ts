@@ -6,7 +6,7 @@ import { CONFIG_FILE_DEFAULT } from './options.ts';
 
 export function withConfigOption(command: Command): Command {
   return command.addOption(
-    new Option('-c, --config <file>', 'the cluster file').env('RAFTKV_CONFIG').default(CONFIG_FILE_DEFAULT),
+    new Option('-c, --config <file>', 'cluster configuration file').env('RAFTKV_CONFIG').default(CONFIG_FILE_DEFAULT),
   );
 }
 
@@ -16,11 +16,11 @@ export function idArgument(name: string, what: string): Argument {
 
 export function withCommonOptions(command: Command): Command {
   return withConfigOption(command)
-    .option('--data-dir <folder>', 'where the nodes keep their data, over the file')
-    .addOption(new Option('--log-level <level>', 'what to log at least, over the file').choices(LOG_LEVELS));
+    .option('--data-dir <folder>', 'data directory of the nodes; overrides the file')
+    .addOption(new Option('--log-level <level>', 'minimum log level; overrides the file').choices(LOG_LEVELS));
 }
 
 export function parseId(text: string): number {
-  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It is a whole number from 1.');
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new InvalidArgumentError('It must be a whole number from 1.');
   return Number(text);
 }

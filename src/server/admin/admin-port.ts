@@ -205,7 +205,7 @@ function respond(
   }
   handle(handler, request, response).catch((err) => {
     // A caller that has gone is no news.
-    if (!response.destroyed) logger.error({ err, path }, 'a request at the admin port failed');
+    if (!response.destroyed) logger.error({ err, path }, 'an admin request failed');
     response.destroy();
   });
 }

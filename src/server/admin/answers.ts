@@ -29,7 +29,7 @@ export function failureOf(status: number, error: unknown): Answer {
   return failure(status, error instanceof Error ? error.message : String(error));
 }
 
-export const STARTING = failure(503, 'this node still recovers its log, or stops', 'Ask another node.');
+export const STARTING = failure(503, 'this node is still recovering its log, or is stopping', 'Ask another node.');
 
 export function send(request: IncomingMessage, response: ServerResponse, { status, body }: Answer): void {
   const text = `${JSON.stringify(body)}\n`;
@@ -66,6 +66,6 @@ export function readBody(request: IncomingMessage, bytesMax: number): Promise<st
     request.on('data', take);
     request.once('end', () => resolve(Buffer.concat(chunks).toString('utf8')));
     request.once('error', reject);
-    request.once('close', () => reject(new Error('the connection broke')));
+    request.once('close', () => reject(new Error('the connection was lost')));
   });
 }

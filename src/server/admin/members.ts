@@ -70,12 +70,12 @@ function withHealthProblem(error: unknown, door: MembersDoor): unknown {
 
 export async function changeMembersAnswer(door: MembersDoor, request: IncomingMessage): Promise<Answer> {
   const { origin, 'content-type': contentType = '' } = request.headers;
-  if (origin !== undefined) return failure(403, 'members are not changed from a web page');
+  if (origin !== undefined) return failure(403, 'requests from web pages cannot change members');
   if (!/^application\/json\s*(;|$)/i.test(contentType)) {
-    return failure(415, 'a change is sent as application/json', 'Send content-type: application/json.');
+    return failure(415, 'the content type must be application/json', 'Send content-type: application/json.');
   }
   const text = await readBody(request, CHANGE_BYTES_MAX);
-  if (text === null) return failure(413, `a change takes at most ${CHANGE_BYTES_MAX} bytes`);
+  if (text === null) return failure(413, `the body is larger than ${CHANGE_BYTES_MAX} bytes`);
   const change = parseChange(text);
   if (typeof change === 'string') return failure(400, change);
   try {
@@ -103,10 +103,10 @@ function parseChange(text: string): MemberChange | string {
   try {
     raw = JSON.parse(text);
   } catch {
-    return 'the body is no JSON';
+    return 'the body is not JSON';
   }
   const parsed = changeSchema.safeParse(raw);
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.map(({ path, message }) => `${path.join('.') || 'the change'}: ${message}`);
-  return `the body is no change of members: ${problems.join('; ')}`;
+  return `the body is not a valid member change: ${problems.join('; ')}`;
 }

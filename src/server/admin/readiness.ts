@@ -7,8 +7,8 @@ export interface Readiness {
 }
 
 export const RECOVERING = notReady('recovering the log');
-const CATCHING_UP = notReady('no quorum has confirmed a commit index since the start, or it is not applied yet');
-const LEADERLESS = notReady('no leader is known');
+const CATCHING_UP = notReady('catching up: no commit index confirmed by a quorum since the start has been applied yet');
+const LEADERLESS = notReady('no leader');
 const READY: Readiness = { ready: true, reason: '' };
 
 /**
@@ -34,7 +34,7 @@ export function watchReadiness(replica: Pick<Replica, 'read' | 'status'>, onServ
     // The replica knows better than any guess from here.
     if (status.healthProblem !== '') return notReady(status.healthProblem);
     if (isNotMember(status))
-      return notReady(`this node is not a member of the cluster: raftkv member add ${status.nodeId}`);
+      return notReady(`this node is not a member of the cluster; to add it: raftkv member add ${status.nodeId}`);
     return confirmed ? LEADERLESS : CATCHING_UP;
   };
 }

@@ -36,8 +36,8 @@ export function createDownloads({ cluster, clock, logger }: DownloadOptions): Do
     if (running >= DOWNLOADS_MAX) {
       const answer = failure(
         429,
-        `${running} snapshots are being read from this node`,
-        'Try later, or ask another node.',
+        `too many snapshot downloads: ${running} are running on this node`,
+        'Try again later, or ask another node.',
       );
       return send(request, response, answer);
     }
@@ -55,7 +55,7 @@ export function createDownloads({ cluster, clock, logger }: DownloadOptions): Do
       if (response.destroyed) return;
       if (!response.headersSent)
         return send(request, response, failureOf(error instanceof RaftkvError ? 503 : 500, error));
-      logger.warn({ err: error }, 'a snapshot could not be read to its end');
+      logger.warn({ err: error }, 'a snapshot download failed');
       // Abort the response, so that no client takes the part for the whole.
       response.destroy();
     } finally {

@@ -68,7 +68,8 @@ class OpenFile implements DiskFile {
   }
 
   write(buffer: Buffer, offset: number, length: number, position: number, done: (error: Error | null) => void): void {
-    if (this.#done !== null) throw new RaftkvError('INVARIANT_BROKEN', 'a file was given a second write while one ran');
+    if (this.#done !== null)
+      throw new RaftkvError('INVARIANT_BROKEN', 'a second write was started on a file while one was running');
     this.#done = done;
     this.#buffer = buffer;
     this.#offset = offset;
@@ -86,7 +87,7 @@ class OpenFile implements DiskFile {
 
   #writeRest(bytes: number): void {
     if (bytes === 0) {
-      this.#finish(new Error('the system wrote nothing and gave no reason'));
+      this.#finish(new Error('the write wrote no bytes and reported no error'));
       return;
     }
     this.#offset += bytes;

@@ -48,7 +48,11 @@ export function lockDataDir(directory: string, random: () => number): DataDirLoc
     removeOlder(folder, mine);
     return { release: () => replaceWhole(folder, nameOf(mine), RELEASED, random) };
   }
-  throw new RaftkvError('DATA_DIR_LOCKED', `${folder} is wanted by many processes at once`, 'Start one node only.');
+  throw new RaftkvError(
+    'DATA_DIR_LOCKED',
+    `${folder} is contended by several processes`,
+    'Start only one process per data directory.',
+  );
 }
 
 function refuseLiveHolder(folder: string, name: string): void {
@@ -67,7 +71,7 @@ function refuseLiveHolder(folder: string, name: string): void {
   throw new RaftkvError(
     'DATA_DIR_LOCKED',
     `the data directory is in use by process ${pid} (${path})`,
-    `Stop process ${pid} first, or give this node a dataDir of its own. If that process is no raftkv, remove ${folder}.`,
+    `Stop process ${pid} first, or give this node a dataDir of its own. If that process is not raftkv, remove ${folder}.`,
   );
 }
 

@@ -81,9 +81,9 @@ export function walDamaged(path: string, offset: number, what: string, cause?: u
   return new RaftkvError(
     'WAL_DAMAGED',
     `the log file ${path} is damaged at byte ${offset}: ${what}`,
-    'Nothing was changed on the disk. Check the disk and keep a copy of the folder. `raftkv recover` makes a cluster of ' +
-      'what is good, `raftkv snapshot restore` one of a backup. An older copy of the folder must not come back: it has ' +
-      'forgotten what the node acknowledged since.',
+    'Nothing was changed on the disk. Check the disk and keep a copy of the folder. `raftkv recover` makes a cluster from ' +
+      'the intact data, `raftkv snapshot restore` from a backup. Do not put an older copy of the folder back: it lacks ' +
+      'what the node has acknowledged since.',
     cause,
   );
 }
@@ -180,7 +180,7 @@ export async function openSegment(disk: Disk, directory: string, number: number,
   const header = readSegmentHeader(sector.subarray(0, bytes));
   if (header === null) {
     await plain.close();
-    throw walDamaged(path, 0, 'the header of the segment does not verify');
+    throw walDamaged(path, 0, 'the segment header is corrupt');
   }
   const refusal = refusalOf(header, path, number, clusterId);
   if (refusal !== null) {
@@ -223,10 +223,11 @@ function refusalOf(header: SegmentHeader, path: string, number: number, clusterI
     return new RaftkvError(
       'DATA_DIR_FOREIGN',
       `${path} belongs to cluster "${header.clusterId}", not "${clusterId}"`,
-      'Point dataDir to the folder of this cluster, or to an empty one.',
+      'Point dataDir to the data of this cluster, or to an empty folder.',
     );
   }
-  if (header.number !== number) return walDamaged(path, 16, `the file is segment ${header.number} under a wrong name`);
+  if (header.number !== number)
+    return walDamaged(path, 16, `the file is segment ${header.number}, but has another name`);
   return null;
 }
 

@@ -118,7 +118,7 @@ export class SegmentFiller {
   advance(): Segment {
     const spare = this.spares.shift();
     if (spare === undefined)
-      throw new RaftkvError('INVARIANT_BROKEN', 'a segment was sealed before its successor was made');
+      throw new RaftkvError('INVARIANT_BROKEN', 'a segment was sealed before its successor existed');
     const previous = this.active;
     this.active = spare;
     // Nothing fills it any more: a spare is made only once the active segment is full.

@@ -116,7 +116,7 @@ class SnapshotFiles implements Snapshots {
       const head = await readSnapshotHead(this.#disk, path);
       this.#refuseForeign(head, path);
       if (snapshotName(head.index, head.term) !== name) {
-        throw snapshotDamaged(path, 16, `it is ${snapshotName(head.index, head.term)} under a wrong name`);
+        throw snapshotDamaged(path, 16, `the file is ${snapshotName(head.index, head.term)}, but has another name`);
       }
       this.#add(infoOf(head, path));
     } catch (error) {
@@ -128,7 +128,7 @@ class SnapshotFiles implements Snapshots {
   write(head: SnapshotHead): Promise<SnapshotWriter> {
     return this.#inTurn(async () => {
       if (this.#writing !== null && !this.#writing.gone) {
-        throw new RaftkvError('INVARIANT_BROKEN', 'a second snapshot was begun while one ran');
+        throw new RaftkvError('INVARIANT_BROKEN', 'a second snapshot was begun while one was running');
       }
       const path = this.#pathOf(head.index, head.term);
       const file = await this.#create(path + WRITING_SUFFIX);
@@ -171,7 +171,7 @@ class SnapshotFiles implements Snapshots {
       const file = await this.#disk.open(path, { create: false, dataSync: false });
       const bytes = Buffer.allocUnsafeSlow(wanted);
       const count = await file.read(bytes, 0, wanted, offset).finally(() => file.close());
-      if (count < wanted) throw snapshotDamaged(path, offset + count, 'the file has become shorter');
+      if (count < wanted) throw snapshotDamaged(path, offset + count, 'the file was truncated');
       return { bytes, byteLength };
     } catch (error) {
       // Found damaged meanwhile, and moved aside.
@@ -232,7 +232,7 @@ class SnapshotFiles implements Snapshots {
             const head = await readSnapshotFile(this.#disk, file.path, () => {});
             this.#refuseForeign(head, file.path);
             if (head.index !== index || head.term !== term) {
-              throw snapshotDamaged(file.path, 16, `another was asked for: ${snapshotName(index, term)}`);
+              throw snapshotDamaged(file.path, 16, `the snapshot requested was ${snapshotName(index, term)}`);
             }
             return await this.#install(file, infoOf(head, path));
           } catch (error) {
@@ -277,7 +277,7 @@ class SnapshotFiles implements Snapshots {
     if (stored.holds > 0 || !this.#files.includes(stored) || stored === this.#files.at(-1)) return;
     this.#inTurn(() => this.#removeOlder()).catch((error: unknown) => {
       // It is in the list again: the next snapshot meets the failure too.
-      this.#options.logger.error({ path: stored.info.path, err: error }, 'an old snapshot could not be removed');
+      this.#options.logger.error({ path: stored.info.path, err: error }, 'cannot remove an old snapshot');
     });
   }
 
@@ -297,7 +297,7 @@ class SnapshotFiles implements Snapshots {
     await this.#disk.rename(join(directory, name), join(folder, name));
     await this.#disk.syncDirectory(folder);
     await this.#disk.syncDirectory(directory);
-    logger.error({ name, folder, err: error }, 'a damaged snapshot was moved aside');
+    logger.error({ name, folder, err: error }, 'moved a damaged snapshot aside');
   }
 
   #create(path: string): Promise<GrowingFile> {
@@ -323,7 +323,7 @@ class SnapshotFiles implements Snapshots {
     throw new RaftkvError(
       'DATA_DIR_FOREIGN',
       `${path} belongs to cluster "${head.clusterId}", not "${this.#options.clusterId}"`,
-      'Point dataDir to the folder of this cluster, or to an empty one.',
+      'Point dataDir to the data of this cluster, or to an empty folder.',
     );
   }
 

@@ -32,7 +32,7 @@ export function snapshotDamaged(path: string, offset: number, what: string): Raf
   return new RaftkvError(
     'SNAPSHOT_DAMAGED',
     `the snapshot file ${path} is damaged at byte ${offset}: ${what}`,
-    'Check the disk. A member of a cluster gets a new one from its leader; of a backup, take another copy.',
+    'Check the disk. A member of a cluster gets a new snapshot from its leader; for a backup, use another copy.',
   );
 }
 
@@ -77,7 +77,7 @@ interface Ends {
 async function readEnds(file: DiskFile, path: string): Promise<Ends> {
   const size = await file.size();
   const header = readSnapshotHeader(await readUpTo(file, SNAPSHOT_HEADER_BYTES, 0));
-  if (header === null) throw snapshotDamaged(path, 0, 'the header does not verify');
+  if (header === null) throw snapshotDamaged(path, 0, 'the header is corrupt');
   if (header.version !== SNAPSHOT_FORMAT_VERSION) {
     throw new RaftkvError(
       'FORMAT_UNSUPPORTED',
@@ -92,13 +92,13 @@ async function readEnds(file: DiskFile, path: string): Promise<Ends> {
   }
   const configuration = await readUpTo(file, configurationBytes, SNAPSHOT_HEADER_BYTES);
   if (configuration.length !== configurationBytes || crc32(configuration) !== header.configurationCrc) {
-    throw snapshotDamaged(path, SNAPSHOT_HEADER_BYTES, 'the configuration does not verify');
+    throw snapshotDamaged(path, SNAPSHOT_HEADER_BYTES, 'the configuration is corrupt');
   }
   const trailerAt = size - SNAPSHOT_TRAILER_BYTES;
   const trailer = readSnapshotTrailer(await readUpTo(file, SNAPSHOT_TRAILER_BYTES, trailerAt));
-  if (trailer === null) throw snapshotDamaged(path, trailerAt, 'the file does not end with a trailer that verifies');
+  if (trailer === null) throw snapshotDamaged(path, trailerAt, 'the trailer is missing or corrupt');
   if (trailer.byteLength !== size) {
-    throw snapshotDamaged(path, trailerAt, `the file has ${size} bytes, and should have ${trailer.byteLength}`);
+    throw snapshotDamaged(path, trailerAt, `the file has ${size} bytes, but its trailer says ${trailer.byteLength}`);
   }
   const head = { index, term, configuration, clusterId, byteLength: size, chunks: trailer.chunks };
   return { head, trailer, chunksAt, chain: header.chain };
@@ -114,13 +114,13 @@ async function readChunks(file: DiskFile, path: string, ends: Ends, onChunk: OnC
     const length = header.length < CHUNK_HEADER_BYTES ? null : chunkLength(header);
     const next = position + CHUNK_HEADER_BYTES + (length ?? 0);
     if (length === null || length > SNAPSHOT_CHUNK_BYTES_MAX || next > end) {
-      throw snapshotDamaged(path, position, `chunk ${chunks + 1} has an impossible length`);
+      throw snapshotDamaged(path, position, `chunk ${chunks + 1} has an invalid length`);
     }
     // One read for the body and what stands before the next: the trailer at least follows.
     const bytes = await readUpTo(file, length + CHUNK_HEADER_BYTES, position + CHUNK_HEADER_BYTES);
     const body = bytes.subarray(0, length);
     if (body.length !== length || !verifyChunk(header, body, chain)) {
-      throw snapshotDamaged(path, position, `chunk ${chunks + 1} does not verify`);
+      throw snapshotDamaged(path, position, `chunk ${chunks + 1} is corrupt`);
     }
     chain = header.readUInt32LE(0);
     header = bytes.subarray(length);
@@ -130,7 +130,7 @@ async function readChunks(file: DiskFile, path: string, ends: Ends, onChunk: OnC
     if (taken !== undefined) await taken;
   }
   if (chunks !== ends.trailer.chunks || chain !== ends.trailer.chain) {
-    throw snapshotDamaged(path, end, `the trailer stands for ${ends.trailer.chunks} other chunks`);
+    throw snapshotDamaged(path, end, `the trailer does not match the chunks: it counts ${ends.trailer.chunks}`);
   }
 }
 

@@ -109,9 +109,7 @@ export class GrowingFile {
   #run(wanted: 'open' | 'sealed', work: () => Promise<void>): Promise<void> {
     if (this.#state !== wanted || this.#stopped || this.#busy) {
       const state = this.#busy ? 'busy' : this.#stopped ? 'given up' : this.#state;
-      return Promise.reject(
-        new RaftkvError('INVARIANT_BROKEN', `${this.path} is ${state}, and was taken for ${wanted}`),
-      );
+      return Promise.reject(new RaftkvError('INVARIANT_BROKEN', `${this.path} is ${state}, but must be ${wanted}`));
     }
     const result = this.#guard(work);
     this.#running = result.catch(() => {});
@@ -225,6 +223,6 @@ export async function writeSnapshotFile(
 
 function readChain(head: Buffer): number {
   const header = readSnapshotHeader(head);
-  if (header === null) throw new RaftkvError('INVARIANT_BROKEN', 'a snapshot header did not verify as it was made');
+  if (header === null) throw new RaftkvError('INVARIANT_BROKEN', 'a new snapshot header is corrupt');
   return header.chain;
 }

@@ -64,9 +64,10 @@ async function readRun(file: DiskFile, path: string, run: readonly EntryLocation
   for (const { index, offset, length, chainBefore } of run) {
     const at = offset - start;
     if (verifyRecord(bytes, at, Math.min(count, at + length), chainBefore) !== length) {
-      throw walDamaged(path, offset, `entry ${index} does not verify when read back`);
+      throw walDamaged(path, offset, `entry ${index} is corrupt on disk`);
     }
-    if (readUint64(bytes, at + 12) !== index) throw walDamaged(path, offset, `another entry is where ${index} was`);
+    if (readUint64(bytes, at + 12) !== index)
+      throw walDamaged(path, offset, `another entry is in the place of entry ${index}`);
     entries.push(bytes.subarray(at + RECORD_HEADER_BYTES, at + length));
   }
 }

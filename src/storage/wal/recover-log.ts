@@ -43,7 +43,7 @@ export async function recoverLog(
     }
     if (options.onDamage === null || repairs === REPAIRS_MAX) throw found.error;
     damage ??= found.error.message;
-    options.logger.error({ directory, error: found.error.message }, 'the log is damaged; keeping what is good of it');
+    options.logger.error({ directory, error: found.error.message }, 'the log is damaged; keeping its intact part');
     const folder = await options.onDamage(found.error);
     await removeTemporaries(options, names);
     const interrupted = repairNumber(names);
@@ -66,11 +66,11 @@ async function judge(
   const interrupted = repairNumber(names);
   if (interrupted !== null) {
     const path = join(directory, repairName(interrupted));
-    return { error: walDamaged(path, 0, 'a repair of the log was interrupted, and has to be completed') };
+    return { error: walDamaged(path, 0, 'a repair of the log was interrupted and must be completed') };
   }
   if (numbers.length === 0) {
     if (!mustExist) return { error: null, log: null };
-    return { error: walDamaged(directory, 0, 'this node has had a log, and no segment of it is there') };
+    return { error: walDamaged(directory, 0, 'the log is missing: this node had one before') };
   }
   try {
     return { error: null, log: await scan.run() };

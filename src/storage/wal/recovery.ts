@@ -173,7 +173,7 @@ export class LogScan {
   #missing(number: number, last: number): RaftkvError {
     const name = segmentName(number);
     if (number < last) return walDamaged(this.#directory, 0, `the segment ${name} is missing`);
-    return walDamaged(this.#directory, 0, `the log goes on in ${name}, which is missing`);
+    return walDamaged(this.#directory, 0, `the next segment ${name} is missing`);
   }
 
   async #openSegment(number: number): Promise<Segment> {
@@ -210,7 +210,7 @@ export class LogScan {
       const header = readBlockHeader(reader.window, offset, segment.saltCrc, segment.number, position);
       if (header === null) {
         const blank = isZero(reader.window, offset, offset + SECTOR_BYTES);
-        const what = blank ? 'no block is here' : 'the header of a block does not verify';
+        const what = blank ? 'no block found' : 'the block header is corrupt';
         return { sealed: false, position, judgement: { kind: 'invalid', what, torn: blank } };
       }
       const padded = paddedToSector(header.byteLength);
@@ -231,12 +231,12 @@ export class LogScan {
     const invalid = (what: string): Judgement => ({ kind: 'invalid', what, torn: NOT_TORN });
     const isFirst = this.#sequence === 0;
     if (header.sequence !== this.#sequence && !(isFirst && header.sequence > 0)) {
-      return invalid(`block ${header.sequence} is where block ${this.#sequence} should be`);
+      return invalid(`found block ${header.sequence}, expected block ${this.#sequence}`);
     }
     if (header.byteLength < BLOCK_HEADER_BYTES) return invalid('a block is shorter than its header');
     if (end > segment.filledTo) return invalid('the file was truncated: it ends inside a block');
     if (!isFirst && header.sequence > 1 && header.chainBefore !== this.#chain) {
-      return invalid(`block ${header.sequence} does not follow the block before it`);
+      return invalid(`block ${header.sequence} does not match the checksum chain of the block before it`);
     }
     return VALID;
   }
@@ -258,7 +258,7 @@ export class LogScan {
     let lastIndex = base < 0 && this.#locations.isEmpty ? Number.POSITIVE_INFINITY : this.#locations.lastIndex;
     for (let record = 1; record <= header.records; record++) {
       const length = verifyRecord(window, offset, end, chain);
-      if (length === 0) return `record ${record} of ${header.records} does not verify`;
+      if (length === 0) return `record ${record} of ${header.records} is corrupt`;
       const type = window.readUInt32LE(offset + 8);
       const index = readUint64(window, offset + 12);
       switch (type) {
@@ -267,21 +267,20 @@ export class LogScan {
           lastIndex = index;
           break;
         case RECORD_LOG_RESET:
-          if (length !== RECORD_HEADER_BYTES + LOG_RESET_BODY_BYTES)
-            return `record ${record} is no log reset of this format`;
+          if (length !== RECORD_HEADER_BYTES + LOG_RESET_BODY_BYTES) return `record ${record} is not a valid log reset`;
           base = index;
           lastIndex = index;
           break;
         case RECORD_HARD_STATE:
           break;
         default:
-          return `record ${record} is of unknown type ${type}`;
+          return `record ${record} has unknown type ${type}`;
       }
       chain = window.readUInt32LE(offset);
       offset += length;
     }
-    if (offset !== end) return 'its records do not fill it';
-    if (!isZero(window, end, paddedEnd)) return 'the zeros after its records are not all zero';
+    if (offset !== end) return 'the length of its records does not match its header';
+    if (!isZero(window, end, paddedEnd)) return 'its padding is not zero';
     return null;
   }
 
@@ -315,10 +314,11 @@ export class LogScan {
 
   /** Null where the log tells where it begins, and that is not behind what the newest snapshot stands for. */
   #faultOfBeginning(): string | null {
-    if (this.#base < 0 && this.#locations.isEmpty) return 'nothing tells where the log begins';
+    if (this.#base < 0 && this.#locations.isEmpty)
+      return 'the start of the log is unknown: it has no entry and no log reset';
     const { firstIndex } = this.#locations;
     if (firstIndex <= this.#begin.index + 1) return null;
-    return `the log begins with entry ${firstIndex}, and the newest snapshot ends at ${this.#begin.index}`;
+    return `the log begins with entry ${firstIndex}, but the newest snapshot ends at ${this.#begin.index}`;
   }
 
   /**
@@ -339,8 +339,8 @@ export class LogScan {
       const scanFrom = each === segment ? position + SECTOR_BYTES : SECTOR_BYTES;
       const { blockAt, nonZeroEnd } = await findRemains(each, this.#readerOf(each), scanFrom);
       if (blockAt >= 0) {
-        const proof = `a whole block follows at byte ${blockAt} of ${each.path}`;
-        throw walDamaged(segment.path, position, `${what}, yet ${proof}, so what was here had been durable`);
+        const proof = `a valid block follows at byte ${blockAt} of ${each.path}`;
+        throw walDamaged(segment.path, position, `${what}, but ${proof}, so the damaged data was durable`);
       }
       if (nonZeroEnd > 0) remains.push({ segment: each, from, to: nonZeroEnd });
     }

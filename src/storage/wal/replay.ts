@@ -145,5 +145,5 @@ class Replay {
 }
 
 function changed({ path }: ReadableSegment, position: number) {
-  return walDamaged(path, position, 'a block that had verified a moment ago no longer does');
+  return walDamaged(path, position, 'a block became corrupt while the log was opened');
 }

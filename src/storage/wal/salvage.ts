@@ -72,7 +72,7 @@ async function copyGoodBlocks(disk: Disk, directory: string, good: GoodPart, to:
     for (let position = 0; position < good.bytes; position += buffer.length) {
       const length = Math.min(buffer.length, good.bytes - position);
       const bytes = await from.read(buffer, 0, length, position);
-      if (bytes < length) throw walDamaged(path, position + bytes, 'the file ended while it was copied');
+      if (bytes < length) throw walDamaged(path, position + bytes, 'the file was truncated while it was copied');
       await writeFully(to, buffer, length, position);
     }
   } finally {

@@ -119,7 +119,7 @@ export class SegmentedWal implements Wal {
       log.active,
       log.spares,
       () => this.#pump(),
-      (error) => this.#fail('making room ahead of the log', error),
+      (error) => this.#fail('preallocating the log', error),
     );
     this.#filler.check(this.#position, 0);
   }
@@ -168,7 +168,10 @@ export class SegmentedWal implements Wal {
     if (this.#state === 'closed') throw new RaftkvError('WAL_CLOSED', 'the log was read after it was closed');
     if (fromIndex > toIndex || fromIndex < this.firstIndex || toIndex > this.#durableIndex) {
       const has = `begins with ${this.firstIndex} and is durable to ${this.#durableIndex}`;
-      throw new RaftkvError('INVARIANT_BROKEN', `entries ${fromIndex} to ${toIndex} were asked of a log that ${has}`);
+      throw new RaftkvError(
+        'INVARIANT_BROKEN',
+        `entries ${fromIndex} to ${toIndex} were requested from a log that ${has}`,
+      );
     }
     const { disk, directory } = this.#fillOptions;
     const work = readEntries(disk, directory, this.#locations, fromIndex, toIndex, bytesMax);
@@ -186,7 +189,8 @@ export class SegmentedWal implements Wal {
 
   async compact(index: number): Promise<void> {
     this.#checkOpen();
-    if (this.#compacting !== null) throw new RaftkvError('INVARIANT_BROKEN', 'the log was compacted twice at once');
+    if (this.#compacting !== null)
+      throw new RaftkvError('INVARIANT_BROKEN', 'two log compactions ran at the same time');
     const keepFrom = this.#oldestNeeded(index);
     if (!this.#retention.hasBelow(keepFrom)) return;
     this.#locations.forgetBelow(keepFrom);
@@ -240,7 +244,7 @@ export class SegmentedWal implements Wal {
 
   #checkOpen(): void {
     if (this.#state === 'failed') {
-      throw new RaftkvError('WAL_WRITE_FAILED', 'the log takes nothing after a failed write', 'Restart the node.');
+      throw new RaftkvError('WAL_WRITE_FAILED', 'the log accepts no writes after a failed write', 'Restart the node.');
     }
     if (this.#state !== 'open') throw new RaftkvError('WAL_CLOSED', 'the log was written to after it was closed');
   }
@@ -441,8 +445,8 @@ export class SegmentedWal implements Wal {
   #fail(doing: string, cause: unknown): RaftkvError {
     const reason = cause instanceof Error ? cause.message : String(cause);
     const remedy = isDiskFull(cause)
-      ? 'Make room on the disk of the data directory, then restart the node. Nothing acknowledged is lost.'
-      : 'Check the disk, then restart the node. Nothing acknowledged is lost.';
+      ? 'Free space on the disk of the data directory, then restart the node. No acknowledged write is lost.'
+      : 'Check the disk, then restart the node. No acknowledged write is lost.';
     const error = new RaftkvError('WAL_WRITE_FAILED', `${doing} failed: ${reason}`, remedy, cause);
     if (this.#state !== 'failed' && this.#state !== 'closed') {
       this.#state = 'failed';

@@ -127,8 +127,8 @@ export async function openWal(options: WalOptions): Promise<OpenedWal> {
     fillStepBytes: limits.walFillStepBytes,
     fillStepBytesMax: limits.walFillStepBytesMax,
     onFull: (full) => {
-      if (full) logger.warn({ directory }, 'the disk has no room for more log; waiting for it');
-      else logger.info({ directory }, 'the disk has room for the log again');
+      if (full) logger.warn({ directory }, 'the disk is full: log writes wait for space');
+      else logger.info({ directory }, 'the disk has space for the log again');
       options.onFull(full);
     },
   };
@@ -137,7 +137,8 @@ export async function openWal(options: WalOptions): Promise<OpenedWal> {
   const recovered = await recoverLog({ ...options, segmentBytes });
   const log = recovered.log ?? (await beginLog(fill, recovered.damage));
   const { report, locations } = log;
-  if (report.tornBytes > 0) logger.warn({ directory, ...report }, 'truncated an unfinished write');
+  if (report.tornBytes > 0)
+    logger.warn({ directory, ...report }, 'truncated an unfinished write at the end of the log');
   const tookMs = Math.round(clock.monotonicMs() - startedMs);
   logger.debug({ directory, ...report, lastIndex: locations.lastIndex, tookMs }, 'log opened');
   const blockBytesMax = limits.walBlockBytesMax;
@@ -184,7 +185,8 @@ function checkLimits(limits: WalLimits, clusterId: string): void {
   for (const name of ['walSegmentBytes', 'walFirstFillBytes', 'walFillStepBytes'] as const) {
     if (limits[name] % SECTOR_BYTES !== 0) throw invalid(`${name} must be a multiple of ${SECTOR_BYTES}`);
   }
-  if (limits.walFirstFillBytes < 2 * SECTOR_BYTES) throw invalid('walFirstFillBytes leaves no zeros behind the header');
+  if (limits.walFirstFillBytes < 2 * SECTOR_BYTES)
+    throw invalid('walFirstFillBytes is too small: no zeros remain after the header');
   if (limits.walSegmentBytes > SEGMENT_BYTES_MAX) throw invalid(`walSegmentBytes is above ${SEGMENT_BYTES_MAX}`);
   // The header and the seal take a sector each; a hard state repeated before the entry is far shorter than a third.
   const room = limits.walSegmentBytes - 3 * SECTOR_BYTES - BLOCK_HEADER_BYTES - 2 * RECORD_HEADER_BYTES;

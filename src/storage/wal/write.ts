@@ -11,24 +11,24 @@ const HARD_STATE_BYTES_MAX = 256;
 export function checkWrite(write: WalWrite, logFirstIndex: number, logLastIndex: number, entryBytesMax: number): void {
   const { reset, hardState, firstIndex, entries } = write;
   if (reset === null && hardState === null && entries.length === 0) {
-    throw new RaftkvError('INVARIANT_BROKEN', 'an empty log write');
+    throw new RaftkvError('INVARIANT_BROKEN', 'a log write is empty');
   }
   if (hardState !== null && hardState.length > HARD_STATE_BYTES_MAX) {
-    throw new RaftkvError('INVARIANT_BROKEN', `a hard state of ${hardState.length} bytes`);
+    throw new RaftkvError('INVARIANT_BROKEN', `a hard state has ${hardState.length} bytes`);
   }
   if (reset !== null && !(Number.isSafeInteger(reset.index) && reset.index >= 0)) {
-    throw new RaftkvError('INVARIANT_BROKEN', `a log that begins behind ${reset.index}`);
+    throw new RaftkvError('INVARIANT_BROKEN', `a log reset has the index ${reset.index}`);
   }
   const lowest = reset === null ? logFirstIndex : reset.index + 1;
   const highest = reset === null ? logLastIndex + 1 : lowest;
   if (entries.length > 0 && !(firstIndex >= lowest && firstIndex <= highest)) {
-    const what = `entry ${firstIndex} was appended to a log that holds ${lowest} to ${highest - 1}`;
+    const what = `entry ${firstIndex} was appended to a log of entries ${lowest} to ${highest - 1}`;
     throw new RaftkvError('INVARIANT_BROKEN', what);
   }
   for (let i = 0; i < entries.length; i++) {
     const bytes = entries[i]?.length ?? 0;
     if (bytes <= entryBytesMax) continue;
-    const what = `entry ${firstIndex + i} has ${bytes} bytes; the log takes ${entryBytesMax}`;
+    const what = `entry ${firstIndex + i} has ${bytes} bytes; the limit is ${entryBytesMax}`;
     throw new RaftkvError('INVARIANT_BROKEN', what);
   }
 }

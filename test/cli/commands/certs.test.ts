@@ -120,8 +120,8 @@ describe('raftkv certs', () => {
 
 describe('the files of tls', () => {
   it.each([
-    [{ cert: 'made/certs/node-2.crt', key: 'made/certs/node-2.key' }, /node-2.crt is not node 1's/],
-    [{ cert: 'made/certs/client.crt', key: 'made/certs/client.key' }, /client.crt is not node 1's/],
+    [{ cert: 'made/certs/node-2.crt', key: 'made/certs/node-2.key' }, /node-2.crt is not the certificate of node 1/],
+    [{ cert: 'made/certs/client.crt', key: 'made/certs/client.key' }, /client.crt is not the certificate of node 1/],
     [{ key: 'made/certs/node-2.key' }, /node-2.key is not the key of .*node-1.crt/],
     [{ key: 'made/certs/none.key' }, /none.key cannot be used: ENOENT/],
     [{ ca: 'cluster.json' }, /cluster.json cannot be used: /],

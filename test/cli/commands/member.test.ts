@@ -55,7 +55,7 @@ const refusal = (error: string): AdminAnswer => ({
   status: 409,
   body: { error, code: 'MEMBER_CHANGE_REFUSED', remedy: 'Wait.' },
 });
-const LEADERLESS: AdminAnswer = { status: 503, body: { error: 'no leader is known', code: '', remedy: '' } };
+const LEADERLESS: AdminAnswer = { status: 503, body: { error: 'no leader', code: '', remedy: '' } };
 
 /** Answers each GET with the next view, the last one for ever, and each change with `OK` or what is given. */
 function serves(views: readonly (MembersBody | AdminAnswer)[], changed: readonly AdminAnswer[] = [OK]) {
@@ -86,11 +86,11 @@ describe('raftkv member list', () => {
       [
         'node  clients      peers  admin  role     log         state',
         '1     127.0.0.1:1  101    201    leader   100 of 100  leads',
-        '2     127.0.0.1:2  102    202    voter    100 of 100  follows, has no vote: it recovers',
+        '2     127.0.0.1:2  102    202    voter    100 of 100  follows, recovering, without a vote',
         '3     127.0.0.1:3  103    203    voter    40 of 100   unreachable',
-        '4     127.0.0.1:4  104    204    learner  0 of 100    copies a snapshot, takes the place of node 2',
+        '4     127.0.0.1:4  104    204    learner  0 of 100    receives a snapshot, will replace node 2',
         '',
-        'Cluster demo has the voters 1, 2, 3 and survives the loss of 1.',
+        'Cluster demo has the voters 1, 2, 3 and survives 1 failure.',
         '',
       ].join('\n'),
     );
@@ -119,7 +119,7 @@ describe('raftkv member list', () => {
     await cluster(serves([membersBody(three)]));
     await expect(memberListCommand(options({ node: 9 }))).rejects.toMatchObject({
       code: 'PEER_UNREACHABLE',
-      message: expect.stringMatching(/node 9 \(127\.0\.0\.9:209\): nothing listens there/),
+      message: expect.stringMatching(/node 9 \(127\.0\.0\.9:209\): connection refused/),
     });
     await expect(memberListCommand(options({ node: 7 }))).rejects.toThrow(UsageError);
   });
@@ -147,11 +147,11 @@ describe('raftkv member add', () => {
     expect(admin?.posted).toEqual([{ op: 'add', id: 9, address: address9, joins: true, replaces: 0 }]);
     expect(output).toBe(
       [
-        'waits for node 9, which is started with `raftkv node --id 9 --join`',
-        'node 9 copies a snapshot',
-        'node 9 copies the log: entry 60 of 100',
-        'node 9 has all data and becomes a voter',
-        'Node 9 is a voter. Cluster demo has the voters 1, 2, 3, 9 and survives the loss of 1.',
+        'waiting for node 9: start it with `raftkv node --id 9 --join`',
+        'node 9 receives a snapshot',
+        'node 9 receives the log: entry 60 of 100',
+        'node 9 has caught up and becomes a voter',
+        'Node 9 is a voter. Cluster demo has the voters 1, 2, 3, 9 and survives 1 failure.',
         '',
       ].join('\n'),
     );
@@ -174,16 +174,16 @@ describe('raftkv member add', () => {
     const [admin] = await cluster(serves([membersBody(three), slow(0, 100), slow(60, 150), slow(100, 200)]));
     await memberAddCommand(9, options({ learner: true }));
     expect(admin?.posted).toMatchObject([{ joins: false }]);
-    expect(output).toMatch(/Node 9 is a learner: it has all data, and no vote\./);
+    expect(output).toMatch(/Node 9 is a learner and has caught up\./);
   });
 
   it('with --no-wait ends once the change is in the log', async () => {
     await cluster(serves([membersBody(three), membersBody([...three, learner9(0)], { changing: true })]));
     await memberAddCommand(9, options({ wait: false }));
     expect(output).toBe(
-      'Node 9 copies the log: entry 0 of 100. ' +
-        'Cluster demo has the voters 1, 2, 3 and survives the loss of 1. A change is under way.\n' +
-        '`raftkv member list` shows how it goes on.\n',
+      'Node 9 receives the log: entry 0 of 100. ' +
+        'Cluster demo has the voters 1, 2, 3 and survives 1 failure. A change is in progress.\n' +
+        '`raftkv member list` shows its progress.\n',
     );
   });
 
@@ -252,10 +252,10 @@ describe('raftkv member replace', () => {
     expect(admin?.posted).toEqual([{ op: 'add', id: 9, address: address9, joins: true, replaces: 3 }]);
     expect(output).toBe(
       [
-        'node 9 copies the log: entry 10 of 100',
-        'node 9 has all data and becomes a voter; node 3 leaves',
-        'Node 9 is a voter in the place of node 3. Cluster demo has the voters 1, 2, 9 and survives the loss of 1.',
-        'The process of node 3 ends by itself; its data directory is of no more use.',
+        'node 9 receives the log: entry 10 of 100',
+        'node 9 has caught up; it becomes a voter and node 3 is removed',
+        'Node 9 is a voter and replaced node 3. Cluster demo has the voters 1, 2, 9 and survives 1 failure.',
+        'The process of node 3 exits by itself; its data directory can be deleted.',
         '',
       ].join('\n'),
     );
@@ -265,12 +265,12 @@ describe('raftkv member replace', () => {
     const [admin] = await cluster(serves([membersBody(three)]));
     await expect(memberReplaceCommand(7, 9, options())).rejects.toMatchObject({
       code: 'MEMBER_CHANGE_REFUSED',
-      message: 'node 7 is no member of the cluster; its members are 1, 2, 3',
+      message: 'node 7 is not a member of the cluster; its members are 1, 2, 3',
     });
     await expect(
       memberReplaceCommand(3, 2, options({ host: 'h2', clientPort: 1, peerPort: 2, adminPort: 3 })),
     ).rejects.toMatchObject({
-      remedy: 'To have node 3 leave: raftkv member remove 3.',
+      remedy: 'To remove node 3: raftkv member remove 3.',
     });
     await expect(memberReplaceCommand(3, 3, options())).rejects.toThrow(UsageError);
     expect(admin?.posted).toEqual([]);
@@ -289,10 +289,8 @@ describe('raftkv member remove and promote', () => {
       serves([membersBody([memberView(2), memberView(3)], { leader: 2 })]),
     );
     await memberRemoveCommand(1, options({ node: 1 }));
-    expect(output).toContain(
-      'Node 1 is no longer a member. Cluster demo has the voters 2, 3 and survives the loss of none.',
-    );
-    expect(output).toContain('Take it out of cluster.json');
+    expect(output).toContain('Node 1 is no longer a member. Cluster demo has the voters 2, 3 and survives no failure.');
+    expect(output).toContain('Remove it from cluster.json');
   });
 
   it('promotes a learner', async () => {

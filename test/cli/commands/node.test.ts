@@ -73,7 +73,7 @@ describe.concurrent('raftkv node', () => {
   it.each(['SIGTERM', 'SIGINT'] as const)('stops on %s and ends with 0', async (signal) => {
     const node = run('behaves');
     expect(await node.until('listening')).toMatchObject({ level: 'info', node: 2, clientPort: 11_002 });
-    expect(await node.until('this node leads')).toMatchObject({ leader: 2, term: 4 });
+    expect(await node.until('this node is the leader')).toMatchObject({ leader: 2, term: 4 });
     await node.until('serving');
     node.child.kill(signal);
     await node.until('stopped');
@@ -85,7 +85,7 @@ describe.concurrent('raftkv node', () => {
       const { child, until, ended } = run('well', { spawner });
       await until('serving');
       child.kill('SIGHUP');
-      await until('no leader is known');
+      await until('no leader');
       child.kill('SIGTERM');
       expect((await ended).code).toBe(0);
     }
@@ -97,7 +97,7 @@ describe.concurrent('raftkv node', () => {
     node.child.kill('SIGINT');
     await node.until('stopping');
     node.child.kill('SIGINT');
-    await node.until('SIGINT again: exits at once');
+    await node.until('SIGINT again: exiting at once');
     expect((await node.ended).code).toBe(1);
   });
 
@@ -114,7 +114,7 @@ describe.concurrent('raftkv node', () => {
 
   it('stops by itself, says so, and ends with 0 when the cluster has removed it', async () => {
     const node = run('is removed', { spawner: true });
-    await node.until('node 2 was removed from cluster fake: it stops and has nothing more to do');
+    await node.until('node 2 was removed from cluster fake; stopping');
     await node.until('stopped');
     expect((await node.ended).code).toBe(0);
     const said = [];
@@ -167,7 +167,7 @@ describe.concurrent('raftkv node under a spawner', () => {
     node.child.disconnect();
     await disconnected;
     node.child.stdin?.write('x');
-    await node.until('no leader is known');
+    await node.until('no leader');
     await node.until('stopped');
     expect((await node.ended).code).toBe(0);
   });

@@ -158,9 +158,9 @@ describe('raftkv log verify', () => {
     const directory = await makeNode(1);
     const before = contentsOf(directory);
     expect(await logVerifyCommand(directory, { json: false })).toBe(0);
-    expect(output).toMatch(/^meta {7}whole: node 1 of cluster demo, a member$/m);
-    expect(output).toMatch(/^snapshot {3}whole: up to entry 10 of term 3, 2 items, \d+ bytes$/m);
-    expect(output).toMatch(/^log {8}whole: entries 11 to 13, the last of term 4, in 1 files$/m);
+    expect(output).toMatch(/^meta {7}ok: node 1 of cluster demo, normal$/m);
+    expect(output).toMatch(/^snapshot {3}ok: up to entry 10 of term 3, 2 items, \d+ bytes$/m);
+    expect(output).toMatch(/^log {8}ok: entries 11 to 13, the last of term 4, in 1 files$/m);
     expect(contentsOf(directory)).toEqual(before);
   });
 
@@ -174,9 +174,9 @@ describe('raftkv log verify', () => {
     flip(file, positionOf(file, text));
     const before = contentsOf(directory);
     expect(await logVerifyCommand(directory, { json: true })).toBe(1);
-    const { whole, parts } = JSON.parse(output);
-    expect(whole).toBe(false);
-    expect(parts.find((part: { whole: boolean }) => !part.whole)).toMatchObject({
+    const { ok, parts } = JSON.parse(output);
+    expect(ok).toBe(false);
+    expect(parts.find((part: { ok: boolean }) => !part.ok)).toMatchObject({
       code,
       error: expect.stringContaining(file),
     });
@@ -190,7 +190,7 @@ describe('raftkv log verify', () => {
     rmSync(fileIn(directory, 'wal'));
     output = '';
     expect(await logVerifyCommand(directory, { json: false })).toBe(1);
-    expect(output).toContain('no segment of it is there');
+    expect(output).toContain('this node had one before');
   });
 
   it('refuses a folder that is no data directory, and names those in it', async () => {
@@ -269,7 +269,7 @@ describe('raftkv snapshot', () => {
     output = '';
     await snapshotInspectCommand(backupFile(), { json: false });
     expect(output).toContain('2, which take');
-    expect(output).toContain('All of it verifies.');
+    expect(output).toContain('The file is intact.');
   });
 
   it('inspect and restore refuse a damaged backup, and one that is not there', async () => {
@@ -322,7 +322,7 @@ describe('raftkv snapshot', () => {
     lockDataDir(nodeFolder(2), Math.random).release();
     await snapshotRestoreCommand(backupFile(), { config, id: 2 });
     expect(readdirSync(join(folder, 'data'))).toEqual(['node-2']);
-    expect(output).toContain('on the machines of the other nodes');
+    expect(output).toContain('on the machines of all other nodes');
     await expect(snapshotRestoreCommand(backupFile(), { config, id: 9 })).rejects.toThrow(UsageError);
   });
 
@@ -359,11 +359,11 @@ describe('raftkv snapshot', () => {
   });
 
   it('save says why no node gives one', async () => {
-    admin = await createFakeAdmin(() => ({ status: 503, body: { error: 'no leader is known', code: '', remedy: '' } }));
+    admin = await createFakeAdmin(() => ({ status: 503, body: { error: 'no leader', code: '', remedy: '' } }));
     writeConfig('demo', [1, 2], admin.port);
     await expect(snapshotSaveCommand(join(folder, 'x'), { config })).rejects.toMatchObject({
       code: 'PEER_UNREACHABLE',
-      message: expect.stringMatching(/node 1 .*: no leader is known\n.*node 2 .*: nothing listens there/),
+      message: expect.stringMatching(/node 1 .*: no leader\n.*node 2 .*: connection refused/),
     });
   });
 });
@@ -375,8 +375,8 @@ describe('raftkv recover --force-new-cluster', () => {
     const directory = await makeNode(1);
     const before = readFileSync(fileIn(directory, 'wal'));
     await recoverCommand(options());
-    expect(output).toContain('it ends with entry 13 of term 4; up to entry 11 it knew to be committed');
-    expect(output).toContain('is a cluster of its own now, with 4 items');
+    expect(output).toContain('the log ends with entry 13 of term 4; entries up to 11 are known to be committed');
+    expect(output).toContain('is now a cluster of one node, with 4 items');
     expect(output).toContain('raftkv member add 3');
     const { findings, meta, snapshots, log } = await examineNode({ disk: readOnlyDisk, directory });
     expect(findings.filter(({ fault }) => fault !== null)).toEqual([]);
@@ -401,7 +401,7 @@ describe('raftkv recover --force-new-cluster', () => {
     rmSync(join(directory, 'meta'));
     await recoverCommand(options());
     expect(output).toContain('damaged: the log file');
-    expect(output).toContain('is a cluster of its own now, with 2 items');
+    expect(output).toContain('is now a cluster of one node, with 2 items');
   });
 
   it('changes nothing without a word, without consent, or while the node runs', async () => {

@@ -40,7 +40,7 @@ const answer = (nodeId: number, term: number, leader: number, changes: object = 
     nodeId,
     version: '1.0.0',
     ready: leader !== 0,
-    reason: leader === 0 ? 'no leader is known' : '',
+    reason: leader === 0 ? 'no leader' : '',
     replica: {
       role: leader === nodeId ? 'leader' : 'follower',
       term,
@@ -90,7 +90,7 @@ describe('raftkv status', () => {
         'node  clients      role      term  leader  committed  applied  log       snapshot  state',
         '1     127.0.0.1:1  follower  3     2       41         40       64.0 MiB  2.0 KiB   ready',
         '2     127.0.0.1:2  leader    3     2       41         40       64.0 MiB  -         ready',
-        '3     127.0.0.1:3  -         -     -       -          -        -         -         unreachable: nothing listens there',
+        '3     127.0.0.1:3  -         -     -       -          -        -         -         unreachable: connection refused',
         '',
         'Cluster demo: node 2 leads.',
         '',
@@ -111,20 +111,20 @@ describe('raftkv status', () => {
   ])('fails where %s', async (_what, bodies) => {
     const { code, output } = await status(bodies);
     expect(code).toBe(1);
-    expect(output).toMatch(/no majority of its 3 voters agrees on a leader\.\n$/);
+    expect(output).toMatch(/has no leader that a majority of its 3 voters follows\.\n$/);
   });
 
   it('counts neither a node of another cluster nor another node of this one', async () => {
     const { code, output } = await status([answer(1, 3, 2, { cluster: 'other' }), answer(1, 3, 2), answer(3, 3, 2)]);
     expect(code).toBe(1);
-    expect(output).toContain('unreachable: node 1 of cluster other answers there');
-    expect(output).toContain('unreachable: node 1 of cluster demo answers there');
+    expect(output).toContain('unreachable: the server is node 1 of cluster other');
+    expect(output).toContain('unreachable: the server is node 1 of cluster demo');
   });
 
   it.each(['<html>', '{}', 'null', '{"cluster":"demo","nodeId":1,"ready":true,"replica":5}'])(
     'sees that %s is no answer',
     async (body) => {
-      expect((await status([body])).output).toContain('unreachable: no raftkv answers there');
+      expect((await status([body])).output).toContain('unreachable: the server is not a raftkv node');
     },
   );
 
@@ -141,7 +141,7 @@ describe('raftkv status', () => {
     const alone = { voters: [2], learners: [1] };
     const second = await status([replicaOf(1, alone), replicaOf(2, alone), null]);
     expect(second.code).toBe(0);
-    expect(second.output).toContain('not a member, and unreachable: nothing listens there');
+    expect(second.output).toContain('not a member, and unreachable: connection refused');
   });
 
   it('shows a node that has no vote as what it is', async () => {
@@ -151,7 +151,7 @@ describe('raftkv status', () => {
   });
 
   it('does not read an endless answer', async () => {
-    expect((await status(['x'.repeat(100_000)])).output).toContain('unreachable: the answer is too long');
+    expect((await status(['x'.repeat(100_000)])).output).toContain('unreachable: the response is too large');
   });
 
   it('gives JSON to a program', async () => {
@@ -160,7 +160,7 @@ describe('raftkv status', () => {
     const body = JSON.parse(output);
     expect(body).toMatchObject({ cluster: 'demo', leader: 2, serves: true });
     expect(body.nodes[0]).toMatchObject({ id: 1, reachable: true, replica: { term: 3, commitIndex: 41 } });
-    expect(body.nodes[2]).toMatchObject({ id: 3, reachable: false, error: 'nothing listens there' });
+    expect(body.nodes[2]).toMatchObject({ id: 3, reachable: false, error: 'connection refused' });
   });
 
   it('gives null as the leader where there is none', async () => {

@@ -18,7 +18,7 @@ describe('what a configuration needs of its process', () => {
   it('is a file descriptor for every connection', () => {
     expect(resourceWarnings(config, { heapBytesMax: 1e12, openFilesMax: 356 })).toEqual([]);
     expect(resourceWarnings(config, { heapBytesMax: 1e12, openFilesMax: 355 })).toEqual([
-      expect.stringMatching(/^limits\.connectionsMax: needs 356 open files and this process may have 355/),
+      expect.stringMatching(/^limits\.connectionsMax: needs 356 open files, but the limit of this process is 355/),
     ]);
   });
 

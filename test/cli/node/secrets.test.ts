@@ -67,7 +67,7 @@ describe('the secrets of a node', () => {
     expect(replaced).toEqual([other]);
     expect(credentials?.accept('ada secret')).toBe(true);
     expect(logged.filter(({ level }) => level === 'error')).toEqual([
-      { level: 'error', message: expect.stringMatching(/line 1 has no colon; what was read before stays in force/) },
+      { level: 'error', message: expect.stringMatching(/line 1 has no colon; keeping the previously loaded files/) },
     ]);
 
     writeFileSync(join(folder, 'node-1.key'), 'no key');

@@ -84,9 +84,7 @@ describe('a node that ends', () => {
     const timer = await clock.timerSet.next();
     timer.fire();
     expect((await started()).id).toBe(1);
-    expect(logged.map(({ message }) => message)).toContain(
-      'node 2 was removed from the cluster; it is not started again',
-    );
+    expect(logged.map(({ message }) => message)).toContain('node 2 was removed from the cluster; not restarting it');
     expect(clock.timers).toEqual([]);
     expect(await spawner?.stop()).toBe(true);
   });
@@ -126,7 +124,7 @@ describe('a node that ends', () => {
     await clock.timerSet.next();
     expect(logged.at(-1)).toEqual({
       fields: { node: 1, exitCode: 1, code: 'WAL_DAMAGED', delayMs: 250 },
-      message: 'node 1 ended; starts again in 250 ms',
+      message: 'node 1 ended; restarting in 250 ms',
     });
   });
 

@@ -110,7 +110,7 @@ describe('proposals', () => {
     expect(sequencesSent()).toEqual([3]);
   });
 
-  it('wait where no leader is known', () => {
+  it('wait where no leader', () => {
     accept();
     proposals.sendNew();
     expect(sent).toEqual([]);

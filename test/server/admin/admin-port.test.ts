@@ -470,7 +470,7 @@ describe('readiness', () => {
     const readiness = watchReadiness(replica, () => {});
     reads[0]?.readable();
     replica.leader = 0;
-    expect(readiness()).toEqual({ ready: false, reason: 'no leader is known' });
+    expect(readiness()).toEqual({ ready: false, reason: 'no leader' });
     replica.leader = 1;
     expect(readiness().ready).toBe(true);
   });

@@ -102,7 +102,7 @@ describe('files that are not as they were left', () => {
       const single = disk.clone();
       single.wipe(pathOf(number));
       await expectDamage(single, `segment ${number}`);
-      const missing = ['begins with entry', `${pathOf(2).slice(10)} is missing`, 'which is missing'][number - 1];
+      const missing = ['begins with entry', `${pathOf(2).slice(10)} is missing`, 'the next segment'][number - 1];
       expect((await errorOf(open(single, { limits: LIMITS }))).message).toContain(missing);
     }
   });
@@ -157,7 +157,7 @@ describe('files that are not as they were left', () => {
     }
     disk.plant(pathOf(2), disk.contentOf(pathOf(1)));
     await expectDamage(disk, 'segment 1 as segment 2');
-    expect((await errorOf(open(disk, { limits: LIMITS }))).message).toContain('is segment 1 under a wrong name');
+    expect((await errorOf(open(disk, { limits: LIMITS }))).message).toContain('is segment 1, but has another name');
   });
 
   it('a segment of a log with as many blocks, of the same lengths, is noticed by its content', async () => {

@@ -199,7 +199,7 @@ describe('a full disk', () => {
     wal.append({ reset: null, hardState: null, firstIndex: 2, entries: [bodyOf(2)], done() {} });
     await waitUntilIdle();
     expect(fatal).toHaveLength(1);
-    expect(fatal[0]).toMatchObject({ code: 'WAL_WRITE_FAILED', remedy: expect.stringContaining('Make room') });
+    expect(fatal[0]).toMatchObject({ code: 'WAL_WRITE_FAILED', remedy: expect.stringContaining('Free space') });
     await wal.close();
   });
 });

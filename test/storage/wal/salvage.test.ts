@@ -205,7 +205,7 @@ describe('a log that lacks files, where its node can heal', () => {
   it('is reset to the snapshot if all of it is gone', async () => {
     const disk = new MemoryDisk();
     const opened = await heal(disk, { index: 70, term: 3 });
-    expect(opened.report.damage).toContain('no segment');
+    expect(opened.report.damage).toContain('the log is missing');
     expect(opened.wal).toMatchObject({ firstIndex: 71, lastIndex: 70 });
     await append(opened.wal, [Buffer.from('a')]);
     await opened.wal.close();
@@ -219,7 +219,7 @@ describe('a log that lacks files, where its node can heal', () => {
     const last = built.steps.at(-1);
     expect(
       (await errorOf(open(diskOf(built.files), { limits: LIMITS, begin: { index: 3, term: 1 } }))).message,
-    ).toContain(`begins with entry ${last?.first}, and the newest snapshot ends at 3`);
+    ).toContain(`begins with entry ${last?.first}, but the newest snapshot ends at 3`);
     const disk = diskOf(built.files);
     const opened = await heal(disk, { index: 3, term: 1 });
     expect(heldBy(opened)).toEqual({ first: 4, entries: [], hardState: last?.hardState });
@@ -247,7 +247,7 @@ describe('a log that lacks files, where its node can heal', () => {
     const spare = Math.max(...[...built.files.keys()].map((path) => Number(path.slice(-20, -4))));
     for (let number = 1; number < spare; number++) disk.wipe(pathOf(number));
     const error = await errorOf(open(disk, { limits: LIMITS, begin: { index: 500, term: 1 } }));
-    expect(error.message).toContain('nothing tells where the log begins');
+    expect(error.message).toContain('the start of the log is unknown');
     expect(disk.paths()).toEqual([pathOf(spare)]);
   });
 
