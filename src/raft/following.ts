@@ -104,7 +104,7 @@ export function handleCommit(core: Core, message: Commit): void {
 /** A sign of life, answered at once. */
 export function handleHeartbeat(core: Core, message: Heartbeat): void {
   const { rights } = core;
-  // The commit index was cut to what the leader knows of one directory; it says nothing about another one's log.
+  // The commit index was capped at what the leader knows of one directory; it says nothing about another one's log.
   const isMeant = message.directoryId === rights.directoryId && !withoutRights(core);
   if (isMeant) commitTo(core, Math.min(message.commitIndex, core.log.lastIndex));
   core.clusterFull = message.clusterFull;

@@ -40,7 +40,7 @@ export function tickTransfer(core: Core, leading: Leadership): void {
 /**
  * A leader whose disk hangs still sends heartbeats, so no node would replace it (hashicorp/raft 503). It steps aside when
  * its own writes have made no progress for an election timeout while a follower's have; and also if the best follower has
- * waited as long for entries that only this disk could give back, because then nothing moves at all. Whether that
+ * waited as long for entries that only this disk could read back, because then nothing moves at all. Whether that
  * follower lacks committed entries is decided by the votes (§3.6.1).
  */
 export function tickStalledDisk(core: Core, leading: Leadership): void {

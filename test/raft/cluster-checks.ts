@@ -103,13 +103,13 @@ export class ClusterChecks {
     const { index, term } = snapshot;
     if (this.committed[index - 1] !== term)
       fail(`node ${node.id} stores a snapshot of what is not committed: ${index}@${term}`);
-    const expected = this.configurationAt(index);
+    const expected = this.configurationAsOf(index);
     if (expected === undefined || isDeepStrictEqual(snapshot.configuration, expected)) return;
     fail(`node ${node.id} stores a snapshot of ${index}@${term} with a configuration of another time`);
   }
 
   /** What the newest configuration entry up to `index` says; undefined where there is none, and all began otherwise. */
-  private configurationAt(index: number): Configuration | undefined {
+  private configurationAsOf(index: number): Configuration | undefined {
     for (let at = index; at > 0; at--) {
       const configuration = this.configurations.get(`${at}@${this.committed[at - 1]}`);
       if (configuration !== undefined) return configuration;

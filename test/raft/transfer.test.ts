@@ -86,7 +86,7 @@ describe('leadership transfer', () => {
     expect([...sent]).not.toContain('timeoutNow');
   });
 
-  it('goes to a node that lacks what only the hanging disk of this one could give back', () => {
+  it('goes to a node that lacks what only the hanging disk of this one could read back', () => {
     const cluster = smallCluster(votersOf(3), { cacheBytesMax: 0 });
     elect(cluster, 1);
     for (const id of [2, 3]) crash(cluster, id);

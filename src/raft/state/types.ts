@@ -64,7 +64,7 @@ export interface Configuration {
 
 /** One change of members, as an operator asks for it. */
 export type MemberChange =
-  /** As a learner; with `joins` it is promoted once it has caught up, and then takes the place of `replaces` (0: nobody's). */
+  /** As a learner; with `joins` it is promoted once it has caught up, and then takes the place of `replaces` (0: none). */
   | {
       readonly op: 'add';
       readonly id: NodeId;
