@@ -1,7 +1,7 @@
 import { RaftkvError } from '../base/errors.ts';
 import { readUint64, writeUint64 } from '../base/uint64.ts';
 import { casOf, faultOfMetaBlock, META_BLOCK_BYTES } from './meta.ts';
-import { type Cas, Op } from './types.ts';
+import { type Cas, OP_TRAITS, Op } from './types.ts';
 
 /**
  * A batch: the commands that one turn of one node (its *proposer*) gathered, as the payload of one log entry. It is
@@ -54,6 +54,60 @@ export interface BatchHeader {
   readonly storeBytesMax: number;
 }
 
+const NO_BYTES = Buffer.alloc(0);
+
+/**
+ * One command on its way from a request into a batch: which bytes of `source` are its key and its value, and its numbers.
+ * It says where the bytes are instead of holding them, and `BatchBuilder.add` copies them. So a caller keeps one object
+ * and fills it again for every request; nothing may keep it beyond the call that it is passed to.
+ */
+export class WriteCommand {
+  op: Op = Op.set;
+  source: Buffer = NO_BYTES;
+  keyStart = 0;
+  keyEnd = 0;
+  /** The item's flags: unsigned 32 bits. */
+  flags = 0;
+  /** Whole seconds, as the client gave them. */
+  exptimeSeconds = 0;
+  valueStart = 0;
+  valueEnd = 0;
+  /** A cas unique, a delta or a delay in seconds, as the op asks: 64 bits in two halves. */
+  argHigh = 0;
+  argLow = 0;
+
+  /** Starts a new command with a key alone: no value, and all numbers 0. */
+  begin(op: Op, source: Buffer, keyStart: number, keyEnd: number): this {
+    this.op = op;
+    this.source = source;
+    this.keyStart = keyStart;
+    this.keyEnd = keyEnd;
+    this.flags = 0;
+    this.exptimeSeconds = 0;
+    this.valueStart = 0;
+    this.valueEnd = 0;
+    this.argHigh = 0;
+    this.argLow = 0;
+    return this;
+  }
+
+  /** Adds what a storage command has: a value, with flags and an expiration time. */
+  store(flags: number, exptimeSeconds: number, valueStart: number, valueEnd: number): this {
+    this.flags = flags;
+    this.exptimeSeconds = exptimeSeconds;
+    this.valueStart = valueStart;
+    this.valueEnd = valueEnd;
+    return this;
+  }
+
+  /** Adds the argument. */
+  arg(high: number, low: number): this {
+    this.argHigh = high;
+    this.argLow = low;
+    return this;
+  }
+}
+
 /** Gathers commands into a batch. One builder makes any number of batches, one after the other. */
 export class BatchBuilder {
   readonly #headroomBytes: number;
@@ -80,21 +134,11 @@ export class BatchBuilder {
   }
 
   /**
-   * Appends a command, copying key and value out of `source`.
+   * Appends a command, copying its key and value out of their source.
    * @throws RaftkvError INVARIANT_BROKEN for a key that no parser should have let through.
    */
-  add(
-    op: Op,
-    source: Buffer,
-    keyStart: number,
-    keyEnd: number,
-    flags: number,
-    exptimeSeconds: number,
-    valueStart: number,
-    valueEnd: number,
-    argHigh: number,
-    argLow: number,
-  ): void {
+  add(command: WriteCommand): void {
+    const { source, keyStart, keyEnd, valueStart, valueEnd } = command;
     const keyLength = keyEnd - keyStart;
     if (keyLength > KEY_BYTES_MAX) {
       throw new RaftkvError('INVARIANT_BROKEN', `a key of ${keyLength} bytes was proposed`);
@@ -105,12 +149,12 @@ export class BatchBuilder {
     const end = keyAt + keyLength + valueLength;
     if (end > this.#scratch.length) this.#grow(end);
     const view = this.#view;
-    view.setUint32(start, op | (keyLength << 8), true);
-    view.setUint32(start + 4, flags, true);
-    view.setFloat64(start + 8, exptimeSeconds, true);
+    view.setUint32(start, command.op | (keyLength << 8), true);
+    view.setUint32(start + 4, command.flags, true);
+    view.setFloat64(start + 8, command.exptimeSeconds, true);
     view.setUint32(start + 16, valueLength, true);
-    view.setUint32(start + 20, argHigh, true);
-    view.setUint32(start + 24, argLow, true);
+    view.setUint32(start + 20, command.argHigh, true);
+    view.setUint32(start + 24, command.argLow, true);
     copyBytes(source, keyStart, keyEnd, this.#scratch, keyAt);
     copyBytes(source, valueStart, valueEnd, this.#scratch, keyAt + keyLength);
     this.#length = end;
@@ -186,12 +230,13 @@ export function validateBatch(bytes: Buffer, offset: number): BatchHeader {
     const head = bytes.readUInt32LE(at);
     const op = head & 0xff;
     const keyLength = head >>> 8;
-    if (op < Op.set || op > Op.metaArithmetic) throw invalid(`has a command of unknown operation ${op}`, offset);
+    const traits = OP_TRAITS[op];
+    if (traits === undefined) throw invalid(`has a command of unknown operation ${op}`, offset);
     // The 16 reserved bits make this large unless they are zero.
     if (keyLength > KEY_BYTES_MAX) throw invalid('has a key that is too long', offset);
-    if (keyLength === 0 && op !== Op.flushAll) throw invalid('has a command without a key', offset);
+    if (keyLength === 0 && traits.hasKey) throw invalid('has a command without a key', offset);
     if (!isWholeNumber(bytes, at + 8)) throw invalid('has an exptime that is not whole seconds', offset);
-    if (op > Op.flushAll) validateMetaCommand(bytes, at, keyLength, offset);
+    if (traits.hasBlock) validateMetaCommand(bytes, at, keyLength, offset);
     at += COMMAND_HEADER_BYTES + keyLength + bytes.readUInt32LE(at + 16);
   }
   if (at > bytes.length) throw invalid('ends within a value', offset);

@@ -2,7 +2,7 @@ import type { CommandReader } from './batch.ts';
 import { META_BLOCK_BYTES, MetaFlag, MetaMode } from './meta.ts';
 import type { MetaCommands } from './meta-commands.ts';
 import type { StoredItem } from './stored-item.ts';
-import { Op, type ResultCode } from './types.ts';
+import { Op, opTraits, type ResultCode } from './types.ts';
 
 /** What a command that stores, counts or deletes came to. A refused one is told of, too, with why it was refused. */
 export interface Change {
@@ -78,5 +78,5 @@ function metaSetVerb(meta: MetaCommands): ChangeVerb {
 export function changedBytes(command: CommandReader, code: ResultCode, item: StoredItem | undefined): number {
   if (item !== undefined && (code === 'stored' || code === 'number')) return item.value.length;
   if (command.op === Op.metaSet) return command.valueLength - META_BLOCK_BYTES;
-  return command.op <= Op.cas ? command.valueLength : 0;
+  return opTraits(command.op).stores ? command.valueLength : 0;
 }

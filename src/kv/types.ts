@@ -16,13 +16,60 @@ export const Op = {
   touch: 10,
   getAndTouch: 11,
   flushAll: 12,
-  /** From here on: meta commands, whose value begins with a block of further arguments (meta.ts). */
   metaGet: 13,
   metaSet: 14,
   metaDelete: 15,
   metaArithmetic: 16,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
+
+/** What the code around an operation must know of it. A new operation is a number above, a row below, and its handler. */
+export interface OpTraits {
+  readonly hasKey: boolean;
+  /** Its value is an item's, so flags and an expiration time come with it. */
+  readonly stores: boolean;
+  readonly hasExptime: boolean;
+  /** Its value begins with a block of further arguments (meta.ts). */
+  readonly hasBlock: boolean;
+}
+
+const STORES: OpTraits = { hasKey: true, stores: true, hasExptime: true, hasBlock: false };
+const KEY_ONLY: OpTraits = { hasKey: true, stores: false, hasExptime: false, hasBlock: false };
+const SETS_TIME: OpTraits = { hasKey: true, stores: false, hasExptime: true, hasBlock: false };
+const NO_KEY: OpTraits = { hasKey: false, stores: false, hasExptime: false, hasBlock: false };
+const META: OpTraits = { hasKey: true, stores: false, hasExptime: true, hasBlock: true };
+
+const TRAITS: Readonly<Record<Op, OpTraits>> = {
+  [Op.set]: STORES,
+  [Op.add]: STORES,
+  [Op.replace]: STORES,
+  [Op.append]: STORES,
+  [Op.prepend]: STORES,
+  [Op.cas]: STORES,
+  [Op.delete]: KEY_ONLY,
+  [Op.incr]: KEY_ONLY,
+  [Op.decr]: KEY_ONLY,
+  [Op.touch]: SETS_TIME,
+  [Op.getAndTouch]: SETS_TIME,
+  [Op.flushAll]: NO_KEY,
+  [Op.metaGet]: META,
+  [Op.metaSet]: META,
+  [Op.metaDelete]: META,
+  [Op.metaArithmetic]: META,
+};
+
+export function opTraits(op: Op): OpTraits {
+  return TRAITS[op];
+}
+
+/** By the number of an operation, which may come from a peer or a file; undefined for a number that is none. */
+export const OP_TRAITS: readonly (OpTraits | undefined)[] = Object.entries(TRAITS).reduce<(OpTraits | undefined)[]>(
+  (traits, [op, row]) => {
+    traits[Number(op)] = row;
+    return traits;
+  },
+  new Array(Object.keys(TRAITS).length + 1).fill(undefined),
+);
 
 export type ResultCode =
   | 'stored'

@@ -1,5 +1,6 @@
+import type { WriteCommand } from '../kv/batch.ts';
 import type { ChangeObserver } from '../kv/changes.ts';
-import type { Item, Op, ResultCode } from '../kv/types.ts';
+import type { Item, ResultCode } from '../kv/types.ts';
 import type { Configuration, LifecycleStatus, MemberChange, NodeAddress, NodeId, Role } from '../raft/state/types.ts';
 import type { SnapshotInfo } from '../storage/snapshots/types.ts';
 
@@ -33,20 +34,8 @@ export interface ReadCompletion {
  * results come in a later turn, or in this one's end, but never from inside the call.
  */
 export interface Replica {
-  /** Copies what it needs from `source` before it returns. `arg` is a cas unique, a delta or a delay as the op asks. */
-  propose(
-    op: Op,
-    source: Buffer,
-    keyStart: number,
-    keyEnd: number,
-    flags: number,
-    exptimeSeconds: number,
-    valueStart: number,
-    valueEnd: number,
-    argHigh: number,
-    argLow: number,
-    completion: WriteCompletion,
-  ): void;
+  /** Copies what it needs before it returns, so that the caller may fill `command` again. */
+  propose(command: WriteCommand, completion: WriteCompletion): void;
   read(completion: ReadCompletion): void;
   /** The item as of the last applied entry; undefined where there is none or its time has come. */
   get(key: string): Item | undefined;

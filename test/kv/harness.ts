@@ -2,6 +2,7 @@ import { BatchBuilder, clockBatch, stampBatchTime } from '../../src/kv/batch.ts'
 import { META_BLOCK_BYTES, MetaBlock } from '../../src/kv/meta.ts';
 import { StateMachine } from '../../src/kv/state-machine.ts';
 import type { ApplyOutcome, Op, ResultCode, Item as StoredItem } from '../../src/kv/types.ts';
+import { commandOf } from '../support/write-command.ts';
 
 /** A command as tests write it. Keys and values are latin1. */
 export interface Command {
@@ -44,11 +45,9 @@ export function metaValue(fields: Partial<Omit<MetaBlock, 'has' | 'read' | 'writ
 
 export function addTo(builder: BatchBuilder, command: Command): void {
   const { op, key = '', value = '', flags = 0, exptime = 0, arg = 0n } = command;
-  const source = Buffer.from(`<${key}|${value}>`, 'latin1');
-  const valueStart = key.length + 2;
   const high = Number(arg >> 32n);
   const low = Number(arg & 0xffff_ffffn);
-  builder.add(op, source, 1, 1 + key.length, flags, exptime, valueStart, valueStart + value.length, high, low);
+  builder.add(commandOf(op, key, value, { flags, exptimeSeconds: exptime, high, low }));
 }
 
 export function batchOf(commands: readonly Command[], fields: BatchFields): Buffer {

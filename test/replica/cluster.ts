@@ -11,6 +11,7 @@ import type { ProposerLimits } from '../../src/replica/writes/proposer.ts';
 import type { WalLimits } from '../../src/storage/wal/wal.ts';
 import type { PeerAddress, Transport, TransportEvents } from '../../src/transport/types.ts';
 import { MemoryDisk } from '../support/memory-disk.ts';
+import { commandOf } from '../support/write-command.ts';
 import { LIMITS, ManualClock, microtasks, Request } from './support.ts';
 
 /**
@@ -269,10 +270,10 @@ function proposer(propose: Replica['propose']): Proposer {
   return {
     proposeOn(op, key, value, exptimeSeconds, arg) {
       const request = new Request();
-      const source = Buffer.from(key + value, 'latin1');
-      propose(op, source, 0, key.length, 0, exptimeSeconds, key.length, source.length, 0, arg, request);
+      const command = commandOf(op, key, value, { exptimeSeconds, low: arg });
+      propose(command, request);
       // As a connection does: its input is used again.
-      source.fill(0xff);
+      command.source.fill(0xff);
       return request;
     },
   };

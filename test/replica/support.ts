@@ -5,6 +5,7 @@ import { ENTRY_HEADER_BYTES } from '../../src/raft/state/entry.ts';
 import type { Failure, ReadCompletion, WriteCompletion } from '../../src/replica/types.ts';
 import type { ProposerLimits } from '../../src/replica/writes/proposer.ts';
 import type { Wal, WalWrite } from '../../src/storage/wal/types.ts';
+import { commandOf } from '../support/write-command.ts';
 
 /** What the tests of the replica's parts share; whole replicas are in cluster.ts. */
 
@@ -99,8 +100,7 @@ export function batchOf(
   { proposer = 1, sessionId = 1, sequence = 1, op = Op.set as Op, arg = 0 } = {},
 ): Buffer {
   const builder = new BatchBuilder(ENTRY_HEADER_BYTES);
-  const source = Buffer.from(key + value, 'latin1');
-  builder.add(op, source, 0, key.length, 0, 0, key.length, source.length, 0, arg);
+  builder.add(commandOf(op, key, value, { low: arg }));
   return builder.seal(proposer, sessionId, sequence, LIMITS.itemBytesMax, LIMITS.storeBytesMax);
 }
 

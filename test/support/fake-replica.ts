@@ -1,6 +1,7 @@
 import type { Clock } from '../../src/base/clock.ts';
 import { RaftkvError } from '../../src/base/errors.ts';
 import { systemClock } from '../../src/base/system-clock.ts';
+import type { WriteCommand } from '../../src/kv/batch.ts';
 import { BatchBuilder, stampBatchTime } from '../../src/kv/batch.ts';
 import type { ChangeObserver } from '../../src/kv/changes.ts';
 import { StateMachine } from '../../src/kv/state-machine.ts';
@@ -56,21 +57,10 @@ export class FakeReplica implements Replica {
     return this.#readers.length;
   }
 
-  propose(
-    op: Op,
-    source: Buffer,
-    keyStart: number,
-    keyEnd: number,
-    flags: number,
-    exptimeSeconds: number,
-    valueStart: number,
-    valueEnd: number,
-    argHigh: number,
-    argLow: number,
-    completion: WriteCompletion,
-  ): void {
+  propose(command: WriteCommand, completion: WriteCompletion): void {
+    const { op, source, keyStart, keyEnd } = command;
     this.proposals?.push(`${nameOf(op)} ${source.toString('latin1', keyStart, keyEnd)}`.trimEnd());
-    this.#builder.add(op, source, keyStart, keyEnd, flags, exptimeSeconds, valueStart, valueEnd, argHigh, argLow);
+    this.#builder.add(command);
     this.#writers.push(completion);
     this.#schedule();
   }

@@ -1,6 +1,7 @@
+import type { WriteCommand } from '../../kv/batch.ts';
 import type { ChangeObserver } from '../../kv/changes.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
-import type { Item, Op } from '../../kv/types.ts';
+import type { Item } from '../../kv/types.ts';
 import type { Raft } from '../../raft/raft.ts';
 import { readEntry } from '../../raft/state/entry.ts';
 import type { RaftLog } from '../../raft/state/log.ts';
@@ -125,30 +126,13 @@ export class NodeReplica implements Replica, TransportEvents {
     });
   }
 
-  propose(
-    op: Op,
-    source: Buffer,
-    keyStart: number,
-    keyEnd: number,
-    flags: number,
-    exptimeSeconds: number,
-    valueStart: number,
-    valueEnd: number,
-    argHigh: number,
-    argLow: number,
-    completion: WriteCompletion,
-  ): void {
+  propose(command: WriteCommand, completion: WriteCompletion): void {
     if (this.raft.core.clusterFull) {
       this.refusedWrites.push(completion);
       this.scheduleTurn();
       return;
     }
-    // biome-ignore format: one line per group of arguments that belong together
-    this.proposer.add(
-      op, source, keyStart, keyEnd,
-      flags, exptimeSeconds, valueStart, valueEnd, argHigh, argLow,
-      completion,
-    );
+    this.proposer.add(command, completion);
     // The clock is asked once a batch: asking it costs about as much as encoding a command.
     if (this.proposer.batchIsFull) this.proposer.closeBatch(this.options.clock.monotonicMs());
     this.scheduleTurn();

@@ -1,6 +1,7 @@
+import type { WriteCommand } from '../../kv/batch.ts';
 import { BatchBuilder, setSessionId } from '../../kv/batch.ts';
 import type { SessionProgress } from '../../kv/sessions.ts';
-import type { Item, Op, ResultCode, ResultSink } from '../../kv/types.ts';
+import type { Item, ResultCode, ResultSink } from '../../kv/types.ts';
 import { ENTRY_HEADER_BYTES } from '../../raft/state/entry.ts';
 import type { Failure, WriteCompletion } from '../types.ts';
 
@@ -87,20 +88,8 @@ export class Proposer implements ResultSink {
   }
 
   /** Adds a command to the open batch. */
-  add(
-    op: Op,
-    source: Buffer,
-    keyStart: number,
-    keyEnd: number,
-    flags: number,
-    exptimeSeconds: number,
-    valueStart: number,
-    valueEnd: number,
-    argHigh: number,
-    argLow: number,
-    completion: WriteCompletion,
-  ): void {
-    this.builder.add(op, source, keyStart, keyEnd, flags, exptimeSeconds, valueStart, valueEnd, argHigh, argLow);
+  add(command: WriteCommand, completion: WriteCompletion): void {
+    this.builder.add(command);
     this.completions.push(completion);
     this.pendingCommands++;
   }

@@ -1,3 +1,4 @@
+import { WriteCommand } from '../../kv/batch.ts';
 import { META_BLOCK_BYTES, MetaBlock, MetaFlag, MetaMode } from '../../kv/meta.ts';
 import { Op } from '../../kv/types.ts';
 import { Command } from '../../memcached/commands.ts';
@@ -14,6 +15,8 @@ const SCRATCH_BYTES_KEPT_MAX = 1024 * 1024;
 let scratch = Buffer.allocUnsafeSlow(SCRATCH_BYTES_INITIAL);
 const block = new MetaBlock();
 const NO_BYTES = Buffer.alloc(0);
+/** Filled again for every request. */
+const write = new WriteCommand();
 
 const MODES: Readonly<Record<string, MetaMode>> = {
   S: MetaMode.set,
@@ -39,7 +42,7 @@ export function proposeMeta(slot: Slot, parser: RequestParser, input: Buffer, re
   const { meta, command } = parser;
   const keySource = parser.decodedKey ?? input;
   if (command === Command.metaSetTooLarge) {
-    replica.propose(Op.delete, keySource, parser.keyStart, parser.keyEnd, 0, 0, 0, 0, 0, 0, slot);
+    replica.propose(write.begin(Op.delete, keySource, parser.keyStart, parser.keyEnd), slot);
     return;
   }
   if (command === Command.metaSet) slot.valueBytes = parser.valueEnd - parser.valueStart;
@@ -105,23 +108,25 @@ function proposeClassic(slot: Slot, parser: RequestParser, input: Buffer, replic
   if (command !== Command.metaSet) {
     const isDelete = command === Command.metaDelete;
     const op = isDelete ? Op.delete : isDecrement(meta) ? Op.decr : Op.incr;
-    const high = isDelete ? 0 : meta.delta.high;
-    const low = isDelete ? 0 : meta.delta.low;
-    replica.propose(op, decodedKey ?? input, keyStart, keyEnd, 0, 0, 0, 0, high, low, slot);
+    write.begin(op, decodedKey ?? input, keyStart, keyEnd);
+    if (!isDelete) write.arg(meta.delta.high, meta.delta.low);
+    replica.propose(write, slot);
     return;
   }
   const op = CLASSIC_OPS[modeOf(meta)];
   const { clientFlags, exptimeSeconds } = meta;
   const { valueStart, valueEnd } = parser;
   if (decodedKey === null) {
-    replica.propose(op, input, keyStart, keyEnd, clientFlags, exptimeSeconds, valueStart, valueEnd, 0, 0, slot);
+    write.begin(op, input, keyStart, keyEnd).store(clientFlags, exptimeSeconds, valueStart, valueEnd);
+    replica.propose(write, slot);
     return;
   }
   const length = valueEnd - valueStart;
   reserve(length + decodedKey.length);
   input.copy(scratch, 0, valueStart, valueEnd);
   decodedKey.copy(scratch, length);
-  replica.propose(op, scratch, length, length + decodedKey.length, clientFlags, exptimeSeconds, 0, length, 0, 0, slot);
+  write.begin(op, scratch, length, length + decodedKey.length).store(clientFlags, exptimeSeconds, 0, length);
+  replica.propose(write, slot);
   release();
 }
 
@@ -144,9 +149,9 @@ function proposeWithBlock(
   valueSource.copy(scratch, META_BLOCK_BYTES, valueStart, valueEnd);
   keySource.copy(scratch, valueBytes, keyStart, keyEnd);
   const { clientFlags, exptimeSeconds, cas } = meta;
-  const high = meta.has('C') ? cas.high : 0;
-  const low = meta.has('C') ? cas.low : 0;
-  replica.propose(op, scratch, valueBytes, end, clientFlags, exptimeSeconds, 0, valueBytes, high, low, slot);
+  write.begin(op, scratch, valueBytes, end).store(clientFlags, exptimeSeconds, 0, valueBytes);
+  if (meta.has('C')) write.arg(cas.high, cas.low);
+  replica.propose(write, slot);
   release();
 }
 

@@ -1,4 +1,5 @@
-import { Op } from '../../kv/types.ts';
+import { WriteCommand } from '../../kv/batch.ts';
+import { Op, opTraits } from '../../kv/types.ts';
 import { Command } from '../../memcached/commands.ts';
 import type { RequestParser } from '../../memcached/parser.ts';
 import type { Replica } from '../../replica/types.ts';
@@ -8,41 +9,61 @@ import type { Slot } from './slots.ts';
 /** What a request is to its connection's order. */
 export type RequestKind = 'local' | 'read' | 'write' | 'end';
 
-export function kindOf(command: Command): RequestKind {
-  switch (command) {
-    case Command.reply:
-    case Command.stats:
-    case Command.watch:
-      return 'local';
-    case Command.get:
-    case Command.gets:
-    case Command.listKeys:
-    case Command.metaGet:
-    case Command.metaDebug:
-      return 'read';
-    case Command.quit:
-    case Command.hangUp:
-      return 'end';
-    default:
-      return 'write';
-  }
+interface RequestTraits {
+  readonly kind: RequestKind;
+  /** A meta command: its flags are kept as well as its keys. */
+  readonly isMeta: boolean;
+  /** What a write does to the store; null if it depends on the request's flags, or for what is no write. */
+  readonly op: Op | null;
 }
 
-/** A failed `set` must not leave the old value behind: hence the delete. */
-const OPS: ReadonlyMap<Command, Op> = new Map([
-  [Command.set, Op.set],
-  [Command.add, Op.add],
-  [Command.replace, Op.replace],
-  [Command.append, Op.append],
-  [Command.prepend, Op.prepend],
-  [Command.cas, Op.cas],
-  [Command.delete, Op.delete],
-  [Command.incr, Op.incr],
-  [Command.decr, Op.decr],
-  [Command.touch, Op.touch],
-  [Command.flushAll, Op.flushAll],
-  [Command.setTooLarge, Op.delete],
-]);
+const local: RequestTraits = { kind: 'local', isMeta: false, op: null };
+const read: RequestTraits = { kind: 'read', isMeta: false, op: null };
+const end: RequestTraits = { kind: 'end', isMeta: false, op: null };
+const metaRead: RequestTraits = { kind: 'read', isMeta: true, op: null };
+const metaWrite: RequestTraits = { kind: 'write', isMeta: true, op: null };
+const write = (op: Op): RequestTraits => ({ kind: 'write', isMeta: false, op });
+
+/** One row per command of the protocol. */
+const TRAITS: Readonly<Record<Command, RequestTraits>> = {
+  [Command.reply]: local,
+  [Command.set]: write(Op.set),
+  [Command.add]: write(Op.add),
+  [Command.replace]: write(Op.replace),
+  [Command.append]: write(Op.append),
+  [Command.prepend]: write(Op.prepend),
+  [Command.cas]: write(Op.cas),
+  [Command.delete]: write(Op.delete),
+  [Command.incr]: write(Op.incr),
+  [Command.decr]: write(Op.decr),
+  [Command.touch]: write(Op.touch),
+  [Command.gat]: write(Op.getAndTouch),
+  [Command.gats]: write(Op.getAndTouch),
+  [Command.flushAll]: write(Op.flushAll),
+  [Command.get]: read,
+  [Command.gets]: read,
+  // A `set` that fails must not leave the old value behind.
+  [Command.setTooLarge]: write(Op.delete),
+  [Command.stats]: local,
+  [Command.listKeys]: read,
+  [Command.quit]: end,
+  [Command.hangUp]: end,
+  [Command.metaGet]: metaRead,
+  [Command.metaTouch]: metaWrite,
+  [Command.metaSet]: metaWrite,
+  [Command.metaDelete]: metaWrite,
+  [Command.metaArithmetic]: metaWrite,
+  [Command.metaDebug]: metaRead,
+  [Command.metaSetTooLarge]: metaWrite,
+  [Command.watch]: local,
+};
+
+export function kindOf(command: Command): RequestKind {
+  return TRAITS[command].kind;
+}
+
+/** Filled again for every request, so that a request costs no object. */
+const command = new WriteCommand();
 
 /** Proposes the write that the parser holds, of which `input` has the bytes. */
 export function propose(slot: Slot, parser: RequestParser, input: Buffer, replica: Replica): void {
@@ -50,27 +71,17 @@ export function propose(slot: Slot, parser: RequestParser, input: Buffer, replic
     proposeTouches(slot, parser, input, replica);
     return;
   }
-  if (slot.command >= Command.metaTouch) {
+  const { op } = TRAITS[slot.command];
+  if (op === null) {
     proposeMeta(slot, parser, input, replica);
     return;
   }
-  const op = OPS.get(slot.command) ?? Op.delete;
-  const keyed = op !== Op.flushAll;
-  const valued = op <= Op.cas;
+  const { hasKey, stores, hasExptime } = opTraits(op);
+  command.begin(op, input, hasKey ? parser.keyStart : 0, hasKey ? parser.keyEnd : 0);
+  if (stores) command.store(parser.flags, parser.exptimeSeconds, parser.valueStart, parser.valueEnd);
+  else if (hasExptime) command.exptimeSeconds = parser.exptimeSeconds;
   slot.awaited = 1;
-  replica.propose(
-    op,
-    input,
-    keyed ? parser.keyStart : 0,
-    keyed ? parser.keyEnd : 0,
-    valued ? parser.flags : 0,
-    valued || op === Op.touch ? parser.exptimeSeconds : 0,
-    valued ? parser.valueStart : 0,
-    valued ? parser.valueEnd : 0,
-    parser.argHigh,
-    parser.argLow,
-    slot,
-  );
+  replica.propose(command.arg(parser.argHigh, parser.argLow), slot);
 }
 
 /** One operation per key, one reply. */
@@ -80,15 +91,15 @@ function proposeTouches(slot: Slot, parser: RequestParser, input: Buffer, replic
   slot.fetches = true;
   slot.awaited = parser.keyCount;
   for (let i = 0; i < parser.keyCount; i++) {
-    const keyStart = parser.keyStartAt(i);
-    const keyEnd = parser.keyEndAt(i);
-    replica.propose(Op.getAndTouch, input, keyStart, keyEnd, 0, parser.exptimeSeconds, 0, 0, 0, 0, slot);
+    command.begin(Op.getAndTouch, input, parser.keyStartAt(i), parser.keyEndAt(i));
+    command.exptimeSeconds = parser.exptimeSeconds;
+    replica.propose(command, slot);
   }
 }
 
 /** Keeps the keys of a request beyond the life of its bytes. */
 export function copyKeys(slot: Slot, parser: RequestParser, input: Buffer): void {
-  if (slot.command >= Command.metaGet) {
+  if (TRAITS[slot.command].isMeta) {
     keepMeta(slot, parser, input);
     return;
   }

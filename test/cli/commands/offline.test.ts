@@ -35,6 +35,7 @@ import { encodeHardState } from '../../../src/replica/log/persister.ts';
 import { fileDisk } from '../../../src/storage/disk/file-disk.ts';
 import { lockDataDir } from '../../../src/storage/disk/lock.ts';
 import { openWal } from '../../../src/storage/wal/wal.ts';
+import { commandOf } from '../../support/write-command.ts';
 import { createFakeAdmin, type FakeAdmin } from './fake-admin.ts';
 
 /** Tools on real files of small nodes, each of which a snapshot and a log behind it make up. */
@@ -81,8 +82,7 @@ const nodeFolder = (id: number) => join(folder, 'data', `node-${id}`);
 function batchOf(sequence: number, items: Record<string, string>): Buffer {
   const builder = new BatchBuilder(ENTRY_HEADER_BYTES);
   for (const [key, value] of Object.entries(items)) {
-    const source = Buffer.from(key + value);
-    builder.add(Op.set, source, 0, key.length, 0, 0, key.length, source.length, 0, 0);
+    builder.add(commandOf(Op.set, key, value));
   }
   const bytes = builder.seal(2, 5, sequence, 1024 * 1024, 1024 ** 3);
   stampBatchTime(bytes, ENTRY_HEADER_BYTES, TIME_MS);

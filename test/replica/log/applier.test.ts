@@ -6,6 +6,7 @@ import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/state/entry.ts'
 import { RaftLog } from '../../../src/raft/state/log.ts';
 import { Applier } from '../../../src/replica/log/applier.ts';
 import { Proposer } from '../../../src/replica/writes/proposer.ts';
+import { commandOf } from '../../support/write-command.ts';
 import { batchOf, FakeWal, LIMITS, Request } from '../support.ts';
 
 const SELF = 1;
@@ -68,8 +69,7 @@ describe('the applier', () => {
 
   function propose(key: string, nowMs = 0): Request {
     const request = new Request();
-    const source = Buffer.from(key);
-    proposer.add(Op.set, source, 0, source.length, 0, 0, 0, 0, 0, 0, request);
+    proposer.add(commandOf(Op.set, key), request);
     proposer.closeBatch(nowMs);
     const batch = proposer.batch(proposer.oldestSequence + proposer.unapplied - 1);
     if (batch !== undefined) batch.sent = true;

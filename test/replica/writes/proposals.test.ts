@@ -11,11 +11,12 @@ import type { PeerMessage, Proposal } from '../../../src/replica/peers/wire.ts';
 import { LeaderBalancer } from '../../../src/replica/writes/leader-balancer.ts';
 import { checkProposal, Proposals } from '../../../src/replica/writes/proposals.ts';
 import { Proposer } from '../../../src/replica/writes/proposer.ts';
+import { commandOf } from '../../support/write-command.ts';
 import { batchOf, LIMITS, Request } from '../support.ts';
 
 const SELF = 2;
 const SESSION = 7;
-const KEY = Buffer.from('key');
+const KEY = 'key';
 
 /** A core to be put by hand where a test wants it. */
 function coreOf(id: number): Core {
@@ -77,7 +78,7 @@ describe('proposals', () => {
 
   function accept(count = 1): void {
     for (let i = 0; i < count; i++) {
-      proposer.add(Op.incr, KEY, 0, KEY.length, 0, 0, 0, 0, 0, 1, new Request());
+      proposer.add(commandOf(Op.incr, KEY, '', { low: 1 }), new Request());
       proposer.closeBatch(0);
     }
   }

@@ -3,6 +3,7 @@ import { readBatchHeader } from '../../../src/kv/batch.ts';
 import { Op } from '../../../src/kv/types.ts';
 import { ENTRY_HEADER_BYTES } from '../../../src/raft/state/entry.ts';
 import { type Batch, Proposer } from '../../../src/replica/writes/proposer.ts';
+import { commandOf } from '../../support/write-command.ts';
 import { LIMITS, Request } from '../support.ts';
 
 const SELF = 3;
@@ -15,8 +16,7 @@ function proposerOf(limits = {}): Proposer {
 /** Adds a `set` of `valueBytes` bytes. */
 function add(proposer: Proposer, valueBytes = 1): Request {
   const request = new Request();
-  const source = Buffer.alloc(1 + valueBytes, 'k');
-  proposer.add(Op.set, source, 0, 1, 0, 0, 1, source.length, 0, 0, request);
+  proposer.add(commandOf(Op.set, 'k', 'k'.repeat(valueBytes)), request);
   return request;
 }
 
@@ -171,7 +171,6 @@ describe('the proposer', () => {
   it('takes new commands while it hands out results', () => {
     const proposer = proposerOf();
     const seen: string[] = [];
-    const source = Buffer.from('k');
     const again = {
       written: () => {
         seen.push('written');
@@ -179,7 +178,7 @@ describe('the proposer', () => {
       },
       writeFailed: () => seen.push('failed'),
     };
-    proposer.add(Op.delete, source, 0, 1, 0, 0, 0, 0, 0, 0, again);
+    proposer.add(commandOf(Op.delete, 'k'), again);
     proposer.closeBatch(0);
     completeOldest(proposer);
     expect(seen).toEqual(['written']);
