@@ -183,7 +183,7 @@ function isThere(core: Core, id: NodeId): boolean {
 function unknown(core: Core, id: NodeId): Refusal {
   return {
     code: 'MEMBER_UNKNOWN',
-    text: `node ${id} is no member; members are ${listOf(members(core.configurations.current))}`,
+    text: `node ${id} is not a member; the members are ${listOf(members(core.configurations.current))}`,
   };
 }
 

@@ -143,10 +143,10 @@ describe('a change that cannot be', () => {
     const members = cluster.running();
     const outsider = [1, 2, 3, 4, 5, 6].find((id) => !members.includes(id)) ?? 0;
     const reasons: readonly (readonly [reason: string, ...command: string[]])[] = [
-      ['node 99 is no member', 'remove', '99'],
+      ['node 99 is not a member', 'remove', '99'],
       [`node ${outsider} is no member`, 'promote', `${outsider}`],
       [`node ${members[0]} is a voter already`, 'add', `${members[0]}`, '--learner'],
-      ['node 99 is no member', 'replace', '99', `${outsider}`],
+      ['node 99 is not a member', 'replace', '99', `${outsider}`],
     ];
     const asked = reasons.flatMap(([reason, ...command], i) =>
       // Each node gets every question in the long run, else two of the four.
