@@ -144,7 +144,7 @@ describe('a change that cannot be', () => {
     const outsider = [1, 2, 3, 4, 5, 6].find((id) => !members.includes(id)) ?? 0;
     const reasons: readonly (readonly [reason: string, ...command: string[]])[] = [
       ['node 99 is not a member', 'remove', '99'],
-      [`node ${outsider} is no member`, 'promote', `${outsider}`],
+      [`node ${outsider} is not a member`, 'promote', `${outsider}`],
       [`node ${members[0]} is a voter already`, 'add', `${members[0]}`, '--learner'],
       ['node 99 is not a member', 'replace', '99', `${outsider}`],
     ];
