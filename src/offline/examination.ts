@@ -155,7 +155,7 @@ function createEntryChecks() {
 }
 
 function inconsistent(what: string): RaftkvError {
-  return new RaftkvError('WAL_DAMAGED', `the log contradicts itself: ${what}`, 'Keep a copy of the folder.');
+  return new RaftkvError('WAL_DAMAGED', `the log is inconsistent: ${what}`, 'Keep a copy of the folder.');
 }
 
 /**

@@ -61,14 +61,20 @@ function obstacle(core: Core): Refusal | null {
   const { leading, log } = core;
   const configuration = core.configurations.current;
   if (leading === null) {
-    const leader = core.leader === NO_NODE ? 'no leader is known' : `node ${core.leader} does`;
-    return { code: 'NOT_LEADER', text: `node ${core.id} does not lead; ${leader}` };
+    const leader = core.leader === NO_NODE ? 'no leader is known' : `node ${core.leader} is`;
+    return { code: 'NOT_LEADER', text: `node ${core.id} is not the leader; ${leader}` };
   }
   if (leading.transfer !== null) {
-    return { code: 'LEADER_NOT_READY', text: `node ${core.id} is handing leadership to node ${leading.transfer.to}` };
+    return {
+      code: 'LEADER_NOT_READY',
+      text: `node ${core.id} is transferring leadership to node ${leading.transfer.to}`,
+    };
   }
   if (log.commitIndex < leading.firstIndex) {
-    return { code: 'LEADER_NOT_READY', text: `node ${core.id} has just begun to lead and has committed nothing yet` };
+    return {
+      code: 'LEADER_NOT_READY',
+      text: `node ${core.id} has just become leader and has committed nothing in its term yet`,
+    };
   }
   if (isJoint(configuration)) {
     const [from, to] = [configuration.votersOutgoing, configuration.voters].map(listOf);
@@ -105,7 +111,7 @@ function add(core: Core, change: Extract<MemberChange, { op: 'add' }>): Refusal 
   }
   if (replaces !== 0 && !isMember(configuration, replaces)) return unknown(core, replaces);
   if (members(configuration).length >= MEMBERS_MAX) {
-    return { code: 'TOO_MANY_MEMBERS', text: `there are ${MEMBERS_MAX} members, and there can be no more` };
+    return { code: 'TOO_MANY_MEMBERS', text: `there are ${MEMBERS_MAX} members, which is the maximum` };
   }
   const next = simple(configuration, [{ op: 'learner', id }]);
   // The node reports its directory id itself. It may be new, or a former member that has kept its data.
@@ -140,9 +146,9 @@ function promoteByHand(core: Core, id: NodeId): Refusal | null {
 
 function whatItLacks(core: Core, progress: Progress | undefined): string {
   if (progress === undefined || !progress.linked) return 'cannot be reached';
-  if (!progress.hasRights) return 'has not been recognized as a learner yet';
+  if (!progress.hasRights) return 'is recovering: the configuration does not name its data directory yet';
   if (progress.state === 'snapshot') return `is fetching the snapshot up to entry ${progress.pendingSnapshot}`;
-  return `holds the log up to entry ${progress.matchIndex} of ${core.log.lastIndex}, and has to keep up for a moment`;
+  return `holds the log up to entry ${progress.matchIndex} of ${core.log.lastIndex}, and must keep up for a moment longer`;
 }
 
 /** A learner that was just added has not named its directory yet. */
@@ -164,7 +170,7 @@ function promote(core: Core, id: NodeId): Refusal | null {
 function appendUnlessQuorumIsLost(core: Core, next: Configuration): Refusal | null {
   if (!isQuorumOf(next, (id) => isThere(core, id))) {
     const absent = members(next).filter((id) => isVoter(next, id) && !isThere(core, id));
-    const text = `the voters would be ${listOf(next.voters)}, but ${listOf(absent)} cannot be counted on now`;
+    const text = `the voters would be ${listOf(next.voters)}, but ${listOf(absent)} cannot be reached or has no vote`;
     return { code: 'WOULD_LOSE_QUORUM', text };
   }
   appendConfiguration(core, next);

@@ -93,7 +93,7 @@ export function handleAppendReply(core: Core, message: AppendReply): void {
     throw new RaftkvError(
       'INVARIANT_BROKEN',
       `node ${from} acknowledges entry ${index} of a log that ends at ${log.lastIndex}`,
-      'This node lost entries that it had sent: restore its data directory, or wipe it and let it join again.',
+      'This node lost entries that it had replicated: restore its data directory, or wipe it and let it join again.',
     );
   }
   const wasReplicating = progress.state === 'replicate';

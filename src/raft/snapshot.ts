@@ -70,7 +70,7 @@ function prepareForReset(core: Core, { index, term }: SnapshotMark): void {
   if (core.leading !== null) {
     throw new RaftkvError(
       'INVARIANT_BROKEN',
-      `node ${core.id} leads without entry ${index}@${term}, which is committed`,
+      `node ${core.id} is leader but lacks the committed entry ${index}@${term}`,
     );
   }
   // Nodes that voted for this one did so because of the log that it had. It must not win with another one.

@@ -129,7 +129,7 @@ describe.skipIf(obstacle !== '')('the full disk of one node', () => {
     expect(await cluster.leader(leader)).not.toBe(leader);
     await load.progress(20);
     expect(await healthProblemOf(leader)).toBe(
-      'the disk of this node is full: it takes no more log until there is room',
+      'the disk of this node is full: its log cannot grow until space is freed',
     );
     makeRoom(leader);
     await until('the node to take log again', async () => (await healthProblemOf(leader)) === '' || undefined);

@@ -164,7 +164,7 @@ describe('with one of three voters down', () => {
     const [dead = 0, alive = 0] = downAndUp(cluster.running(), leader);
     await cluster.kill(dead);
     const reason = await refused('member', 'remove', `${alive}`);
-    expect(reason).toContain('cannot be counted on');
+    expect(reason).toContain('cannot be reached or has no vote');
     expect(reason).toMatch(new RegExp(`\\b${dead}\\b`));
     expect(await voters()).toContain(dead);
     await cluster.start(dead);

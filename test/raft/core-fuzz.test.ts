@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { runSeed } from './fuzz-run.ts';
 
 /**
- * Random lives of a cluster of cores; see fuzz-run.ts. By hand:
+ * Random runs of a cluster of cores; see fuzz-run.ts. By hand:
  *
  *   RAFT_FUZZ_SEED=123 npx vitest run test/raft/core-fuzz.test.ts      one seed, with its whole trace
  *   RAFT_FUZZ_SEEDS=50000 RAFT_FUZZ_FROM=1000 npx vitest run test/raft/core-fuzz.test.ts
@@ -39,13 +39,13 @@ describe('a cluster of cores to which everything happens', () => {
     });
   }
 
-  it('lives the same life again from the same seed', () => {
-    const lives = [1, 2].map(() => {
+  it('repeats a run exactly from the same seed', () => {
+    const runs = [1, 2].map(() => {
       const trace: string[] = [];
       runSeed(from, (line) => trace.push(line));
       return trace;
     });
-    expect(lives[0]?.length).toBeGreaterThan(100);
-    expect(lives[0]).toEqual(lives[1]);
+    expect(runs[0]?.length).toBeGreaterThan(100);
+    expect(runs[0]).toEqual(runs[1]);
   });
 });

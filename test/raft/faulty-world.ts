@@ -8,7 +8,7 @@ import type { SimulatedDisk } from './simulated-disk.ts';
 
 /**
  * A cluster to which everything happens that can: one random action at a time, each with a weight drawn from the seed.
- * Some never happen in a given life, so that others may go far.
+ * Some never happen in a given run, so that others may go far.
  *
  *   wire      lost, repeated, overtaken, replayed long after; partitioned by direction, by node, in halves
  *   links     break (what is on them is lost) and come back, which each end notices in its own time
@@ -33,7 +33,7 @@ const CONFIGURATIONS: readonly Configuration[] = [
   configurationWith({ voters: [1, 2, 3], votersOutgoing: [3, 4, 5], learners: [6], autoLeave: true }),
 ];
 
-/** Nodes that may become members, beside those that a life begins with. */
+/** Nodes that may become members, beside those that a run begins with. */
 const NEWCOMERS_MAX = 3;
 /** What lies on the wire beyond this is lost, as links do when their buffers are full. */
 const WIRE_MESSAGES_MAX = 300;

@@ -5,7 +5,7 @@ import { ELECTION_TIMEOUT_TICKS, FaultyWorld } from './faulty-world.ts';
 import { activeOf, decide, survives, unrest } from './member-faults.ts';
 
 /**
- * One random life of a cluster, wholly decided by its seed: first everything that can go wrong does; then the faults
+ * One random run of a cluster, wholly decided by its seed: first everything that can go wrong does; then the faults
  * end, but for a minority that may stay dead. Within a bounded time there must be one leader whom all follow, logs must
  * be the same, writes must be applied and reads be served everywhere. Last comes one trial: a single fault, and what the
  * cluster owes its users under it.

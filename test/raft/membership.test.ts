@@ -65,7 +65,7 @@ describe('a change of members', () => {
     cluster.step(1, { kind: 'linkLost', peer: 2 });
     expect(cluster.change(1, { op: 'remove', id: 3 })).toMatchObject({
       refusal: 'WOULD_LOSE_QUORUM',
-      text: 'the voters would be 1, 2, but 2 cannot be counted on now',
+      text: 'the voters would be 1, 2, but 2 cannot be reached or has no vote',
     });
     expect(cluster.change(1, { op: 'remove', id: 2 })?.refusal).toBeNull();
     const alone = smallCluster(votersOf(1));

@@ -512,7 +512,7 @@ describe('a snapshot that was received', () => {
     elect(cluster, 1);
     const raft = cluster.node(1).raft;
     const input = { kind: 'snapshotReceived', index: 9, term: 1, configuration: configurationOf([1, 2, 3]) } as const;
-    expect(() => raft?.step(input)).toThrow(/leads without entry 9@1, which is committed/);
+    expect(() => raft?.step(input)).toThrow(/is leader but lacks the committed entry 9@1/);
   });
 
   it('brings its configuration with it, and undoes what the log that is gone had changed (openraft 1808)', () => {

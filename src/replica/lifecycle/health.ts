@@ -13,8 +13,8 @@ export function healthProblemOf(
   linked: (id: NodeId) => boolean,
   nodesDiffer = '',
 ): string {
-  if (core.diskFull) return 'the disk of this node is full: it takes no more log until there is room';
-  if (core.clusterFull) return 'no majority of the nodes has room on its disk: writes are refused, reads go on';
+  if (core.diskFull) return 'the disk of this node is full: its log cannot grow until space is freed';
+  if (core.clusterFull) return 'no quorum of nodes has free disk space: writes are refused, reads are served';
   if (nodesDiffer !== '') return nodesDiffer;
   if (core.rights.lifecycle === 'uninitialized') return waitingForMembers(core, linked);
   return core.leader === NO_NODE ? lostQuorum(core, lost) : '';

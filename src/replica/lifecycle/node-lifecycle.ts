@@ -69,8 +69,8 @@ export class NodeLifecycle {
   private leaderlessSinceMs: number | null = null;
   private isEnding = false;
   private removalReported = false;
-  private quorumLossTold = false;
-  private differenceTold = '';
+  private quorumLossReported = false;
+  private differenceReported = '';
   /** What was persisted last; null if that is still pending. */
   private alone: boolean | null = null;
   private notedAtMs = 0;
@@ -112,7 +112,7 @@ export class NodeLifecycle {
     const next = newestApplied + 1;
     logger.warn(
       { sessionId: sessionId(), newestApplied },
-      'session id already used, boot counter lost or data directory restored; continuing with a higher one',
+      'session id already used: data directory wiped or restored, or clock set back; continuing with a higher one',
     );
     raiseIncarnation(next).then(
       () =>
@@ -233,8 +233,8 @@ export class NodeLifecycle {
   }
 
   /**
-   * To be called when another configuration is in force. A member remembers whether it is the only voter, be it on one
-   * side of a joint configuration only: what it loses then no other node can restore.
+   * To be called when the configuration in force changes. A member persists whether it is the only voter, also if on one
+   * side of a joint configuration only: then no other node could restore what it loses.
    */
   configured(): void {
     const { core, persistAlone, onFatal } = this.context;
@@ -298,15 +298,16 @@ export class NodeLifecycle {
   private reportQuorumLoss(): void {
     const { core, logger } = this.context;
     const lost = core.leader === NO_NODE ? lostQuorum(core, this.withoutRights) : '';
-    if (lost !== '' && !this.quorumLossTold) logger.error({ code: 'QUORUM_LOST', remedy: QUORUM_LOST_REMEDY }, lost);
-    this.quorumLossTold = lost !== '';
+    if (lost !== '' && !this.quorumLossReported)
+      logger.error({ code: 'QUORUM_LOST', remedy: QUORUM_LOST_REMEDY }, lost);
+    this.quorumLossReported = lost !== '';
   }
 
   private reportDifference(): void {
     const difference = this.bootstrap.difference();
-    const isNews = difference !== '' && difference !== this.differenceTold;
+    const isNews = difference !== '' && difference !== this.differenceReported;
     if (isNews) this.context.logger.error({ code: 'CONFIG_INVALID', remedy: NODES_DIFFER_REMEDY }, difference);
-    this.differenceTold = difference;
+    this.differenceReported = difference;
   }
 
   healthProblem(): string {

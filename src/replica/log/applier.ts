@@ -79,7 +79,10 @@ export class Applier {
 
   private apply(entry: Entry): void {
     if (entry.index !== this.appliedIndex + 1) {
-      throw new RaftkvError('INVARIANT_BROKEN', `entry ${entry.index} was to be applied after ${this.appliedIndex}`);
+      throw new RaftkvError(
+        'INVARIANT_BROKEN',
+        `entry ${entry.index} does not follow the last applied entry ${this.appliedIndex}`,
+      );
     }
     this.appliedIndex = entry.index;
     this.bytesApplied += entry.bytes.length;

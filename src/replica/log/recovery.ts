@@ -142,8 +142,8 @@ export class LogRecovery {
     if (this.commitHint > lastIndex && !this.lostSome()) {
       throw new RaftkvError(
         'WAL_DAMAGED',
-        `the log ends at entry ${lastIndex} where ${this.commitHint} were already committed`,
-        'Keep a copy of the data directory and empty it: the node gets everything from the others.',
+        `the log ends at entry ${lastIndex}, but entries up to ${this.commitHint} were committed`,
+        'Keep a copy of the data directory and empty it: the node recovers from its peers.',
       );
     }
     const start = this.finishLog();

@@ -206,7 +206,7 @@ function warnOfNonMembers({ initial, nodeId, logger }: OpenReplicaOptions, { con
   if (nonMembers.length === 0) return;
   logger.warn(
     { nodes: nonMembers },
-    'the configuration file lists nodes that are no members: `raftkv member add` adds one',
+    'the configuration file lists nodes that are not members of the cluster; `raftkv member add` adds one',
   );
 }
 
@@ -231,7 +231,7 @@ function damageKeeper({ directory, clock, random, logger }: OpenReplicaOptions):
   let meta: Meta | null = null;
   const folder = async (error: RaftkvError) => {
     const aside = join(directory, 'damaged', new Date(clock.wallMs()).toISOString().replaceAll(':', '-'));
-    logger.error({ code: error.code, movedTo: aside }, `${error.message}; it is moved aside`);
+    logger.error({ code: error.code, movedTo: aside }, `${error.message}; moving it aside`);
     return aside;
   };
   return {

@@ -74,7 +74,7 @@ export class MemberRequests {
       const body = Buffer.from(JSON.stringify(question));
       if (core.leader === NO_NODE) return refusal('NOT_LEADER', 'no leader is known');
       if (send(core.leader, { kind: 'memberRequest', id, body })) return null;
-      return refusal('NOT_LEADER', `there is no link to node ${core.leader}, which leads`);
+      return refusal('NOT_LEADER', `there is no link to the leader, node ${core.leader}`);
     });
   }
 
@@ -91,7 +91,7 @@ export class MemberRequests {
   private wait(begin: (id: number) => Answer | null): Promise<Answer> {
     const { clock, timeoutMs } = this.context;
     if (this.waiting.size >= WAITING_MAX)
-      return Promise.resolve(refusal('BUSY', 'too many questions wait here already'));
+      return Promise.resolve(refusal('BUSY', 'too many member requests are pending on this node'));
     const id = this.nextId++;
     return new Promise((resolve) => {
       const late = refusal('TIMEOUT', `no answer within ${timeoutMs} ms; whether the change took place is unknown`);
@@ -129,7 +129,10 @@ export class MemberRequests {
       if (core.log.commitIndex >= each.index && core.log.termAt(each.index) === each.term) {
         this.resolve(each.id, { ok: null });
       } else if (core.leading === null || core.term !== each.term) {
-        this.resolve(each.id, refusal('NOT_LEADER', 'leadership moved; whether the change takes place is unknown'));
+        this.resolve(
+          each.id,
+          refusal('NOT_LEADER', 'leadership has changed; whether the change takes place is unknown'),
+        );
       } else {
         open.push(each);
       }
@@ -148,7 +151,7 @@ export class MemberRequests {
       this.context.send(from, { kind: 'memberReply', id, body: Buffer.from(JSON.stringify(answer)) });
     };
     if (this.context.core.leading === null) {
-      reply(refusal('NOT_LEADER', `node ${this.context.core.id} does not lead`));
+      reply(refusal('NOT_LEADER', `node ${this.context.core.id} is not the leader`));
       return;
     }
     void this.answer(parse<Question>(body)).then(reply);
@@ -206,7 +209,7 @@ function parse<T>(body: Buffer): T {
   try {
     return JSON.parse(body.toString('utf8')) as T;
   } catch (cause) {
-    throw new RaftkvError('MESSAGE_INVALID', 'a question about members is no JSON', '', cause);
+    throw new RaftkvError('MESSAGE_INVALID', 'a member request is not valid JSON', '', cause);
   }
 }
 
@@ -218,11 +221,11 @@ function unwrap(answer: Answer): MembersView | null {
 const REMEDIES: Record<string, string> = {
   NOT_LEADER: 'Try again in a moment; `raftkv member list` shows whether a change took place.',
   LEADER_NOT_READY: 'Try again in a moment.',
-  CHANGE_RUNNING: 'Wait until the change that runs is through; `raftkv member list` shows it.',
+  CHANGE_RUNNING: 'Wait until the running change is complete; `raftkv member list` shows it.',
   MEMBER_UNKNOWN: '`raftkv member list` shows the members.',
   MEMBER_EXISTS: 'Choose an id that no member has, or remove that member first.',
-  WOULD_LOSE_QUORUM: 'Bring the members that are away back first, or remove those.',
-  NOT_CAUGHT_UP: 'Wait until it has caught up; `raftkv member list` shows how far it is.',
+  WOULD_LOSE_QUORUM: 'Bring the unreachable members back first, or remove them.',
+  NOT_CAUGHT_UP: 'Wait until it has caught up; `raftkv member list` shows its progress.',
   STOPPING: 'Ask another node; `raftkv member list` shows whether a change took place.',
   TIMEOUT: '`raftkv member list` shows whether the change took place.',
 };

@@ -199,7 +199,7 @@ export class Snapshotter {
       return null;
     }
     this.notBeforeMs = clock.monotonicMs() + RETRY_MS;
-    logger.warn({ retryMs: RETRY_MS }, 'the disk is full: no snapshot was taken; it is tried again later');
+    logger.warn({ retryMs: RETRY_MS }, 'disk full: no snapshot taken; retrying later');
     return null;
   }
 
@@ -239,7 +239,7 @@ export function noQuorumForBackup(): RaftkvError {
 export function noSnapshot(): RaftkvError {
   return new RaftkvError(
     'BACKUP_INVALID',
-    'no snapshot could be taken: the disk of this node is full, or it is stopping',
-    'Make room, or ask another node.',
+    'no snapshot could be taken: the disk of this node is full, or the node is stopping',
+    'Free disk space, or ask another node.',
   );
 }

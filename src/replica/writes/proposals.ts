@@ -144,5 +144,8 @@ export class Proposals {
 export function checkProposal(from: NodeId, proposal: Proposal): void {
   const { proposer, sessionId, sequence } = validateBatch(proposal.bytes, ENTRY_HEADER_BYTES);
   if (proposer === from && sessionId === proposal.sessionId && sequence === proposal.sequence) return;
-  throw new RaftkvError('MESSAGE_INVALID', `node ${from} proposes batch ${sequence} of node ${proposer} as its own`);
+  throw new RaftkvError(
+    'MESSAGE_INVALID',
+    `node ${from} proposed batch ${sequence}, whose header names node ${proposer} or another session or sequence`,
+  );
 }

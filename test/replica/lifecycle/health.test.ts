@@ -20,7 +20,7 @@ describe('what keeps a cluster from serving', () => {
   it('is a full disk, of this node or of too many', () => {
     const core = coreOf(1);
     core.clusterFull = true;
-    expect(healthProblemOf(core, none, linkedTo())).toContain('no majority of the nodes has room');
+    expect(healthProblemOf(core, none, linkedTo())).toContain('no quorum of nodes has free disk space');
     core.diskFull = true;
     expect(healthProblemOf(core, none, linkedTo())).toContain('the disk of this node is full');
   });
