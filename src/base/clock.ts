@@ -12,3 +12,16 @@ export interface Clock {
   /** Calls back at the end of this turn of the event loop, when every socket that has bytes has been read. */
   endOfTurn(callback: () => void): void;
 }
+
+/** The machine's own clock and event loop. */
+export const systemClock: Clock = {
+  wallMs: () => Date.now(),
+  monotonicMs: () => performance.now(),
+  after(delayMs, callback) {
+    const timer = setTimeout(callback, delayMs);
+    return () => clearTimeout(timer);
+  },
+  endOfTurn(callback) {
+    setImmediate(callback);
+  },
+};

@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import type { SecureContextOptions, SecureVersion, Server, TLSSocket, TlsOptions } from 'node:tls';
 import type { Clock } from './clock.ts';
 import { RaftkvError } from './errors.ts';
-import type { RateLimitedLog } from './rate-limited-log.ts';
+import type { RateLimitedLog } from './logger.ts';
 
 /**
  * What every encrypted port has in common. Types only are imported here: `node:tls` costs some 20 ms of a start, and is

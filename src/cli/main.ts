@@ -6,9 +6,8 @@ import type { NodeOptions } from './commands/node.ts';
 import { addOfflineCommands } from './commands/offline-commands.ts';
 import type { SpawnOptions } from './commands/spawn.ts';
 import type { StatusOptions } from './commands/status.ts';
-import { readVersion } from './node/version.ts';
-import { parseId, withCommonOptions, withConfigOption } from './terminal/command-options.ts';
-import { describeError, EXIT_OK, EXIT_USAGE, exitCodeOf, printError } from './terminal/report.ts';
+import { parseId, withCommonOptions, withConfigOption } from './terminal/options.ts';
+import { describeError, EXIT_OK, EXIT_USAGE, exitCodeOf, printError, readVersion } from './terminal/output.ts';
 
 /**
  * The command line. Each command's work is in its own file and is loaded only when it runs: a node must listen within

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
-import { LOG_LEVELS } from './log-levels.ts';
+import { LOG_LEVELS } from '../base/logger.ts';
 
 /**
  * What `cluster.json` may say: every field with its unit, its bounds, the reason for them, and its default. The

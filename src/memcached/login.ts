@@ -1,7 +1,6 @@
-import { readUint32 } from './numbers.ts';
 import { LINE_BYTES_MAX } from './parser.ts';
 import { BAD_TERMINATION, BAD_TOKEN_FORMAT, NOTHING, UNAUTHENTICATED } from './replies.ts';
-import { startsWith, Tokens } from './tokens.ts';
+import { readUint32, startsWith, Tokens } from './tokens.ts';
 
 /**
  * What a client says before it is let in, as memcached's -Y has it: `set <any> <any> <any> <length>`, then the token

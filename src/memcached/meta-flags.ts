@@ -1,4 +1,3 @@
-import { readSeconds, readUint32, Uint64Field } from './numbers.ts';
 import {
   BAD_INITIAL,
   BAD_LINE,
@@ -9,7 +8,7 @@ import {
   OPAQUE_TOO_LONG,
   TOO_MANY_FLAGS,
 } from './replies.ts';
-import type { Tokens } from './tokens.ts';
+import { readSeconds, readUint32, type Tokens, Uint64Field } from './tokens.ts';
 
 /**
  * The flags of a meta command: one letter each, some with an argument directly behind it. Any letter is taken by any

@@ -1,6 +1,5 @@
 import { Command } from './commands.ts';
 import { decodeKey, MetaFlags } from './meta-flags.ts';
-import { readSeconds, readUint32, Uint64Field } from './numbers.ts';
 import {
   BAD_ARITHMETIC_MODE,
   BAD_CLASS,
@@ -20,7 +19,7 @@ import {
   SHUTDOWN_REFUSED,
   VERSION,
 } from './replies.ts';
-import { hasNewline, skipSpaces, startsWith, Tokens } from './tokens.ts';
+import { hasNewline, readSeconds, readUint32, skipSpaces, startsWith, Tokens, Uint64Field } from './tokens.ts';
 
 /**
  * memcached's text protocol, as pure functions of bytes.

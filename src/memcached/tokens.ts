@@ -85,3 +85,79 @@ export function hasNewline(buffer: Buffer, start: number, end: number): boolean 
   const found = buffer.indexOf(NEWLINE, start);
   return found !== -1 && found < end;
 }
+
+/** Numbers of the protocol, read in place: an optional `+` (or `-` where a sign has a meaning) and decimal digits. */
+
+const ZERO = 0x30;
+const PLUS = 0x2b;
+const MINUS = 0x2d;
+const TWO_TO_32 = 0x1_0000_0000;
+/** So many digits always fit a double exactly. */
+const SAFE_DIGITS = 15;
+
+/** 0 to 2^32 - 1, or -1 where the bytes are not such a number. */
+export function readUint32(buffer: Buffer, start: number, end: number): number {
+  const first = buffer[start] === PLUS ? start + 1 : start;
+  if (first === end) return -1;
+  let value = 0;
+  for (let i = first; i < end; i++) {
+    const digit = (buffer[i] ?? 0) - ZERO;
+    if (digit < 0 || digit > 9) return -1;
+    value = value * 10 + digit;
+    if (value >= TWO_TO_32) return -1;
+  }
+  return value;
+}
+
+/** An unsigned 64-bit number as two halves, because a double can't hold it. */
+export class Uint64Field {
+  high = 0;
+  low = 0;
+
+  /** False, with the halves undefined, where the bytes are not a number below 2^64. */
+  read(buffer: Buffer, start: number, end: number): boolean {
+    const first = buffer[start] === PLUS ? start + 1 : start;
+    if (first === end) return false;
+    if (end - first > SAFE_DIGITS) return this.#readLong(buffer, first, end);
+    let value = 0;
+    for (let i = first; i < end; i++) {
+      const digit = (buffer[i] ?? 0) - ZERO;
+      if (digit < 0 || digit > 9) return false;
+      value = value * 10 + digit;
+    }
+    this.high = Math.floor(value / TWO_TO_32);
+    this.low = value >>> 0;
+    return true;
+  }
+
+  #readLong(buffer: Buffer, start: number, end: number): boolean {
+    let high = 0;
+    let low = 0;
+    for (let i = start; i < end; i++) {
+      const digit = (buffer[i] ?? 0) - ZERO;
+      if (digit < 0 || digit > 9) return false;
+      low = low * 10 + digit;
+      high = high * 10 + Math.floor(low / TWO_TO_32);
+      low %= TWO_TO_32;
+      if (high >= TWO_TO_32) return false;
+    }
+    this.high = high;
+    this.low = low;
+    return true;
+  }
+}
+
+const scratch = new Uint64Field();
+
+/**
+ * A signed 64-bit number of seconds; NaN where the bytes are not one. Beyond 2^53, some 285 million years, it is
+ * rounded.
+ */
+export function readSeconds(buffer: Buffer, start: number, end: number): number {
+  const negative = buffer[start] === MINUS;
+  const first = negative ? start + 1 : start;
+  if (negative && buffer[first] === PLUS) return Number.NaN;
+  if (!scratch.read(buffer, first, end) || scratch.high >= 0x8000_0000) return Number.NaN;
+  const value = Math.min(scratch.high * TWO_TO_32 + scratch.low, Number.MAX_SAFE_INTEGER);
+  return negative ? -value : value;
+}

@@ -2,8 +2,7 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { RaftkvError } from '../base/errors.ts';
 import type { LifecycleStatus } from '../raft/state/types.ts';
-import type { Disk } from './disk/disk.ts';
-import { readFile, replaceFile } from './disk/whole-file.ts';
+import { type Disk, readFile, replaceFile } from './disk/disk.ts';
 import { segmentNumbers } from './segments/files.ts';
 import { isSnapshotName } from './snapshots/files.ts';
 
@@ -249,4 +248,26 @@ function damaged(path: string, what: string): RaftkvError {
     'Check the disk and keep a copy of the folder. `raftkv recover` makes a cluster from the intact data, `raftkv snapshot ' +
       'restore` from a backup. Do not put an older copy of the folder back.',
   );
+}
+
+/**
+ * The file `alone` of a data directory says whether its node is the only voter of its cluster, so that no other node could
+ * restore what it loses: `yes` or `no`, and a line feed. Who the members are is in the log and in snapshots; but this has to
+ * be known where those, or `meta`, turn out to be damaged.
+ */
+const ALONE_NAME = 'alone';
+const ALONE_BYTES_MAX = 16;
+
+/** Null where the file is missing, or says neither. */
+export async function readAlone(disk: Disk, directory: string): Promise<boolean | null> {
+  if (!(await disk.list(directory)).includes(ALONE_NAME)) return null;
+  const text = (await readFile(disk, join(directory, ALONE_NAME), ALONE_BYTES_MAX)).toString('latin1');
+  if (text === 'yes\n') return true;
+  return text === 'no\n' ? false : null;
+}
+
+/** Durable when it returns. One call at a time. */
+export async function writeAlone(disk: Disk, directory: string, alone: boolean): Promise<void> {
+  if ((await readAlone(disk, directory)) === alone) return;
+  await replaceFile(disk, directory, ALONE_NAME, Buffer.from(alone ? 'yes\n' : 'no\n'));
 }

@@ -1,6 +1,5 @@
 import { RaftkvError } from '../base/errors.ts';
-import type { Logger } from '../base/logger.ts';
-import type { RateLimitedLog } from '../base/rate-limited-log.ts';
+import type { Logger, RateLimitedLog } from '../base/logger.ts';
 import { type Connection, type ConnectionContext, type ConnectionOwner, createConnection } from './connection.ts';
 import type { Channel, Refusal, RefusalCode } from './handshake.ts';
 import type { PeerAddress } from './types.ts';

@@ -1,8 +1,7 @@
 import type { AddressInfo, Server, Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import { RaftkvError } from '../base/errors.ts';
-import type { Logger } from '../base/logger.ts';
-import { createRateLimitedLog } from '../base/rate-limited-log.ts';
+import { createRateLimitedLog, type Logger } from '../base/logger.ts';
 import type { TlsIdentity } from '../base/tls.ts';
 import { type Connection, type ConnectionContext, type ConnectionOwner, createConnection } from './connection.ts';
 import { encodeHello, type LocalIdentity } from './handshake.ts';

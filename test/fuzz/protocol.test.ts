@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Clock } from '../../src/base/clock.ts';
-import { systemClock } from '../../src/base/system-clock.ts';
+import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { serveStore } from '../support/client-port.ts';
 import { FakeReplica } from '../support/fake-replica.ts';
 import { seededRandom } from '../support/random.ts';

@@ -1,5 +1,4 @@
-import type { ResultCode } from '../../src/kv/types.ts';
-import { Op } from '../../src/kv/types.ts';
+import { Op, type ResultCode } from '../../src/kv/types.ts';
 import type { Command, Item, Result } from './harness.ts';
 
 const UINT64 = 2n ** 64n;

@@ -2,8 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Output } from '../../src/memcached/output.ts';
 import { STORED } from '../../src/memcached/replies.ts';
-import { writeStats } from '../../src/memcached/stats.ts';
-import { writeValue } from '../../src/memcached/values.ts';
+import { writeStats, writeValue } from '../../src/memcached/values.ts';
 
 const textOf = (output: Output) => output.gathered().toString('latin1');
 

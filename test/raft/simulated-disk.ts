@@ -2,7 +2,6 @@ import { decodeConfiguration } from '../../src/raft/state/configuration.ts';
 import type { IndexedConfiguration } from '../../src/raft/state/configuration-tracker.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/state/entry.ts';
 import { RaftLog } from '../../src/raft/state/log.ts';
-import type { SnapshotMark } from '../../src/raft/state/types.ts';
 import {
   type Configuration,
   type Effects,
@@ -11,6 +10,7 @@ import {
   type LifecycleStatus,
   type Message,
   NO_NODE,
+  type SnapshotMark,
 } from '../../src/raft/state/types.ts';
 
 /** A snapshot file. What it stands for says all that can be asked of it here. */

@@ -1,6 +1,6 @@
 import { afterEach } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
 import { silentLogger } from '../../src/base/logger.ts';
-import { systemClock } from '../../src/base/system-clock.ts';
 import { type ClientPort, type ClientPortOptions, openClientPort } from '../../src/server/clients/client-port.ts';
 import type { ClientLimits } from '../../src/server/clients/limits.ts';
 import { FakeReplica } from './fake-replica.ts';

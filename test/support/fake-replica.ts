@@ -1,8 +1,6 @@
-import type { Clock } from '../../src/base/clock.ts';
+import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { RaftkvError } from '../../src/base/errors.ts';
-import { systemClock } from '../../src/base/system-clock.ts';
-import type { WriteCommand } from '../../src/kv/batch.ts';
-import { BatchBuilder, stampBatchTime } from '../../src/kv/batch.ts';
+import { BatchBuilder, stampBatchTime, type WriteCommand } from '../../src/kv/batch.ts';
 import type { ChangeObserver } from '../../src/kv/changes.ts';
 import { StateMachine } from '../../src/kv/state-machine.ts';
 import { type Item, Op, type ResultCode } from '../../src/kv/types.ts';

@@ -1,5 +1,4 @@
-import type { Clock } from '../../src/base/clock.ts';
-import { systemClock } from '../../src/base/system-clock.ts';
+import { type Clock, systemClock } from '../../src/base/clock.ts';
 
 /** Something to await: resolves `until(condition)` when it holds after a `changed()`. */
 export function createSignal() {

@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { askStatus } from '../../src/cli/admin/ask-status.ts';
 import { makeCertificates } from '../../src/cli/commands/certs.ts';
+import { askStatus } from '../../src/cli/commands/status.ts';
 import type { NodeConfig } from '../../src/config/schema.ts';
 import type { ReplicaStatus } from '../../src/replica/types.ts';
 import { connect, type MemcachedClient } from './memcached-client.ts';

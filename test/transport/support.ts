@@ -1,8 +1,7 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
-import type { Clock } from '../../src/base/clock.ts';
+import { type Clock, systemClock } from '../../src/base/clock.ts';
 import type { Logger } from '../../src/base/logger.ts';
-import { systemClock } from '../../src/base/system-clock.ts';
 import type { TlsIdentity } from '../../src/base/tls.ts';
 import {
   createFrameDecoder,

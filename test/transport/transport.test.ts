@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { systemClock } from '../../src/base/system-clock.ts';
+import { systemClock } from '../../src/base/clock.ts';
 import { FRAME_BYTES_MAX, FRAME_HEADER_BYTES } from '../../src/transport/frame.ts';
 import { createManualClock, createSignal } from '../support/manual-clock.ts';
 import { cleanUp, dialAs, dialRaw, frameOf, listenRaw, NO_PORT, pattern, type RawPeer, startNode } from './support.ts';

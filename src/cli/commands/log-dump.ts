@@ -13,7 +13,7 @@ import { readOnlyDisk } from '../../offline/read-only-disk.ts';
 import { decodeConfiguration } from '../../raft/state/configuration.ts';
 import { ENTRY_HEADER_BYTES } from '../../raft/state/entry.ts';
 import type { Entry } from '../../raft/state/types.ts';
-import { EXIT_OK } from '../terminal/report.ts';
+import { EXIT_OK } from '../terminal/output.ts';
 
 /** `raftkv log dump`: what a node's log holds, entry by entry, read while the node is stopped. */
 

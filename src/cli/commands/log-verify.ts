@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { withNodeStopped } from '../../offline/directory.ts';
 import { type Examination, examineNode } from '../../offline/examination.ts';
 import { readOnlyDisk } from '../../offline/read-only-disk.ts';
-import { EXIT_FAILURE, EXIT_OK } from '../terminal/report.ts';
+import { EXIT_FAILURE, EXIT_OK } from '../terminal/output.ts';
 
 /** `raftkv log verify`: walks a node's data directory while the node is stopped, and changes nothing in it. */
 

@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { idArgument, parseId, withConfigOption } from '../terminal/command-options.ts';
+import { idArgument, parseId, withConfigOption } from '../terminal/options.ts';
 import type { AddOptions, AddressOptions, ChangeOptions, MemberOptions } from './member.ts';
 
 /** `raftkv member …` on the command line. */

@@ -6,10 +6,8 @@ import type { MemberView } from '../../replica/types.ts';
 import type { MembersBody } from '../../server/admin/members.ts';
 import { operatorTls } from '../admin/admin-client.ts';
 import { createMembersClient, type MembersClient, pause, tookPlace } from '../admin/members-client.ts';
-import { createProgressLine, SILENT } from '../terminal/progress-line.ts';
-import { UsageError } from '../terminal/report.ts';
-import { formatTable } from '../terminal/table.ts';
-import { type Goal, phaseOf } from './member-progress.ts';
+import { formatTable, UsageError } from '../terminal/output.ts';
+import { createProgressLine, type Goal, phaseOf, SILENT } from './member-progress.ts';
 
 /**
  * `raftkv member …`: who belongs to the cluster, and changing it while it serves.

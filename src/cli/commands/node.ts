@@ -7,7 +7,7 @@ import type { NodeEvent, NodeMessage, RunNode, RunningNode } from '../node/types
 import { watchTerminal } from '../terminal/hang-up.ts';
 import { createLogger, createPrettyLogger, wantsColours } from '../terminal/log.ts';
 import type { CommonOptions } from '../terminal/options.ts';
-import { EXIT_FAILURE, EXIT_OK, UsageError } from '../terminal/report.ts';
+import { EXIT_FAILURE, EXIT_OK, UsageError } from '../terminal/output.ts';
 
 /**
  * `raftkv node`: one node in the foreground.

@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { parseId, withConfigOption } from '../terminal/command-options.ts';
+import { parseId, withConfigOption } from '../terminal/options.ts';
 import type { LogDumpOptions } from './log-dump.ts';
 import type { LogVerifyOptions } from './log-verify.ts';
 import type { RecoverOptions } from './recover.ts';

@@ -1,8 +1,8 @@
 import { existsSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline/promises';
+import { systemClock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
-import { systemClock } from '../../base/system-clock.ts';
 import { findNode, loadConfig } from '../../config/load.ts';
 import type { Config } from '../../config/schema.ts';
 import { nodeDirectory } from '../../offline/directory.ts';
@@ -11,7 +11,7 @@ import { readOnlyDisk } from '../../offline/read-only-disk.ts';
 import { type Remains, readAllOf, rebuildAlone } from '../../offline/recovery.ts';
 import { fileDisk } from '../../storage/disk/file-disk.ts';
 import { lockDataDir } from '../../storage/disk/lock.ts';
-import { UsageError } from '../terminal/report.ts';
+import { UsageError } from '../terminal/output.ts';
 
 /**
  * `raftkv recover --force-new-cluster`: what to do when a majority of the nodes is gone for good. Makes a cluster of one

@@ -1,6 +1,6 @@
 import { mkdirSync, renameSync, rmSync } from 'node:fs';
+import { systemClock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
-import { systemClock } from '../../base/system-clock.ts';
 import { findNode, loadConfig } from '../../config/load.ts';
 import type { Config, NodeConfig } from '../../config/schema.ts';
 import { type ReadBackup, readBackup } from '../../offline/backup.ts';
@@ -10,7 +10,7 @@ import { readOnlyDisk } from '../../offline/read-only-disk.ts';
 import { configurationOf } from '../../raft/state/configuration.ts';
 import { fileDisk } from '../../storage/disk/file-disk.ts';
 import { readSnapshotFile } from '../../storage/snapshots/reader.ts';
-import { UsageError } from '../terminal/report.ts';
+import { UsageError } from '../terminal/output.ts';
 
 /**
  * `raftkv snapshot restore`: begins a new cluster with the contents of a backup. Every node of the configuration gets

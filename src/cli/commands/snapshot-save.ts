@@ -7,7 +7,7 @@ import { findNode, loadConfig } from '../../config/load.ts';
 import type { Config, NodeConfig } from '../../config/schema.ts';
 import { readBackup } from '../../offline/backup.ts';
 import { type AdminTarget, explainFailure, operatorTls, readText, requestAdmin } from '../admin/admin-client.ts';
-import { UsageError } from '../terminal/report.ts';
+import { UsageError } from '../terminal/output.ts';
 
 /**
  * `raftkv snapshot save`: a backup of a running cluster.

@@ -1,5 +1,5 @@
 import { styleText } from 'node:util';
-import { systemClock } from '../../base/system-clock.ts';
+import { systemClock } from '../../base/clock.ts';
 import { loadConfig } from '../../config/load.ts';
 import type { Config } from '../../config/schema.ts';
 import { type ClusterView, describeCluster } from '../spawner/cluster-view.ts';
@@ -8,7 +8,7 @@ import { startSpawner } from '../spawner/spawner.ts';
 import { watchTerminal } from '../terminal/hang-up.ts';
 import { createLogger, PRETTY_OPTIONS, wantsColours } from '../terminal/log.ts';
 import { type CommonOptions, commonArguments } from '../terminal/options.ts';
-import { EXIT_FAILURE, EXIT_OK } from '../terminal/report.ts';
+import { EXIT_FAILURE, EXIT_OK } from '../terminal/output.ts';
 
 /** `raftkv spawn`: a whole cluster on this machine, until Ctrl-C or SIGTERM. */
 

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
+import { systemClock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
-import { systemClock } from '../../base/system-clock.ts';
 import { findNode } from '../../config/load.ts';
 import type { Config, NodeConfig } from '../../config/schema.ts';
 import type { NodeReplica } from '../../replica/loop/node-replica.ts';
@@ -12,9 +12,9 @@ import type { ClientLimits } from '../../server/clients/limits.ts';
 import { fileDisk } from '../../storage/disk/file-disk.ts';
 import { lockDataDir } from '../../storage/disk/lock.ts';
 import { createTcpTransport, type TcpTransport } from '../../transport/transport.ts';
+import { readVersion } from '../terminal/output.ts';
 import { loadSecrets, type Secrets } from './secrets.ts';
 import type { NodeContext, RunNode, RunningNode } from './types.ts';
-import { readVersion } from './version.ts';
 
 /**
  * Puts one node together from its floors, from the disk upwards, and takes it apart again from the clients downwards.

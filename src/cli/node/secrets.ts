@@ -3,7 +3,7 @@ import type { Logger } from '../../base/logger.ts';
 import type { PortTls, TlsIdentity } from '../../base/tls.ts';
 import { readAuthFile } from '../../config/auth-file.ts';
 import type { Config, TlsConfig } from '../../config/schema.ts';
-import { type Credentials, createCredentials } from '../../server/clients/credentials.ts';
+import { type Credentials, createCredentials } from '../../server/clients/authenticator.ts';
 
 /** What a node reads from files of its own beside the configuration, and reads again on SIGHUP. */
 export interface Secrets {

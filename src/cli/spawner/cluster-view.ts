@@ -1,7 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Config, NodeConfig } from '../../config/schema.ts';
 import type { NodeMessage } from '../node/types.ts';
-import { formatTable } from '../terminal/table.ts';
+import { formatTable } from '../terminal/output.ts';
 
 /**
  * What the spawner has heard from its nodes: who is up, who serves, who leads. It decides when the cluster serves.

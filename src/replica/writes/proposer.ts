@@ -1,5 +1,4 @@
-import type { WriteCommand } from '../../kv/batch.ts';
-import { BatchBuilder, setSessionId } from '../../kv/batch.ts';
+import { BatchBuilder, setSessionId, type WriteCommand } from '../../kv/batch.ts';
 import type { SessionProgress } from '../../kv/sessions.ts';
 import type { Item, ResultCode, ResultSink } from '../../kv/types.ts';
 import { ENTRY_HEADER_BYTES } from '../../raft/state/entry.ts';

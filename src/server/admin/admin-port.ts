@@ -2,8 +2,7 @@ import { createServer, type IncomingMessage, type RequestListener, type Server, 
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
-import type { Logger } from '../../base/logger.ts';
-import { createRateLimitedLog } from '../../base/rate-limited-log.ts';
+import { createRateLimitedLog, type Logger } from '../../base/logger.ts';
 import { contextOptions, guardHandshakes, listenerOptions, type PortTls, type TlsIdentity } from '../../base/tls.ts';
 import type { Replica, ReplicaStatus } from '../../replica/types.ts';
 import { REPEATED_WARNING_MS, TLS_VERSION_MIN } from '../tls-listener.ts';

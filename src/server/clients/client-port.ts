@@ -1,20 +1,17 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
-import type { Logger } from '../../base/logger.ts';
-import { createRateLimitedLog } from '../../base/rate-limited-log.ts';
+import { createRateLimitedLog, type Logger } from '../../base/logger.ts';
 import type { PortTls, TlsIdentity } from '../../base/tls.ts';
 import { Output } from '../../memcached/output.ts';
 import { RequestParser } from '../../memcached/parser.ts';
 import { TOO_MANY_CONNECTIONS } from '../../memcached/replies.ts';
 import type { Replica } from '../../replica/types.ts';
-import { newCounters } from '../counters.ts';
+import { type Counters, newCounters } from '../counters.ts';
 import { SlotPool } from '../requests/slots.ts';
 import { openTlsListener, REPEATED_WARNING_MS } from '../tls-listener.ts';
-import { Authenticator } from './authenticator.ts';
+import { Authenticator, type Credentials } from './authenticator.ts';
 import { Connection, type ConnectionHost } from './connection.ts';
-import type { Credentials } from './credentials.ts';
-import { watchIdle } from './idle.ts';
 import { type ClientLimits, DEFAULT_CLIENT_LIMITS } from './limits.ts';
 import { type StatsSources, writeStatsReply } from './stats.ts';
 import { Watchers } from './watchers.ts';
@@ -242,4 +239,32 @@ function stop(server: Server, clients: Clients, host: ConnectionHost): Promise<v
   });
   const gone = new Promise<void>((resolve) => clients.onceGone(resolve));
   return Promise.all([closed, gone]).then(cancelDrain);
+}
+
+/** A silence is measured in so many steps: it is ended between its limit and one step more. */
+const STEPS_PER_SILENCE = 4;
+
+/**
+ * Closes connections that neither say anything, nor read, nor wait for an answer, once that has lasted `idleMsMax`. One
+ * timer for all: a request costs no look at the clock. Counting steps also keeps a process that was itself paused from
+ * blaming its clients. Returns what ends the watch.
+ */
+function watchIdle(
+  clock: Clock,
+  idleMsMax: number,
+  connections: ReadonlySet<Connection>,
+  counters: Counters,
+): () => void {
+  if (idleMsMax === 0) return () => {};
+  const stepMs = idleMsMax / STEPS_PER_SILENCE;
+  const step = () => {
+    for (const connection of connections) {
+      if (connection.countSilence() < STEPS_PER_SILENCE) continue;
+      counters.idle_kicks++;
+      connection.destroy();
+    }
+    cancel = clock.after(stepMs, step);
+  };
+  let cancel = clock.after(stepMs, step);
+  return () => cancel();
 }

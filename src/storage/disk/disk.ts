@@ -1,3 +1,5 @@
+import { join } from 'node:path';
+
 /**
  * The file system as storage sees it. `file-disk.ts` is the machine's own; the simulator has one that loses unsynced
  * writes, tears sectors and flips bits. Paths are absolute. Start-up calls are promises; the one call on the hot path,
@@ -36,4 +38,31 @@ export function writeFully(file: DiskFile, buffer: Buffer, length: number, posit
   return new Promise((resolve, reject) => {
     file.write(buffer, 0, length, position, (error) => (error === null ? resolve() : reject(error)));
   });
+}
+
+/** Small files that are read and replaced as a whole. */
+
+const TEMPORARY_SUFFIX = '.tmp';
+
+/** Replaces a file, or makes it, durably: whenever this is interrupted, there is what was there before, or this. */
+export async function replaceFile(disk: Disk, directory: string, name: string, bytes: Buffer): Promise<void> {
+  const temporaryName = name + TEMPORARY_SUFFIX;
+  const temporary = join(directory, temporaryName);
+  // Left where this was interrupted; the file under the right name is the one that counts.
+  if ((await disk.list(directory)).includes(temporaryName)) await disk.remove(temporary);
+  const file = await disk.open(temporary, { create: true, dataSync: false });
+  await writeFully(file, bytes, bytes.length, 0);
+  await file.sync();
+  await file.close();
+  await disk.rename(temporary, join(directory, name));
+  await disk.syncDirectory(directory);
+}
+
+/** What is in a file, up to `bytesMax`. */
+export async function readFile(disk: Disk, path: string, bytesMax: number): Promise<Buffer> {
+  const file = await disk.open(path, { create: false, dataSync: false });
+  const buffer = Buffer.alloc(Math.min(await file.size(), bytesMax));
+  const bytes = await file.read(buffer, 0, buffer.length, 0);
+  await file.close();
+  return buffer.subarray(0, bytes);
 }

@@ -1,5 +1,4 @@
-import type { Segment } from '../segments/files.ts';
-import type { SealedSegment } from '../segments/retention.ts';
+import type { SealedSegment, Segment } from '../segments/files.ts';
 import type { EntryLocations } from './entry-locations.ts';
 
 /** What a start finds in the files of a log. */

@@ -1,7 +1,15 @@
 import type { RaftkvError } from '../../base/errors.ts';
 import { readUint64 } from '../../base/uint64.ts';
 import { type Disk, writeFully } from '../disk/disk.ts';
-import { closeSegment, openSegment, type Segment, segmentName, walDamaged, writeZeros } from '../segments/files.ts';
+import {
+  closeSegment,
+  openSegment,
+  type SealedSegment,
+  type Segment,
+  segmentName,
+  walDamaged,
+  writeZeros,
+} from '../segments/files.ts';
 import {
   BLOCK_HEADER_BYTES,
   type BlockHeader,
@@ -18,7 +26,6 @@ import {
   verifyRecord,
 } from '../segments/format.ts';
 import { findRemains, SegmentReader } from '../segments/reader.ts';
-import type { SealedSegment } from '../segments/retention.ts';
 import { EntryLocations } from './entry-locations.ts';
 import type { GoodPart, LogResetPlace, RecoveredLog } from './recovered-log.ts';
 import type { LogBase } from './types.ts';

@@ -1,6 +1,6 @@
 import type { Clock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
-import { closeSegment, isDiskFull, type Segment } from '../segments/files.ts';
+import { closeSegment, isDiskFull, type Segment, SegmentRetention } from '../segments/files.ts';
 import { type FillOptions, SegmentFiller } from '../segments/filler.ts';
 import {
   BLOCK_HEADER_BYTES,
@@ -15,7 +15,6 @@ import {
   RECORD_LOG_RESET,
   SECTOR_BYTES,
 } from '../segments/format.ts';
-import { SegmentRetention } from '../segments/retention.ts';
 import type { EntryLocations } from './entry-locations.ts';
 import { readEntries } from './reader.ts';
 import type { RecoveredLog } from './recovered-log.ts';

@@ -9,7 +9,7 @@ import {
   memberRemoveCommand,
   memberReplaceCommand,
 } from '../../../src/cli/commands/member.ts';
-import { UsageError } from '../../../src/cli/terminal/report.ts';
+import { UsageError } from '../../../src/cli/terminal/output.ts';
 import type { MembersBody } from '../../../src/server/admin/members.ts';
 import { type AdminAnswer, createFakeAdmin, type FakeAdmin, membersBody, memberView } from './fake-admin.ts';
 

@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { RaftkvError } from '../../../src/base/errors.ts';
 import { nodeCommand } from '../../../src/cli/commands/node.ts';
 import type { RunNode } from '../../../src/cli/node/types.ts';
-import { describeError, exitCodeOf } from '../../../src/cli/terminal/report.ts';
+import { describeError, exitCodeOf } from '../../../src/cli/terminal/output.ts';
 
 /** `raftkv node` around a node that only pretends: `node-process.ts <config> <id> <how it behaves>`. */
 const [config = '', id = '', behaviour = ''] = process.argv.slice(2);

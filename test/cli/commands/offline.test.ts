@@ -13,15 +13,15 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { systemClock } from '../../../src/base/clock.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
-import { systemClock } from '../../../src/base/system-clock.ts';
 import { logDumpCommand } from '../../../src/cli/commands/log-dump.ts';
 import { logVerifyCommand } from '../../../src/cli/commands/log-verify.ts';
 import { recoverCommand } from '../../../src/cli/commands/recover.ts';
 import { snapshotInspectCommand } from '../../../src/cli/commands/snapshot-inspect.ts';
 import { snapshotRestoreCommand } from '../../../src/cli/commands/snapshot-restore.ts';
 import { snapshotSaveCommand } from '../../../src/cli/commands/snapshot-save.ts';
-import { UsageError } from '../../../src/cli/terminal/report.ts';
+import { UsageError } from '../../../src/cli/terminal/output.ts';
 import { BatchBuilder, stampBatchTime } from '../../../src/kv/batch.ts';
 import { StateMachine } from '../../../src/kv/state-machine.ts';
 import { Op } from '../../../src/kv/types.ts';

@@ -1,5 +1,5 @@
+import { systemClock } from '../../../src/base/clock.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
-import { systemClock } from '../../../src/base/system-clock.ts';
 import { startSpawner } from '../../../src/cli/spawner/spawner.ts';
 import { FAKE_NODE_SCRIPT, fakeConfig } from '../fake-cluster.ts';
 

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { ProposalSequencer } from '../../../src/replica/writes/proposal-sequencer.ts';
+import { ProposalSequencer } from '../../../src/replica/writes/proposals.ts';
 
 const TERM = 5;
 const PROPOSER = 2;

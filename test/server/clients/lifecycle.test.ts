@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../../src/base/clock.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
-import { systemClock } from '../../../src/base/system-clock.ts';
 import { openClientPort } from '../../../src/server/clients/client-port.ts';
 import { newClient, serveStore } from '../../support/client-port.ts';
 import { FakeReplica } from '../../support/fake-replica.ts';

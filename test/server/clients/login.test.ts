@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { type Credentials, createCredentials } from '../../../src/server/clients/credentials.ts';
+import { type Credentials, createCredentials } from '../../../src/server/clients/authenticator.ts';
 import { newClient, type ServedStore, serveStore } from '../../support/client-port.ts';
 import { FakeReplica } from '../../support/fake-replica.ts';
 import { converse } from '../../support/text-client.ts';

@@ -67,7 +67,7 @@ this.wal.append({`,
   {
     name: 'sequencer-outlives-term',
     fault: 'remembers in a new term which batches its log held in an old one',
-    file: 'replica/writes/proposal-sequencer.ts',
+    file: 'replica/writes/proposals.ts',
     within: 'judge',
     find: 'this.expected.clear();',
     replace: '',

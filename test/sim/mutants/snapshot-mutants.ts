@@ -294,7 +294,7 @@ acknowledge(core, from, snapshotIndex);`,
   {
     name: 'compaction-unsynced',
     fault: 'removes segments in an order that power loss can turn into a gap',
-    file: 'storage/segments/retention.ts',
+    file: 'storage/segments/files.ts',
     within: 'removeBelow',
     find: 'await this.#disk.syncDirectory(this.#directory);',
     replace: '',

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { systemClock } from '../../../src/base/system-clock.ts';
+import { systemClock } from '../../../src/base/clock.ts';
 import { type DiskOperation, MemoryDisk } from '../../support/memory-disk.ts';
 import { seededRandom } from '../../support/random.ts';
 import { append, errorOf, open, SMALL, texts, waitUntilIdle } from './harness.ts';

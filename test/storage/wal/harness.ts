@@ -1,7 +1,6 @@
-import type { Clock } from '../../../src/base/clock.ts';
+import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import type { RaftkvError } from '../../../src/base/errors.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
-import { systemClock } from '../../../src/base/system-clock.ts';
 import type { Disk } from '../../../src/storage/disk/disk.ts';
 import type { RecoveryReport } from '../../../src/storage/wal/recovered-log.ts';
 import type { LogBase, Wal } from '../../../src/storage/wal/types.ts';

@@ -1,7 +1,6 @@
 import { expect, it } from 'vitest';
 import { RaftkvError } from '../../src/base/errors.ts';
-import { silentLogger } from '../../src/base/logger.ts';
-import { createRateLimitedLog } from '../../src/base/rate-limited-log.ts';
+import { createRateLimitedLog, silentLogger } from '../../src/base/logger.ts';
 import { createManualClock } from '../support/manual-clock.ts';
 
 it('a repeated warning is logged at once, then at most once per interval with the number suppressed', () => {

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { RaftkvError } from '../../base/errors.ts';
 
 /** What the process ends with; scripts rely on the numbers. */
@@ -25,4 +26,29 @@ export function exitCodeOf(error: unknown): number {
 
 export function printError(text: string): void {
   process.stderr.write(`${text}\n`);
+}
+
+/** Rows as columns of equal width, the first row being the head; two spaces between, none at the end of a line. */
+export function formatTable(rows: readonly (readonly string[])[]): string {
+  const widths: number[] = [];
+  for (const row of rows) {
+    row.forEach((cell, i) => {
+      widths[i] = Math.max(widths[i] ?? 0, cell.length);
+    });
+  }
+  return rows
+    .map((row) =>
+      row
+        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}
+
+/** The version in package.json, which lies three folders above this file both in `src` and in `dist`. */
+export function readVersion(): string {
+  const text = readFileSync(new URL('../../../package.json', import.meta.url), 'utf8');
+  const version: unknown = JSON.parse(text).version;
+  return typeof version === 'string' ? version : 'unknown';
 }

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
-import { readAlone, writeAlone } from '../../../src/storage/disk/alone-file.ts';
-import { MemoryDisk } from '../../support/memory-disk.ts';
-import { seededRandom } from '../../support/random.ts';
+import { readAlone, writeAlone } from '../../src/storage/meta.ts';
+import { MemoryDisk } from '../support/memory-disk.ts';
+import { seededRandom } from '../support/random.ts';
 
 const FOLDER = '/node';
 
