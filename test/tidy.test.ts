@@ -28,7 +28,7 @@ const IMPURE = /\b(Date\.|new Date|performance\.|setTimeout|setInterval|setImmed
 const HIDDEN_TIME = /\b(Date\.now|performance\.now|setTimeout|setInterval|setImmediate|Math\.random)\b/;
 const SIMULATED_ROOMS = ['storage', 'transport', 'replica', 'server', 'offline'];
 /** What only commands run, on the files of a stopped node. */
-const NOT_SIMULATED = ['offline/backup.ts', 'offline/directory.ts', 'offline/read-only-disk.ts'];
+const NOT_SIMULATED = ['offline/directory.ts'];
 /** The disk itself, and the lock, which is about processes and so cannot be simulated. */
 const MAY_USE_FILES = ['storage/disk/file-disk.ts', 'storage/disk/lock.ts'];
 

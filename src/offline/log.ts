@@ -7,8 +7,7 @@ import { decodeHardState } from '../replica/log/persister.ts';
 import type { Disk } from '../storage/disk/disk.ts';
 import { closeSegment } from '../storage/segments/files.ts';
 import { recoverLog } from '../storage/wal/recover-log.ts';
-import type { RecoveryReport } from '../storage/wal/recovered-log.ts';
-import type { LogBase } from '../storage/wal/types.ts';
+import type { LogBase, RecoveryReport } from '../storage/wal/types.ts';
 
 /** A node's log, read while no node runs. */
 

@@ -1,11 +1,8 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseId, withConfigOption } from '../terminal/options.ts';
-import type { LogDumpOptions } from './log-dump.ts';
-import type { LogVerifyOptions } from './log-verify.ts';
+import type { LogDumpOptions, LogVerifyOptions } from './log.ts';
 import type { RecoverOptions } from './recover.ts';
-import type { SnapshotInspectOptions } from './snapshot-inspect.ts';
-import type { SnapshotRestoreOptions } from './snapshot-restore.ts';
-import type { SnapshotSaveOptions } from './snapshot-save.ts';
+import type { SnapshotInspectOptions, SnapshotRestoreOptions, SnapshotSaveOptions } from './snapshot.ts';
 
 /** `raftkv log …`, `raftkv snapshot …` and `raftkv recover` on the command line: what works on files. */
 
@@ -38,7 +35,7 @@ Examples:
   $ raftkv log dump data/node-1 --json | jq 'select(.kind == "configuration")'`,
     )
     .action(async (directory: string, options: LogDumpOptions) => {
-      const { logDumpCommand } = await import('./log-dump.ts');
+      const { logDumpCommand } = await import('./log.ts');
       await logDumpCommand(directory, options);
     });
 
@@ -57,7 +54,7 @@ Examples:
 Ends with exit code 0 if all of it verifies, else 1.`,
     )
     .action(async (directory: string, options: LogVerifyOptions) => {
-      const { logVerifyCommand } = await import('./log-verify.ts');
+      const { logVerifyCommand } = await import('./log.ts');
       process.exitCode = await logVerifyCommand(directory, options);
     });
 }
@@ -85,7 +82,7 @@ Examples:
   $ raftkv snapshot save backup-$(date +%F).snapshot`,
     )
     .action(async (file: string, options: SnapshotSaveOptions) => {
-      const { snapshotSaveCommand } = await import('./snapshot-save.ts');
+      const { snapshotSaveCommand } = await import('./snapshot.ts');
       await snapshotSaveCommand(file, options);
     });
 
@@ -106,7 +103,7 @@ Examples:
   $ raftkv snapshot restore backup.snapshot --id 2             on each machine, with its id`,
     )
     .action(async (file: string, options: SnapshotRestoreOptions) => {
-      const { snapshotRestoreCommand } = await import('./snapshot-restore.ts');
+      const { snapshotRestoreCommand } = await import('./snapshot.ts');
       await snapshotRestoreCommand(file, options);
     });
 
@@ -117,7 +114,7 @@ Examples:
     .argument('<file>', 'a file written by `raftkv snapshot save`')
     .option('--json', 'print JSON for a program', false)
     .action(async (file: string, options: SnapshotInspectOptions) => {
-      const { snapshotInspectCommand } = await import('./snapshot-inspect.ts');
+      const { snapshotInspectCommand } = await import('./snapshot.ts');
       await snapshotInspectCommand(file, options);
     });
 }

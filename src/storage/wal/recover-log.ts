@@ -2,11 +2,10 @@ import { join } from 'node:path';
 import { RaftkvError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { closeSegment, isTemporary, repairName, repairNumber, segmentNumbers, walDamaged } from '../segments/files.ts';
-import type { RecoveredLog } from './recovered-log.ts';
 import { LogScan } from './recovery.ts';
 import { type RecoverySink, replayLog } from './replay.ts';
 import { completeRepair, prepareRepair, type RepairPlace } from './salvage.ts';
-import type { LogBase } from './types.ts';
+import type { LogBase, RecoveredLog } from './types.ts';
 
 /**
  * From the files of a log to one that can be appended to: judge all of it, repair it where it is damaged and the caller

@@ -27,8 +27,7 @@ import {
 } from '../segments/format.ts';
 import { findRemains, SegmentReader } from '../segments/reader.ts';
 import { EntryLocations } from './entry-locations.ts';
-import type { GoodPart, LogResetPlace, RecoveredLog } from './recovered-log.ts';
-import type { LogBase } from './types.ts';
+import type { GoodPart, LogBase, LogResetPlace, RecoveredLog } from './types.ts';
 
 /**
  * Reads the log after a start and tells a torn end from damage.

@@ -14,7 +14,7 @@ import {
   verifyRecord,
 } from '../segments/format.ts';
 import { SegmentReader } from '../segments/reader.ts';
-import type { LogResetPlace, RecoveredLog } from './recovered-log.ts';
+import type { LogResetPlace, RecoveredLog } from './types.ts';
 
 /**
  * Hands over what a start has found good. It comes from the files as they are after all repair, so that what the sink

@@ -15,8 +15,7 @@ import {
   readSegmentHeader,
   SECTOR_BYTES,
 } from '../segments/format.ts';
-import type { GoodPart } from './recovered-log.ts';
-import type { LogBase } from './types.ts';
+import type { GoodPart, LogBase } from './types.ts';
 
 /**
  * Repairs a damaged log: keeps what is good in front of the damage, and moves aside the damaged segment and all behind it.

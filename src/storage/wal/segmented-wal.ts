@@ -17,8 +17,7 @@ import {
 } from '../segments/format.ts';
 import type { EntryLocations } from './entry-locations.ts';
 import { readEntries } from './reader.ts';
-import type { RecoveredLog } from './recovered-log.ts';
-import type { Wal, WalWrite } from './types.ts';
+import type { RecoveredLog, Wal, WalWrite } from './types.ts';
 import { bytesOfNext, bytesOfStep, checkWrite, keptBy } from './write.ts';
 
 /**

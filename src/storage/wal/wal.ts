@@ -7,10 +7,9 @@ import type { FillOptions } from '../segments/filler.ts';
 import { BLOCK_HEADER_BYTES, CLUSTER_ID_BYTES_MAX, RECORD_HEADER_BYTES, SECTOR_BYTES } from '../segments/format.ts';
 import { EntryLocations } from './entry-locations.ts';
 import { recoverLog } from './recover-log.ts';
-import type { RecoveredLog, RecoveryReport } from './recovered-log.ts';
 import type { RecoverySink } from './replay.ts';
 import { SegmentedWal } from './segmented-wal.ts';
-import type { LogBase, Wal } from './types.ts';
+import type { LogBase, RecoveredLog, RecoveryReport, Wal } from './types.ts';
 
 /**
  * Storage keeps what a node has promised: the log with its hard state (`wal/`), who the node is (`meta`), and that no

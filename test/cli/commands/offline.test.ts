@@ -15,20 +15,21 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { systemClock } from '../../../src/base/clock.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
-import { logDumpCommand } from '../../../src/cli/commands/log-dump.ts';
-import { logVerifyCommand } from '../../../src/cli/commands/log-verify.ts';
+import { logDumpCommand, logVerifyCommand } from '../../../src/cli/commands/log.ts';
 import { recoverCommand } from '../../../src/cli/commands/recover.ts';
-import { snapshotInspectCommand } from '../../../src/cli/commands/snapshot-inspect.ts';
-import { snapshotRestoreCommand } from '../../../src/cli/commands/snapshot-restore.ts';
-import { snapshotSaveCommand } from '../../../src/cli/commands/snapshot-save.ts';
+import {
+  readBackup,
+  snapshotInspectCommand,
+  snapshotRestoreCommand,
+  snapshotSaveCommand,
+} from '../../../src/cli/commands/snapshot.ts';
 import { UsageError } from '../../../src/cli/terminal/output.ts';
 import { BatchBuilder, stampBatchTime } from '../../../src/kv/batch.ts';
 import { StateMachine } from '../../../src/kv/state-machine.ts';
 import { Op } from '../../../src/kv/types.ts';
-import { readBackup } from '../../../src/offline/backup.ts';
 import { buildNode } from '../../../src/offline/build.ts';
+import { readOnlyDisk } from '../../../src/offline/directory.ts';
 import { examineNode } from '../../../src/offline/examination.ts';
-import { readOnlyDisk } from '../../../src/offline/read-only-disk.ts';
 import { configurationOf, decodeConfiguration, encodeConfiguration } from '../../../src/raft/state/configuration.ts';
 import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/state/entry.ts';
 import { encodeHardState } from '../../../src/replica/log/persister.ts';

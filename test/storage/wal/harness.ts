@@ -2,8 +2,7 @@ import { type Clock, systemClock } from '../../../src/base/clock.ts';
 import type { RaftkvError } from '../../../src/base/errors.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
 import type { Disk } from '../../../src/storage/disk/disk.ts';
-import type { RecoveryReport } from '../../../src/storage/wal/recovered-log.ts';
-import type { LogBase, Wal } from '../../../src/storage/wal/types.ts';
+import type { LogBase, RecoveryReport, Wal } from '../../../src/storage/wal/types.ts';
 import { openWal, type WalLimits } from '../../../src/storage/wal/wal.ts';
 import { seededRandom } from '../../support/random.ts';
 
