@@ -23,6 +23,8 @@ export class SimDisk {
   #stalledUntilMs = 0;
   /** What the stall holds up. */
   #held: (() => void)[] = [];
+  /** Told once, when the stall holds up an operation. */
+  #onHeld: () => void = () => {};
   #hangsAt: ((operation: DiskOperation) => boolean) | null = null;
   #hung: (() => void)[] = [];
 
@@ -60,27 +62,34 @@ export class SimDisk {
     };
   }
 
-  /** The next operation of one of these kinds fails. */
-  failNext(code: string, kinds: readonly DiskOperation['kind'][]): void {
+  /** The next operation of one of these kinds fails, and `onFailed` is called. */
+  failNext(code: string, kinds: readonly DiskOperation['kind'][], onFailed: () => void): void {
     this.memory.failOnce(code, (operation) => {
       if (!kinds.includes(operation.kind)) return false;
       this.failuresMet++;
+      onFailed();
       return true;
     });
   }
 
-  /** No file grows any more. */
-  fillUp(): void {
+  /** No file grows any more. `onFull` is called when the first write fails. */
+  fillUp(onFull: () => void): void {
     this.memory.capacityBytes = 0;
+    this.memory.onFull = () => {
+      this.memory.onFull = () => {};
+      onFull();
+    };
     this.failuresMet++;
   }
 
   makeRoom(): void {
     this.memory.capacityBytes = Number.POSITIVE_INFINITY;
+    this.memory.onFull = () => {};
   }
 
-  /** Nothing that is asked for, or under way, completes before then. */
-  stall(world: World, untilMs: number): void {
+  /** Nothing that is asked for, or under way, completes before then. `onHeld` is called when the first operation has to wait. */
+  stall(world: World, untilMs: number, onHeld: () => void): void {
+    this.#onHeld = onHeld;
     this.#stalledUntilMs = Math.max(this.#stalledUntilMs, untilMs);
     world.after(untilMs - world.nowMs, () => {
       if (world.nowMs >= this.#stalledUntilMs) this.goOn();
@@ -89,6 +98,7 @@ export class SimDisk {
 
   goOn(): void {
     this.#stalledUntilMs = 0;
+    this.#onHeld = () => {};
     for (const release of this.#held.splice(0)) release();
   }
 
@@ -167,12 +177,18 @@ export class SimDisk {
     const delayMs = cheap ? this.#random.next() * min : this.#random.skewed(min, max);
     const land = () => {
       // A stall that came meanwhile holds up what is under way too.
-      if (life.world.nowMs < this.#stalledUntilMs) this.#held.push(() => life.post(delayMs, complete));
+      if (life.world.nowMs < this.#stalledUntilMs) this.#hold(() => life.post(delayMs, complete));
       else complete();
     };
     if (this.#hangsAt?.(operation) === true) this.#hung.push(() => life.post(delayMs, land));
-    else if (life.world.nowMs < this.#stalledUntilMs) this.#held.push(() => life.post(delayMs, land));
+    else if (life.world.nowMs < this.#stalledUntilMs) this.#hold(() => life.post(delayMs, land));
     else life.post(delayMs, land);
+  }
+
+  #hold(release: () => void): void {
+    this.#held.push(release);
+    this.#onHeld();
+    this.#onHeld = () => {};
   }
 }
 

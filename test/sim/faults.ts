@@ -1,8 +1,10 @@
 import type { Core } from '../../src/raft/state/core.ts';
 import type { Effects, Input } from '../../src/raft/state/types.ts';
 import type { ClusterChecks } from './checks.ts';
+import type { FaultCounts } from './fault-counts.ts';
 import type { IntactDirectories } from './intact-directories.ts';
 import type { Life } from './life.ts';
+import { isMoment, MOMENTS, type Moment } from './moments.ts';
 import type { Network } from './network.ts';
 import type { Operator } from './operator.ts';
 import type { FaultKind, Plan } from './plan.ts';
@@ -15,23 +17,6 @@ import type { World } from './world.ts';
  * leader has just appended, a vote was just given, a leader was just elected) and strikes there. Whatever is done has
  * its undoing planned with it; `end` undoes all that is left.
  */
-const MOMENTS = [
-  'appended',
-  'voted',
-  'elected',
-  'committed',
-  'campaigned',
-  'truncated',
-  'followed',
-  'stored',
-  'compacted',
-  'offered',
-  'wanted',
-  'installed',
-  'reconfigured',
-  'recovered',
-] as const;
-type Moment = (typeof MOMENTS)[number];
 const STRIKES = [
   'kill',
   'killLeader',
@@ -54,10 +39,11 @@ interface Ambush {
   readonly strike: (typeof STRIKES)[number];
   /** How many such moments to let pass. */
   skip: number;
+  readonly happened: readonly (() => void)[];
 }
 
 export class Faults {
-  readonly counts: Record<string, number> = {};
+  readonly #counts: FaultCounts;
   readonly #world: World;
   readonly #plan: Plan;
   readonly #random: Random;
@@ -77,7 +63,9 @@ export class Faults {
     operator: Operator,
     directories: IntactDirectories,
     checks: ClusterChecks,
+    counts: FaultCounts,
   ) {
+    this.#counts = counts;
     this.#world = world;
     this.#plan = plan;
     this.#random = random;
@@ -117,15 +105,11 @@ export class Faults {
     });
   }
 
-  /** Undoing and follow-ups; dropped once the fault phase is over, for `end` has undone it all. */
+  /** Undoing and follow-ups; dropped once the trouble is over, for `end` has undone it all. */
   #later(delayMs: number, action: () => void): void {
     this.#world.after(delayMs, () => {
       if (!this.#over) action();
     });
-  }
-
-  #count(kind: string): void {
-    this.counts[kind] = (this.counts[kind] ?? 0) + 1;
   }
 
   /**
@@ -164,111 +148,105 @@ export class Faults {
   }
 
   #do(kind: FaultKind): void {
-    this.#count(kind);
+    const happened = this.#counts.plan(kind);
     const victim = this.#victim();
     switch (kind) {
       case 'kill':
-        this.#down(victim, () => victim.kill());
+        this.#down(victim, () => victim.kill(), happened);
         return;
       case 'powerLoss':
-        this.#down(victim, () => victim.powerLoss());
+        this.#down(victim, () => victim.powerLoss(), happened);
         return;
       case 'killAll':
-        this.#allDown((node) => node.kill());
+        this.#allDown((node) => node.kill(), happened);
         return;
       case 'powerLossAll':
-        this.#allDown((node) => node.powerLoss());
+        this.#allDown((node) => node.powerLoss(), happened);
         return;
       case 'dieAtEffect':
-        this.#dieSoon(victim, this.#random.below(60));
+        this.#dieSoon(victim, this.#random.below(60), happened);
         return;
       case 'stop':
-        victim.stop();
+        victim.stop(happened);
         return;
       case 'pause':
-        this.#pause(victim);
+        this.#pause(victim, happened);
         return;
       case 'partitionOneWay':
-        this.#partitionOneWay(victim);
+        this.#partitionOneWay(victim, happened);
         return;
       case 'isolate':
-        this.#isolate(victim);
+        this.#isolate(victim, happened);
         return;
       case 'depose':
-        this.#isolate(this.leader() ?? victim, this.#pastAnElection());
+        this.#isolate(this.leader() ?? victim, happened, this.#pastAnElection());
         return;
       case 'partition':
-        this.#partition();
+        this.#partition(happened);
         return;
       case 'reset':
-        this.#network.reset('main', victim.id, this.#random.pick(this.#nodes).id);
+        if (this.#network.reset('main', victim.id, this.#random.pick(this.#nodes).id)) happened();
         return;
       case 'resetBulk':
-        this.#network.reset('bulk', victim.id, this.#random.pick(this.#nodes).id);
+        if (this.#network.reset('bulk', victim.id, this.#random.pick(this.#nodes).id)) happened();
         return;
       case 'slowNetwork':
-        this.#network.delayFactor = this.#random.pick([3, 10, 50]);
-        this.#later(this.#spellMs(), () => {
-          this.#network.delayFactor = 1;
-        });
+        this.#slowNetwork(happened);
         return;
       case 'diskStall':
-        this.#stall(victim);
+        this.#stall(victim, happened);
         return;
       case 'diskFails':
-        victim.disk.failNext('EIO', this.#random.pick([['write'], ['sync'], ['syncDirectory', 'rename']]));
+        victim.disk.failNext('EIO', this.#random.pick([['write'], ['sync'], ['syncDirectory', 'rename']]), happened);
         return;
       case 'diskFull':
-        victim.disk.fillUp();
+        victim.disk.fillUp(happened);
         this.#later(this.#spellMs(), () => victim.disk.makeRoom());
         return;
       case 'wallJump':
         victim.jumpWallTime(this.#random.between(-1, 1) * this.#random.pick([10, 1000, 100_000]));
+        happened();
         return;
       case 'transfer':
-        this.#transfer();
+        this.#transfer(happened);
         return;
       case 'backup':
-        this.#operator.backup();
+        this.#operator.backup(happened);
         return;
       case 'wipe':
-        this.#wipe(victim);
+        this.#wipe(victim, happened);
         return;
       case 'rot':
-        this.#rot(victim);
+        this.#rot(victim, happened);
         return;
       case 'swapBack':
-        this.#swapBack(victim);
+        this.#swapBack(victim, happened);
         return;
       case 'addMember':
-        this.#operator.add();
+        this.#operator.add(happened);
         return;
       case 'removeMember':
-        this.#operator.remove();
+        this.#operator.remove(happened);
         return;
       case 'replaceMember':
-        this.#operator.replace();
+        this.#operator.replace(happened);
         return;
       case 'promoteMember':
-        this.#operator.promote();
+        this.#operator.promote(happened);
         return;
       case 'startRemoved':
-        this.#operator.startRemoved();
+        this.#operator.startRemoved(happened);
         return;
       case 'ambush':
-        this.#ambushes.push({
-          moment: this.#random.pick(MOMENTS),
-          strike: this.#random.pick(STRIKES),
-          skip: this.#random.pick([0, 0, 1, 5]),
-        });
-        if (this.#ambushes.length > AMBUSHES_MAX) this.#ambushes.shift();
+        this.#lieInWait(happened);
         return;
     }
   }
 
-  #down(node: SimNode, end: () => void): void {
+  #down(node: SimNode, end: () => void, happened: () => void): void {
     if (node.life === null) return;
     end();
+    happened();
     this.#startAgain(node, this.#spellMs());
   }
 
@@ -279,28 +257,29 @@ export class Faults {
   }
 
   /** All at once; sometimes one after the other, and they come back as they please. */
-  #allDown(end: (node: SimNode) => void): void {
+  #allDown(end: (node: SimNode) => void, happened: () => void): void {
     const spreadMs = this.#random.pick([0, 0, this.#plan.timing.electionTimeoutMs]);
     for (const node of this.#nodes) {
-      if (spreadMs === 0) this.#down(node, () => end(node));
-      else this.#later(this.#random.next() * spreadMs, () => this.#down(node, () => end(node)));
+      if (spreadMs === 0) this.#down(node, () => end(node), happened);
+      else this.#later(this.#random.next() * spreadMs, () => this.#down(node, () => end(node), happened));
     }
   }
 
-  #dieSoon(node: SimNode, effects: number): void {
+  #dieSoon(node: SimNode, effects: number, happened: () => void): void {
     const { life } = node;
     if (life === null) return;
     const loses = this.#random.chance(0.5);
     life.deathWish = {
       effectsLeft: effects,
-      die: () => this.#down(node, () => (loses ? node.powerLoss() : node.kill())),
+      die: () => this.#down(node, () => (loses ? node.powerLoss() : node.kill()), happened),
     };
   }
 
-  #pause(node: SimNode): void {
+  #pause(node: SimNode, happened: () => void): void {
     const { life } = node;
     if (life === null) return;
     const spellMs = this.#spellMs();
+    if (!life.paused) happened();
     node.pause();
     this.#later(spellMs, () => {
       if (node.life === life) node.goOn();
@@ -309,77 +288,97 @@ export class Faults {
     if (spellMs > silenceMs) this.#later(silenceMs, () => this.#network.wasSilent(node.id));
   }
 
-  #partitionOneWay(node: SimNode): void {
+  #partitionOneWay(node: SimNode, happened: () => void): void {
     const other = this.#random.pick(this.#nodes);
     if (other === node) return;
     const [from, to] = this.#random.chance(0.5) ? [node.id, other.id] : [other.id, node.id];
     this.#network.partition(from, to);
+    happened();
     this.#later(this.#spellMs(), () => this.#network.heal(from, to));
   }
 
-  #isolate(node: SimNode, spellMs = this.#spellMs()): void {
-    this.#separate((id) => id === node.id, spellMs);
+  #isolate(node: SimNode, happened: () => void, spellMs = this.#spellMs()): void {
+    this.#separate((id) => id === node.id, happened, spellMs);
   }
 
-  #partition(): void {
+  #partition(happened: () => void): void {
     const side = new Set(this.#nodes.filter(() => this.#random.chance(0.5)).map(({ id }) => id));
-    this.#separate((id) => side.has(id), this.#spellMs());
+    this.#separate((id) => side.has(id), happened, this.#spellMs());
   }
 
   /** Partitions everything between those inside and those outside, or only one of the two directions. */
-  #separate(isInside: (id: number) => boolean, spellMs: number): void {
+  #separate(isInside: (id: number) => boolean, happened: () => void, spellMs: number): void {
     const directions = this.#random.pick(['both', 'both', 'both', 'in', 'out'] as const);
     for (const { id: a } of this.#nodes) {
       for (const { id: b } of this.#nodes) {
         if (isInside(a) === isInside(b)) continue;
         if (directions !== 'both' && isInside(a) !== (directions === 'out')) continue;
         this.#network.partition(a, b);
+        happened();
         this.#later(spellMs, () => this.#network.heal(a, b));
       }
     }
   }
 
-  #stall(node: SimNode): void {
-    node.disk.stall(this.#world, this.#world.nowMs + this.#spellMs() * 2);
+  #slowNetwork(happened: () => void): void {
+    this.#network.delayFactor = this.#random.pick([3, 10, 50]);
+    happened();
+    this.#later(this.#spellMs(), () => {
+      this.#network.delayFactor = 1;
+    });
   }
 
-  #transfer(): void {
+  #stall(node: SimNode, happened: () => void): void {
+    node.disk.stall(this.#world, this.#world.nowMs + this.#spellMs() * 2, happened);
+  }
+
+  #transfer(happened: () => void): void {
     const leader = this.leader();
     const { life, running } = leader ?? { life: null, running: null };
     if (life === null || running === null) return;
+    happened();
     life.call(() => void running.replica.handOver());
   }
 
-  #rot(node: SimNode): void {
+  #rot(node: SimNode, happened: () => void): void {
     // A cluster of one has nobody to heal it: its node refuses to start.
     if (this.#plan.nodeIds.length === 1 || !this.#directories.mayHarm(node)) return;
-    this.#count('rotten');
-    node.rot();
+    if (node.rot()) happened();
     this.#startAgain(node, this.#spellMs());
   }
 
-  #wipe(node: SimNode): void {
+  #wipe(node: SimNode, happened: () => void): void {
     if (!this.#directories.mayHarm(node)) return;
-    this.#count('wiped');
+    happened();
     const others = node.core?.configurations.current.details.map(({ id }) => id) ?? [];
     node.wipe(others);
     this.#startAgain(node, this.#spellMs());
   }
 
   /** A disk that was lost comes back, while a leader that knows of its loss is away. */
-  #swapBack(victim: SimNode): void {
+  #swapBack(victim: SimNode, happened: () => void): void {
     const old = this.#nodes.filter(({ hasOldDisk, ended }) => hasOldDisk && !ended);
     const node = old.length > 0 ? this.#random.pick(old) : victim;
     if (!node.hasOldDisk) {
-      this.#wipe(node);
+      this.#wipe(node, this.#counts.plan('wipe'));
       return;
     }
     if (!this.#directories.mayHarm(node)) return;
-    this.#count('swappedBack');
+    happened();
     node.swapBack();
     const leader = this.leader();
-    if (leader !== null && leader !== node && this.#random.chance(0.5)) this.#isolate(leader, this.#pastAnElection());
+    if (leader !== null && leader !== node && this.#random.chance(0.5)) {
+      this.#isolate(leader, this.#counts.plan('isolate'), this.#pastAnElection());
+    }
     this.#startAgain(node, this.#plan.timing.electionTimeoutMs * this.#random.skewed(0.05, 3));
+  }
+
+  #lieInWait(happened: () => void): void {
+    const moment = this.#random.pick(MOMENTS);
+    const strike = this.#random.pick(STRIKES);
+    const skip = this.#random.pick([0, 0, 1, 5]);
+    this.#ambushes.push({ moment, strike, skip, happened: [happened, this.#counts.plan(`at: ${moment}`)] });
+    if (this.#ambushes.length > AMBUSHES_MAX) this.#ambushes.shift();
   }
 
   #stepped(life: Life, core: Core, input: Input, effects: Effects, truncated: boolean): void {
@@ -388,84 +387,50 @@ export class Faults {
     this.#ambushes.splice(this.#ambushes.indexOf(ambush), 1);
     const node = this.#nodes.find(({ id }) => id === life.nodeId);
     if (node === undefined || node.life !== life) return;
-    this.#count(`${ambush.moment}: ${ambush.strike}`);
+    for (const happened of ambush.happened) happened();
     this.#world.say(() => `${node.id}: has ${ambush.moment}: ${ambush.strike}`);
-    this.#strike(node, ambush.strike);
+    this.#strike(node, ambush.strike, this.#counts.plan(`strike: ${ambush.strike}`));
   }
 
-  #strike(node: SimNode, strike: Ambush['strike']): void {
+  #strike(node: SimNode, strike: Ambush['strike'], happened: () => void): void {
     switch (strike) {
       case 'kill':
-        this.#dieSoon(node, 0);
+        this.#dieSoon(node, 0, happened);
         return;
       case 'powerLoss':
-        this.#down(node, () => node.powerLoss());
+        this.#down(node, () => node.powerLoss(), happened);
         return;
       case 'killLeader':
-        this.#dieSoon(this.leader() ?? node, 0);
+        this.#dieSoon(this.leader() ?? node, 0, happened);
         return;
       case 'powerLossSoon':
         // While what this step writes is under way.
         this.#later(this.#random.next() * this.#plan.disk.latencyMs.max, () =>
-          this.#down(node, () => node.powerLoss()),
+          this.#down(node, () => node.powerLoss(), happened),
         );
         return;
       case 'powerLossAll':
         // In a moment: what was about to be said has been said by then, and acted upon.
-        this.#later(this.#random.skewed(0, 20), () => this.#allDown((each) => each.powerLoss()));
+        this.#later(this.#random.skewed(0, 20), () => this.#allDown((each) => each.powerLoss(), happened));
         return;
       case 'isolate':
-        this.#isolate(node, this.#pastAnElection());
+        this.#isolate(node, happened, this.#pastAnElection());
         return;
       case 'pause':
-        this.#pause(node);
+        this.#pause(node, happened);
         return;
       case 'diskStall':
-        this.#stall(node);
+        this.#stall(node, happened);
         return;
       case 'dieSoon':
-        this.#dieSoon(node, 1 + this.#random.below(8));
+        this.#dieSoon(node, 1 + this.#random.below(8), happened);
         return;
       case 'partitionOneWay':
-        this.#partitionOneWay(node);
+        this.#partitionOneWay(node, happened);
         return;
       case 'wipe':
-        if (this.#plan.faults.includes('wipe')) this.#later(0, () => this.#wipe(node));
+        if (this.#plan.faults.includes('wipe')) this.#later(0, () => this.#wipe(node, happened));
         return;
     }
-  }
-}
-
-function isMoment(moment: Moment, core: Core, input: Input, effects: Effects, truncated: boolean): boolean {
-  switch (moment) {
-    case 'appended':
-      return core.role === 'leader' && effects.append.length > 0;
-    case 'voted':
-      return effects.sendAfterPersist.some((message) => message.kind === 'voteReply' && message.granted);
-    case 'elected':
-      return core.role === 'leader' && core.leading?.firstIndex === effects.append[0]?.index;
-    case 'committed':
-      return core.role === 'leader' && input.kind === 'receive' && input.message.kind === 'appendReply';
-    case 'campaigned':
-      return core.role === 'candidate' && effects.hardState !== null;
-    case 'followed':
-      // A new term and its entries in one step.
-      return effects.hardState !== null && effects.append.length > 0;
-    case 'truncated':
-      return truncated;
-    case 'stored':
-      return input.kind === 'snapshotStored';
-    case 'compacted':
-      return input.kind === 'compact';
-    case 'offered':
-      return effects.sendNow.some((message) => message.kind === 'snapshotOffer');
-    case 'wanted':
-      return effects.wantSnapshot !== null;
-    case 'installed':
-      return effects.install !== null;
-    case 'reconfigured':
-      return effects.configuration !== null;
-    case 'recovered':
-      return effects.recovered;
   }
 }

@@ -33,10 +33,11 @@ else setImmediate(() => runOne(Number(options.seed)));
 
 function runOne(seed: number): void {
   const result = runSeed(seed, options.trace ? (line) => process.stdout.write(`${line}\n`) : null);
-  const { violation, traceHash, simulatedMs, elections, entries, replies, faults } = result;
-  const sizes = `${Math.round(simulatedMs)} ms, elections ${elections}, entries ${entries}, replies ${replies}`;
-  console.log(`seed ${seed}: ${sizes}, faults ${JSON.stringify(faults)}`);
-  console.log(`trace hash ${traceHash}`);
+  const { violation, traceHash, simulatedMs } = result;
+  const tally = new Tally();
+  tally.add(result);
+  console.log(tally.summary());
+  console.log(`seed ${seed}: ${Math.round(simulatedMs)} ms simulated, trace hash ${traceHash}`);
   console.log(violation === null ? 'every promise was kept' : `VIOLATION ${violation.message}`);
   process.exitCode = violation === null ? 0 : 1;
 }
@@ -60,7 +61,7 @@ async function runMany(): Promise<void> {
   await Promise.all(Array.from({ length: Number(options.jobs) }, () => runWorker(nextSeed, report)));
   clearInterval(progress);
   say(tally.progress(performance.now() - startedMs));
-  say(tally.summary());
+  say(`\n${tally.summary()}`);
   if (tally.failures.length > 0) say(`failed seeds: ${tally.failures.map(({ seed }) => seed).join(' ')}`);
   if (options.json) console.log(JSON.stringify(tally.failures.map(({ seed, violation }) => ({ seed, violation }))));
   process.exitCode = tally.failures.length === 0 ? 0 : 1;

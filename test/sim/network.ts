@@ -186,11 +186,13 @@ export class Network {
     });
   }
 
-  /** Breaks a link between two nodes; both notice, each in its own time, and dial again. */
-  reset(channel: ChannelName, a: number, b: number): void {
+  /** Breaks a link between two nodes; both notice, each in its own time, and dial again. False if there is no link. */
+  reset(channel: ChannelName, a: number, b: number): boolean {
     const port = this.#ports.get(a);
     const link = port?.[channel].links.get(b);
-    if (port !== undefined && link !== undefined) this.#break(link, link.sideOf(port));
+    if (port === undefined || link === undefined) return false;
+    this.#break(link, link.sideOf(port));
+    return true;
   }
 
   /** A process that hears nothing, or says nothing, for so long that its links are given up. */

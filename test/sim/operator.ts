@@ -11,6 +11,8 @@ import type { World } from './world.ts';
 
 /** How often the operator looks for files that are wrong, in election timeouts: nobody hurries to what may heal itself. */
 const FILES_TIMEOUTS = 5;
+/** How often a learner is added instead where there is none to promote. */
+const LEARNER_FIRST_SHARE = 0.75;
 
 /**
  * Somebody who changes the members of a running cluster: at any node, at any time, but never so that the cluster could
@@ -25,6 +27,7 @@ export class Operator {
   readonly #nodes: readonly SimNode[];
   readonly #directories: IntactDirectories;
   readonly #checks: ClusterChecks;
+  #over = false;
 
   constructor(
     world: World,
@@ -42,8 +45,9 @@ export class Operator {
     this.#checks = checks;
   }
 
-  add(): void {
-    this.#bringIn(() => 0);
+  /** `happened` is called when the request is agreed to, here and below. */
+  add(happened: () => void): void {
+    this.#bringIn(() => 0, happened);
   }
 
   /** Until every machine there is has become a voter; to be called again and again. */
@@ -52,34 +56,54 @@ export class Operator {
     const absent = this.#nodes.find(({ id }) => known !== null && !known.details.some((detail) => detail.id === id));
     if (known === null || absent === undefined) return;
     absent.join(known.details.map(({ id }) => id));
-    this.#ask({ op: 'add', id: absent.id, address: addressOf(absent.id), joins: true, replaces: 0 });
+    this.#ask({ op: 'add', id: absent.id, address: addressOf(absent.id), joins: true, replaces: 0 }, () => {});
   }
 
-  replace(): void {
+  replace(happened: () => void): void {
     this.#bringIn(({ voters }) => {
       const old = this.#random.pick(voters);
       return this.#directories.mayLoseVoter(old) ? old : null;
-    });
+    }, happened);
   }
 
-  remove(): void {
+  remove(happened: () => void): void {
     const known = this.#known();
     if (known === null) return;
     const id = this.#random.pick(known.details).id;
     if (known.voters.includes(id) && !this.#directories.mayLoseVoter(id)) return;
-    this.#ask({ op: 'remove', id });
+    this.#ask({ op: 'remove', id }, happened);
   }
 
-  promote(): void {
+  promote(happened: () => void): void {
     const learners = this.#known()?.learners ?? [];
+    if (learners.length === 0 && this.#random.chance(LEARNER_FIRST_SHARE)) {
+      this.#bringIn(
+        () => 0,
+        (id) => this.#promoteLater(id, happened),
+        false,
+      );
+      return;
+    }
     const id = this.#random.pick([...learners, ...learners, this.#random.pick(this.#nodes).id]);
-    this.#ask({ op: 'promote', id });
+    this.#ask({ op: 'promote', id }, happened);
+  }
+
+  /** Asks until the learner is promoted: it has to catch up first, and other changes have to end. */
+  #promoteLater(id: NodeId, happened: () => void): void {
+    const delayMs = this.#random.between(1, 5) * this.#plan.timing.electionTimeoutMs;
+    this.#world.after(delayMs, () => {
+      if (this.#over || this.#known()?.learners.includes(id) !== true) return;
+      this.#ask({ op: 'promote', id }, happened);
+      this.#promoteLater(id, happened);
+    });
   }
 
   /** A node that was removed is started again, by somebody who does not know. */
-  startRemoved(): void {
+  startRemoved(happened: () => void): void {
     const ended = this.#nodes.filter(({ ended }) => ended);
-    if (ended.length > 0) this.#random.pick(ended).start();
+    if (ended.length === 0) return;
+    happened();
+    this.#random.pick(ended).start();
   }
 
   /**
@@ -87,6 +111,7 @@ export class Operator {
    * whom that lists, the file is put right; nothing else is done for it.
    */
   mindFiles(): void {
+    this.#over = true;
     this.#world.after(FILES_TIMEOUTS * this.#plan.timing.electionTimeoutMs, () => {
       const members = this.#known()?.details.map(({ id }) => id) ?? [];
       for (const id of members) {
@@ -110,7 +135,7 @@ export class Operator {
     });
   }
 
-  backup(): void {
+  backup(happened: () => void): void {
     const node = this.#random.pick(this.#nodes);
     const { life, running } = node;
     if (life === null || running === null || life.paused) return;
@@ -118,14 +143,18 @@ export class Operator {
     this.#world.say(() => `${node.id}: is asked for a backup`);
     life.call(() => {
       this.#readBackup(node, running.replica, committed).then(
-        () => this.#count('backup'),
+        () => happened(),
         (error: unknown) => this.#refused('backup', error),
       );
     });
   }
 
-  /** A newcomer, begun before the cluster hears of it, or after. */
-  #bringIn(replacing: (known: Configuration) => NodeId | null): void {
+  /** A newcomer, begun before the cluster hears of it, or after. It stays a learner unless it `joins`. */
+  #bringIn(
+    replacing: (known: Configuration) => NodeId | null,
+    happened: (id: NodeId) => void,
+    joins = this.#random.chance(0.6),
+  ): void {
     const known = this.#known();
     const absent = this.#nodes.filter((node) => node.isSpare && (!node.begun || node.ended));
     if (known === null || absent.length === 0) return;
@@ -142,8 +171,14 @@ export class Operator {
     } else {
       this.#world.after(this.#random.pick([0, 0, electionTimeoutMs * 5]), begin);
     }
-    const joins = replaces !== 0 || this.#random.chance(0.6);
-    this.#ask({ op: 'add', id: node.id, address: addressOf(node.id), joins, replaces });
+    const change = {
+      op: 'add',
+      id: node.id,
+      address: addressOf(node.id),
+      joins: joins || replaces !== 0,
+      replaces,
+    } as const;
+    this.#ask(change, () => happened(node.id));
   }
 
   /** The newest configuration that any node knows to be committed. */
@@ -159,10 +194,14 @@ export class Operator {
     return newest === null || newest.voters.length === 0 ? null : newest;
   }
 
-  #ask(change: MemberChange): void {
-    const node = this.#random.pick(this.#nodes);
+  #ask(change: MemberChange, happened: () => void): void {
+    const up = this.#nodes.filter(({ life, running }) => running !== null && life?.paused === false);
+    const leaders = up.filter(({ core }) => core?.role === 'leader');
+    const asked = this.#random.chance(0.5) ? leaders : up;
+    if (asked.length === 0) return;
+    const node = this.#random.pick(asked);
     const { life, running } = node;
-    if (life === null || running === null || life.paused) return;
+    if (life === null || running === null) return;
     this.#directories.pending.add(change);
     // A request that nobody answers may still be on its way.
     const { electionTimeoutMs, requestTimeoutMs } = this.#plan.timing;
@@ -171,7 +210,10 @@ export class Operator {
     this.#world.say(() => `${node.id}: is asked to ${JSON.stringify(change)}`);
     life.call(() => {
       running.replica.changeMembers(change).then(
-        () => this.#agreed(change),
+        () => {
+          happened();
+          this.#agreed(change);
+        },
         (error: unknown) => this.#refused(change.op, error),
       );
     });

@@ -44,12 +44,12 @@ const ROUNDS = 4;
 const CLIENT = 5000;
 const KEY = 'ordeal';
 
-export function endure(kind: OrdealKind, scene: Scene): void {
-  const { world, faults } = scene;
+/** Returns whether the ordeal took place to its end. */
+export function endure(kind: OrdealKind, scene: Scene): boolean {
+  const { world } = scene;
   world.say(() => `ordeal: ${kind}`);
   const isOver = ORDEALS[kind](scene);
   world.say(() => (isOver ? 'the ordeal is over' : 'the ordeal finds no occasion'));
-  faults.counts[`${kind}: ${isOver ? 'over' : 'no occasion'}`] = 1;
   scene.network.healAll();
   for (const node of scene.nodes) {
     node.disk.goOnEverywhere();
@@ -58,6 +58,7 @@ export function endure(kind: OrdealKind, scene: Scene): void {
   // Those that were away may have much to write, and disks in small steps may be slow.
   const catchUpMs = FILLING_WRITES_MAX * DISK_OPERATIONS_PER_WRITE * scene.plan.disk.latencyMs.max;
   world.run(world.nowMs + catchUpMs, () => areEven(scene));
+  return isOver;
 }
 
 function areEven({ nodes }: Scene): boolean {

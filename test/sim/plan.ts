@@ -136,15 +136,42 @@ const ODD_FILE_SHARE = 0.1;
 const ORDEAL_SHARE = 0.2;
 const REQUESTS_PER_BURST = 2.3;
 
+/** Without these an ordeal can't take place, or hardly ever does. */
+interface OrdealNeeds {
+  readonly nodes?: readonly number[];
+  readonly snapshotLogBytesMax?: number;
+  readonly tailBytesMax?: number;
+  readonly segmentBytesMax?: number;
+  readonly cacheBytesMax?: number;
+}
+
+const ORDEAL_NEEDS: Record<OrdealKind, OrdealNeeds> = {
+  nameTakenBack: { snapshotLogBytesMax: 64 * KIB },
+  tornTwice: {},
+  sameSession: { nodes: [3, 5] },
+  keptTail: { nodes: [3], snapshotLogBytesMax: 64 * KIB },
+  slowLog: { nodes: [3, 5], snapshotLogBytesMax: 64 * KIB },
+  slowReader: {
+    nodes: [3, 5],
+    snapshotLogBytesMax: 64 * KIB,
+    tailBytesMax: KIB,
+    segmentBytesMax: 16 * KIB,
+    cacheBytesMax: 2 * KIB,
+  },
+};
+
 export function planOf(seed: number): Plan {
   const random = new Random(seed, 1);
-  const nodes = random.pick([1, 3, 3, 3, 3, 3, 3, 5, 5, 5]);
+  const ordeal = ordealOf(new Random(seed, 6));
+  const needs = ordeal === null ? {} : ORDEAL_NEEDS[ordeal];
+  const anyNodes = random.pick([1, 3, 3, 3, 3, 3, 3, 5, 5, 5]);
+  const nodes = needs.nodes?.includes(anyNodes) === false ? 3 : anyNodes;
   const nodeIds = Array.from({ length: nodes }, (_, i) => i + 1);
   const electionTimeoutMs = random.pick([100, 300, 1000, 3000, 10_000, 10_000, 30_000]);
   const tickMs = Math.max(10, electionTimeoutMs / random.pick([10, 10, 30]));
   const heartbeatIntervalMs = Math.max(tickMs, electionTimeoutMs / random.pick([3, 6, 10]));
   const network = networkOf(random, electionTimeoutMs);
-  const walSegmentBytes = random.pick([16, 16, 32, 64, 256]) * KIB;
+  const walSegmentBytes = Math.min(random.pick([16, 16, 32, 64, 256]) * KIB, needs.segmentBytesMax ?? Infinity);
   const clients = random.pick([1 + random.below(6), 1 + random.below(6), 12]);
   const faultPhaseMs = electionTimeoutMs * random.pick([15, 25, 25, 60]);
   const faults = faultsOf(random);
@@ -189,15 +216,15 @@ export function planOf(seed: number): Plan {
       walFillStepBytes: random.pick([1, 8, 32]) * KIB,
     },
     snapshotLimits: {
-      snapshotLogBytes: random.pick([1, 4, 4, 16, 16, 64, 1024]) * KIB,
-      logTailBytes: random.pick([0, 1, 8, 32]) * KIB,
+      snapshotLogBytes: Math.min(random.pick([1, 4, 4, 16, 16, 64, 1024]) * KIB, needs.snapshotLogBytesMax ?? Infinity),
+      logTailBytes: Math.min(random.pick([0, 1, 8, 32]) * KIB, needs.tailBytesMax ?? Infinity),
       snapshotChunkBytes: random.pick([300, 512, 512, 4 * KIB]),
     },
     transferLimits: {
       transferPieceBytes: random.pick([200, 1024, 1024, 4 * KIB, 256 * KIB]),
       transferPiecesMax: random.pick([1, 2, 4]),
     },
-    logCacheBytesMax: random.pick([1, 2 * KIB, 16 * KIB, 1 << 25]),
+    logCacheBytesMax: Math.min(random.pick([1, 2 * KIB, 16 * KIB, 1 << 25]), needs.cacheBytesMax ?? Infinity),
     sending: random.pick([WIDE, { ...WIDE, appendBytesMax: 1 }, NARROW]),
     hashInterval: random.pick([8, 64]),
     faults,
@@ -205,7 +232,7 @@ export function planOf(seed: number): Plan {
     faultPhaseMs,
     oddFile: siege === null ? oddFileOf(new Random(seed, 5), nodeIds, electionTimeoutMs) : null,
     siege,
-    ordeal: ordealOf(new Random(seed, 6)),
+    ordeal,
     clients,
     // So that what clients may ask lasts for about as long as the fault phase.
     thinkMs: (faultPhaseMs * clients * REQUESTS_PER_BURST) / random.pick([300, OPERATIONS_MAX, OPERATIONS_MAX]),

@@ -162,13 +162,14 @@ export class SimNode {
     this.start();
   }
 
-  /** Damages what is on its disk, while its process is down. */
-  rot(): void {
+  /** Damages what is on its disk, while its process is down. False if there is nothing to damage. */
+  rot(): boolean {
     this.kill();
     this.#keepDisk();
-    if (!this.disk.rot((what) => this.#world.say(() => `${this.id}: ${what}`))) return;
+    if (!this.disk.rot((what) => this.#world.say(() => `${this.id}: ${what}`))) return false;
     this.rotten = true;
     this.core = null;
+    return true;
   }
 
   start(): void {
@@ -216,10 +217,11 @@ export class SimNode {
     this.#world.say(() => `${this.id}: wall time jumps by ${Math.round(byMs)} ms`);
   }
 
-  /** As on SIGTERM: hands over, answers what is in flight, closes from the clients downwards. */
-  stop(): void {
+  /** As on SIGTERM: hands over, answers what is in flight, closes from the clients downwards. `begun` is called if it can. */
+  stop(begun: () => void): void {
     const { life, running } = this;
     if (life === null || running === null || life.paused) return;
+    begun();
     this.#world.say(() => `${this.id}: stops`);
     const { replica, door, close } = running;
     const stop = async () => {

@@ -1,5 +1,6 @@
 import { ClusterChecks } from './checks.ts';
 import { Client } from './clients.ts';
+import { type FaultCount, FaultCounts } from './fault-counts.ts';
 import { Faults } from './faults.ts';
 import { History } from './history.ts';
 import { IntactDirectories } from './intact-directories.ts';
@@ -32,7 +33,9 @@ export interface RunResult {
   readonly unknown: number;
   /** The history was too tangled to be judged in time. */
   readonly undecided: boolean;
-  readonly faults: Readonly<Record<string, number>>;
+  readonly faults: Readonly<Record<string, FaultCount>>;
+  /** What else happened, and how often. */
+  readonly counts: Readonly<Record<string, number>>;
   readonly cpuMs: number;
 }
 
@@ -58,7 +61,8 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
   );
   const directories = new IntactDirectories(nodes);
   const operator = new Operator(world, plan, random.fork(4), nodes, directories, checks);
-  const faults = new Faults(world, plan, random.fork(3), nodes, network, operator, directories, checks);
+  const faultCounts = new FaultCounts();
+  const faults = new Faults(world, plan, random.fork(3), nodes, network, operator, directories, checks, faultCounts);
 
   const { oddFile } = plan;
   for (const node of nodes) world.after(node.id === oddFile?.late ? oddFile.lateMs : 0, () => node.start());
@@ -75,7 +79,8 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
       network.lossy = true;
     }
     const besieged = nodes.filter(({ begun }) => begun);
-    besiege(world, plan, random, besieged, network, faults, checks, history);
+    const happened = faultCounts.plan(`siege: ${plan.siege}`);
+    besiege(world, plan, random, besieged, network, faults, checks, history, happened);
   }
 
   world.say(() => 'the fault phase is over');
@@ -89,7 +94,8 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
   waitForHealth(world, plan, nodes, checks);
   if (plan.ordeal !== null && world.violation === null) {
     const scene = { world, plan, random: new Random(seed, 7), network, faults, directories, checks, history };
-    endure(plan.ordeal, { ...scene, nodes: membersOf(nodes, checks) });
+    const happened = faultCounts.plan(`ordeal: ${plan.ordeal}`);
+    if (endure(plan.ordeal, { ...scene, nodes: membersOf(nodes, checks) })) happened();
     waitForService(world, plan, 'write', nodes, history, checks);
     waitForHealth(world, plan, nodes, checks);
   }
@@ -110,7 +116,8 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
     replies: history.replies,
     unknown: history.unknown,
     undecided,
-    faults: { ...faults.counts, ...operator.counts, ...countsOf(checks, network), refused: history.refused },
+    faults: faultCounts.byKind,
+    counts: { ...operator.counts, ...countsOf(checks, network), writesRefused: history.refused },
     cpuMs: cpuMs() - startedMs,
   };
 }
@@ -149,6 +156,7 @@ export function failedRun(seed: number, check: string, message: string): RunResu
     ...nothing,
     undecided: false,
     faults: {},
+    counts: {},
   };
 }
 

@@ -53,6 +53,7 @@ export function besiege(
   faults: Faults,
   checks: ClusterChecks,
   history: History,
+  happened: () => void,
 ): void {
   const { electionTimeoutMs } = plan.timing;
   const kind = plan.siege;
@@ -70,7 +71,12 @@ export function besiege(
   const initialMember = nodes.find(({ id }) => id === 1) ?? leader;
   const victim = kind === 'oneWay' ? random.pick(followers) : kind === 'oldFile' ? initialMember : leader;
   world.say(() => `${victim.id}: siege: ${kind}`);
-  lay(kind, world, random, network, leader, victim, nodes);
+  let met = false;
+  const onMet = () => {
+    met = true;
+  };
+  const { starts } = victim;
+  lay(kind, world, random, network, leader, victim, nodes, onMet);
   const electionsBefore = checks.elections;
   const others = kind === 'allFull' ? nodes : nodes.filter((node) => node !== victim);
   const mustServe = (what: 'read' | 'write', firstId: number) => {
@@ -90,6 +96,7 @@ export function besiege(
   if (kind === 'diskHangs' && faults.leader() === victim) {
     world.fail('availability', `node ${victim.id} leads on though its disk hangs`);
   }
+  if (isInForce(kind, network, victim, met, victim.starts > starts)) happened();
   if (kind === 'oldFile') victim.correctFile(nodes.map(({ id }) => id));
   const elections = checks.elections - electionsBefore;
   // Each leader whose disk fills up offers leadership to one that may still have room.
@@ -106,6 +113,7 @@ function lay(
   leader: SimNode,
   victim: SimNode,
   nodes: readonly SimNode[],
+  onMet: () => void,
 ): void {
   for (const { id } of nodes) {
     if (id === victim.id) continue;
@@ -114,7 +122,7 @@ function lay(
   }
   switch (kind) {
     case 'diskHangs':
-      victim.disk.stall(world, world.nowMs + FOR_EVER_MS);
+      victim.disk.stall(world, world.nowMs + FOR_EVER_MS, onMet);
       return;
     case 'killed':
       victim.kill();
@@ -123,10 +131,10 @@ function lay(
       victim.powerLoss();
       return;
     case 'full':
-      victim.disk.fillUp();
+      victim.disk.fillUp(onMet);
       return;
     case 'allFull':
-      for (const { disk } of nodes) disk.fillUp();
+      for (const { disk } of nodes) disk.fillUp(onMet);
       return;
     case 'wiped':
       victim.wipe();
@@ -147,5 +155,28 @@ function lay(
     case 'mute':
     case 'partitioned':
       return;
+  }
+}
+
+/** Whether the siege is still on, and has been noticed by the node or its disk. */
+function isInForce(kind: SiegeKind, network: Network, victim: SimNode, met: boolean, startedAgain: boolean): boolean {
+  switch (kind) {
+    case 'diskHangs':
+    case 'full':
+    case 'allFull':
+      return met;
+    case 'killed':
+    case 'withoutPower':
+      return victim.life === null;
+    case 'frozen':
+      return victim.life?.paused === true;
+    case 'wiped':
+    case 'oldFile':
+      return victim.hasOldDisk && startedAgain;
+    case 'deaf':
+    case 'mute':
+    case 'partitioned':
+    case 'oneWay':
+      return network.hasPartitions;
   }
 }

@@ -1,3 +1,4 @@
+import type { FaultCount } from './fault-counts.ts';
 import type { RunResult } from './run.ts';
 
 /** What many runs came to, for people. */
@@ -5,30 +6,23 @@ export class Tally {
   seeds = 0;
   readonly failures: RunResult[] = [];
   #simulatedMs = 0;
-  #events = 0;
-  #elections = 0;
-  #entries = 0;
-  #truncations = 0;
-  #replies = 0;
-  #unknown = 0;
-  #undecided = 0;
   #cpuMs = 0;
-  readonly #faults = new Map<string, number>();
+  readonly #counts = new Map<string, number>();
+  readonly #faults = new Map<string, FaultCount>();
 
   add(result: RunResult): void {
     this.seeds++;
     this.#simulatedMs += result.simulatedMs;
-    this.#events += result.events;
-    this.#elections += result.elections;
-    this.#entries += result.entries;
-    this.#truncations += result.truncations;
-    this.#replies += result.replies;
-    this.#unknown += result.unknown;
     this.#cpuMs += result.cpuMs;
-    if (result.undecided) this.#undecided++;
     if (result.violation !== null) this.failures.push(result);
-    for (const [kind, count] of Object.entries(result.faults)) {
-      this.#faults.set(kind, (this.#faults.get(kind) ?? 0) + count);
+    const { events, elections, entries, truncations, replies, unknown, undecided, counts } = result;
+    const totals = { events, elections, entries, truncations, replies, unknown, undecided: undecided ? 1 : 0 };
+    for (const [what, count] of Object.entries({ ...totals, ...counts })) {
+      this.#counts.set(what, (this.#counts.get(what) ?? 0) + count);
+    }
+    for (const [kind, { planned, happened }] of Object.entries(result.faults)) {
+      const before = this.#faults.get(kind) ?? { planned: 0, happened: 0 };
+      this.#faults.set(kind, { planned: before.planned + planned, happened: before.happened + happened });
     }
   }
 
@@ -40,12 +34,23 @@ export class Tally {
     return `${this.seeds} seeds, ${hours.toFixed(1)} cluster-hours (${rate}), ${this.failures.length} failed`;
   }
 
+  /** What happened, and each kind of fault: how often it was planned, and how often it took place. */
   summary(): string {
-    const faults = [...this.#faults].sort(([a], [b]) => (a < b ? -1 : 1)).map(([kind, count]) => `${kind} ${count}`);
-    return [
-      `elections ${this.#elections}, entries committed ${this.#entries}, logs truncated ${this.#truncations}, replies ${this.#replies}, outcomes unknown ${this.#unknown}`,
-      `events ${this.#events}, histories without a verdict ${this.#undecided}`,
-      `faults: ${faults.join(', ')}`,
-    ].join('\n');
+    const counts = [...this.#counts].map(([what, count]) => [wordsOf(what), `${count}`]);
+    const faults = [...this.#faults].map(([kind, { planned, happened }]) => [kind, `${planned}`, `${happened}`]);
+    return [...table(['', 'count'], counts), '', ...table(['fault', 'planned', 'happened'], faults)].join('\n');
   }
+}
+
+/** Lines with aligned columns: the first to the left, numbers to the right. Sorted by the first. */
+function table(head: readonly string[], rows: readonly (readonly string[])[]): readonly string[] {
+  const lines = [head, ...rows.toSorted(([a = ''], [b = '']) => (a < b ? -1 : 1))];
+  const widths = head.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)));
+  const pad = (cell: string, i: number) => (i === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[i] ?? 0));
+  return lines.map((line) => line.map(pad).join('  '));
+}
+
+/** `snapshotsTaken` becomes `snapshots taken`; codes of refusals stay as they are. */
+function wordsOf(name: string): string {
+  return name.replace(/(?<=[a-z])[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 }

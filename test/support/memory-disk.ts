@@ -51,6 +51,8 @@ export class MemoryDisk implements Disk {
   fault: (operation: DiskOperation) => string | null = () => null;
   /** Writes that would make the files together longer than this fail with ENOSPC. */
   capacityBytes = Number.POSITIVE_INFINITY;
+  /** Told of every write that fails because of `capacityBytes`. */
+  onFull: () => void = () => {};
 
   /** As in `MemoryDiskOptions`. */
   schedule: (operation: DiskOperation, complete: () => void) => void;
@@ -295,7 +297,10 @@ export class MemoryDisk implements Disk {
     const growth = Math.max(0, position + buffer.length - file.length);
     const full = growth > 0 && this.#usedBytes() + growth > this.capacityBytes;
     const code = this.fault(operation);
-    if (full) return failure('ENOSPC', 'write', operation.path);
+    if (full) {
+      this.onFull();
+      return failure('ENOSPC', 'write', operation.path);
+    }
     if (code !== null) {
       // The worst case: readers see it, nothing marks it as dirty, and it will never reach the platter.
       file.write(buffer, position);

@@ -78,6 +78,17 @@ describe('linearizability checker', () => {
     expect(check(registerModel, history, { timeLimitMs: 100 }).verdict).toBe('unknown');
   });
 
+  it('gives up after its steps, over all keys', () => {
+    const hard = Array.from({ length: 40 }, (_, i) => op(write(i), true, 0, 100));
+    hard.push(op(read, 99, 101, 102));
+    const isEasy = (input: RegisterInput) => input.kind === 'write' && input.value >= 40;
+    const easy = Array.from({ length: 10 }, (_, i) => op(write(40 + i), true, i, i));
+    const limits = { timeLimitMs: Number.POSITIVE_INFINITY, stepsMax: 5000 };
+    const result = checkPartitioned(registerModel, [...easy, ...hard], (input) => `${isEasy(input)}`, limits);
+    expect(result.verdict).toBe('unknown');
+    expect(result.steps).toBe(limits.stepsMax);
+  });
+
   it('agrees with trying every order', () => {
     const valueArbitrary = fc.nat({ max: 1 });
     const inputArbitrary = fc.oneof(

@@ -64,6 +64,8 @@ export interface CheckResult<Input, Output> {
 export interface CheckLimits {
   /** The verdict is 'unknown' after this. */
   readonly timeLimitMs: number;
+  /** The same, counted in `CheckResult.steps`: the verdict then doesn't depend on the speed of the machine. */
+  readonly stepsMax?: number;
 }
 
 /** Bounds the cache, which holds one short string per configuration: about 2 GB at worst. */
@@ -94,6 +96,7 @@ export function check<State, Input, Output>(
   };
 
   const deadlineMs = performance.now() + limits.timeLimitMs;
+  const stepsMax = limits.stepsMax ?? Number.POSITIVE_INFINITY;
   const path: Frame<State>[] = [];
   let state = model.init();
   let left = known.length;
@@ -143,6 +146,7 @@ export function check<State, Input, Output>(
   };
 
   while (left > 0) {
+    if (steps >= stepsMax) return result('unknown');
     if (++steps % STEPS_BETWEEN_CLOCK_READINGS === 0) {
       if (performance.now() > deadlineMs || done.count() > CONFIGURATIONS_MAX) return result('unknown');
     }
@@ -183,10 +187,12 @@ export function checkPartitioned<State, Input, Output>(
   limits: CheckLimits,
 ): CheckResult<Input, Output> & { readonly key: string } {
   const deadlineMs = performance.now() + limits.timeLimitMs;
+  const stepsMax = limits.stepsMax ?? Number.POSITIVE_INFINITY;
   let verdict: Verdict = 'linearizable';
   let steps = 0;
   for (const [key, part] of groupBy(operations, (op) => keyOf(op.input))) {
-    const result = check(model, part, { timeLimitMs: deadlineMs - performance.now() });
+    const left = { timeLimitMs: deadlineMs - performance.now(), stepsMax: stepsMax - steps };
+    const result = check(model, part, left);
     steps += result.steps;
     if (result.verdict === 'not-linearizable') return { ...result, steps, key };
     if (result.verdict === 'unknown') verdict = 'unknown';
