@@ -6,8 +6,8 @@ import type { ProposerLimits } from '../../src/replica/writes/proposer.ts';
 import type { WalLimits } from '../../src/storage/wal/wal.ts';
 import type { DiskHabits } from './disk.ts';
 import type { BulkHabits, NetworkHabits } from './network.ts';
-import { ORDEAL_KINDS, type OrdealKind } from './ordeal-kinds.ts';
 import { Random } from './random.ts';
+import { SCENARIO_KINDS, type ScenarioKind } from './scenario-kinds.ts';
 import { SIEGE_KINDS, type SiegeKind } from './siege-kinds.ts';
 import type { SocketHabits } from './socket.ts';
 
@@ -101,7 +101,7 @@ export interface Plan {
   /** Instead of faults at random: one that the others must ride out while it lasts. */
   readonly siege: SiegeKind | null;
   /** What the cluster has to go through at the end, once all is well. */
-  readonly ordeal: OrdealKind | null;
+  readonly scenario: ScenarioKind | null;
   readonly clients: number;
   /** Between two requests of one client, on average. */
   readonly thinkMs: number;
@@ -133,11 +133,11 @@ const NARROW = { appendBytesMax: 300, flow: { inflightMessagesMax: 2, inflightBy
 /** What one history may hold: a verdict must take little of the time of a run. */
 const OPERATIONS_MAX = 600;
 const ODD_FILE_SHARE = 0.1;
-const ORDEAL_SHARE = 0.2;
+const SCENARIO_SHARE = 0.2;
 const REQUESTS_PER_BURST = 2.3;
 
-/** Without these an ordeal can't take place, or hardly ever does. */
-interface OrdealNeeds {
+/** Without these an scenario can't take place, or hardly ever does. */
+interface ScenarioNeeds {
   readonly nodes?: readonly number[];
   readonly snapshotLogBytesMax?: number;
   readonly tailBytesMax?: number;
@@ -145,7 +145,7 @@ interface OrdealNeeds {
   readonly cacheBytesMax?: number;
 }
 
-const ORDEAL_NEEDS: Record<OrdealKind, OrdealNeeds> = {
+const SCENARIO_NEEDS: Record<ScenarioKind, ScenarioNeeds> = {
   nameTakenBack: { snapshotLogBytesMax: 64 * KIB },
   tornTwice: {},
   sameSession: { nodes: [3, 5] },
@@ -162,8 +162,8 @@ const ORDEAL_NEEDS: Record<OrdealKind, OrdealNeeds> = {
 
 export function planOf(seed: number): Plan {
   const random = new Random(seed, 1);
-  const ordeal = ordealOf(new Random(seed, 6));
-  const needs = ordeal === null ? {} : ORDEAL_NEEDS[ordeal];
+  const scenario = ordealOf(new Random(seed, 6));
+  const needs = scenario === null ? {} : SCENARIO_NEEDS[scenario];
   const anyNodes = random.pick([1, 3, 3, 3, 3, 3, 3, 5, 5, 5]);
   const nodes = needs.nodes?.includes(anyNodes) === false ? 3 : anyNodes;
   const nodeIds = Array.from({ length: nodes }, (_, i) => i + 1);
@@ -232,7 +232,7 @@ export function planOf(seed: number): Plan {
     faultPhaseMs,
     oddFile: siege === null ? oddFileOf(new Random(seed, 5), nodeIds, electionTimeoutMs) : null,
     siege,
-    ordeal,
+    scenario,
     clients,
     // So that what clients may ask lasts for about as long as the fault phase.
     thinkMs: (faultPhaseMs * clients * REQUESTS_PER_BURST) / random.pick([300, OPERATIONS_MAX, OPERATIONS_MAX]),
@@ -248,8 +248,8 @@ function siegeOf(random: Random, nodes: number): SiegeKind | null {
   return random.chance(0.12) ? random.pick(SIEGE_KINDS.filter((kind) => kind !== 'oldFile')) : null;
 }
 
-function ordealOf(random: Random): OrdealKind | null {
-  return random.chance(ORDEAL_SHARE) ? random.pick(ORDEAL_KINDS) : null;
+function ordealOf(random: Random): ScenarioKind | null {
+  return random.chance(SCENARIO_SHARE) ? random.pick(SCENARIO_KINDS) : null;
 }
 
 function faultsOf(random: Random): readonly FaultKind[] {

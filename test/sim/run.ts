@@ -6,12 +6,12 @@ import { History } from './history.ts';
 import { IntactDirectories } from './intact-directories.ts';
 import { Network } from './network.ts';
 import { Operator } from './operator.ts';
-import { endure } from './ordeals.ts';
 import { type Plan, planOf } from './plan.ts';
 import { Probe } from './probe.ts';
 import { SimNode } from './processes.ts';
 import { Random } from './random.ts';
 import { checkRoom } from './room.ts';
+import { playScenario } from './scenarios.ts';
 import { showBulkFrame, showFrame } from './show-frame.ts';
 import { besiege, grow } from './siege.ts';
 import { World } from './world.ts';
@@ -92,10 +92,10 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
   waitForService(world, plan, 'write', nodes, history, checks);
   for (const client of clients) client.end();
   waitForHealth(world, plan, nodes, checks);
-  if (plan.ordeal !== null && world.violation === null) {
+  if (plan.scenario !== null && world.violation === null) {
     const scene = { world, plan, random: new Random(seed, 7), network, faults, directories, checks, history };
-    const happened = faultCounts.plan(`ordeal: ${plan.ordeal}`);
-    if (endure(plan.ordeal, { ...scene, nodes: membersOf(nodes, checks) })) happened();
+    const happened = faultCounts.plan(`scenario: ${plan.scenario}`);
+    if (playScenario(plan.scenario, { ...scene, nodes: membersOf(nodes, checks) })) happened();
     waitForService(world, plan, 'write', nodes, history, checks);
     waitForHealth(world, plan, nodes, checks);
   }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ORDEAL_KINDS } from './ordeal-kinds.ts';
+import { SCENARIO_KINDS } from './scenario-kinds.ts';
 import { runKept, runUntilHappened } from './seeds.ts';
 import { SIEGE_KINDS } from './siege-kinds.ts';
 
@@ -25,8 +25,8 @@ describe('the simulator', () => {
     await runUntilHappened(`siege: ${kind}`, ({ siege }) => siege === kind);
   });
 
-  it.each(ORDEAL_KINDS)('sees a cluster come through the ordeal %s', async (kind) => {
-    await runUntilHappened(`ordeal: ${kind}`, ({ ordeal }) => ordeal === kind);
+  it.each(SCENARIO_KINDS)('sees a cluster come through the scenario %s', async (kind) => {
+    await runUntilHappened(`scenario: ${kind}`, ({ scenario }) => scenario === kind);
   });
 
   it.each(['wipe', 'rot', 'swapBack'] as const)('sees a cluster heal from the fault %s', async (kind) => {

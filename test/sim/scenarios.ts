@@ -5,18 +5,18 @@ import type { Faults } from './faults.ts';
 import type { History } from './history.ts';
 import type { IntactDirectories } from './intact-directories.ts';
 import type { Network } from './network.ts';
-import type { OrdealKind } from './ordeal-kinds.ts';
 import type { Plan } from './plan.ts';
 import type { SimNode } from './processes.ts';
 import type { Random } from './random.ts';
 import { isRefused, isWithoutOutcome, ReplyReader } from './replies.ts';
 import { bytesOf, type Request, request } from './requests.ts';
+import type { ScenarioKind } from './scenario-kinds.ts';
 import type { World } from './world.ts';
 
 /**
- * An ordeal: a chain of events, each of which may happen, but hardly one after the other by chance. It comes at the end of
+ * An scenario: a chain of events, each of which may happen, but hardly one after the other by chance. It comes at the end of
  * some runs, once all is well, and each step waits for the moment that it needs. Where a moment does not come (the limits
- * of this world may not allow it), the ordeal ends there. What must hold is what must always hold.
+ * of this world may not allow it), the scenario ends there. What must hold is what must always hold.
  */
 export interface Scene {
   readonly world: World;
@@ -42,14 +42,14 @@ const FILLING_BYTES = 1400;
 const LONG_WRITE_BYTES = 6 * 512;
 const ROUNDS = 4;
 const CLIENT = 5000;
-const KEY = 'ordeal';
+const KEY = 'scenario';
 
-/** Returns whether the ordeal took place to its end. */
-export function endure(kind: OrdealKind, scene: Scene): boolean {
+/** Returns whether the scenario took place to its end. */
+export function playScenario(kind: ScenarioKind, scene: Scene): boolean {
   const { world } = scene;
-  world.say(() => `ordeal: ${kind}`);
-  const isOver = ORDEALS[kind](scene);
-  world.say(() => (isOver ? 'the ordeal is over' : 'the ordeal finds no occasion'));
+  world.say(() => `scenario: ${kind}`);
+  const isOver = SCENARIOS[kind](scene);
+  world.say(() => (isOver ? 'the scenario is over' : 'the scenario finds no occasion'));
   scene.network.healAll();
   for (const node of scene.nodes) {
     node.disk.goOnEverywhere();
@@ -71,7 +71,7 @@ function takesSnapshots({ plan }: Scene): boolean {
 }
 
 /** Each is true where it came to its end. */
-const ORDEALS: Record<OrdealKind, (scene: Scene) => boolean> = {
+const SCENARIOS: Record<ScenarioKind, (scene: Scene) => boolean> = {
   nameTakenBack,
   tornTwice,
   sameSession,

@@ -1,5 +1,5 @@
-/** What befalls a cluster that is well, step by step, so that chance need not bring it about; see ordeals.ts. */
-export const ORDEAL_KINDS = [
+/** What befalls a cluster that is well, step by step, so that chance need not bring it about; see scenarios.ts. */
+export const SCENARIO_KINDS = [
   /** A process dies between giving a snapshot its name and making that durable; after the next start, the power fails. */
   'nameTakenBack',
   /** A long write is torn, and what comes in its place is shorter; then shorter ones are torn, in front of its remains. */
@@ -13,4 +13,4 @@ export const ORDEAL_KINDS = [
   /** While entries are read back from disk for a follower, the log is compacted beyond them. */
   'slowReader',
 ] as const;
-export type OrdealKind = (typeof ORDEAL_KINDS)[number];
+export type ScenarioKind = (typeof SCENARIO_KINDS)[number];
