@@ -77,7 +77,7 @@ export class Faults {
   }
 
   begin(): void {
-    if (this.#plan.siege !== null) return;
+    if (this.#plan.sustainedFault !== null) return;
     this.#planNext();
   }
 

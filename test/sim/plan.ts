@@ -8,8 +8,8 @@ import type { DiskHabits } from './disk.ts';
 import type { BulkHabits, NetworkHabits } from './network.ts';
 import { Random } from './random.ts';
 import { SCENARIO_KINDS, type ScenarioKind } from './scenario-kinds.ts';
-import { SIEGE_KINDS, type SiegeKind } from './siege-kinds.ts';
 import type { SocketHabits } from './socket.ts';
+import { SUSTAINED_FAULT_KINDS, type SustainedFaultKind } from './sustained-fault-kinds.ts';
 
 /**
  * What the world of one seed is like. Each seed draws its own sizes, speeds and limits, and switches on only some kinds
@@ -99,7 +99,7 @@ export interface Plan {
   /** An initial member whose configuration file lists other nodes than those of the others, until somebody puts it right. */
   readonly oddFile: OddFile | null;
   /** Instead of faults at random: one that the others must ride out while it lasts. */
-  readonly siege: SiegeKind | null;
+  readonly sustainedFault: SustainedFaultKind | null;
   /** What the cluster has to go through at the end, once all is well. */
   readonly scenario: ScenarioKind | null;
   readonly clients: number;
@@ -175,9 +175,9 @@ export function planOf(seed: number): Plan {
   const clients = random.pick([1 + random.below(6), 1 + random.below(6), 12]);
   const faultPhaseMs = electionTimeoutMs * random.pick([15, 25, 25, 60]);
   const faults = faultsOf(random);
-  const siege = siegeOf(random, nodes);
+  const sustainedFault = siegeOf(random, nodes);
   const changesMembers = faults.some((kind) => (MEMBER_CHANGES as readonly FaultKind[]).includes(kind));
-  const spares = siege === 'oldFile' ? 2 : changesMembers ? random.pick([1, 2, 4]) : 0;
+  const spares = sustainedFault === 'oldFile' ? 2 : changesMembers ? random.pick([1, 2, 4]) : 0;
   const allIds = Array.from({ length: nodes + spares }, (_, i) => i + 1);
   return {
     seed,
@@ -212,7 +212,8 @@ export function planOf(seed: number): Plan {
       walEntryBytesMax: ENTRY_BYTES_MAX,
       walFirstFillBytes: random.pick([2, 16, 64]) * KIB,
       // Full disks leave what is ahead to elections, which want a few sectors each.
-      walFillAheadBytes: siege === 'full' || siege === 'allFull' ? 48 * KIB : random.pick([2, 16, 48]) * KIB,
+      walFillAheadBytes:
+        sustainedFault === 'full' || sustainedFault === 'allFull' ? 48 * KIB : random.pick([2, 16, 48]) * KIB,
       walFillStepBytes: random.pick([1, 8, 32]) * KIB,
     },
     snapshotLimits: {
@@ -230,8 +231,8 @@ export function planOf(seed: number): Plan {
     faults,
     faultIntervalMs: electionTimeoutMs * random.pick([0.3, 1, 2, 4]),
     faultPhaseMs,
-    oddFile: siege === null ? oddFileOf(new Random(seed, 5), nodeIds, electionTimeoutMs) : null,
-    siege,
+    oddFile: sustainedFault === null ? oddFileOf(new Random(seed, 5), nodeIds, electionTimeoutMs) : null,
+    sustainedFault,
     scenario,
     clients,
     // So that what clients may ask lasts for about as long as the fault phase.
@@ -243,9 +244,9 @@ export function planOf(seed: number): Plan {
   };
 }
 
-function siegeOf(random: Random, nodes: number): SiegeKind | null {
+function siegeOf(random: Random, nodes: number): SustainedFaultKind | null {
   if (nodes === 1) return random.chance(0.3) ? 'oldFile' : null;
-  return random.chance(0.12) ? random.pick(SIEGE_KINDS.filter((kind) => kind !== 'oldFile')) : null;
+  return random.chance(0.12) ? random.pick(SUSTAINED_FAULT_KINDS.filter((kind) => kind !== 'oldFile')) : null;
 }
 
 function ordealOf(random: Random): ScenarioKind | null {

@@ -13,7 +13,7 @@ import { Random } from './random.ts';
 import { checkRoom } from './room.ts';
 import { playScenario } from './scenarios.ts';
 import { showBulkFrame, showFrame } from './show-frame.ts';
-import { besiege, grow } from './siege.ts';
+import { grow, sustainFault } from './sustainedFault.ts';
 import { World } from './world.ts';
 
 /** One seed, one world, one verdict. */
@@ -70,17 +70,17 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
   if (oddFile !== null)
     world.after(oddFile.rightAtMs, () => nodes.find(({ id }) => id === oddFile.node)?.correctFile(plan.nodeIds));
   faults.begin();
-  if (plan.siege === null) world.run(plan.faultPhaseMs, () => false);
+  if (plan.sustainedFault === null) world.run(plan.faultPhaseMs, () => false);
   else {
-    if (plan.siege === 'oldFile') {
+    if (plan.sustainedFault === 'oldFile') {
       // A bulk link that breaks at every third chunk would take longer than anybody waits for.
       network.lossy = false;
       grow(world, plan, nodes, operator, checks);
       network.lossy = true;
     }
-    const besieged = nodes.filter(({ begun }) => begun);
-    const happened = faultCounts.plan(`siege: ${plan.siege}`);
-    besiege(world, plan, random, besieged, network, faults, checks, history, happened);
+    const affected = nodes.filter(({ begun }) => begun);
+    const happened = faultCounts.plan(`sustained fault: ${plan.sustainedFault}`);
+    sustainFault(world, plan, random, affected, network, faults, checks, history, happened);
   }
 
   world.say(() => 'the fault phase is over');

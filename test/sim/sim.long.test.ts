@@ -21,7 +21,10 @@ describe('the simulator', () => {
   });
 
   it.each(['replaceMember', 'promoteMember'] as const)('sees %s carried out', async (kind) => {
-    const { counts } = await runUntilHappened(kind, ({ siege, faults }) => siege === null && faults.includes(kind));
+    const { counts } = await runUntilHappened(
+      kind,
+      ({ sustainedFault, faults }) => sustainedFault === null && faults.includes(kind),
+    );
     expect(counts['configurations']).toBeGreaterThan(0);
   });
 });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { SCENARIO_KINDS } from './scenario-kinds.ts';
 import { runKept, runUntilHappened } from './seeds.ts';
-import { SIEGE_KINDS } from './siege-kinds.ts';
+import { SUSTAINED_FAULT_KINDS } from './sustained-fault-kinds.ts';
 
 /** A few; sim.long.test.ts runs more, and `npm run sim` as many as there is time for. */
 const SEEDS = Array.from({ length: 8 }, (_, i) => 1 + i);
@@ -21,8 +21,8 @@ describe('the simulator', () => {
     expect(replies).toBeGreaterThan(0);
   });
 
-  it.each(SIEGE_KINDS)('sees the others serve while one node is %s', async (kind) => {
-    await runUntilHappened(`siege: ${kind}`, ({ siege }) => siege === kind);
+  it.each(SUSTAINED_FAULT_KINDS)('sees the others serve while one node is %s', async (kind) => {
+    await runUntilHappened(`sustained fault: ${kind}`, ({ sustainedFault }) => sustainedFault === kind);
   });
 
   it.each(SCENARIO_KINDS)('sees a cluster come through the scenario %s', async (kind) => {
@@ -30,14 +30,17 @@ describe('the simulator', () => {
   });
 
   it.each(['wipe', 'rot', 'swapBack'] as const)('sees a cluster heal from the fault %s', async (kind) => {
-    const { counts } = await runUntilHappened(kind, ({ siege, nodeIds, faults }) => {
-      return siege === null && nodeIds.length > 1 && faults.includes(kind);
+    const { counts } = await runUntilHappened(kind, ({ sustainedFault, nodeIds, faults }) => {
+      return sustainedFault === null && nodeIds.length > 1 && faults.includes(kind);
     });
     expect(counts['recoveries']).toBeGreaterThan(0);
   });
 
   it.each(['addMember', 'removeMember'] as const)('sees %s carried out', async (kind) => {
-    const { counts } = await runUntilHappened(kind, ({ siege, faults }) => siege === null && faults.includes(kind));
+    const { counts } = await runUntilHappened(
+      kind,
+      ({ sustainedFault, faults }) => sustainedFault === null && faults.includes(kind),
+    );
     expect(counts['configurations']).toBeGreaterThan(0);
   });
 });

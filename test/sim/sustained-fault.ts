@@ -7,17 +7,17 @@ import type { Plan } from './plan.ts';
 import { Probe } from './probe.ts';
 import type { SimNode } from './processes.ts';
 import type { Random } from './random.ts';
-import type { SiegeKind } from './siege-kinds.ts';
+import type { SustainedFaultKind } from './sustained-fault-kinds.ts';
 import type { World } from './world.ts';
 
 /**
- * A siege: one thing goes wrong, for long, and the rest of the cluster must serve all the while. Most promises of
+ * A sustainedFault: one thing goes wrong, for long, and the rest of the cluster must serve all the while. Most promises of
  * availability can only be shown this way; among faults at random every stand-still has an excuse.
  */
 
 /** Until the others serve again, in election timeouts: notice, elect, and once more where two collided. */
 const RECOVERY_TIMEOUTS_MAX = 15;
-/** Until the siege is lifted. */
+/** Until the sustainedFault is lifted. */
 const FOR_EVER_MS = 1e9;
 /** Those who are well may need one election, and a second where it is the first leader that can't reach them. */
 const ELECTIONS_MAX = 4;
@@ -44,7 +44,7 @@ export function grow(
   if (!isGrown()) world.fail('liveness', 'the cluster does not grow, though nothing went wrong');
 }
 
-export function besiege(
+export function sustainFault(
   world: World,
   plan: Plan,
   random: Random,
@@ -56,7 +56,7 @@ export function besiege(
   happened: () => void,
 ): void {
   const { electionTimeoutMs } = plan.timing;
-  const kind = plan.siege;
+  const kind = plan.sustainedFault;
   if (kind === null) return;
   network.lossy = false;
   world.run(world.nowMs + 60 * electionTimeoutMs, () => faults.leader() !== null);
@@ -70,7 +70,7 @@ export function besiege(
   const followers = nodes.filter((node) => node !== leader);
   const initialMember = nodes.find(({ id }) => id === 1) ?? leader;
   const victim = kind === 'oneWay' ? random.pick(followers) : kind === 'oldFile' ? initialMember : leader;
-  world.say(() => `${victim.id}: siege: ${kind}`);
+  world.say(() => `${victim.id}: sustainedFault: ${kind}`);
   let met = false;
   const onMet = () => {
     met = true;
@@ -106,7 +106,7 @@ export function besiege(
 }
 
 function lay(
-  kind: SiegeKind,
+  kind: SustainedFaultKind,
   world: World,
   random: Random,
   network: Network,
@@ -158,8 +158,14 @@ function lay(
   }
 }
 
-/** Whether the siege is still on, and has been noticed by the node or its disk. */
-function isInForce(kind: SiegeKind, network: Network, victim: SimNode, met: boolean, startedAgain: boolean): boolean {
+/** Whether the sustainedFault is still on, and has been noticed by the node or its disk. */
+function isInForce(
+  kind: SustainedFaultKind,
+  network: Network,
+  victim: SimNode,
+  met: boolean,
+  startedAgain: boolean,
+): boolean {
   switch (kind) {
     case 'diskHangs':
     case 'full':

@@ -1,5 +1,5 @@
-/** What befalls one node, the leader but for the last, while nothing else goes wrong; see siege.ts. */
-export const SIEGE_KINDS = [
+/** What befalls one node, the leader but for the last, while nothing else goes wrong; see sustainedFault.ts. */
+export const SUSTAINED_FAULT_KINDS = [
   /** Its disk hangs, its process and links do not (hashicorp/raft 503). */
   'diskHangs',
   /** It hears nobody, and everybody hears it. */
@@ -20,4 +20,4 @@ export const SIEGE_KINDS = [
   /** So is that of the node that bootstrapped the cluster alone, and its configuration file knows of no other. */
   'oldFile',
 ] as const;
-export type SiegeKind = (typeof SIEGE_KINDS)[number];
+export type SustainedFaultKind = (typeof SUSTAINED_FAULT_KINDS)[number];
