@@ -30,7 +30,7 @@ import type { World } from './world.ts';
  * What concerns members is in member-checks.ts, snapshots in snapshot-checks.ts, disks in durability.ts.
  */
 
-/** Told of every step of a core that is alive, for ambushes and the trace. */
+/** Told of every step of a core that is alive, for targetedFaults and the trace. */
 /** `truncated`: the step truncated the log. */
 export type StepListener = (life: Life, core: Core, input: Input, effects: Effects, truncated: boolean) => void;
 

@@ -13,7 +13,7 @@ import type { Random } from './random.ts';
 import type { World } from './world.ts';
 
 /**
- * What goes wrong, when, and for how long. Some of it comes at any time; an ambush waits for a moment that hurts (the
+ * What goes wrong, when, and for how long. Some of it comes at any time; an targeted waits for a moment that hurts (the
  * leader has just appended, a vote was just given, a leader was just elected) and strikes there. Whatever is done has
  * its undoing planned with it; `end` undoes all that is left.
  */
@@ -32,9 +32,9 @@ const STRIKES = [
 ] as const;
 
 /** Lying in wait at one time. */
-const AMBUSHES_MAX = 4;
+const TARGETED_FAULTS_MAX = 4;
 
-interface Ambush {
+interface TargetedFault {
   readonly moment: Moment;
   readonly strike: (typeof STRIKES)[number];
   /** How many such moments to let pass. */
@@ -51,7 +51,7 @@ export class Faults {
   readonly #network: Network;
   readonly #operator: Operator;
   readonly #directories: IntactDirectories;
-  #ambushes: Ambush[] = [];
+  #targetedFaults: TargetedFault[] = [];
   #over = false;
 
   constructor(
@@ -84,7 +84,7 @@ export class Faults {
   /** Everything heals: links, disks, clocks' owners, processes. */
   end(): void {
     this.#over = true;
-    this.#ambushes = [];
+    this.#targetedFaults = [];
     this.#network.calmDown();
     for (const node of this.#nodes) {
       node.disk.goOn();
@@ -237,7 +237,7 @@ export class Faults {
       case 'startRemoved':
         this.#operator.startRemoved(happened);
         return;
-      case 'ambush':
+      case 'targetedFault':
         this.#lieInWait(happened);
         return;
     }
@@ -377,22 +377,22 @@ export class Faults {
     const moment = this.#random.pick(MOMENTS);
     const strike = this.#random.pick(STRIKES);
     const skip = this.#random.pick([0, 0, 1, 5]);
-    this.#ambushes.push({ moment, strike, skip, happened: [happened, this.#counts.plan(`at: ${moment}`)] });
-    if (this.#ambushes.length > AMBUSHES_MAX) this.#ambushes.shift();
+    this.#targetedFaults.push({ moment, strike, skip, happened: [happened, this.#counts.plan(`at: ${moment}`)] });
+    if (this.#targetedFaults.length > TARGETED_FAULTS_MAX) this.#targetedFaults.shift();
   }
 
   #stepped(life: Life, core: Core, input: Input, effects: Effects, truncated: boolean): void {
-    const ambush = this.#ambushes.find(({ moment }) => isMoment(moment, core, input, effects, truncated));
-    if (ambush === undefined || ambush.skip-- > 0) return;
-    this.#ambushes.splice(this.#ambushes.indexOf(ambush), 1);
+    const targeted = this.#targetedFaults.find(({ moment }) => isMoment(moment, core, input, effects, truncated));
+    if (targeted === undefined || targeted.skip-- > 0) return;
+    this.#targetedFaults.splice(this.#targetedFaults.indexOf(targeted), 1);
     const node = this.#nodes.find(({ id }) => id === life.nodeId);
     if (node === undefined || node.life !== life) return;
-    for (const happened of ambush.happened) happened();
-    this.#world.say(() => `${node.id}: has ${ambush.moment}: ${ambush.strike}`);
-    this.#strike(node, ambush.strike, this.#counts.plan(`strike: ${ambush.strike}`));
+    for (const happened of targeted.happened) happened();
+    this.#world.say(() => `${node.id}: has ${targeted.moment}: ${targeted.strike}`);
+    this.#strike(node, targeted.strike, this.#counts.plan(`strike: ${targeted.strike}`));
   }
 
-  #strike(node: SimNode, strike: Ambush['strike'], happened: () => void): void {
+  #strike(node: SimNode, strike: TargetedFault['strike'], happened: () => void): void {
     switch (strike) {
       case 'kill':
         this.#dieSoon(node, 0, happened);

@@ -37,7 +37,7 @@ const FAULT_KINDS = [
   'transfer',
   'resetBulk',
   'backup',
-  'ambush',
+  'targetedFault',
   'wipe',
   'rot',
   'swapBack',
@@ -51,20 +51,20 @@ const RARE_KINDS: readonly FaultKind[] = ['wipe', 'rot', 'swapBack', ...MEMBER_C
 /** Few kinds, so that one of them is soon followed by another of its kind. */
 const PROFILES: readonly (readonly FaultKind[])[] = [
   ['powerLoss', 'powerLossAll', 'dieAtEffect'],
-  ['ambush', 'dieAtEffect'],
-  ['depose', 'ambush', 'reset'],
+  ['targetedFault', 'dieAtEffect'],
+  ['depose', 'targetedFault', 'reset'],
   ['depose', 'powerLoss', 'transfer'],
   ['isolate', 'pause', 'partition'],
   // So that others have compacted what one node lacks.
-  ['isolate', 'resetBulk', 'ambush'],
+  ['isolate', 'resetBulk', 'targetedFault'],
   ['isolate', 'dieAtEffect', 'resetBulk', 'powerLoss'],
   ['wipe', 'dieAtEffect', 'resetBulk'],
   ['wipe', 'rot', 'depose', 'kill'],
-  ['rot', 'powerLoss', 'ambush'],
+  ['rot', 'powerLoss', 'targetedFault'],
   ['swapBack', 'swapBack', 'depose', 'kill'],
   ['swapBack', 'wipe', 'isolate', 'transfer'],
   [...MEMBER_CHANGES, 'isolate', 'depose', 'partition'],
-  [...MEMBER_CHANGES, 'transfer', 'kill', 'ambush'],
+  [...MEMBER_CHANGES, 'transfer', 'kill', 'targetedFault'],
   [...MEMBER_CHANGES, 'wipe', 'isolate'],
   ['diskFull', 'isolate', 'kill', 'backup'],
 ];
@@ -257,7 +257,7 @@ function faultsOf(random: Random): readonly FaultKind[] {
   if (random.chance(0.3)) return random.pick(PROFILES);
   const rare = RARE_KINDS.filter(() => random.chance(0.15));
   const common = FAULT_KINDS.filter(
-    (kind) => !RARE_KINDS.includes(kind) && random.chance(kind === 'ambush' ? 0.6 : 0.3),
+    (kind) => !RARE_KINDS.includes(kind) && random.chance(kind === 'targetedFault' ? 0.6 : 0.3),
   );
   return common.length > 0 ? [...common, ...rare] : random.pick(PROFILES);
 }

@@ -10,7 +10,7 @@ import { type Event, EventQueue } from './event-queue.ts';
  *        ┌───────────────┬───────────────┼──────────────┬───────────────┐
  *   network.ts       processes.ts     clients.ts     faults.ts       checks.ts
  *   links, parts     disk + clock     bytes over     schedules       after every step of every core,
- *                    + shipped node   sockets.ts     and ambushes    and of the whole cluster
+ *                    + shipped node   sockets.ts     and targetedFaults    and of the whole cluster
  *        └───────────────┴───────────────┴──────────────┘
  *                          world.ts: event queue, time, trace
  * ```
