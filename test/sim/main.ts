@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { failedRun, type RunResult, runSeed } from './run.ts';
-import { Tally } from './tally.ts';
+import { Summary } from './summary.ts';
 
 /**
  * npm run sim -- --seeds 1000 [--from N] [--minutes M] [--jobs J]     many seeds on all cores
@@ -34,9 +34,9 @@ else setImmediate(() => runOne(Number(options.seed)));
 function runOne(seed: number): void {
   const result = runSeed(seed, options.trace ? (line) => process.stdout.write(`${line}\n`) : null);
   const { violation, traceHash, simulatedMs } = result;
-  const tally = new Tally();
-  tally.add(result);
-  console.log(tally.summary());
+  const summary = new Summary();
+  summary.add(result);
+  console.log(summary.text());
   console.log(`seed ${seed}: ${Math.round(simulatedMs)} ms simulated, trace hash ${traceHash}`);
   console.log(violation === null ? 'every promise was kept' : `VIOLATION ${violation.message}`);
   process.exitCode = violation === null ? 0 : 1;
@@ -47,24 +47,24 @@ async function runMany(): Promise<void> {
   const end = first + Number(options.seeds);
   const startedMs = performance.now();
   const deadlineMs = Number(options.minutes) > 0 ? startedMs + Number(options.minutes) * 60_000 : Infinity;
-  const tally = new Tally();
+  const summary = new Summary();
   let next = first;
   const nextSeed = (): number | null => {
-    const stop = options['stop-early'] && tally.failures.length > 0;
+    const stop = options['stop-early'] && summary.failures.length > 0;
     return next < end && performance.now() < deadlineMs && !stop ? next++ : null;
   };
-  const progress = setInterval(() => say(tally.progress(performance.now() - startedMs)), PROGRESS_INTERVAL_MS);
+  const progress = setInterval(() => say(summary.progress(performance.now() - startedMs)), PROGRESS_INTERVAL_MS);
   const report = (result: RunResult) => {
-    tally.add(result);
-    if (result.violation !== null && tally.failures.length <= FAILURES_SHOWN_MAX) showFailure(result);
+    summary.add(result);
+    if (result.violation !== null && summary.failures.length <= FAILURES_SHOWN_MAX) showFailure(result);
   };
   await Promise.all(Array.from({ length: Number(options.jobs) }, () => runWorker(nextSeed, report)));
   clearInterval(progress);
-  say(tally.progress(performance.now() - startedMs));
-  say(`\n${tally.summary()}`);
-  if (tally.failures.length > 0) say(`failed seeds: ${tally.failures.map(({ seed }) => seed).join(' ')}`);
-  if (options.json) console.log(JSON.stringify(tally.failures.map(({ seed, violation }) => ({ seed, violation }))));
-  process.exitCode = tally.failures.length === 0 ? 0 : 1;
+  say(summary.progress(performance.now() - startedMs));
+  say(`\n${summary.text()}`);
+  if (summary.failures.length > 0) say(`failed seeds: ${summary.failures.map(({ seed }) => seed).join(' ')}`);
+  if (options.json) console.log(JSON.stringify(summary.failures.map(({ seed, violation }) => ({ seed, violation }))));
+  process.exitCode = summary.failures.length === 0 ? 0 : 1;
 }
 
 /** Gives one worker after the other a seed at a time; resolves when there are no more seeds. */

@@ -122,7 +122,7 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
   };
 }
 
-/** What happened besides, for the tally. */
+/** What happened besides, for the summary. */
 function countsOf({ members, snapshots }: ClusterChecks, network: Network): Record<string, number> {
   const { taken, installed, kept, compactions } = snapshots;
   return {

@@ -2,7 +2,7 @@ import type { FaultCount } from './fault-counts.ts';
 import type { RunResult } from './run.ts';
 
 /** What many runs came to, for people. */
-export class Tally {
+export class Summary {
   seeds = 0;
   readonly failures: RunResult[] = [];
   #simulatedMs = 0;
@@ -35,7 +35,7 @@ export class Tally {
   }
 
   /** What happened, and each kind of fault: how often it was planned, and how often it took place. */
-  summary(): string {
+  text(): string {
     const counts = [...this.#counts].map(([what, count]) => [wordsOf(what), `${count}`]);
     const faults = [...this.#faults].map(([kind, { planned, happened }]) => [kind, `${planned}`, `${happened}`]);
     return [...table(['', 'count'], counts), '', ...table(['fault', 'planned', 'happened'], faults)].join('\n');
