@@ -11,7 +11,7 @@ import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
 import { truncatedFrom } from '../support/truncation.ts';
 import type { SimDisk } from './disk.ts';
 import { Durability } from './durability.ts';
-import { walOf } from './insides.ts';
+import { walOf } from './internals.ts';
 import { describe, type Life } from './life.ts';
 import { isWithoutRights, MemberChecks } from './member-checks.ts';
 import { ReadChecks } from './read-checks.ts';

@@ -162,7 +162,7 @@ const SCENARIO_NEEDS: Record<ScenarioKind, ScenarioNeeds> = {
 
 export function planOf(seed: number): Plan {
   const random = new Random(seed, 1);
-  const scenario = ordealOf(new Random(seed, 6));
+  const scenario = scenarioOf(new Random(seed, 6));
   const needs = scenario === null ? {} : SCENARIO_NEEDS[scenario];
   const anyNodes = random.pick([1, 3, 3, 3, 3, 3, 3, 5, 5, 5]);
   const nodes = needs.nodes?.includes(anyNodes) === false ? 3 : anyNodes;
@@ -175,7 +175,7 @@ export function planOf(seed: number): Plan {
   const clients = random.pick([1 + random.below(6), 1 + random.below(6), 12]);
   const faultPhaseMs = electionTimeoutMs * random.pick([15, 25, 25, 60]);
   const faults = faultsOf(random);
-  const sustainedFault = siegeOf(random, nodes);
+  const sustainedFault = sustainedFaultOf(random, nodes);
   const changesMembers = faults.some((kind) => (MEMBER_CHANGES as readonly FaultKind[]).includes(kind));
   const spares = sustainedFault === 'oldFile' ? 2 : changesMembers ? random.pick([1, 2, 4]) : 0;
   const allIds = Array.from({ length: nodes + spares }, (_, i) => i + 1);
@@ -244,12 +244,12 @@ export function planOf(seed: number): Plan {
   };
 }
 
-function siegeOf(random: Random, nodes: number): SustainedFaultKind | null {
+function sustainedFaultOf(random: Random, nodes: number): SustainedFaultKind | null {
   if (nodes === 1) return random.chance(0.3) ? 'oldFile' : null;
   return random.chance(0.12) ? random.pick(SUSTAINED_FAULT_KINDS.filter((kind) => kind !== 'oldFile')) : null;
 }
 
-function ordealOf(random: Random): ScenarioKind | null {
+function scenarioOf(random: Random): ScenarioKind | null {
   return random.chance(SCENARIO_SHARE) ? random.pick(SCENARIO_KINDS) : null;
 }
 

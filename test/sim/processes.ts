@@ -10,7 +10,7 @@ import type { MemoryDisk } from '../support/memory-disk.ts';
 import type { ClusterChecks } from './checks.ts';
 import { type ClientDoor, openClientDoor } from './client-door.ts';
 import { SimDisk } from './disk.ts';
-import { proposerOf, walOf } from './insides.ts';
+import { proposerOf, walOf } from './internals.ts';
 import { describe, Life } from './life.ts';
 import type { Network } from './network.ts';
 import type { Plan } from './plan.ts';

@@ -1,5 +1,6 @@
 import { ClusterChecks } from './checks.ts';
 import { Client } from './clients.ts';
+import { checkDiskUsage } from './disk-usage.ts';
 import { type FaultCount, FaultCounts } from './fault-counts.ts';
 import { Faults } from './faults.ts';
 import { History } from './history.ts';
@@ -10,10 +11,9 @@ import { type Plan, planOf } from './plan.ts';
 import { Probe } from './probe.ts';
 import { SimNode } from './processes.ts';
 import { Random } from './random.ts';
-import { checkRoom } from './room.ts';
 import { playScenario } from './scenarios.ts';
 import { showBulkFrame, showFrame } from './show-frame.ts';
-import { grow, sustainFault } from './sustainedFault.ts';
+import { grow, sustainFault } from './sustained-fault.ts';
 import { World } from './world.ts';
 
 /** One seed, one world, one verdict. */
@@ -101,7 +101,7 @@ export function runSeed(seed: number, onTrace: ((line: string) => void) | null =
   }
   if (world.violation === null) {
     judge(world, plan, history, membersOf(nodes, checks));
-    checkRoom(world, plan, membersOf(nodes, checks));
+    checkDiskUsage(world, plan, membersOf(nodes, checks));
   }
   const undecided = world.violation === null && !history.judge();
   return {

@@ -10,7 +10,7 @@ const PADDING_FACTOR = 12;
 const PATIENCE_TIMEOUTS = 25;
 const PATIENCE_MS = 30_000;
 
-export function checkRoom(world: World, plan: Plan, nodes: readonly SimNode[]): void {
+export function checkDiskUsage(world: World, plan: Plan, nodes: readonly SimNode[]): void {
   const limitMs = world.nowMs + PATIENCE_TIMEOUTS * plan.timing.electionTimeoutMs + PATIENCE_MS;
   world.run(limitMs, () => nodes.every((node) => tooMuch(plan, node) === ''));
   for (const node of nodes) {
