@@ -11,8 +11,8 @@ import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
 import { truncatedFrom } from '../support/truncation.ts';
 import type { SimDisk } from './disk.ts';
 import { Durability } from './durability.ts';
+import { describe, type Incarnation } from './incarnation.ts';
 import { walOf } from './internals.ts';
-import { describe, type Life } from './life.ts';
 import { isWithoutRights, MemberChecks } from './member-checks.ts';
 import { ReadChecks } from './read-checks.ts';
 import { SnapshotChecks } from './snapshot-checks.ts';
@@ -21,7 +21,7 @@ import type { World } from './world.ts';
 /**
  * What must be true at every moment, of one core and of all of them together. Cores and state machines are watched from
  * outside: each call goes through to the shipped code, and what it did is compared with all that was seen before, on
- * any node, in any life.
+ * any node, in any incarnation.
  *
  * - Election safety: one leader a term.                          - Log matching: index and term name one entry.
  * - Leader completeness: a leader holds all that is committed.   - Commitment is for ever, and the same everywhere.
@@ -32,7 +32,13 @@ import type { World } from './world.ts';
 
 /** Told of every step of a core that is alive, for targetedFaults and the trace. */
 /** `truncated`: the step truncated the log. */
-export type StepListener = (life: Life, core: Core, input: Input, effects: Effects, truncated: boolean) => void;
+export type StepListener = (
+  incarnation: Incarnation,
+  core: Core,
+  input: Input,
+  effects: Effects,
+  truncated: boolean,
+) => void;
 
 interface SeenEntry {
   readonly crc: number;
@@ -74,26 +80,26 @@ export class ClusterChecks {
   }
 
   /** From the moment that a replica is there. */
-  watch(life: Life, replica: NodeReplica, disk: SimDisk): void {
+  watch(incarnation: Incarnation, replica: NodeReplica, disk: SimDisk): void {
     const { raft, stateMachine } = replica;
-    this.#watchReads(life, replica);
-    this.#watchCore(life, raft, disk);
-    this.#watchStateMachine(life, stateMachine);
-    this.snapshots.watch(life, replica);
+    this.#watchReads(incarnation, replica);
+    this.#watchCore(incarnation, raft, disk);
+    this.#watchStateMachine(incarnation, stateMachine);
+    this.snapshots.watch(incarnation, replica);
     this.#durability.started(raft.core);
     this.#durability.watchLog(raft.core, walOf(replica));
     this.members.checkInForce(raft.core);
-    this.#checkRecovered(life, raft.core, stateMachine);
+    this.#checkRecovered(incarnation, raft.core, stateMachine);
   }
 
-  #watchCore(life: Life, raft: Raft, disk: SimDisk): void {
+  #watchCore(incarnation: Incarnation, raft: Raft, disk: SimDisk): void {
     const { core } = raft;
     const step = raft.step.bind(raft);
     this.#guard('invariants of a core', () => checkCore(core));
     this.#checkCommitted(core, 0);
     raft.step = (input) => {
       this.#durability.wrote(core, input);
-      if (!life.alive) return step(input);
+      if (!incarnation.alive) return step(input);
       const before = summarize(core);
       const matched = matchesOf(core);
       const rounds = roundsOf(core);
@@ -120,21 +126,21 @@ export class ClusterChecks {
       this.#checkVote(core, before, input, effects);
       this.#checkCommitted(core, before.commitIndex);
       this.#durability.stepped(core, input, effects, before);
-      this.snapshots.stepped(life, core, input, effects, agrees);
-      this.onStep(life, core, input, effects, truncated > 0);
+      this.snapshots.stepped(incarnation, core, input, effects, agrees);
+      this.onStep(incarnation, core, input, effects, truncated > 0);
       return effects;
     };
   }
 
   /** No committed entry is older than a read that does not see it. */
-  #watchReads(life: Life, replica: NodeReplica): void {
+  #watchReads(incarnation: Incarnation, replica: NodeReplica): void {
     const read = replica.read.bind(replica);
     replica.read = (completion) => {
       const committed = this.lastCommitted;
       const readable = () => {
         const { appliedIndex } = replica.status();
-        if (life.alive && appliedIndex < committed) {
-          const message = `node ${life.nodeId} serves at ${appliedIndex} a read that came after ${committed} was committed`;
+        if (incarnation.alive && appliedIndex < committed) {
+          const message = `node ${incarnation.nodeId} serves at ${appliedIndex} a read that came after ${committed} was committed`;
           this.#world.fail('reads are not stale', message);
         }
         completion.readable();
@@ -143,13 +149,13 @@ export class ClusterChecks {
     };
   }
 
-  #watchStateMachine(life: Life, machine: StateMachine): void {
+  #watchStateMachine(incarnation: Incarnation, machine: StateMachine): void {
     const apply = machine.apply.bind(machine);
     machine.apply = (payload, start, sink) => {
       const { timeMs } = machine;
       const outcome = apply(payload, start, sink);
-      if (machine.timeMs < timeMs) this.#world.fail('time goes on', `cluster time fell at node ${life.nodeId}`);
-      if (life.alive) this.#checkApplied(life, machine, payload, start);
+      if (machine.timeMs < timeMs) this.#world.fail('time goes on', `cluster time fell at node ${incarnation.nodeId}`);
+      if (incarnation.alive) this.#checkApplied(incarnation, machine, payload, start);
       return outcome;
     };
   }
@@ -160,7 +166,7 @@ export class ClusterChecks {
     if (log.commitIndex > committedBefore && log.termAt(log.commitIndex) !== core.term) {
       this.#world.fail('commits its own term only', `leader ${id} commits entry ${log.commitIndex} by counting copies`);
     }
-    // A directory that is known anew has progress of its own.
+    // Another directory has progress of its own.
     if ([...matchedBefore].some(([progress, match]) => progress.matchIndex < match)) {
       this.#world.fail('progress does not go back', `leader ${id} forgets what a follower has acknowledged`);
     }
@@ -245,7 +251,7 @@ export class ClusterChecks {
     }
   }
 
-  #checkApplied(life: Life, machine: StateMachine, payload: Buffer, start: number): void {
+  #checkApplied(incarnation: Incarnation, machine: StateMachine, payload: Buffer, start: number): void {
     const { index, term } = readEntry(payload, start - ENTRY_HEADER_BYTES);
     const { proposer } = readBatchHeader(payload, start);
     const state = this.#stateOf(machine, term, index, proposer);
@@ -253,7 +259,10 @@ export class ClusterChecks {
     this.#states[index] ??= state;
     if (known !== undefined && known !== state) {
       const what = `after entry ${index} from node ${proposer}`;
-      this.#world.fail('state-machine safety', `node ${life.nodeId} has state ${state} ${what}, another had ${known}`);
+      this.#world.fail(
+        'state-machine safety',
+        `node ${incarnation.nodeId} has state ${state} ${what}, another had ${known}`,
+      );
     }
   }
 
@@ -266,7 +275,7 @@ export class ClusterChecks {
   }
 
   /** What a start made of its disk: entries are those that were seen, and commitment is no bolder than it was. */
-  #checkRecovered(life: Life, core: Core, machine: StateMachine): void {
+  #checkRecovered(incarnation: Incarnation, core: Core, machine: StateMachine): void {
     const { log } = core;
     for (let index = Math.max(1, log.firstCachedIndex); index <= log.lastIndex; index++) {
       const entry = log.cached(index);
@@ -279,7 +288,7 @@ export class ClusterChecks {
     const { proposer } = readBatchHeader(last.bytes, ENTRY_HEADER_BYTES);
     const state = this.#stateOf(machine, last.term, last.index, proposer);
     if (state === known) return;
-    const message = `node ${life.nodeId} recovered entry ${last.index} to state ${state}, another had ${known}`;
+    const message = `node ${incarnation.nodeId} recovered entry ${last.index} to state ${state}, another had ${known}`;
     this.#world.fail('state-machine safety', message);
   }
 

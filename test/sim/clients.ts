@@ -170,7 +170,7 @@ export class Client {
         this.#pending.shift();
         this.#answered(pending, reply);
       }
-      if (!this.#reader.isEmpty) throw new Error('a reply that nobody asked for');
+      if (!this.#reader.isEmpty) throw new Error('a reply without a request');
       this.#soon();
     } catch (error) {
       this.#world.fail('replies are as the protocol has them', `client ${this.id}: ${(error as Error).message}`);
@@ -195,7 +195,7 @@ export class Client {
     if (input.key === this.#ownKey) this.#checkOwn(input, output);
   }
 
-  /** Nobody will say what came of it. */
+  /** Its outcome stays unknown. */
   #notAnswered({ input, call }: { readonly input: Input; readonly call: number }): void {
     if (input.key === this.#ownKey) this.#takeNewOwnKey();
     if (input.kind === 'get' || input.kind === 'gets' || input.kind === 'gat' || input.kind === 'gats') return;
@@ -211,7 +211,7 @@ export class Client {
     for (const { request: each, call } of this.#pending.splice(0)) this.#notAnswered({ input: each.input, call });
   }
 
-  /** Commands of one connection take effect in their order, and nobody else uses this key: the reply is certain. */
+  /** Commands of one connection take effect in their order, and no other client uses this key: the reply is certain. */
   #checkOwn(input: Input, output: Output): void {
     const after = keyModel.step(this.#ownState, input, output);
     if (after === undefined) {

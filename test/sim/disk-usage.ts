@@ -6,7 +6,7 @@ import type { World } from './world.ts';
 
 /** Batches are padded to sectors of 512 bytes; few entries are shorter than this share of one. */
 const PADDING_FACTOR = 12;
-/** In election timeouts: until a snapshot that nobody reads any more is released, or one is tried again. */
+/** In election timeouts: until a snapshot without readers is released, or one is tried again. */
 const PATIENCE_TIMEOUTS = 25;
 const PATIENCE_MS = 30_000;
 

@@ -1,6 +1,6 @@
 import type { Disk, DiskFile } from '../../src/storage/disk/disk.ts';
 import { type DiskOperation, MemoryDisk } from '../support/memory-disk.ts';
-import type { Life } from './life.ts';
+import type { Incarnation } from './incarnation.ts';
 import type { Random } from './random.ts';
 import type { World } from './world.ts';
 
@@ -19,7 +19,7 @@ export class SimDisk {
   failuresMet = 0;
   readonly #random: Random;
   readonly #habits: DiskHabits;
-  #life: Life | null = null;
+  #incarnation: Incarnation | null = null;
   #stalledUntilMs = 0;
   /** What the stall holds up. */
   #held: (() => void)[] = [];
@@ -47,15 +47,15 @@ export class SimDisk {
     this.memory.schedule = (operation, complete) => this.#schedule(operation, complete);
   }
 
-  /** The disk as one life of a process sees it: what a dead one asks for is never done. */
-  openFor(life: Life): Disk {
-    this.#life = life;
+  /** The disk as one incarnation of a process sees it: what a dead one asks for is never done. */
+  openFor(incarnation: Incarnation): Disk {
+    this.#incarnation = incarnation;
     const { memory } = this;
-    const alive = <T>(ask: () => Promise<T>): Promise<T> => (life.effect() ? ask() : new Promise<T>(() => {}));
+    const alive = <T>(ask: () => Promise<T>): Promise<T> => (incarnation.effect() ? ask() : new Promise<T>(() => {}));
     return {
       makeDirectory: (path) => alive(() => memory.makeDirectory(path)),
       list: (path) => alive(() => memory.list(path)),
-      open: (path, options) => alive(async () => watched(await memory.open(path, options), life)),
+      open: (path, options) => alive(async () => watched(await memory.open(path, options), incarnation)),
       rename: (from, to) => alive(() => memory.rename(from, to)),
       remove: (path) => alive(() => memory.remove(path)),
       syncDirectory: (path) => alive(() => memory.syncDirectory(path)),
@@ -169,20 +169,20 @@ export class SimDisk {
   }
 
   #schedule(operation: DiskOperation, complete: () => void): void {
-    const life = this.#life;
-    if (life === null) return;
+    const incarnation = this.#incarnation;
+    if (incarnation === null) return;
     const { min, max } = this.#habits.latencyMs;
     // Reading what is cached, opening and closing never reach the device.
     const cheap = operation.kind !== 'sync' && operation.kind !== 'write' && operation.kind !== 'syncDirectory';
     const delayMs = cheap ? this.#random.next() * min : this.#random.skewed(min, max);
     const land = () => {
       // A stall that came meanwhile holds up what is under way too.
-      if (life.world.nowMs < this.#stalledUntilMs) this.#hold(() => life.post(delayMs, complete));
+      if (incarnation.world.nowMs < this.#stalledUntilMs) this.#hold(() => incarnation.post(delayMs, complete));
       else complete();
     };
-    if (this.#hangsAt?.(operation) === true) this.#hung.push(() => life.post(delayMs, land));
-    else if (life.world.nowMs < this.#stalledUntilMs) this.#hold(() => life.post(delayMs, land));
-    else life.post(delayMs, land);
+    if (this.#hangsAt?.(operation) === true) this.#hung.push(() => incarnation.post(delayMs, land));
+    else if (incarnation.world.nowMs < this.#stalledUntilMs) this.#hold(() => incarnation.post(delayMs, land));
+    else incarnation.post(delayMs, land);
   }
 
   #hold(release: () => void): void {
@@ -192,14 +192,14 @@ export class SimDisk {
   }
 }
 
-function watched(file: DiskFile, life: Life): DiskFile {
+function watched(file: DiskFile, incarnation: Incarnation): DiskFile {
   const never = <T>(): Promise<T> => new Promise<T>(() => {});
   return {
     write(buffer, offset, length, position, done) {
-      if (life.effect()) file.write(buffer, offset, length, position, done);
+      if (incarnation.effect()) file.write(buffer, offset, length, position, done);
     },
     read: (buffer, offset, length, position) => file.read(buffer, offset, length, position),
-    sync: () => (life.effect() ? file.sync() : never()),
+    sync: () => (incarnation.effect() ? file.sync() : never()),
     size: () => file.size(),
     close: () => file.close(),
   };

@@ -143,7 +143,7 @@ export class Durability {
       this.#fail(`node ${core.id} had written entry ${index} of term ${termBefore}; after its start ${has}`);
     }
     // An initial member that was wiped before anybody heard of its first campaign begins again. It alone had voted for itself,
-    // and whoever asked for that vote has died with it.
+    // and the candidate that asked for that vote has died with it.
     if (vote === core.id && before.log.lastIndex === 0) return;
     if (core.term < term || (core.term === term && vote !== NO_NODE && core.vote !== vote)) {
       const has = `it starts with term ${core.term}, vote ${core.vote}`;

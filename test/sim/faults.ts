@@ -2,8 +2,8 @@ import type { Core } from '../../src/raft/state/core.ts';
 import type { Effects, Input } from '../../src/raft/state/types.ts';
 import type { ClusterChecks } from './checks.ts';
 import type { FaultCounts } from './fault-counts.ts';
+import type { Incarnation } from './incarnation.ts';
 import type { IntactDirectories } from './intact-directories.ts';
-import type { Life } from './life.ts';
 import { isMoment, MOMENTS, type Moment } from './moments.ts';
 import type { Network } from './network.ts';
 import type { Operator } from './operator.ts';
@@ -73,7 +73,8 @@ export class Faults {
     this.#network = network;
     this.#operator = operator;
     this.#directories = directories;
-    checks.onStep = (life, core, input, effects, truncated) => this.#stepped(life, core, input, effects, truncated);
+    checks.onStep = (incarnation, core, input, effects, truncated) =>
+      this.#stepped(incarnation, core, input, effects, truncated);
   }
 
   begin(): void {
@@ -90,7 +91,7 @@ export class Faults {
       node.disk.goOn();
       node.disk.makeRoom();
       node.disk.memory.fault = () => null;
-      if (node.life !== null) node.life.deathWish = null;
+      if (node.incarnation !== null) node.incarnation.deathWish = null;
       node.goOn();
       if (!node.ended) node.start();
     }
@@ -118,7 +119,9 @@ export class Faults {
    */
   #spellMs(): number {
     const { electionTimeoutMs } = this.#plan.timing;
-    const well = this.#nodes.filter(({ running, life }) => running !== null && life?.paused === false).length;
+    const well = this.#nodes.filter(
+      ({ running, incarnation }) => running !== null && incarnation?.paused === false,
+    ).length;
     const quorum = well > this.#nodes.length / 2 && !this.#network.hasPartitions;
     return electionTimeoutMs * this.#random.skewed(0.05, quorum ? 10 : 1.5);
   }
@@ -244,7 +247,7 @@ export class Faults {
   }
 
   #down(node: SimNode, end: () => void, happened: () => void): void {
-    if (node.life === null) return;
+    if (node.incarnation === null) return;
     end();
     happened();
     this.#startAgain(node, this.#spellMs());
@@ -266,23 +269,23 @@ export class Faults {
   }
 
   #dieSoon(node: SimNode, effects: number, happened: () => void): void {
-    const { life } = node;
-    if (life === null) return;
+    const { incarnation } = node;
+    if (incarnation === null) return;
     const loses = this.#random.chance(0.5);
-    life.deathWish = {
+    incarnation.deathWish = {
       effectsLeft: effects,
       die: () => this.#down(node, () => (loses ? node.powerLoss() : node.kill()), happened),
     };
   }
 
   #pause(node: SimNode, happened: () => void): void {
-    const { life } = node;
-    if (life === null) return;
+    const { incarnation } = node;
+    if (incarnation === null) return;
     const spellMs = this.#spellMs();
-    if (!life.paused) happened();
+    if (!incarnation.paused) happened();
     node.pause();
     this.#later(spellMs, () => {
-      if (node.life === life) node.goOn();
+      if (node.incarnation === incarnation) node.goOn();
     });
     const { silenceMs } = this.#plan.network;
     if (spellMs > silenceMs) this.#later(silenceMs, () => this.#network.wasSilent(node.id));
@@ -334,14 +337,14 @@ export class Faults {
 
   #transfer(happened: () => void): void {
     const leader = this.leader();
-    const { life, running } = leader ?? { life: null, running: null };
-    if (life === null || running === null) return;
+    const { incarnation, running } = leader ?? { incarnation: null, running: null };
+    if (incarnation === null || running === null) return;
     happened();
-    life.call(() => void running.replica.handOver());
+    incarnation.call(() => void running.replica.handOver());
   }
 
   #rot(node: SimNode, happened: () => void): void {
-    // A cluster of one has nobody to heal it: its node refuses to start.
+    // The only node of a cluster cannot be healed by others: it refuses to start.
     if (this.#plan.nodeIds.length === 1 || !this.#directories.mayHarm(node)) return;
     if (node.rot()) happened();
     this.#startAgain(node, this.#spellMs());
@@ -381,12 +384,12 @@ export class Faults {
     if (this.#targetedFaults.length > TARGETED_FAULTS_MAX) this.#targetedFaults.shift();
   }
 
-  #stepped(life: Life, core: Core, input: Input, effects: Effects, truncated: boolean): void {
+  #stepped(incarnation: Incarnation, core: Core, input: Input, effects: Effects, truncated: boolean): void {
     const targeted = this.#targetedFaults.find(({ moment }) => isMoment(moment, core, input, effects, truncated));
     if (targeted === undefined || targeted.skip-- > 0) return;
     this.#targetedFaults.splice(this.#targetedFaults.indexOf(targeted), 1);
-    const node = this.#nodes.find(({ id }) => id === life.nodeId);
-    if (node === undefined || node.life !== life) return;
+    const node = this.#nodes.find(({ id }) => id === incarnation.nodeId);
+    if (node === undefined || node.incarnation !== incarnation) return;
     for (const happened of targeted.happened) happened();
     this.#world.say(() => `${node.id}: has ${targeted.moment}: ${targeted.strike}`);
     this.#strike(node, targeted.strike, this.#counts.plan(`strike: ${targeted.strike}`));

@@ -3,7 +3,7 @@ import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
 import type { Proposer } from '../../src/replica/writes/proposer.ts';
 import type { Wal } from '../../src/storage/wal/types.ts';
 
-/** What a replica keeps to itself, and nobody but the simulator may look at. */
+/** Private parts of a replica. Only the simulator may look at them. */
 
 /** What the node has accepted from its clients, and under which session: its status does not say all of it. */
 export function proposerOf(replica: NodeReplica): Proposer {

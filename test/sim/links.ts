@@ -1,5 +1,5 @@
 import type { TransportEvents } from '../../src/transport/types.ts';
-import type { Life } from './life.ts';
+import type { Incarnation } from './incarnation.ts';
 
 /** What the network is made of: ports of nodes, and links between two of them. */
 
@@ -52,9 +52,9 @@ interface Channel {
   readonly open: Map<number, { readonly event: number; readonly chunk: { frames: Frame[]; bytes: number } }>;
 }
 
-/** The network as one life of one node sees it. */
+/** The network as one incarnation of one node sees it. */
 export class Port {
-  readonly life: Life;
+  readonly incarnation: Incarnation;
   events: TransportEvents | null = null;
   /** Whom it keeps links with, and who is no longer a member as far as it knows. */
   peers: ReadonlySet<number>;
@@ -62,13 +62,13 @@ export class Port {
   readonly main: Channel = { links: new Map(), open: new Map() };
   readonly bulk: Channel = { links: new Map(), open: new Map() };
 
-  constructor(life: Life, peers: readonly number[]) {
-    this.life = life;
+  constructor(incarnation: Incarnation, peers: readonly number[]) {
+    this.incarnation = incarnation;
     this.peers = new Set(peers);
   }
 
   get id(): number {
-    return this.life.nodeId;
+    return this.incarnation.nodeId;
   }
 
   /** Whether the link to `peer` stands, as this end sees it. */

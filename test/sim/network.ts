@@ -1,6 +1,6 @@
 import { RaftkvError } from '../../src/base/errors.ts';
 import type { PeerAddress, Transport, TransportEvents } from '../../src/transport/types.ts';
-import type { Life } from './life.ts';
+import type { Incarnation } from './incarnation.ts';
 import { CHANNELS, type ChannelName, type Chunk, Link, Port, type Side } from './links.ts';
 import type { Random } from './random.ts';
 import type { World } from './world.ts';
@@ -13,7 +13,7 @@ import type { World } from './world.ts';
  *   send ─▶ chunk (what one callback sends) ─ delay ─▶ partitioned? held : onFrame … of the other side, in one callback
  *
  * Each pair has two links, the main one and one for bulk, which is dialed once the main one stands and comes and goes by
- * itself. Two nodes are linked while each takes the other for its peer; whoever takes another for removed tells it so.
+ * itself. Two nodes are linked while each takes the other for its peer; a node that knows the other to be removed refuses the link with that reason.
  */
 
 /** Of each chunk. All 0 for a network that keeps the promise of `Transport`. */
@@ -61,15 +61,15 @@ export class Network {
     this.#habits = habits;
   }
 
-  /** The transport of one life of a node. */
-  transportOf(life: Life, peers: readonly number[]): Transport {
-    const port = new Port(life, peers);
+  /** The transport of one incarnation of a node. */
+  transportOf(incarnation: Incarnation, peers: readonly number[]): Transport {
+    const port = new Port(incarnation, peers);
     return {
       start: async (events: TransportEvents) => {
         // It may have died in the very callback in which its start goes on.
-        if (!life.alive) return;
+        if (!incarnation.alive) return;
         port.events = events;
-        this.#ports.set(life.nodeId, port);
+        this.#ports.set(incarnation.nodeId, port);
         this.#dialAll(port);
       },
       send: (peer, parts) => this.#send(port, 'main', peer, parts),
@@ -80,10 +80,10 @@ export class Network {
     };
   }
 
-  /** The process is gone. `quietly`: with its machine, so nobody is told. */
-  lifeEnded(life: Life, quietly: boolean): void {
-    const port = this.#ports.get(life.nodeId);
-    if (port?.life === life) this.#leave(port, !quietly);
+  /** The process is gone. `quietly`: with its machine, so the other ends are not told. */
+  lifeEnded(incarnation: Incarnation, quietly: boolean): void {
+    const port = this.#ports.get(incarnation.nodeId);
+    if (port?.incarnation === incarnation) this.#leave(port, !quietly);
   }
 
   #leave(port: Port, tell: boolean): void {
@@ -217,7 +217,7 @@ export class Network {
   #send(from: Port, channel: ChannelName, peer: number, parts: readonly Buffer[]): boolean {
     const { links, open } = from[channel];
     const link = links.get(peer);
-    if (link === undefined || !link.sideOf(from).up || !from.life.effect()) return false;
+    if (link === undefined || !link.sideOf(from).up || !from.incarnation.effect()) return false;
     const bytes = Buffer.concat(parts);
     const side = link.otherThan(from);
     if (side.bytesUnderWay > this.#habits.bufferBytesMax) return false;
@@ -262,7 +262,7 @@ export class Network {
   }
 
   #arrive(link: Link, side: Side, chunk: Chunk, atMs: number): void {
-    side.port.life.post(atMs - this.#world.nowMs, () => {
+    side.port.incarnation.post(atMs - this.#world.nowMs, () => {
       const { port } = side;
       const from = link.otherThan(port).port.id;
       if (port[link.channel].links.get(from) !== link) return;
@@ -308,7 +308,7 @@ export class Network {
     this.#world.after(inMs + this.#delay(), () => {
       const [one, other] = [this.#ports.get(a), this.#ports.get(b)];
       if (one === undefined || other === undefined || this.isPartitioned(a, b) || this.isPartitioned(b, a)) return;
-      if (one.life.paused || other.life.paused) {
+      if (one.incarnation.paused || other.incarnation.paused) {
         this.#dial(channel, a, b);
         return;
       }
@@ -326,7 +326,7 @@ export class Network {
         if (old === undefined) continue;
         // Both still hold to a link that works: nothing to do. One that only this side holds to is replaced.
         if (!old.broken && old.otherThan(port).port[channel].links.get(port.id) === old) return;
-        port.life.call(() => this.#lose(old, old.sideOf(port)));
+        port.incarnation.call(() => this.#lose(old, old.sideOf(port)));
       }
       this.#connect(channel, one, other);
     });
@@ -340,7 +340,7 @@ export class Network {
     ] as const) {
       if (!port.peers.has(refuser.id)) continue;
       if (!refuser.removed.has(port.id)) {
-        refuser.life.post(0, () => {
+        refuser.incarnation.post(0, () => {
           this.#world.say(() => `${refuser.id}: is asked for a link by ${port.id}, which it does not know`);
           refuser.events?.onUnknownPeer(port.id);
         });
@@ -354,7 +354,7 @@ export class Network {
   /** In a refused handshake, or as the last that comes over a link that is closed because of it. */
   #tellRemoved(port: Port, by: number, link?: Link): void {
     const arrivalMs = link === undefined ? 0 : Math.max(0, link.sideOf(port).lastArrivalMs - this.#world.nowMs);
-    port.life.post(arrivalMs, () => {
+    port.incarnation.post(arrivalMs, () => {
       if (port.events === null || this.isPartitioned(by, port.id)) return;
       this.#world.say(() => `${port.id}: is told by ${by} that it was removed`);
       port.events.onRemoved(by);
@@ -375,7 +375,7 @@ export class Network {
     for (const side of link.sides) {
       const { port } = side;
       const peer = link.otherThan(port).port.id;
-      port.life.post(side.lastArrivalMs - this.#world.nowMs, () => {
+      port.incarnation.post(side.lastArrivalMs - this.#world.nowMs, () => {
         if (port[channel].links.get(peer) !== link || port.events === null) return;
         side.up = true;
         this.#world.say(() => `${port.id}: ${channel} link to ${peer} up`);
@@ -399,7 +399,7 @@ export class Network {
   }
 
   #loseAfter(link: Link, side: Side, delayMs: number): void {
-    side.port.life.post(delayMs, () => this.#lose(link, side));
+    side.port.incarnation.post(delayMs, () => this.#lose(link, side));
   }
 
   #lose(link: Link, { port }: Side): void {

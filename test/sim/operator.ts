@@ -9,7 +9,7 @@ import { addressOf, type SimNode } from './processes.ts';
 import type { Random } from './random.ts';
 import type { World } from './world.ts';
 
-/** How often the operator looks for files that are wrong, in election timeouts: nobody hurries to what may heal itself. */
+/** How often the operator looks for files that are wrong, in election timeouts: operators do not hurry to what may heal itself. */
 const FILES_TIMEOUTS = 5;
 /** How often a learner is added instead where there is none to promote. */
 const LEARNER_FIRST_SHARE = 0.75;
@@ -107,7 +107,7 @@ export class Operator {
   }
 
   /**
-   * To be called when the fault phase is over. From then on, where a member says that its file is wrong, and nobody is left
+   * To be called when the fault phase is over. From then on, where a member says that its file is wrong, and no node is left
    * whom that lists, the file is put right; nothing else is done for it.
    */
   mindFiles(): void {
@@ -137,11 +137,11 @@ export class Operator {
 
   backup(happened: () => void): void {
     const node = this.#random.pick(this.#nodes);
-    const { life, running } = node;
-    if (life === null || running === null || life.paused) return;
+    const { incarnation, running } = node;
+    if (incarnation === null || running === null || incarnation.paused) return;
     const committed = this.#checks.lastCommitted;
     this.#world.say(() => `${node.id}: is asked for a backup`);
-    life.call(() => {
+    incarnation.call(() => {
       this.#readBackup(node, running.replica, committed).then(
         () => happened(),
         (error: unknown) => this.#refused('backup', error),
@@ -195,20 +195,20 @@ export class Operator {
   }
 
   #ask(change: MemberChange, happened: () => void): void {
-    const up = this.#nodes.filter(({ life, running }) => running !== null && life?.paused === false);
+    const up = this.#nodes.filter(({ incarnation, running }) => running !== null && incarnation?.paused === false);
     const leaders = up.filter(({ core }) => core?.role === 'leader');
     const asked = this.#random.chance(0.5) ? leaders : up;
     if (asked.length === 0) return;
     const node = this.#random.pick(asked);
-    const { life, running } = node;
-    if (life === null || running === null) return;
+    const { incarnation, running } = node;
+    if (incarnation === null || running === null) return;
     this.#directories.pending.add(change);
-    // A request that nobody answers may still be on its way.
+    // A request without an answer may still be on its way.
     const { electionTimeoutMs, requestTimeoutMs } = this.#plan.timing;
     const forgetMs = requestTimeoutMs + 2 * this.#plan.network.silenceMs + 5 * electionTimeoutMs;
     this.#world.after(forgetMs, () => this.#directories.pending.delete(change));
     this.#world.say(() => `${node.id}: is asked to ${JSON.stringify(change)}`);
-    life.call(() => {
+    incarnation.call(() => {
       running.replica.changeMembers(change).then(
         () => {
           happened();

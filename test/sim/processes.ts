@@ -10,8 +10,8 @@ import type { MemoryDisk } from '../support/memory-disk.ts';
 import type { ClusterChecks } from './checks.ts';
 import { type ClientDoor, openClientDoor } from './client-door.ts';
 import { SimDisk } from './disk.ts';
+import { describe, Incarnation } from './incarnation.ts';
 import { proposerOf, walOf } from './internals.ts';
-import { describe, Life } from './life.ts';
 import type { Network } from './network.ts';
 import type { Plan } from './plan.ts';
 import type { Random } from './random.ts';
@@ -19,7 +19,7 @@ import { type ClientSide, NodeSocket } from './socket.ts';
 import type { World } from './world.ts';
 
 /**
- * A machine with its disk, and the lives of the node on it. A node comes up through `openReplica`, as the program's does;
+ * A machine with its disk, and the incarnations of the node on it. A node comes up through `openReplica`, as the program's does;
  * only disk, clock, links and sockets are simulated.
  */
 
@@ -36,13 +36,13 @@ export class SimNode {
   readonly id: number;
   readonly disk: SimDisk;
   readonly isSpare: boolean;
-  life: Life | null = null;
+  incarnation: Incarnation | null = null;
   running: Running | null = null;
-  /** Of its latest life; null where its disk was harmed since, so that nobody knows what it still holds. */
+  /** Of its latest incarnation; null if its disk was harmed since, so that it is not known what it still holds. */
   core: Core | null = null;
   /** Its disk was damaged on purpose, at one time or another. */
   rotten = false;
-  /** False for a spare machine that nobody has set up yet. */
+  /** False for a spare machine that is not set up yet. */
   begun: boolean;
   /** It was removed from the cluster, said so, and its process has ended. */
   ended = false;
@@ -54,7 +54,7 @@ export class SimNode {
   readonly #checks: ClusterChecks;
   /**
    * Disks that were taken out, each as its process left it, by the directory that is on it. Only the newest state of each:
-   * one that had promised more since, and lost it, nobody could survive.
+   * no cluster could survive one that had promised more since, and lost it.
    */
   readonly #oldDisks = new Map<number, MemoryDisk>();
   #initial: InitialCluster;
@@ -79,7 +79,7 @@ export class SimNode {
     };
   }
 
-  /** Nothing that this node has accepted from its clients, in this life, waits to be applied. */
+  /** Nothing that this node has accepted from its clients, in this incarnation, waits to be applied. */
   get isDrained(): boolean {
     return this.proposer?.unapplied === 0;
   }
@@ -96,7 +96,7 @@ export class SimNode {
 
   /** Set up to join a cluster that has these members, and started. */
   join(members: readonly NodeId[]): void {
-    if (this.life !== null) return;
+    if (this.incarnation !== null) return;
     this.#initial = { kind: 'join', nodes: placesOf(members) };
     this.begun = true;
     this.ended = false;
@@ -123,13 +123,13 @@ export class SimNode {
     return this.#oldDisks.size > 0;
   }
 
-  /** What another life has gone on with. */
+  /** What another incarnation has gone on with. */
   #forgetCurrent(): void {
     if (this.core !== null && this.core.rights.lifecycle !== 'uninitialized')
       this.#oldDisks.delete(this.core.rights.directoryId);
   }
 
-  /** A disk that it had in an earlier life takes the place of the one that it has. */
+  /** A disk that it had in an earlier incarnation takes the place of the one that it has. */
   swapBack(): void {
     this.#end('gets an old disk back', false);
     this.disk.processEnded();
@@ -173,18 +173,18 @@ export class SimNode {
   }
 
   start(): void {
-    if (this.life !== null || !this.begun) return;
+    if (this.incarnation !== null || !this.begun) return;
     const { drifts, turnMs } = this.#plan;
     const habits = { drift: drifts[this.id - 1] ?? 0, random: this.#random.fork(3), turnMs };
-    const life = new Life(this.#world, this.id, this.#wallOffsetMs, habits);
-    this.life = life;
+    const incarnation = new Incarnation(this.#world, this.id, this.#wallOffsetMs, habits);
+    this.incarnation = incarnation;
     this.starts++;
     this.#world.say(() => `${this.id}: starts`);
     this.#world.hash(this.id);
-    life.call(() => {
-      this.#assemble(life).then(
-        (running) => this.#started(life, running),
-        (error: unknown) => this.#fatal(life, error),
+    incarnation.call(() => {
+      this.#assemble(incarnation).then(
+        (running) => this.#started(incarnation, running),
+        (error: unknown) => this.#fatal(incarnation, error),
       );
     });
   }
@@ -200,27 +200,27 @@ export class SimNode {
   }
 
   pause(): void {
-    if (this.life === null || this.life.paused) return;
+    if (this.incarnation === null || this.incarnation.paused) return;
     this.#world.say(() => `${this.id}: is paused`);
-    this.life.pause();
+    this.incarnation.pause();
   }
 
   goOn(): void {
-    if (this.life?.paused !== true) return;
+    if (this.incarnation?.paused !== true) return;
     this.#world.say(() => `${this.id}: goes on`);
-    this.life.goOn();
+    this.incarnation.goOn();
   }
 
   jumpWallTime(byMs: number): void {
     this.#wallOffsetMs += byMs;
-    if (this.life !== null) this.life.wallOffsetMs += byMs;
+    if (this.incarnation !== null) this.incarnation.wallOffsetMs += byMs;
     this.#world.say(() => `${this.id}: wall time jumps by ${Math.round(byMs)} ms`);
   }
 
   /** As on SIGTERM: hands over, answers what is in flight, closes from the clients downwards. `begun` is called if it can. */
   stop(begun: () => void): void {
-    const { life, running } = this;
-    if (life === null || running === null || life.paused) return;
+    const { incarnation, running } = this;
+    if (incarnation === null || running === null || incarnation.paused) return;
     begun();
     this.#world.say(() => `${this.id}: stops`);
     const { replica, door, close } = running;
@@ -229,34 +229,34 @@ export class SimNode {
       await new Promise<void>((resolve) => door.stop(resolve));
       await close();
     };
-    life.call(() => {
+    incarnation.call(() => {
       stop().then(
         () => {
           this.kill();
           this.#world.after(this.#plan.timing.electionTimeoutMs, () => this.start());
         },
-        (error: unknown) => this.#fatal(life, error),
+        (error: unknown) => this.#fatal(incarnation, error),
       );
     });
   }
 
-  /** A client's connection; null where nobody listens. */
+  /** A client's connection; null if the port is closed. */
   connect(client: ClientSide): NodeSocket | null {
-    const { life, running } = this;
-    if (life === null || running === null) return null;
-    const socket = new NodeSocket(life, this.#random, this.#plan.sockets, client, this.#nextPort++);
+    const { incarnation, running } = this;
+    if (incarnation === null || running === null) return null;
+    const socket = new NodeSocket(incarnation, this.#random, this.#plan.sockets, client, this.#nextPort++);
     this.#sockets.push(socket);
-    life.post(0, () => running.door.accept(socket));
+    incarnation.post(0, () => running.door.accept(socket));
     return socket;
   }
 
-  async #assemble(life: Life): Promise<Running> {
+  async #assemble(incarnation: Incarnation): Promise<Running> {
     const { seed, timing, proposerLimits, walLimits, logCacheBytesMax, sending } = this.#plan;
     const { snapshotLimits, transferLimits } = this.#plan;
-    const random = this.#random.fork(life.nodeId);
+    const random = this.#random.fork(incarnation.nodeId);
     const initial = this.#initial;
     const network = this.#network.transportOf(
-      life,
+      incarnation,
       initial.nodes.map(({ id }) => id),
     );
     const { replica, close } = await openReplica({
@@ -270,8 +270,8 @@ export class SimNode {
       snapshotLimits,
       transferLimits,
       logCacheBytesMax,
-      disk: this.disk.openFor(life),
-      clock: life.clock,
+      disk: this.disk.openFor(incarnation),
+      clock: incarnation.clock,
       random: () => random.next(),
       logger: silentLogger,
       createTransport: () => ({
@@ -282,17 +282,17 @@ export class SimNode {
             Object.assign(events.raft.core.options, sending);
             this.core = events.raft.core;
             this.#checkDamage();
-            this.#checks.watch(life, events, this.disk);
+            this.#checks.watch(incarnation, events, this.disk);
           }
           return network.start(events);
         },
       }),
-      onFatal: (error) => this.#fatal(life, error),
-      onRemoved: () => this.#removed(life),
+      onFatal: (error) => this.#fatal(incarnation, error),
+      onRemoved: () => this.#removed(incarnation),
       onLeaderChanged: (leader, term) => this.#world.say(() => `${this.id}: sees leader ${leader} of term ${term}`),
     });
     const { itemBytesMax } = proposerLimits;
-    const door = openClientDoor(life.clock, replica, { itemBytesMax, drainMsMax: timing.electionTimeoutMs * 4 });
+    const door = openClientDoor(incarnation.clock, replica, { itemBytesMax, drainMsMax: timing.electionTimeoutMs * 4 });
     return { replica, door, close };
   }
 
@@ -301,12 +301,12 @@ export class SimNode {
     if (this.rotten) return;
     const aside = this.disk.memory.paths().filter((path) => path.includes('/damaged/'));
     if (aside.length === 0) return;
-    const message = `node ${this.id} took for damaged what nobody had harmed: ${aside.join(', ')}`;
+    const message = `node ${this.id} took for damaged what was not harmed: ${aside.join(', ')}`;
     this.#world.fail('damage is found where it was done', message);
   }
 
-  #started(life: Life, running: Running): void {
-    if (this.life !== life) return;
+  #started(incarnation: Incarnation, running: Running): void {
+    if (this.incarnation !== incarnation) return;
     this.running = running;
     this.#world.say(() => {
       const { term, log, rights } = running.replica.raft.core;
@@ -316,8 +316,8 @@ export class SimNode {
   }
 
   /** The node says that it can't go on. It may, where its disk failed; then its supervisor starts it again. */
-  #fatal(life: Life, error: unknown): void {
-    if (!life.alive) return;
+  #fatal(incarnation: Incarnation, error: unknown): void {
+    if (!incarnation.alive) return;
     this.#world.say(() => `${this.id}: gives up: ${error instanceof Error ? error.message : String(error)}`);
     const isExpected = this.rotten && error instanceof RaftkvError && isDamage(error);
     if (!isExpected && !isLostCount(error) && (this.disk.failuresMet === 0 || !isDiskFailure(error))) {
@@ -330,23 +330,23 @@ export class SimNode {
     this.#world.after(this.#plan.timing.electionTimeoutMs, () => this.start());
   }
 
-  /** The node says that it was removed: its process ends, and nobody starts it again. */
-  #removed(life: Life): void {
-    if (!life.alive) return;
+  /** The node says that it was removed: its process ends and is not started again. */
+  #removed(incarnation: Incarnation): void {
+    if (!incarnation.alive) return;
     this.#checks.members.checkEnded(this.id);
     this.kill();
     this.ended = true;
   }
 
   #end(how: string, quietly: boolean): boolean {
-    const { life } = this;
-    if (life === null) return false;
+    const { incarnation } = this;
+    if (incarnation === null) return false;
     this.#world.say(() => `${this.id}: ${how}`);
     this.#world.hash(-this.id);
-    life.alive = false;
-    this.life = null;
+    incarnation.alive = false;
+    this.incarnation = null;
     this.running = null;
-    this.#network.lifeEnded(life, quietly);
+    this.#network.lifeEnded(incarnation, quietly);
     for (const socket of this.#sockets) socket.nodeDied();
     this.#sockets = [];
     return true;

@@ -125,7 +125,7 @@ function sameSession(scene: Scene): boolean {
   const { world, plan, random, nodes, directories, checks } = scene;
   const victim = random.pick(nodes);
   const other = otherThan(scene, victim);
-  // Whoever sets up a wiped node anew must tell it of members that there are.
+  // The operator who sets up a wiped node must list members that exist.
   const areInitialMembers = nodes.length === plan.nodeIds.length && !nodes.some(({ isSpare }) => isSpare);
   if (nodes.length < 3 || !areInitialMembers || !directories.mayHarm(victim)) return false;
   const counting = [request({ kind: 'incr', key: KEY, delta: 1 })];
@@ -148,7 +148,7 @@ function sameSession(scene: Scene): boolean {
   if (!wait(scene, 40, () => victim.core?.rights.lifecycle === 'normal')) return false;
   if (!isAnswered(scene, ask(scene, victim, counting))) return false;
   const sessionId = victim.proposer?.sessionId ?? 0;
-  const wallMs = victim.life?.clock.wallMs() ?? 0;
+  const wallMs = victim.incarnation?.clock.wallMs() ?? 0;
   if (!victim.hasOldDisk || !directories.mayHarm(victim)) return false;
   separate(scene, victim);
   victim.swapBack();
@@ -175,7 +175,7 @@ function keptTail(scene: Scene): boolean {
   takesNone();
   separate(scene, follower);
   if (!fill(scene, leader, () => startOf(leader) > endOf(follower))) return false;
-  // By its start it forgets what it knew to be committed, and nobody tells it.
+  // By its start it forgets what it knew to be committed, and no node tells it.
   next.kill();
   separate(scene, next);
   linkAnew(scene, follower, leader);
@@ -202,8 +202,8 @@ function slowLog(scene: Scene): boolean {
   if (nodes.length < 3 || before === null || !takesSnapshots(scene)) return false;
   const follower = otherThan(scene, before);
   separate(scene, follower);
-  const { life, running } = before;
-  life?.call(() => void running?.replica.handOver());
+  const { incarnation, running } = before;
+  incarnation?.call(() => void running?.replica.handOver());
   if (!wait(scene, 10, () => ![before, null].includes(faults.leader()))) return false;
   const leader = faults.leader();
   const core = leader?.core;
@@ -260,7 +260,7 @@ interface Question {
   answered: boolean;
 }
 
-/** Asks a node once. Nobody but this reads what is not `remembered`. */
+/** Asks a node once. Only this reads what is not `remembered`. */
 function ask(scene: Scene, node: SimNode, asked: readonly Request[], remembered = true): Question {
   const { world, history } = scene;
   const question = { over: false, answered: false };

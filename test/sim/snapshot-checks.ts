@@ -3,7 +3,7 @@ import type { Core } from '../../src/raft/state/core.ts';
 import type { Progress } from '../../src/raft/state/progress.ts';
 import type { Effects, Input } from '../../src/raft/state/types.ts';
 import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
-import type { Life } from './life.ts';
+import type { Incarnation } from './incarnation.ts';
 import type { World } from './world.ts';
 
 /**
@@ -24,38 +24,38 @@ export class SnapshotChecks {
   /** Of each follower that a leader has begun to offer a snapshot: the ticks since it last did. */
   readonly #sinceOffer = new WeakMap<Progress, number>();
   /** Whose state is being replaced: the index that the core says, and what for. */
-  readonly #installing = new WeakMap<Life, number>();
+  readonly #installing = new WeakMap<Incarnation, number>();
 
   constructor(world: World, committedTermAt: (index: number) => number | undefined) {
     this.#world = world;
     this.#committedTermAt = committedTermAt;
   }
 
-  watch(life: Life, replica: NodeReplica): void {
+  watch(incarnation: Incarnation, replica: NodeReplica): void {
     const { stateMachine: machine } = replica;
     const { core } = replica.raft;
-    this.#checkState(life, machine, core.log.appliedIndex, 'has recovered');
+    this.#checkState(incarnation, machine, core.log.appliedIndex, 'has recovered');
     const beginSnapshot = machine.beginSnapshot.bind(machine);
     machine.beginSnapshot = () => {
       this.taken++;
-      this.#checkState(life, machine, replica.status().appliedIndex, 'takes a snapshot of');
+      this.#checkState(incarnation, machine, replica.status().appliedIndex, 'takes a snapshot of');
       return beginSnapshot();
     };
     const adopt = machine.adopt.bind(machine);
     machine.adopt = (other) => {
       adopt(other);
-      const index = this.#installing.get(life);
+      const index = this.#installing.get(incarnation);
       if (index === undefined) {
-        this.#fail(`node ${life.nodeId} replaces its state, which its core did not ask for`);
+        this.#fail(`node ${incarnation.nodeId} replaces its state, which its core did not ask for`);
         return;
       }
-      this.#installing.delete(life);
-      if (life.alive) this.#checkState(life, machine, index, 'has installed');
+      this.#installing.delete(incarnation);
+      if (incarnation.alive) this.#checkState(incarnation, machine, index, 'has installed');
     };
   }
 
   /** `agrees`: before the step, the log held the entry that a snapshot which was received ends with. */
-  stepped(life: Life, core: Core, input: Input, effects: Effects, agrees: boolean): void {
+  stepped(incarnation: Incarnation, core: Core, input: Input, effects: Effects, agrees: boolean): void {
     const { log, snapshot } = core;
     if (input.kind === 'compact') this.compactions++;
     if (log.snapshotIndex > 0 && (snapshot === null || snapshot.index < log.snapshotIndex)) {
@@ -69,7 +69,7 @@ export class SnapshotChecks {
     }
     if (!resetLog) this.kept++;
     this.installed++;
-    this.#installing.set(life, index);
+    this.#installing.set(incarnation, index);
     if (this.#committedTermAt(index) === term) return;
     this.#fail(`node ${core.id} installs a snapshot up to ${index} of term ${term}, which was never committed`);
   }
@@ -85,12 +85,12 @@ export class SnapshotChecks {
     }
   }
 
-  #checkState(life: Life, machine: StateMachine, index: number, how: string): void {
+  #checkState(incarnation: Incarnation, machine: StateMachine, index: number, how: string): void {
     const hash = machine.hash();
     const known = this.#hashes.get(index);
     this.#hashes.set(index, known ?? hash);
     if (known === undefined || known === hash) return;
-    this.#fail(`node ${life.nodeId} ${how} state ${hash} at entry ${index}, another had ${known}`);
+    this.#fail(`node ${incarnation.nodeId} ${how} state ${hash} at entry ${index}, another had ${known}`);
   }
 
   #fail(message: string): void {

@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import type { Life } from './life.ts';
+import type { Incarnation } from './incarnation.ts';
 import type { Random } from './random.ts';
 
 /**
@@ -24,7 +24,7 @@ export class NodeSocket extends EventEmitter {
   writable = true;
   /** Bytes that the client has not taken. Always 0 at the end of a write, as where the system's buffer has room. */
   writableLength = 0;
-  readonly #life: Life;
+  readonly #incarnation: Incarnation;
   readonly #random: Random;
   readonly #habits: SocketHabits;
   readonly #client: ClientSide;
@@ -37,10 +37,10 @@ export class NodeSocket extends EventEmitter {
   #ended = false;
   #closed = false;
 
-  constructor(life: Life, random: Random, habits: SocketHabits, client: ClientSide, port: number) {
+  constructor(incarnation: Incarnation, random: Random, habits: SocketHabits, client: ClientSide, port: number) {
     super();
     this.remotePort = port;
-    this.#life = life;
+    this.#incarnation = incarnation;
     this.#random = random;
     this.#habits = habits;
     this.#client = client;
@@ -53,7 +53,7 @@ export class NodeSocket extends EventEmitter {
   }
 
   write(bytes: Buffer): boolean {
-    if (this.#closed || this.#ended || !this.#life.effect()) return false;
+    if (this.#closed || this.#ended || !this.#incarnation.effect()) return false;
     const copy = Buffer.from(bytes);
     this.#toClient(() => this.#client.onBytes(copy));
     return true;
@@ -62,7 +62,7 @@ export class NodeSocket extends EventEmitter {
   end(done?: () => void): this {
     this.#ended = true;
     this.writable = false;
-    this.#life.post(0, () => {
+    this.#incarnation.post(0, () => {
       done?.();
       this.#closeIfBothEnded();
     });
@@ -87,7 +87,7 @@ export class NodeSocket extends EventEmitter {
 
   resume(): this {
     this.#paused = false;
-    this.#life.post(0, () => this.#read());
+    this.#incarnation.post(0, () => this.#read());
     return this;
   }
 
@@ -106,8 +106,8 @@ export class NodeSocket extends EventEmitter {
 
   /** The client has said its last; the node answers what has come. */
   hangUp(): void {
-    this.#toNodeMs = Math.max(this.#toNodeMs, this.#life.world.nowMs + this.#delay());
-    this.#life.post(this.#toNodeMs - this.#life.world.nowMs, () => {
+    this.#toNodeMs = Math.max(this.#toNodeMs, this.#incarnation.world.nowMs + this.#delay());
+    this.#incarnation.post(this.#toNodeMs - this.#incarnation.world.nowMs, () => {
       this.#clientEnded = true;
       this.#read();
     });
@@ -115,7 +115,7 @@ export class NodeSocket extends EventEmitter {
 
   /** The client's machine or process is gone: the node is told by a reset. */
   abort(): void {
-    this.#life.post(this.#delay(), () => this.#close());
+    this.#incarnation.post(this.#delay(), () => this.#close());
   }
 
   /** The node's process is gone: its system resets the connection, after what was sent. */
@@ -130,17 +130,17 @@ export class NodeSocket extends EventEmitter {
   }
 
   #toNode(piece: Buffer): void {
-    const { world } = this.#life;
+    const { world } = this.#incarnation;
     this.#toNodeMs = Math.max(this.#toNodeMs, world.nowMs + this.#delay());
     const copy = Buffer.from(piece);
-    this.#life.post(this.#toNodeMs - world.nowMs, () => {
+    this.#incarnation.post(this.#toNodeMs - world.nowMs, () => {
       this.#unread.push(copy);
       this.#read();
     });
   }
 
   #toClient(deliver: () => void): void {
-    const { world } = this.#life;
+    const { world } = this.#incarnation;
     this.#toClientMs = Math.max(this.#toClientMs, world.nowMs + this.#delay());
     world.after(this.#toClientMs - world.nowMs, deliver);
   }
@@ -166,6 +166,6 @@ export class NodeSocket extends EventEmitter {
     if (this.#closed) return;
     this.#closed = true;
     this.writable = false;
-    this.#life.post(0, () => this.emit('close'));
+    this.#incarnation.post(0, () => this.emit('close'));
   }
 }

@@ -2,7 +2,7 @@
 export const SUSTAINED_FAULT_KINDS = [
   /** Its disk hangs, its process and links do not (hashicorp/raft 503). */
   'diskHangs',
-  /** It hears nobody, and everybody hears it. */
+  /** It receives nothing, and all others receive what it sends. */
   'deaf',
   'mute',
   'partitioned',

@@ -173,9 +173,9 @@ function isInForce(
       return met;
     case 'killed':
     case 'withoutPower':
-      return victim.life === null;
+      return victim.incarnation === null;
     case 'frozen':
-      return victim.life?.paused === true;
+      return victim.incarnation?.paused === true;
     case 'wiped':
     case 'oldFile':
       return victim.hasOldDisk && startedAgain;

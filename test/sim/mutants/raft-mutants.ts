@@ -265,7 +265,7 @@ function hearsLeader(core: Core): boolean {
   },
   {
     name: 'no-check-quorum',
-    fault: 'a leader that nobody answers never steps down',
+    fault: 'a leader without answers never steps down',
     file: 'raft/raft.ts',
     within: 'tickLeader',
     find: 'id === core.id || hasAnswered(core, leading, id)',

@@ -53,7 +53,7 @@ else for`,
   },
   {
     name: 'snapshot-without-cas',
-    fault: 'begins to count cas uniques anew behind a snapshot',
+    fault: 'restarts the count of cas uniques behind a snapshot',
     file: 'kv/snapshot.ts',
     within: '#readHeader',
     find: 'return { timeMs, flushAtMs, casCounter, totalItems, items, itemBytes };',

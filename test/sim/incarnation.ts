@@ -4,7 +4,7 @@ import type { Random } from './random.ts';
 import { drainMicrotasks, type World } from './world.ts';
 
 /**
- * One life of one process: from its start to its end, by whatever way. Everything that calls back into the shipped code
+ * One incarnation of one process: from its start to its end, by whatever way. Everything that calls back into the shipped code
  * does so through `call`, one callback at a time as in Node's event loop: promises are resolved after each, and what asked for
  * the end of the turn comes after all that happened within it. Whatever a dead process has asked for never comes, and a
  * paused one finds it all waiting when it goes on.
@@ -24,7 +24,7 @@ export interface ClockHabits {
   readonly turnMs: number;
 }
 
-export class Life {
+export class Incarnation {
   readonly world: World;
   readonly nodeId: number;
   alive = true;
@@ -107,7 +107,7 @@ export class Life {
     const held = this.#held;
     this.#held = [];
     const timersFirst = this.#habits.random.chance(0.5);
-    // Planned anew rather than called: one of them may pause the process again, or end it.
+    // Scheduled again rather than called: one of them may pause the process again, or end it.
     for (const { isTimer, run } of held) if (isTimer === timersFirst) this.post(0, run, isTimer);
     for (const { isTimer, run } of held) if (isTimer !== timersFirst) this.post(0, run, isTimer);
   }
