@@ -1,16 +1,17 @@
 /**
  * Runs the tests again and again on a machine that is kept busy, to find the ones that depend on its speed:
  *
- *   node scripts/busy-test.mjs --loops 2 --runs 10 [vitest filters and options]
+ *   npm run test:busy -- --loops 2 --runs 10 [vitest filters and options]
  *
  * Builds once, then starts the busy loops, each a process at normal priority, and runs what `npm test` runs. Prints the
  * seconds and the failed tests of each run, and ends with exit code 1 unless every run passed. The busy loops end with
  * this process, however it ends.
  */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
+import type { JsonTestResults } from 'vitest/node';
 
 const ROOT = resolve(import.meta.dirname, '..');
 const VITEST = join(ROOT, 'node_modules/vitest/vitest.mjs');
@@ -30,15 +31,14 @@ const loops = takeOption('--loops', 2);
 const runs = takeOption('--runs', 10);
 
 const folder = mkdtempSync(join(tmpdir(), 'raftkv-busy-test-'));
-/** @type {Set<import('node:child_process').ChildProcess>} */
-const children = new Set();
+const children = new Set<ChildProcess>();
 process.on('exit', () => {
   for (const child of children) child.kill('SIGKILL');
   rmSync(folder, { recursive: true, force: true });
 });
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => process.exit(130));
 
-function takeOption(name, otherwise) {
+function takeOption(name: string, otherwise: number): number {
   const at = passedOn.indexOf(name);
   if (at === -1) return otherwise;
   const [, text = ''] = passedOn.splice(at, 2);
@@ -47,26 +47,27 @@ function takeOption(name, otherwise) {
   process.exit(2);
 }
 
-function start(args, stdio) {
+function start(args: readonly string[], stdio: StdioOptions): ChildProcess {
   const child = spawn(process.execPath, args, { cwd: ROOT, stdio });
   children.add(child);
   child.once('exit', () => children.delete(child));
   return child;
 }
 
-function run(args) {
+function run(args: readonly string[]): Promise<{ code: number | null; output: string }> {
   const child = start(args, ['ignore', 'pipe', 'pipe']);
-  const output = [];
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (bytes) => output.push(bytes));
+  const output: Buffer[] = [];
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (bytes: Buffer) => output.push(bytes));
   return new Promise((done) => {
     child.once('close', (code) => done({ code, output: Buffer.concat(output).toString() }));
   });
 }
 
 /** The names of the tests that failed, and of the files that failed without one. */
-function failures(report) {
-  const names = [];
-  for (const { name, status, message, assertionResults } of JSON.parse(readFileSync(report, 'utf8')).testResults) {
+function failures(report: string): string[] {
+  const names: string[] = [];
+  const { testResults }: JsonTestResults = JSON.parse(readFileSync(report, 'utf8'));
+  for (const { name, status, message, assertionResults } of testResults) {
     const failed = assertionResults.filter((test) => test.status === 'failed');
     for (const { fullName } of failed) names.push(`${relative(ROOT, name)}: ${fullName}`);
     if (status === 'failed' && failed.length === 0) names.push(`${relative(ROOT, name)}: ${message}`);
@@ -74,7 +75,7 @@ function failures(report) {
   return names;
 }
 
-async function testOnce(number) {
+async function testOnce(number: number): Promise<boolean> {
   const report = join(folder, 'report.json');
   rmSync(report, { force: true });
   const startMs = performance.now();
