@@ -118,10 +118,6 @@ export class FakeWal implements Wal {
 
   readonly full = false;
 
-  oldestPendingMs(): number {
-    return 0;
-  }
-
   compact(): Promise<void> {
     return Promise.resolve();
   }

@@ -1,13 +1,9 @@
-import type { Clock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
-import { closeSegment, isDiskFull, type Segment, SegmentRetention } from '../segments/files.ts';
+import { closeSegment, type Segment, SegmentRetention } from '../segments/files.ts';
 import { type FillOptions, SegmentFiller } from '../segments/filler.ts';
 import {
   BLOCK_HEADER_BYTES,
-  countBlankSectors,
-  encodeBlockHeader,
   encodeLogReset,
-  encodeRecord,
   paddedToSector,
   RECORD_ENTRY,
   RECORD_HARD_STATE,
@@ -17,8 +13,9 @@ import {
 } from '../segments/format.ts';
 import type { EntryLocations } from './entry-locations.ts';
 import { readEntries } from './reader.ts';
+import { BlockStaging } from './staging.ts';
 import type { RecoveredLog, Wal, WalWrite } from './types.ts';
-import { bytesOfNext, bytesOfStep, checkWrite, keptBy } from './write.ts';
+import { bytesOfNext, bytesOfStep, checkWrite, keptBy, writeFailed } from './write.ts';
 
 /**
  * The write path. At any moment one write at most is on its way to the disk; what is appended meanwhile waits, and
@@ -26,7 +23,6 @@ import { bytesOfNext, bytesOfStep, checkWrite, keptBy } from './write.ts';
  * neither a promise nor a closure.
  */
 export interface SegmentedWalOptions {
-  readonly clock: Clock;
   readonly onFatal: (error: RaftkvError) => void;
   readonly fill: FillOptions;
   readonly blockBytesMax: number;
@@ -34,13 +30,9 @@ export interface SegmentedWalOptions {
   readonly log: RecoveredLog;
 }
 
-/** The staging buffer starts at this size and doubles as blocks need it. */
-const STAGING_BYTES = 64 * 1024;
-
 type State = 'open' | 'closing' | 'closed' | 'failed';
 
 export class SegmentedWal implements Wal {
-  readonly #clock: Clock;
   readonly #onFatal: (error: RaftkvError) => void;
   readonly #fillOptions: FillOptions;
   readonly #filler: SegmentFiller;
@@ -53,8 +45,6 @@ export class SegmentedWal implements Wal {
   /** Where the next block goes; always a sector boundary. */
   #position: number;
   #nextSequence: number;
-  /** CRC of the last record put into a block. */
-  #chain: number;
   /** The newest put into a block; null where there was none yet. */
   #hardState: Buffer | null;
   readonly #retention: SegmentRetention;
@@ -70,23 +60,19 @@ export class SegmentedWal implements Wal {
   /** Of the waiting writes, those that drop something of what is in the log. */
   #truncationsWaiting = 0;
 
-  /** Writes not yet wholly in a block, with the times they came; of the first, `#stepsTaken` parts are in one. */
+  /** Writes not yet wholly in a block; of the first, `#stepsTaken` parts are in one. */
   #waiting: WalWrite[] = [];
-  #waitingSinceMs: number[] = [];
   #stepsTaken = 0;
 
   /** A block, or a seal, is on its way to the disk. */
   #busy = false;
   #sealing = false;
   #blockBytes = 0;
-  #flyingSinceMs = 0;
   /** Writes that will be durable with the block in flight. `#landed` is the same array of the block before, emptied. */
   #flying: WalWrite[] = [];
   #landed: WalWrite[] = [];
 
-  #staging = Buffer.allocUnsafeSlow(STAGING_BYTES);
-  #blockRecords = 0;
-  #blockChainBefore = 0;
+  readonly #staging: BlockStaging;
   #onDrained: (() => void) | null = null;
   #pumpIsDue = false;
   #closed: Promise<void> | null = null;
@@ -96,7 +82,6 @@ export class SegmentedWal implements Wal {
   constructor(options: SegmentedWalOptions) {
     const { log } = options;
     const { locations } = log;
-    this.#clock = options.clock;
     this.#onFatal = options.onFatal;
     this.#fillOptions = options.fill;
     this.#blockBytesMax = options.blockBytesMax;
@@ -105,7 +90,7 @@ export class SegmentedWal implements Wal {
     this.#active = log.active;
     this.#position = log.position;
     this.#nextSequence = log.nextSequence;
-    this.#chain = log.chain;
+    this.#staging = new BlockStaging(log.chain);
     this.#hardState = log.hardState;
     this.#retention = new SegmentRetention(options.fill.disk, options.fill.directory, log.sealed);
     this.#resetSegment = log.resetSegment;
@@ -137,13 +122,9 @@ export class SegmentedWal implements Wal {
     return bytes;
   }
 
-  oldestPendingMs(): number {
-    const sinceMs = this.#flying.length > 0 ? this.#flyingSinceMs : this.#waitingSinceMs[0];
-    return sinceMs === undefined ? 0 : this.#clock.monotonicMs() - sinceMs;
-  }
-
   append(write: WalWrite): void {
-    this.#checkAppend(write);
+    this.#checkOpen();
+    checkWrite(write, this.firstIndex, this.#lastIndex, this.#entryBytesMax);
     const keeps = keptBy(write);
     if (keeps < this.#lastIndex || write.reset !== null) {
       // What is about to be replaced is no longer to be read.
@@ -156,7 +137,6 @@ export class SegmentedWal implements Wal {
     }
     if (write.entries.length > 0) this.#lastIndex = write.firstIndex + write.entries.length - 1;
     this.#waiting.push(write);
-    this.#waitingSinceMs.push(this.#clock.monotonicMs());
     if (this.#busy || this.#pumpIsDue) return;
     this.#pumpIsDue = true;
     queueMicrotask(this.#pumpWhenIdle);
@@ -247,11 +227,6 @@ export class SegmentedWal implements Wal {
     if (this.#state !== 'open') throw new RaftkvError('WAL_CLOSED', 'the log was written to after it was closed');
   }
 
-  #checkAppend(write: WalWrite): void {
-    this.#checkOpen();
-    checkWrite(write, this.firstIndex, this.#lastIndex, this.#entryBytesMax);
-  }
-
   /**
    * A write starts when the callback that asked for it is over, not within it: all that one callback appends goes into
    * one write, and what it sent to the peers, whose disks take as long as this one, has left before.
@@ -272,15 +247,15 @@ export class SegmentedWal implements Wal {
   /** Returns how much room ahead it is that the next block waits for; 0 where it waits for none. */
   #sendNext(): number {
     if (this.#busy || this.#waiting.length === 0) return 0;
-    const end = this.#fillStaging();
-    if (end > 0) {
-      this.#writeBlock(end, false);
+    if (this.#fillStaging()) {
+      this.#writeBlock(false);
       return 0;
     }
     if (!this.#mustSeal()) return paddedToSector(this.#bytesOfFirst()) + SECTOR_BYTES;
     // More than this segment will ever have: a spare.
     if (this.#filler.spares.length === 0) return this.#active.segmentBytes - this.#position + SECTOR_BYTES;
-    this.#writeBlock(BLOCK_HEADER_BYTES, true);
+    this.#staging.begin();
+    this.#writeBlock(true);
     return 0;
   }
 
@@ -297,16 +272,15 @@ export class SegmentedWal implements Wal {
     return BLOCK_HEADER_BYTES + repeatedBytes + (write === undefined ? 0 : bytesOfNext(write, this.#stepsTaken));
   }
 
-  /** Puts waiting records into the staging buffer; returns where they end in it, 0 where not one fits. */
-  #fillStaging(): number {
+  /** Puts waiting records into the next block; false where not one fits. */
+  #fillStaging(): boolean {
     const room = this.#active.filledTo - SECTOR_BYTES - this.#position;
-    if (this.#bytesOfFirst() > room) return 0;
-    this.#blockRecords = 0;
-    this.#blockChainBefore = this.#chain;
-    let end = BLOCK_HEADER_BYTES;
+    if (this.#bytesOfFirst() > room) return false;
+    const staging = this.#staging;
+    staging.begin();
     // A segment begins with the hard state, so that the ones before it are not needed for theirs.
     if (this.#position === SECTOR_BYTES && this.#hardState !== null) {
-      end = this.#putRecord(end, RECORD_HARD_STATE, 0, this.#hardState);
+      staging.put(RECORD_HARD_STATE, 0, this.#hardState);
     }
     let taken = 0;
     let whole = 0;
@@ -316,10 +290,11 @@ export class SegmentedWal implements Wal {
         const step = this.#stepsTaken;
         const bytes = bytesOfStep(write, step);
         if (bytes > 0) {
-          const after = end + bytes;
+          const after = staging.end + bytes;
           if (after > room || (taken > 0 && after > this.#blockBytesMax)) break;
           const body = write.entries[step - 1];
-          end = body === undefined ? this.#putHead(end, write) : this.#putEntry(end, write.firstIndex + step - 1, body);
+          if (body === undefined) this.#putHead(write);
+          else this.#putEntry(write.firstIndex + step - 1, body);
           taken++;
         }
         this.#stepsTaken++;
@@ -330,76 +305,45 @@ export class SegmentedWal implements Wal {
       whole++;
     }
     this.#takeOff(whole);
-    return end;
+    return true;
   }
 
   /** The first `whole` waiting writes are wholly in the block. */
   #takeOff(whole: number): void {
-    if (whole === this.#waiting.length) this.#truncationsWaiting = 0;
-    this.#flyingSinceMs = this.#waitingSinceMs[0] ?? 0;
-    if (whole === this.#waiting.length) {
-      this.#waiting.length = 0;
-      this.#waitingSinceMs.length = 0;
-    } else {
+    if (whole < this.#waiting.length) {
       this.#waiting.splice(0, whole);
-      this.#waitingSinceMs.splice(0, whole);
+      return;
     }
+    this.#truncationsWaiting = 0;
+    this.#waiting.length = 0;
   }
 
-  #putHead(end: number, { reset, hardState }: WalWrite): number {
-    let after = end;
+  #putHead({ reset, hardState }: WalWrite): void {
     if (reset !== null) {
       this.#locations.restart(reset.index);
       this.#durableIndex = reset.index;
       this.#resetInFlight = this.#active.number;
-      after = this.#putRecord(after, RECORD_LOG_RESET, reset.index, encodeLogReset(reset.term));
+      this.#staging.put(RECORD_LOG_RESET, reset.index, encodeLogReset(reset.term));
     }
     if (hardState !== null) {
       this.#hardState = Buffer.from(hardState);
-      after = this.#putRecord(after, RECORD_HARD_STATE, 0, hardState);
+      this.#staging.put(RECORD_HARD_STATE, 0, hardState);
     }
-    return after;
   }
 
-  #putEntry(end: number, index: number, body: Buffer): number {
-    const length = RECORD_HEADER_BYTES + body.length;
-    this.#locations.put(index, this.#active.number, this.#position + end, length, this.#chain);
+  #putEntry(index: number, body: Buffer): void {
+    const { end, chain } = this.#staging;
+    this.#locations.put(index, this.#active.number, this.#position + end, RECORD_HEADER_BYTES + body.length, chain);
     if (index <= this.#durableIndex) this.#durableIndex = index - 1;
-    return this.#putRecord(end, RECORD_ENTRY, index, body);
+    this.#staging.put(RECORD_ENTRY, index, body);
   }
 
-  #putRecord(end: number, type: number, index: number, body: Buffer): number {
-    const after = end + RECORD_HEADER_BYTES + body.length;
-    if (paddedToSector(after) > this.#staging.length) this.#growStaging(paddedToSector(after), end);
-    this.#chain = encodeRecord(this.#staging, end, type, index, body, this.#chain);
-    this.#blockRecords++;
-    return after;
-  }
-
-  #growStaging(bytes: number, used: number): void {
-    let size = this.#staging.length;
-    while (size < bytes) size *= 2;
-    const larger = Buffer.allocUnsafeSlow(size);
-    this.#staging.copy(larger, 0, 0, used);
-    this.#staging = larger;
-  }
-
-  #writeBlock(byteLength: number, seal: boolean): void {
-    const staging = this.#staging;
-    const padded = paddedToSector(byteLength);
-    staging.fill(0, byteLength, padded);
-    encodeBlockHeader(staging, this.#active.saltCrc, this.#active.number, this.#position, {
-      sequence: this.#nextSequence,
-      byteLength,
-      records: seal ? 0 : this.#blockRecords,
-      blankSectors: countBlankSectors(staging, SECTOR_BYTES, padded),
-      chainBefore: seal ? this.#chain : this.#blockChainBefore,
-      seal,
-    });
+  #writeBlock(seal: boolean): void {
+    const padded = this.#staging.finish(this.#active, this.#position, this.#nextSequence, seal);
     this.#busy = true;
     this.#sealing = seal;
     this.#blockBytes = padded;
-    this.#active.durable.write(staging, 0, padded, this.#position, this.#written);
+    this.#active.durable.write(this.#staging.bytes, 0, padded, this.#position, this.#written);
   }
 
   readonly #written = (error: Error | null): void => {
@@ -416,7 +360,7 @@ export class SegmentedWal implements Wal {
     const landed = this.#flying;
     this.#flying = this.#landed;
     this.#landed = landed;
-    if (this.#staging.length > this.#blockBytesMax * 2) this.#staging = Buffer.allocUnsafeSlow(STAGING_BYTES);
+    this.#staging.shrink(this.#blockBytesMax * 2);
     // The disk first: it works on the next block while the writers of this one hear of it.
     this.#pump();
     for (const write of landed) write.done();
@@ -441,11 +385,7 @@ export class SegmentedWal implements Wal {
   }
 
   #fail(doing: string, cause: unknown): RaftkvError {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    const remedy = isDiskFull(cause)
-      ? 'Free space on the disk of the data directory, then restart the node. No acknowledged write is lost.'
-      : 'Check the disk, then restart the node. No acknowledged write is lost.';
-    const error = new RaftkvError('WAL_WRITE_FAILED', `${doing} failed: ${reason}`, remedy, cause);
+    const error = writeFailed(doing, cause);
     if (this.#state !== 'failed' && this.#state !== 'closed') {
       this.#state = 'failed';
       this.#onFatal(error);

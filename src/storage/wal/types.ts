@@ -33,8 +33,6 @@ export interface Wal {
   readonly lastIndex: number;
   /** Bytes of all segments on disk. */
   readonly byteLength: number;
-  /** Milliseconds (monotonic) since the oldest write that is not yet durable was handed over; 0 where none waits. */
-  oldestPendingMs(): number;
   /**
    * Queues a write. All that arrives while one is on its way to the disk goes out together as the next. The buffers
    * must not change before `done`.

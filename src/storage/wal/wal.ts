@@ -142,7 +142,6 @@ export async function openWal(options: WalOptions): Promise<OpenedWal> {
   logger.debug({ directory, ...report, lastIndex: locations.lastIndex, tookMs }, 'log opened');
   const blockBytesMax = limits.walBlockBytesMax;
   const wal = new SegmentedWal({
-    clock,
     onFatal,
     fill,
     blockBytesMax,

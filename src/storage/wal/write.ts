@@ -1,4 +1,5 @@
 import { RaftkvError } from '../../base/errors.ts';
+import { isDiskFull } from '../segments/files.ts';
 import { LOG_RESET_BODY_BYTES, RECORD_HEADER_BYTES } from '../segments/format.ts';
 import type { WalWrite } from './types.ts';
 
@@ -53,4 +54,13 @@ export function bytesOfStep(write: WalWrite, step: number): number {
 /** Of the first step that is not yet in a block and has anything. */
 export function bytesOfNext(write: WalWrite, stepsTaken: number): number {
   return bytesOfStep(write, stepsTaken) || bytesOfStep(write, stepsTaken + 1);
+}
+
+/** As an error of the log, which stops at it. */
+export function writeFailed(doing: string, cause: unknown): RaftkvError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const remedy = isDiskFull(cause)
+    ? 'Free space on the disk of the data directory, then restart the node. No acknowledged write is lost.'
+    : 'Check the disk, then restart the node. No acknowledged write is lost.';
+  return new RaftkvError('WAL_WRITE_FAILED', `${doing} failed: ${reason}`, remedy, cause);
 }

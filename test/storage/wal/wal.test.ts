@@ -105,20 +105,6 @@ describe('the log', () => {
     await again.wal.close();
   });
 
-  it('says how long the oldest write has waited, from when it was handed over', async () => {
-    const { disk, gate, release } = heldDisk();
-    const { wal } = await open(disk);
-    expect(wal.oldestPendingMs()).toBe(0);
-    gate.holding = true;
-    wal.append({ reset: null, hardState: null, firstIndex: 1, entries: [Buffer.from('a')], done: () => {} });
-    await waitUntilIdle();
-    expect(wal.oldestPendingMs()).toBeGreaterThan(0);
-    release();
-    await waitUntilIdle();
-    expect(wal.oldestPendingMs()).toBe(0);
-    await wal.close();
-  });
-
   it('truncates itself where an entry comes again at a lower index', async () => {
     const disk = new MemoryDisk();
     const { wal } = await open(disk);
