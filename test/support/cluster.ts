@@ -31,6 +31,8 @@ export interface ClusterOptions {
   readonly partitionable?: boolean;
   /** TLS at every port, and a password. */
   readonly secure?: boolean;
+  /** The election timeout of real clusters, for tests that partition or stop a leader, and so wait for it. */
+  readonly quickElections?: boolean;
 }
 
 type Settings = Readonly<Record<string, unknown>>;
@@ -98,13 +100,14 @@ const PAUSE_CHECK_MS = 20;
 /** Only what never comes takes so long. */
 const UNTIL_MS_MAX = 60_000;
 const CLUSTER_NAME = 'test';
+const REQUEST_TIMEOUT = { requestTimeoutMs: 60_000 };
 /**
  * Long enough that a busy machine elects no leader for nothing. A leader that is killed is replaced soon all the same,
- * because its links close. Tests that partition or stop a leader wait for these, so they set shorter ones.
+ * because its links close.
  */
-const CALM_TIMING = { electionTimeoutMs: 1_000, heartbeatIntervalMs: 100, requestTimeoutMs: 60_000 };
+const CALM_TIMING = { ...REQUEST_TIMEOUT, electionTimeoutMs: 1_000, heartbeatIntervalMs: 100 };
 /** A single node waits for no other, and needs three election timeouts to begin. */
-const LONE_TIMING = { ...CALM_TIMING, electionTimeoutMs: 100, heartbeatIntervalMs: 20 };
+const LONE_TIMING = { ...REQUEST_TIMEOUT, electionTimeoutMs: 100, heartbeatIntervalMs: 20 };
 
 const folders = new Set<string>();
 process.on('exit', () => {
@@ -128,6 +131,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
 /** As `startCluster`, with no process started yet. */
 export async function createCluster(options: ClusterOptions): Promise<Cluster> {
   const { nodes: count = 3, spares = 0, settings = {}, partitionable = false, secure = false } = options;
+  const timing = options.quickElections === true ? REQUEST_TIMEOUT : count === 1 ? LONE_TIMING : CALM_TIMING;
   const linkPorts = partitionable ? count * (count - 1) : 0;
   const block = await reservePorts((count + spares) * PORTS_PER_NODE + linkPorts);
   const folder = mkdtempSync(join(tmpdir(), 'raftkv-test-'));
@@ -147,7 +151,6 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
       return { ...other, peerPort: link?.port ?? other.peerPort };
     });
     const own = typeof settings === 'function' ? settings(id) : settings;
-    const timing = count === 1 ? LONE_TIMING : CALM_TIMING;
     const config = { cluster: CLUSTER_NAME, dataDir: './data', nodes: seen, ...timing, ...security?.settings, ...own };
     writeFileSync(file, JSON.stringify(config));
   };
