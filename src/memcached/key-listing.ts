@@ -1,5 +1,5 @@
 import type { Output } from './output.ts';
-import { ITEM_OVERHEAD_BYTES } from './parser.ts';
+import { ITEM_OVERHEAD_BYTES } from './request.ts';
 
 /** What a key may show unencoded: the unreserved characters of URIs (RFC 3986, 2.3). */
 const ENCODED = /[^A-Za-z0-9\-._~]/g;

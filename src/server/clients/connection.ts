@@ -1,12 +1,11 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import type { Clock } from '../../base/clock.ts';
-import { beginsBinary } from '../../memcached/binary-protocol.ts';
 import { Command } from '../../memcached/commands.ts';
 import type { Output } from '../../memcached/output.ts';
-import type { RequestParser } from '../../memcached/parser.ts';
+import { beginsBinary, type RequestParser } from '../../memcached/parser.ts';
 import { OK, OUT_OF_INPUT_MEMORY, TOO_MANY_WATCHERS } from '../../memcached/replies.ts';
-import { SwallowedBlock } from '../../memcached/swallow.ts';
+import { SwallowedBlock } from '../../memcached/request.ts';
 import type { Failure, Replica } from '../../replica/types.ts';
 import type { Counters } from '../counters.ts';
 import type { AnswerContext } from '../requests/answer-context.ts';
