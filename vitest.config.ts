@@ -62,8 +62,6 @@ export default defineConfig({
           // Above the sum of what a test waits for, so that a test that fails says what it has waited for.
           testTimeout: 300_000,
           hookTimeout: 180_000,
-          // Several clusters at once would only wait for each other.
-          fileParallelism: false,
           sequence: { groupOrder: 1 },
         },
       },

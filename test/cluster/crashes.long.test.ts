@@ -10,7 +10,15 @@ beforeAll(async () => {
 beforeEach(() => cluster.heal());
 afterAll(() => cluster?.stop());
 
-itSurvivesCrashes(() => cluster, { leaders: 15, stops: 5, blackouts: 6, pauses: 10, isolations: 10, increments: 15 });
+itSurvivesCrashes(() => cluster, {
+  leaders: 15,
+  stops: 5,
+  blackouts: 6,
+  pauses: 10,
+  isolations: 10,
+  increments: 15,
+  pauseMs: 0,
+});
 
 describe('three of five killed', () => {
   let five: Cluster;

@@ -10,4 +10,12 @@ beforeAll(async () => {
 beforeEach(() => cluster.heal());
 afterAll(() => cluster?.stop());
 
-itSurvivesCrashes(() => cluster, { leaders: 2, stops: 1, blackouts: 1, pauses: 1, isolations: 1, increments: 2 });
+itSurvivesCrashes(() => cluster, {
+  leaders: 2,
+  stops: 1,
+  blackouts: 1,
+  pauses: 1,
+  isolations: 1,
+  increments: 2,
+  pauseMs: 5,
+});

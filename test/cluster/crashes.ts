@@ -23,6 +23,8 @@ export interface CrashRounds {
   readonly isolations: number;
   /** Leaders killed while increments go through followers. */
   readonly increments: number;
+  /** Between two requests of a client. */
+  readonly pauseMs: number;
 }
 
 /** Kills the nodes, asks a survivor to write and read, and starts one of them again. */
@@ -76,7 +78,7 @@ export function itSurvivesCrashes(cluster: () => Cluster, rounds: CrashRounds): 
 
   describe(`leaders killed ${rounds.leaders} times in a row under load`, () => {
     it('cost no acknowledged write, and the replicas stay alike', async () => {
-      const { load, stored } = startKeyedLoad(cluster(), 'rolling', { clients: CLIENTS });
+      const { load, stored } = startKeyedLoad(cluster(), 'rolling', { clients: CLIENTS, pauseMs: rounds.pauseMs });
       onTestFinished(() => load.stop());
       await load.progress(200);
       for (let round = 0; round < rounds.leaders; round++) {
@@ -98,7 +100,7 @@ export function itSurvivesCrashes(cluster: () => Cluster, rounds: CrashRounds): 
 
   describe(`leaders told to stop ${rounds.stops} times under load`, () => {
     it('fail no request, and exit with 0', async () => {
-      const { load, stored } = startKeyedLoad(cluster(), 'stopping', { clients: CLIENTS });
+      const { load, stored } = startKeyedLoad(cluster(), 'stopping', { clients: CLIENTS, pauseMs: rounds.pauseMs });
       onTestFinished(() => load.stop());
       for (let round = 0; round < rounds.stops; round++) {
         await load.progress(200);
@@ -131,7 +133,10 @@ export function itSurvivesCrashes(cluster: () => Cluster, rounds: CrashRounds): 
   describe('all nodes killed at once under load', () => {
     it('hold every acknowledged write when they come back', async () => {
       for (let round = 0; round < rounds.blackouts; round++) {
-        const { load, stored } = startKeyedLoad(cluster(), `blackout${round}`, { clients: CLIENTS });
+        const { load, stored } = startKeyedLoad(cluster(), `blackout${round}`, {
+          clients: CLIENTS,
+          pauseMs: rounds.pauseMs,
+        });
         onTestFinished(() => load.stop());
         await load.progress(500);
         await Promise.all(NODES.map((id) => cluster().kill(id)));
@@ -201,7 +206,8 @@ export function itSurvivesCrashes(cluster: () => Cluster, rounds: CrashRounds): 
       const starter = (await cluster().connect(1)) as MemcachedClient;
       expect(await starter.set('exactly', '0')).toBe('STORED');
       const load = startLoad(cluster(), {
-        clients: 12,
+        clients: CLIENTS,
+        pauseBetweenRequestsMs: rounds.pauseMs,
         async request(client) {
           const reply = await client.request('incr exactly 1\r\n');
           if (!/^\d+$/.test(reply)) throw new Error(reply);

@@ -25,7 +25,7 @@ describe.skipIf(!installed)('memccapable', () => {
 
 function run(args: readonly string[]): Promise<string> {
   return new Promise((resolve) => {
-    execFile('memccapable', args, { timeout: 15_000 }, (error, stdout, stderr) => {
+    execFile('memccapable', args, { timeout: 120_000 }, (error, stdout, stderr) => {
       resolve(`${stdout}${stderr}${error === null ? '' : error.message}`);
     });
   });

@@ -11,7 +11,7 @@ import type { MemcachedClient } from '../support/memcached-client.ts';
  * any lines. What follows `memcached` names the cluster that the block is played to.
  */
 const FILE = resolve(import.meta.dirname, '../../docs/protocol.md');
-const WAITS_MS_MAX = 3_000;
+const WAITS_MS_MAX = 6_000;
 
 interface Conversation {
   readonly line: number;

@@ -1,0 +1,4 @@
+import { comparesWithModel } from './protocol.ts';
+
+/** The same with many more streams. */
+comparesWithModel(400);
