@@ -16,7 +16,7 @@ const PROCESSES = [
   'test/fuzz/differential.test.ts',
 ];
 
-const common = { pool: 'forks', testTimeout: 20_000, hookTimeout: 20_000 } as const;
+const common = { pool: 'forks', testTimeout: 120_000, hookTimeout: 120_000 } as const;
 
 /** One core stays free, which is vitest's default; but of two cores both work, which saves a third of the time. */
 const WORKERS = Math.max(2, availableParallelism() - 1);
