@@ -134,7 +134,7 @@ export function createHost(options: ClientPortOptions, limits: ClientLimits, cli
     watchers,
     slots: new SlotPool(),
     authenticator: credentials === null ? null : new Authenticator(credentials, counters),
-    inputBytes: 0,
+    inputMemory: { bytes: 0 },
     serveSoon: serving.soon,
     serveNextTurn: (connection) => clock.endOfTurn(() => serving.soon(connection)),
     serveOnceAccepting(connection) {

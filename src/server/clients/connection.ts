@@ -5,7 +5,6 @@ import { Command } from '../../memcached/commands.ts';
 import type { Output } from '../../memcached/output.ts';
 import { beginsBinary, type RequestParser } from '../../memcached/parser.ts';
 import { OK, OUT_OF_INPUT_MEMORY, TOO_MANY_WATCHERS } from '../../memcached/replies.ts';
-import { SwallowedBlock } from '../../memcached/request.ts';
 import type { Failure, Replica } from '../../replica/types.ts';
 import type { Counters } from '../counters.ts';
 import type { AnswerContext } from '../requests/answer-context.ts';
@@ -13,8 +12,9 @@ import { writeAnswer } from '../requests/answers.ts';
 import { copyKeys, kindOf, propose } from '../requests/requests.ts';
 import { type Slot, type SlotOwner, type SlotPool, SlotQueue } from '../requests/slots.ts';
 import type { Authenticator } from './authenticator.ts';
-import { Input } from './input.ts';
+import type { InputMemory } from './input.ts';
 import type { ClientLimits } from './limits.ts';
+import { RequestReader } from './request-reader.ts';
 import type { Watch, Watchers } from './watchers.ts';
 
 /** What the connections of a port share. */
@@ -30,8 +30,7 @@ export interface ConnectionHost {
   readonly slots: SlotPool;
   /** Null if clients need not log in. */
   readonly authenticator: Authenticator | null;
-  /** Bytes held in the inputs of all connections. */
-  inputBytes: number;
+  readonly inputMemory: InputMemory;
   /** Calls `serve` when what is going on now is over. */
   serveSoon(connection: Connection): void;
   /** Calls `serve` when the other connections had their turn. */
@@ -64,15 +63,11 @@ export class Connection implements SlotOwner, AnswerContext {
   awaitsReplica = false;
   readonly #socket: Socket;
   readonly #host: ConnectionHost;
-  readonly #input = new Input();
+  readonly #reader: RequestReader;
   readonly #queue = new SlotQueue();
-  /** Not null until this client has logged in, where it has to: until then nothing it sends reaches parser or replica. */
-  #authenticator: Authenticator | null;
-  #refusals = 0;
   #cancelLogin: (() => void) | null = null;
   /** Not null once this client watches: nothing more that it sends is looked at. */
   #watch: Watch | null = null;
-  #swallowed: SwallowedBlock | null = null;
   /** Reads in the queue; each is there until its last byte is written. */
   #unexecutedReads = 0;
   /** This pass of `#take` has asked the replica to confirm a read: later reads of the pass go by it. */
@@ -102,7 +97,7 @@ export class Connection implements SlotOwner, AnswerContext {
     this.output = host.output;
     this.replica = host.replica;
     this.counters = host.counters;
-    this.#authenticator = host.authenticator;
+    this.#reader = new RequestReader(host.parser, host.authenticator, host.limits.refusalsMax, host.inputMemory);
     if (host.authenticator !== null) {
       this.#cancelLogin = host.clock.after(host.limits.loginMsMax, () => socket.destroy());
     }
@@ -125,7 +120,7 @@ export class Connection implements SlotOwner, AnswerContext {
   get state(): string {
     if (this.#closing || this.#ended) return 'conn_closing';
     if (this.#watch !== null) return 'conn_watch';
-    if (this.#swallowed !== null) return 'conn_swallow';
+    if (this.#reader.isSwallowing) return 'conn_swallow';
     if (this.#socket.writableLength > 0) return 'conn_mwrite';
     return this.#queue.length > 0 ? 'conn_io_pending' : 'conn_read';
   }
@@ -186,9 +181,7 @@ export class Connection implements SlotOwner, AnswerContext {
     }
     this.#heardBefore = true;
     if (this.#inputOver || this.#closing || this.#watch !== null) return;
-    const heldBefore = this.#input.heldBytes;
-    this.#input.append(chunk);
-    this.#host.inputBytes += this.#input.heldBytes - heldBefore;
+    this.#reader.input.append(chunk);
     if (!this.#blocked) this.#take();
     if (this.#queue.head?.awaited === 0) this.#host.serveSoon(this);
     this.#applyStateChange();
@@ -209,62 +202,35 @@ export class Connection implements SlotOwner, AnswerContext {
   /** Gives every whole request of the input its slot, up to the first that must wait. True where it took anything. */
   #take(): boolean {
     const { parser, limits } = this.#host;
-    const input = this.#input;
-    const heldBefore = input.heldBytes;
+    const { input } = this.#reader;
     let taken = false;
     this.#blocked = false;
     this.#readAsked = false;
-    while (input.buffer !== null && !this.#closing && this.#watch === null) {
+    for (let { buffer } = input; buffer !== null && !this.#closing && this.#watch === null; { buffer } = input) {
       if (this.#queue.length >= limits.pendingRequestsMax || !this.#hasRoom()) {
         this.#blocked = true;
         break;
       }
-      if (this.#authenticator !== null) {
-        if (!this.#authenticate(input.buffer, this.#authenticator)) break;
-        taken = true;
-        continue;
+      const found = this.#reader.next(buffer);
+      if (found === 'incomplete') break;
+      if (found === 'request') {
+        if (!this.#place(parser, buffer)) {
+          this.#blocked = true;
+          break;
+        }
+        this.#reader.accept();
       }
-      if (this.#swallowed !== null) {
-        this.#swallow(input.buffer, this.#swallowed);
-        taken = true;
-        continue;
-      }
-      if (input.length < input.needBytes) break;
-      const bytes = parser.parse(input.buffer, input.start, input.end, input.scanned);
-      if (bytes === 0) {
-        input.needBytes = parser.needBytes;
-        input.scanned = parser.scannedBytes;
-        break;
-      }
-      if (!this.#place(parser, input.buffer)) {
-        this.#blocked = true;
-        break;
-      }
-      if (parser.swallowBytes >= 0) {
-        this.#swallowed = new SwallowedBlock(parser.swallowBytes, parser.swallowBareNewline);
-      }
-      input.consume(bytes);
+      if (found === 'login') this.#answerLogin();
       taken = true;
     }
     if (this.#closing || this.#watch !== null) input.clear();
-    this.#host.inputBytes += input.heldBytes - heldBefore;
     return taken;
   }
 
-  /** Returns false if more bytes are needed. */
-  #authenticate(buffer: Buffer, authenticator: Authenticator): boolean {
-    const bytes = authenticator.examine(buffer, this.#input.start, this.#input.end);
-    if (bytes === 0) return false;
-    this.#input.consume(bytes);
-    this.#say(authenticator.reply);
-    if (authenticator.verdict === 'admitted') {
-      this.#authenticator = null;
-      this.#cancelLogin?.();
-      return true;
-    }
-    this.#refusals++;
-    if (authenticator.verdict === 'hangUp' || this.#refusals >= this.#host.limits.refusalsMax) this.#closing = true;
-    return true;
+  #answerLogin(): void {
+    this.#say(this.#reader.loginReply);
+    if (this.#reader.isLoggedIn) this.#cancelLogin?.();
+    if (this.#reader.isRejected) this.#closing = true;
   }
 
   /** Queues a reply to something that never was a request. */
@@ -272,11 +238,6 @@ export class Connection implements SlotOwner, AnswerContext {
     const slot = this.#host.slots.take(this, Command.reply);
     slot.reply = reply;
     this.#queue.push(slot);
-  }
-
-  #swallow(buffer: Buffer, block: SwallowedBlock): void {
-    this.#input.consume(block.take(buffer, this.#input.start, this.#input.end));
-    if (block.done) this.#swallowed = null;
   }
 
   /** Puts the parsed request in its place; false where it may not be taken yet. */
@@ -380,13 +341,11 @@ export class Connection implements SlotOwner, AnswerContext {
   }
 
   #releaseInput(): void {
-    const heldBefore = this.#input.heldBytes;
-    if (heldBefore === 0) return;
-    this.#input.shrink();
-    this.#host.inputBytes += this.#input.heldBytes - heldBefore;
-    if (this.#host.inputBytes <= this.#host.limits.inputBytesMax) return;
-    this.#host.inputBytes -= this.#input.heldBytes;
-    this.#input.clear();
+    const { input } = this.#reader;
+    if (input.buffer === null) return;
+    input.shrink();
+    if (this.#host.inputMemory.bytes <= this.#host.limits.inputBytesMax) return;
+    input.clear();
     this.#closing = true;
     this.#say(OUT_OF_INPUT_MEMORY);
     this.#host.serveSoon(this);
@@ -406,8 +365,8 @@ export class Connection implements SlotOwner, AnswerContext {
   }
 
   #pauseOrResume(): void {
-    const { limits } = this.#host;
-    const full = this.#input.length >= limits.heldInputBytesMax || this.#host.inputBytes > limits.inputBytesMax;
+    const { limits, inputMemory } = this.#host;
+    const full = this.#reader.input.length >= limits.heldInputBytesMax || inputMemory.bytes > limits.inputBytesMax;
     const pause = this.#blocked && full && !this.#inputOver;
     if (pause === this.#paused) return;
     this.#paused = pause;
@@ -420,8 +379,7 @@ export class Connection implements SlotOwner, AnswerContext {
     if (this.#watch !== null) this.#host.watchers.remove(this.#watch);
     this.#cancelLogin?.();
     this.#cancelLinger?.();
-    this.#host.inputBytes -= this.#input.heldBytes;
-    this.#input.clear();
+    this.#reader.input.clear();
     for (let slot = this.#queue.head; slot !== null; slot = this.#queue.head) {
       this.#queue.shift();
       // One that the replica still owes an answer is freed when that comes.

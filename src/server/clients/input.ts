@@ -1,6 +1,11 @@
 /** With so much of a request there, room for all of it is made at once; before, its length is only a claim. */
 const CLAIM_TRUSTED_FROM_BYTES = 16 * 1024;
 
+/** The bytes that the inputs of all connections of a port hold. */
+export interface InputMemory {
+  bytes: number;
+}
+
 /**
  * The bytes of one connection that came and are not yet taken, from `start` to `end` of `buffer`. A chunk is worked on
  * where it came in; only the unfinished request at its end is copied, into a buffer that is sized for it.
@@ -16,6 +21,11 @@ export class Input {
   scanned = 0;
   /** The buffer is ours, and may hold room behind `end`; otherwise it is a chunk as it came. */
   #owned = false;
+  readonly #memory: InputMemory;
+
+  constructor(memory: InputMemory) {
+    this.#memory = memory;
+  }
 
   get length(): number {
     return this.end - this.start;
@@ -51,6 +61,7 @@ export class Input {
   }
 
   clear(): void {
+    this.#memory.bytes -= this.heldBytes;
     this.buffer = null;
     this.start = 0;
     this.end = 0;
@@ -85,6 +96,7 @@ export class Input {
   }
 
   #set(buffer: Buffer, length: number, owned: boolean): void {
+    this.#memory.bytes += buffer.length - this.heldBytes;
     this.buffer = buffer;
     this.start = 0;
     this.end = length;
