@@ -77,7 +77,7 @@ function servingFields(config: Config, view: ClusterView): object {
     adminPort,
     state: view.stateOf(id),
   }));
-  return { cluster: config.cluster, leader: view.leader(), nodes };
+  return { cluster: config.cluster, leader: view.leader, nodes };
 }
 
 async function terminalFormat(config: Config): Promise<LineFormat> {

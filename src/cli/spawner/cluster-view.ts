@@ -27,95 +27,107 @@ interface NodeView {
 
 const NEW: NodeView = { up: true, listening: false, caughtUp: false, removed: false, leader: 0, term: 0 };
 
-export interface ClusterView {
-  heard(nodeId: number, message: NodeMessage): void;
-  started(nodeId: number): void;
-  ended(nodeId: number): void;
-  /** The leader that the newest term's nodes name; 0 where none is known. */
-  leader(): number;
-  stateOf(nodeId: number): NodeState;
-  close(): void;
-}
-
 /** `onServing` is called once: when all nodes serve, or a majority does and the others take long. */
-export function createClusterView(config: Config, clock: Clock, onServing: () => void): ClusterView {
-  const nodes = new Map<number, NodeView>(config.nodes.map((node) => [node.id, { ...NEW }]));
-  let announced = false;
-  let cancelWait: (() => void) | undefined;
+export class ClusterView {
+  readonly #nodes: Map<number, NodeView>;
+  readonly #clock: Clock;
+  readonly #onServing: () => void;
+  #announced = false;
+  #cancelWait: (() => void) | undefined;
 
-  const serving = () => [...nodes.values()].filter((node) => node.listening && node.caughtUp).length;
-  const members = () => [...nodes.values()].filter((node) => !node.removed).length;
-  const isMajority = () => serving() > Math.floor(members() / 2);
-  const announce = () => {
-    cancelWait = undefined;
-    if (announced || !isMajority()) return;
-    announced = true;
-    onServing();
-  };
-  const consider = () => {
-    if (announced || !isMajority()) return;
-    if (serving() === members()) {
-      cancelWait?.();
-      announce();
-    } else {
-      cancelWait ??= clock.after(STRAGGLER_MS_MAX, announce);
+  constructor(config: Config, clock: Clock, onServing: () => void) {
+    this.#nodes = new Map(config.nodes.map((node) => [node.id, { ...NEW }]));
+    this.#clock = clock;
+    this.#onServing = onServing;
+  }
+
+  heard(nodeId: number, message: NodeMessage): void {
+    const node = this.#nodes.get(nodeId);
+    if (node === undefined) return;
+    switch (message.kind) {
+      case 'listening':
+        node.listening = true;
+        this.#consider();
+        return;
+      case 'serving':
+        node.caughtUp = true;
+        this.#consider();
+        return;
+      case 'leaderChanged':
+        node.leader = message.leader;
+        node.term = message.term;
+        return;
+      case 'removed':
+        node.removed = true;
+        node.caughtUp = false;
+        this.#consider();
+        return;
+      case 'fatal':
+        node.up = false;
     }
-  };
+  }
 
-  return {
-    heard(nodeId, message) {
-      const node = nodes.get(nodeId);
-      if (node === undefined) return;
-      switch (message.kind) {
-        case 'listening':
-          node.listening = true;
-          consider();
-          return;
-        case 'serving':
-          node.caughtUp = true;
-          consider();
-          return;
-        case 'leaderChanged':
-          node.leader = message.leader;
-          node.term = message.term;
-          return;
-        case 'removed':
-          node.removed = true;
-          node.caughtUp = false;
-          consider();
-          return;
-        case 'fatal':
-          node.up = false;
-      }
-    },
-    started(nodeId) {
-      nodes.set(nodeId, { ...NEW });
-    },
-    ended(nodeId) {
-      nodes.set(nodeId, { ...NEW, up: false, removed: nodes.get(nodeId)?.removed === true });
-    },
-    leader() {
-      let newest = NEW;
-      for (const node of nodes.values()) if (node.leader !== 0 && node.term >= newest.term) newest = node;
-      return newest.leader;
-    },
-    stateOf(nodeId) {
-      const node = nodes.get(nodeId);
-      if (node?.removed) return 'removed';
-      if (!node?.up) return 'down';
-      if (!node.listening) return 'starting';
-      return node.caughtUp ? 'serving' : 'waiting';
-    },
-    close() {
-      announced = true;
-      cancelWait?.();
-    },
-  };
+  started(nodeId: number): void {
+    this.#nodes.set(nodeId, { ...NEW });
+  }
+
+  ended(nodeId: number): void {
+    this.#nodes.set(nodeId, { ...NEW, up: false, removed: this.#nodes.get(nodeId)?.removed === true });
+  }
+
+  /** The leader that the newest term's nodes name; 0 where none is known. */
+  get leader(): number {
+    let newest = NEW;
+    for (const node of this.#nodes.values()) if (node.leader !== 0 && node.term >= newest.term) newest = node;
+    return newest.leader;
+  }
+
+  stateOf(nodeId: number): NodeState {
+    const node = this.#nodes.get(nodeId);
+    if (node?.removed) return 'removed';
+    if (!node?.up) return 'down';
+    if (!node.listening) return 'starting';
+    return node.caughtUp ? 'serving' : 'waiting';
+  }
+
+  close(): void {
+    this.#announced = true;
+    this.#cancelWait?.();
+  }
+
+  #consider(): void {
+    if (this.#announced || !this.#isMajority()) return;
+    if (this.#serving() < this.#members()) {
+      this.#cancelWait ??= this.#clock.after(STRAGGLER_MS_MAX, () => this.#announce());
+      return;
+    }
+    this.#cancelWait?.();
+    this.#announce();
+  }
+
+  #announce(): void {
+    this.#cancelWait = undefined;
+    if (this.#announced || !this.#isMajority()) return;
+    this.#announced = true;
+    this.#onServing();
+  }
+
+  #isMajority(): boolean {
+    return this.#serving() > Math.floor(this.#members() / 2);
+  }
+
+  #serving(): number {
+    return [...this.#nodes.values()].filter((node) => node.listening && node.caughtUp).length;
+  }
+
+  #members(): number {
+    return [...this.#nodes.values()].filter((node) => !node.removed).length;
+  }
 }
 
 /** The table, and a line to paste, for a terminal. */
 export function describeCluster(config: Config, view: ClusterView): string {
-  const leader = view.leader();
+  const leader = view.leader;
   const rows = config.nodes.map((node) => [
     String(node.id),
     `${node.host}:${node.clientPort}`,

@@ -3,9 +3,9 @@ import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { Config } from '../../config/schema.ts';
 import { heapMibNeeded, processLimits } from '../node/resources.ts';
-import { type ClusterView, createClusterView } from './cluster-view.ts';
+import { ClusterView } from './cluster-view.ts';
 import { eachLine, type LineSource } from './node-output.ts';
-import { type Supervisor, superviseNode } from './supervisor.ts';
+import { Supervisor } from './supervisor.ts';
 
 /**
  * All nodes of a cluster as processes of this machine.
@@ -38,18 +38,20 @@ export interface Spawner {
 
 export function startSpawner(options: SpawnerOptions): Spawner {
   const { config, clock, logger } = options;
-  const view: ClusterView = createClusterView(config, clock, () => options.onServing(view));
-  const supervisors: Supervisor[] = config.nodes.map(({ id: nodeId }) =>
-    superviseNode({
-      nodeId,
-      clock,
-      logger,
-      fork: () => forkNode(options, nodeId),
-      onMessage: (message) => view.heard(nodeId, message),
-      onStarted: () => view.started(nodeId),
-      onEnded: () => view.ended(nodeId),
-    }),
+  const view: ClusterView = new ClusterView(config, clock, () => options.onServing(view));
+  const supervisors = config.nodes.map(
+    ({ id: nodeId }) =>
+      new Supervisor({
+        nodeId,
+        clock,
+        logger,
+        fork: () => forkNode(options, nodeId),
+        onMessage: (message) => view.heard(nodeId, message),
+        onStarted: () => view.started(nodeId),
+        onEnded: () => view.ended(nodeId),
+      }),
   );
+  for (const supervisor of supervisors) supervisor.start();
   return {
     reload() {
       for (const supervisor of supervisors) supervisor.reload();

@@ -9,8 +9,8 @@ import { isNodeMessage, type NodeMessage } from '../node/types.ts';
  *   fork → running → ended → wait, twice as long each time → fork …
  *                  ↘ stop: SIGTERM → ended, or SIGKILL after a while
  *
- * Every end but that of a node that the cluster has removed is answered by a restart, also that of a node which reported damage or a bad configuration: the operator
- * may be repairing it, and the wait keeps the attempts rare.
+ * Every end but that of a node that the cluster has removed is answered by a restart, also that of a node which
+ * reported damage or a bad configuration: the operator may be repairing it, and the wait keeps the attempts rare.
  */
 
 /** Soon enough that a crash is hardly noticed, late enough that a port and a lock are free again. */
@@ -38,97 +38,102 @@ export interface SupervisorOptions {
   onEnded(): void;
 }
 
-export interface Supervisor {
-  /** Has the node read its passwords and certificates again. One that is down will when it starts. */
-  reload(): void;
-  /** SIGTERM, then SIGKILL after a while. Resolves when the process has ended: true where it ended by itself, with 0. */
-  stop(): Promise<boolean>;
-  /** SIGKILL at once. */
-  kill(): void;
-}
-
-export function superviseNode(options: SupervisorOptions): Supervisor {
-  const { nodeId, clock, logger } = options;
-  let child: ChildProcess | undefined;
-  let startedAtMs = 0;
-  let failures = 0;
-  let fatalCode = '';
-  let removed = false;
-  let cancelRestart = () => {};
-  let stopping = false;
+export class Supervisor {
+  readonly #options: SupervisorOptions;
+  #child: ChildProcess | undefined;
+  #startedAtMs = 0;
+  #failures = 0;
+  /** Of the fatal error that the running process has reported; empty before. */
+  #fatalCode = '';
+  #removed = false;
+  #stopping = false;
+  #cancelRestart = () => {};
   /** Set by stop(), called when the process has ended. */
-  let onStopped = (_clean: boolean) => {};
+  #onStopped = (_clean: boolean) => {};
 
-  const start = () => {
-    startedAtMs = clock.monotonicMs();
-    fatalCode = '';
-    const started = options.fork();
-    options.onStarted();
-    child = started;
-    started.on('message', (message) => {
-      if (!isNodeMessage(message)) return;
-      if (message.kind === 'fatal') fatalCode = message.code;
-      if (message.kind === 'removed') removed = true;
-      options.onMessage(message);
-    });
-    let over = false;
-    const ended = (clean: boolean, how: object, what: string) => {
-      if (over) return;
-      over = true;
-      child = undefined;
-      options.onEnded();
-      if (stopping) onStopped(clean);
-      else if (removed && clean)
-        logger.info({ node: nodeId }, `node ${nodeId} was removed from the cluster; not restarting it`);
-      else restartLater(how, what);
-    };
-    started.on('error', (err) => {
-      if (started.pid === undefined) ended(false, { err }, 'could not be started');
+  constructor(options: SupervisorOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    const { nodeId, clock, logger, fork, onStarted } = this.#options;
+    this.#startedAtMs = clock.monotonicMs();
+    this.#fatalCode = '';
+    const child = fork();
+    onStarted();
+    this.#child = child;
+    child.on('message', (message) => this.#heard(message));
+    child.on('error', (err) => {
+      if (child.pid === undefined) this.#ended(child, false, { err }, 'could not be started');
       else logger.error({ node: nodeId, err }, `communication with node ${nodeId} failed`);
     });
-    started.once('exit', (code, signal) => {
-      const how = { ...(signal === null ? { exitCode: code } : { signal }), ...(fatalCode && { code: fatalCode }) };
-      afterLastWords(started, () => ended(code === 0, how, 'ended'));
+    child.once('exit', (code, signal) => {
+      const fatal = this.#fatalCode && { code: this.#fatalCode };
+      const how = { ...(signal === null ? { exitCode: code } : { signal }), ...fatal };
+      afterLastWords(child, () => this.#ended(child, code === 0, how, 'ended'));
     });
-    logger.info({ node: nodeId, nodePid: started.pid }, `node ${nodeId} started`);
-  };
+    logger.info({ node: nodeId, nodePid: child.pid }, `node ${nodeId} started`);
+  }
 
-  const restartLater = (how: object, what: string) => {
-    if (clock.monotonicMs() - startedAtMs >= STABLE_MS) failures = 0;
-    failures++;
-    const delayMs = restartDelayMs(failures);
+  /** Has the node read its passwords and certificates again. One that is down will when it starts. */
+  reload(): void {
+    this.#child?.kill('SIGHUP');
+  }
+
+  /** SIGTERM, then SIGKILL after a while. Resolves when the process has ended: true where it ended by itself, with 0. */
+  async stop(): Promise<boolean> {
+    const { nodeId, clock, logger } = this.#options;
+    this.#stopping = true;
+    this.#cancelRestart();
+    const leaving = this.#child;
+    if (leaving === undefined) return true;
+    const ended = new Promise<boolean>((resolve) => {
+      this.#onStopped = resolve;
+    });
+    leaving.kill('SIGTERM');
+    const cancelKill = clock.after(STOP_MS_MAX, () => {
+      logger.error({ node: nodeId, stopMsMax: STOP_MS_MAX }, `node ${nodeId} did not stop in time; killing it`);
+      leaving.kill('SIGKILL');
+    });
+    const clean = await ended;
+    cancelKill();
+    return clean;
+  }
+
+  /** SIGKILL at once. */
+  kill(): void {
+    this.#stopping = true;
+    this.#cancelRestart();
+    this.#child?.kill('SIGKILL');
+  }
+
+  #heard(message: unknown): void {
+    if (!isNodeMessage(message)) return;
+    if (message.kind === 'fatal') this.#fatalCode = message.code;
+    if (message.kind === 'removed') this.#removed = true;
+    this.#options.onMessage(message);
+  }
+
+  /** A process may report its end twice, as an error and as an exit: the first counts. */
+  #ended(child: ChildProcess, clean: boolean, how: object, what: string): void {
+    if (child !== this.#child) return;
+    const { nodeId, logger, onEnded } = this.#options;
+    this.#child = undefined;
+    onEnded();
+    if (this.#stopping) this.#onStopped(clean);
+    else if (this.#removed && clean)
+      logger.info({ node: nodeId }, `node ${nodeId} was removed from the cluster; not restarting it`);
+    else this.#restartLater(how, what);
+  }
+
+  #restartLater(how: object, what: string): void {
+    const { nodeId, clock, logger } = this.#options;
+    if (clock.monotonicMs() - this.#startedAtMs >= STABLE_MS) this.#failures = 0;
+    this.#failures++;
+    const delayMs = restartDelayMs(this.#failures);
     logger.warn({ node: nodeId, ...how, delayMs }, `node ${nodeId} ${what}; restarting in ${delayMs} ms`);
-    cancelRestart = clock.after(delayMs, start);
-  };
-
-  start();
-  return {
-    reload() {
-      child?.kill('SIGHUP');
-    },
-    async stop() {
-      stopping = true;
-      cancelRestart();
-      const leaving = child;
-      if (leaving === undefined) return true;
-      const ended = new Promise<boolean>((resolve) => {
-        onStopped = resolve;
-      });
-      leaving.kill('SIGTERM');
-      const cancelKill = clock.after(STOP_MS_MAX, () => {
-        logger.error({ node: nodeId, stopMsMax: STOP_MS_MAX }, `node ${nodeId} did not stop in time; killing it`);
-        leaving.kill('SIGKILL');
-      });
-      const clean = await ended;
-      cancelKill();
-      return clean;
-    },
-    kill() {
-      stopping = true;
-      cancelRestart();
-      child?.kill('SIGKILL');
-    },
-  };
+    this.#cancelRestart = clock.after(delayMs, () => this.start());
+  }
 }
 
 /** Calls back when all that an ended process printed has been read. (`close` of the process itself also waits for IPC.) */

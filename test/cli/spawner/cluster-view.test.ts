@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { createClusterView, describeCluster } from '../../../src/cli/spawner/cluster-view.ts';
+import { ClusterView, describeCluster } from '../../../src/cli/spawner/cluster-view.ts';
 import { createManualClock, fakeConfig } from '../fake-cluster.ts';
 
 function createView(nodeCount: number) {
   const clock = createManualClock();
   let announcements = 0;
   const config = fakeConfig(nodeCount);
-  const view = createClusterView(config, clock, () => announcements++);
+  const view = new ClusterView(config, clock, () => announcements++);
   const serve = (...ids: number[]) => {
     for (const id of ids) {
       view.heard(id, { kind: 'listening' });
@@ -36,7 +36,7 @@ describe('what the spawner knows of its nodes', () => {
     view.heard(1, { kind: 'leaderChanged', leader: 1, term: 4 });
     view.heard(2, { kind: 'leaderChanged', leader: 3, term: 5 });
     view.heard(3, { kind: 'leaderChanged', leader: 0, term: 6 });
-    expect(view.leader()).toBe(3);
+    expect(view.leader).toBe(3);
   });
 
   it('announces once, also when nodes come and go later', () => {

@@ -201,7 +201,7 @@ describe('the moment when the cluster serves', () => {
     }
     const view = await served.next();
     expect([1, 2, 3].map((id) => view.stateOf(id))).toEqual(['serving', 'serving', 'serving']);
-    expect(view.leader()).toBe(2);
+    expect(view.leader).toBe(2);
     expect(clock.timers).toEqual([]);
   });
 
