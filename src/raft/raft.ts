@@ -56,9 +56,9 @@ export interface RaftStart extends CoreOptions {
 /**
  * The Raft algorithm, pure. This folder promises that the same start, inputs and random numbers give the same effects, and
  * that it touches no clock, timer, socket, file or other source of chance. Sections (§) are those of Ongaro's
- * dissertation, "Consensus: Bridging Theory and Practice"; docs/raft-tour.md has a table of the paper's. Names with a number, as "(etcd 8243)", are issues of other
- * implementations that had the bug which the code avoids. To see what a guard is for, look for its line in
- * test/sim/mutants: each deliberate fault there removes one, and says what goes wrong.
+ * dissertation, "Consensus: Bridging Theory and Practice"; docs/raft-tour.md has a table of the paper's sections. Names
+ * with a number, as "(etcd 8243)", are issues of other implementations that had the bug which the code avoids. To see
+ * what a guard is for, look for its line in test/sim/mutants: each deliberate fault there removes one.
  *
  *   tick, message, proposal, read, "the disk has caught up" ──▶ step ──▶ hard state and entries for the disk,
  *                                                                       messages now, messages after the disk,

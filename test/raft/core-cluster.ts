@@ -1,6 +1,6 @@
 import { type CoreSummary, summarize } from '../../src/raft/invariants.ts';
 import { Raft } from '../../src/raft/raft.ts';
-import { EMPTY_CONFIGURATION, isMember, members } from '../../src/raft/state/configuration.ts';
+import { EMPTY_CONFIGURATION, members } from '../../src/raft/state/configuration.ts';
 import type { Core, CoreOptions } from '../../src/raft/state/core.ts';
 import { ENTRY_HEADER_BYTES } from '../../src/raft/state/entry.ts';
 import type {
@@ -355,15 +355,12 @@ export class CoreCluster {
     for (const node of this.nodes.values()) {
       const { id, core } = node;
       if (core === null || node.isRemoved) continue;
-      const { configuration, index } = core.configurations.newest;
-      const wasMember = index > 0 && isMember(configuration, id);
-      if (core.rights.lifecycle !== 'normal' && !wasMember) continue;
-      const others = configuration.voters.filter((voter) => voter !== id);
+      if (core.rights.lifecycle !== 'normal') continue;
+      const others = core.configurations.current.voters.filter((voter) => voter !== id);
       const refusing = others.filter((other) => {
-        const removed = this.nodes.get(other)?.core?.configurations.committed.configuration.removed ?? [];
-        return (
-          removed.includes(id) && !this.partitions.has(`${id}->${other}`) && !this.partitions.has(`${other}->${id}`)
-        );
+        const known = this.nodes.get(other)?.core?.configurations;
+        const isRemoved = known?.committed.configuration.removed.includes(id) && !known.possibleMembers().has(id);
+        return isRemoved && !this.partitions.has(`${id}->${other}`) && !this.partitions.has(`${other}->${id}`);
       });
       if (refusing.length * 2 <= others.length) continue;
       node.isRemoved = true;

@@ -1,6 +1,5 @@
 import { RaftkvError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
-import { isMember } from '../../raft/state/configuration.ts';
 import type { Core } from '../../raft/state/core.ts';
 import { type Input, type Message, NO_NODE, type NodeId } from '../../raft/state/types.ts';
 import type { LifecycleMessage } from '../peers/wire.ts';
@@ -258,12 +257,11 @@ export class NodeLifecycle {
    */
   removedSays(peer: NodeId): void {
     const { core } = this.context;
-    const { newest } = core.configurations;
-    // A new node under an id that was used before has no configuration in its log; it waits to be added.
-    const wasMember = newest.index > 0 && isMember(newest.configuration, core.id);
-    if (core.rights.lifecycle !== 'normal' && !wasMember) return;
+    // A node without rights may be a new one under an id that was used before, and wait to be added. The addition may be in
+    // its own log already while the nodes that refuse it still lack that entry.
+    if (core.rights.lifecycle !== 'normal') return;
     this.removedBy.add(peer);
-    const others = newest.configuration.voters.filter((id) => id !== core.id);
+    const others = core.configurations.current.voters.filter((id) => id !== core.id);
     const agreeing = others.filter((id) => this.removedBy.has(id));
     if (agreeing.length * 2 <= others.length || this.removalReported) return;
     this.removalReported = true;

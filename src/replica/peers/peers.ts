@@ -84,9 +84,10 @@ export class Peers {
   private wanted(): PeerAddress[] {
     const { core, peerAddresses } = this.context;
     const ids = core.configurations.possibleMembers();
-    // A new node knows only the nodes that its file lists.
-    if (!ids.has(core.id) || this.wasLost) for (const { id } of peerAddresses) ids.add(id);
-    for (const id of core.configurations.committed.configuration.removed) ids.delete(id);
+    // A new node knows only the nodes that its file lists. The file may still list nodes that were removed.
+    const { removed } = core.configurations.committed.configuration;
+    const isOutside = !ids.has(core.id) || this.wasLost;
+    if (isOutside) for (const { id } of peerAddresses) if (!removed.includes(id)) ids.add(id);
     if (this.ahead !== null) for (const id of members(this.ahead)) ids.add(id);
     ids.delete(core.id);
     return [...ids].flatMap((id) => this.addressOf(id) ?? []);

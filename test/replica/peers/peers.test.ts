@@ -118,6 +118,15 @@ describe('whom a node keeps links with', () => {
     expect([ids(), told.at(-1)?.removed]).toEqual([[2], [3]]);
   });
 
+  it('include a removed node again as soon as an entry adds it, committed or not', () => {
+    const core = coreOf(1, { configuration: of([1, 2], { removed: [3] }) });
+    const peers = peersOf(core, addressesOf(1, 2, 3));
+    expect([ids(), told.at(-1)?.removed]).toEqual([[2], [3]]);
+    adopt(core, of([1, 2], { learners: [3], details: [1, 2, 3].map(detail) }), { committed: false });
+    peers.update();
+    expect([ids(), told.at(-1)?.removed]).toEqual([[2, 3], []]);
+  });
+
   it('are reached at the address of an older configuration while their removal is not committed', () => {
     const core = coreOf(1, { configuration: of([1, 2, 3]) });
     adopt(core, of([1, 2], { removed: [3] }), { committed: false });
