@@ -201,12 +201,17 @@ function recordVote(core: Core, { from, granted, withoutRights, directoryId }: P
   core.votes.set(from, granted && !withoutRights ? directoryId : NO_DIRECTORY);
 }
 
+/** Won as soon as a quorum granted its vote; lost as soon as none can any more, which saves waiting for the timeout. */
 function countVotes(core: Core): void {
   const result = tally(core);
   if (result === 'won') becomeLeader(core);
   else if (result === 'lost') becomeFollowerWithoutLeader(core, core.term);
 }
 
+/**
+ * A quorum voted for this node. It knows that its log holds everything committed (§3.6.1), but not how far that goes, until
+ * its no-op is committed.
+ */
 function becomeLeader(core: Core): void {
   const { log, now } = core;
   const { electionTimeoutTicks, heartbeatIntervalTicks } = core.options;
@@ -258,6 +263,7 @@ function tally({ configurations, votes }: Core): 'won' | 'lost' | 'pending' {
   return jointVoteResult(current.voters, current.votersOutgoing, counted);
 }
 
+/** Those of both halves of a joint configuration: each half must elect this node. */
 function otherVoters(core: Core): NodeId[] {
   const { voters, votersOutgoing } = core.configurations.current;
   return [...new Set([...voters, ...votersOutgoing])].filter((id) => id !== core.id);

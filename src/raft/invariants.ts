@@ -24,6 +24,7 @@ export interface CoreSummary {
   readonly configuration: Configuration;
 }
 
+/** What `checkStep` compares the next state with. To be taken before a step. */
 export function summarize(core: Core): CoreSummary {
   const { term, vote, role, leader, log, round, configurations } = core;
   return {
@@ -43,7 +44,11 @@ export function summarize(core: Core): CoreSummary {
   };
 }
 
-/** @throws RaftkvError INVARIANT_BROKEN with what is wrong. */
+/**
+ * What must be true of one core after every step: the order of the indexes of its log, that a role and its data go
+ * together, and what a leader knows of each follower.
+ * @throws RaftkvError INVARIANT_BROKEN with what is wrong.
+ */
 export function checkCore(core: Core): void {
   const { log, role, leading } = core;
   check(log.snapshotIndex <= log.appliedIndex, core, 'has applied what its log no longer has');
@@ -131,7 +136,11 @@ function checkConfigurations(core: Core): void {
   }
 }
 
-/** @throws RaftkvError INVARIANT_BROKEN with what is wrong. */
+/**
+ * What must be true between two steps: terms, votes, commitment and snapshots never go back (figure 3 of the paper, as far
+ * as one node can tell), and a leader only appends.
+ * @throws RaftkvError INVARIANT_BROKEN with what is wrong.
+ */
 export function checkStep(before: CoreSummary, core: Core): void {
   check(core.term >= before.term, core, 'never goes back to an earlier term');
   if (core.term === before.term) {

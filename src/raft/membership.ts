@@ -45,7 +45,10 @@ import { startTransfer } from './transfer.ts';
 /** For how many election timeouts a leader that is no voter any more looks for a successor before it leaves. */
 const HAND_OVER_ELECTION_TIMEOUTS = 2;
 
-/** An operator asks for a change. */
+/**
+ * An operator asks for a change. Either its entry is in the log after this step, or the outcome says why not. The caller
+ * learns that it is committed from the commit index: the outcome comes back under the same `id`.
+ */
 export function changeMembers(core: Core, id: number, change: MemberChange): void {
   const refusal = obstacle(core) ?? begin(core, change);
   core.effects.memberChanges.push({ id, refusal: refusal?.code ?? null, text: refusal?.text ?? '' });
@@ -56,7 +59,14 @@ interface Refusal {
   readonly text: string;
 }
 
-/** Why no change at all can begin now, or null. */
+/**
+ * Why no change at all can begin now, or null.
+ *
+ * The third check is the one that Raft's first description of single-server changes lacked. Leader 1 appends a change, is
+ * cut off, and leader 2 commits another change with voters that leader 1 does not count. Back in office, leader 1 commits its
+ * old change with voters that leader 2 does not count. An entry of the own term that is committed rules that out, because
+ * a quorum of the latest configuration has then seen this leader (copycat 23).
+ */
 function obstacle(core: Core): Refusal | null {
   const { leading, log } = core;
   const configuration = core.configurations.current;
@@ -100,6 +110,7 @@ function begin(core: Core, change: MemberChange): Refusal | null {
   }
 }
 
+/** A new member starts as a learner, with an unknown directory: it votes for nothing before it has caught up (§4.2.1). */
 function add(core: Core, change: Extract<MemberChange, { op: 'add' }>): Refusal | null {
   const configuration = core.configurations.current;
   const { id, address, joins, replaces } = change;
@@ -119,6 +130,7 @@ function add(core: Core, change: Extract<MemberChange, { op: 'add' }>): Refusal 
   return null;
 }
 
+/** A learner leaves in one step; a voter leaves by a joint configuration, in which the others must agree without it. */
 function remove(core: Core, id: NodeId): Refusal | null {
   const configuration = core.configurations.current;
   if (!isMember(configuration, id)) return unknown(core, id);
@@ -133,6 +145,7 @@ function remove(core: Core, id: NodeId): Refusal | null {
   return appendUnlessQuorumIsLost(core, enterJoint(configuration, steps, true));
 }
 
+/** For a learner that was added without `joins`. The operator is told what it lacks, rather than made to wait. */
 function promoteByHand(core: Core, id: NodeId): Refusal | null {
   const configuration = core.configurations.current;
   if (!isMember(configuration, id)) return unknown(core, id);
@@ -167,6 +180,10 @@ function promote(core: Core, id: NodeId): Refusal | null {
   return appendUnlessQuorumIsLost(core, withDetail(next, { ...detail, joins: false, replaces: 0 }));
 }
 
+/**
+ * Appends the configuration, unless its quorum cannot be reached now. It would be in force at once, so nothing could be
+ * committed any more, not even the entry that takes it back.
+ */
 function appendUnlessQuorumIsLost(core: Core, next: Configuration): Refusal | null {
   if (!isQuorumOf(next, (id) => isThere(core, id))) {
     const absent = members(next).filter((id) => isVoter(next, id) && !isThere(core, id));
@@ -197,6 +214,7 @@ function listOf(ids: readonly NodeId[]): string {
   return ids.length === 0 ? 'none' : ids.join(', ');
 }
 
+/** In force from this moment, here; at a follower from the moment that it appends the entry (§4.1). */
 function appendConfiguration(core: Core, configuration: Configuration): void {
   const bytes = encodeConfiguration(configuration, ENTRY_HEADER_BYTES);
   appendToLog(core, sealEntry(bytes, 'configuration', core.term, core.log.lastIndex + 1), configuration);

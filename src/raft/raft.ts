@@ -218,6 +218,7 @@ function dispatch(core: Core, input: Exclude<Input, { kind: 'applied' }>, accept
   }
 }
 
+/** One entry for each batch. All of them leave in one message per follower, as far as the window allows. */
 function propose(core: Core, batches: readonly Buffer[]): void {
   for (const bytes of batches) appendToLog(core, sealEntry(bytes, 'data', core.term, core.log.lastIndex + 1));
   broadcastAppends(core);
@@ -241,6 +242,7 @@ function persisted(core: Core, term: number, index: number, hardState: HardState
   }
 }
 
+/** A link to a follower is up again: probe at once, instead of waiting for the next heartbeat. */
 function linkUp(core: Core, peer: number): void {
   const progress = core.leading?.progress.get(peer);
   if (progress === undefined) return;
@@ -248,6 +250,7 @@ function linkUp(core: Core, peer: number): void {
   sendAppends(core, peer, progress);
 }
 
+/** A tick on a leader: first whether it may still lead, then what is due. */
 function tickLeader(core: Core, leading: Leadership): void {
   const { now, options } = core;
   if (now >= leading.quorumCheckDueAt) {
@@ -273,6 +276,7 @@ function tickLeader(core: Core, leading: Leadership): void {
   promoteCaughtUp(core, leading);
 }
 
+/** Whether a follower with rights answered within an election timeout. The leader may have had no reason to send it more. */
 function hasAnswered({ now, options }: Core, leading: Leadership, id: number): boolean {
   const progress = leading.progress.get(id);
   return progress?.hasRights === true && progress.hasAnsweredWithin(options.electionTimeoutTicks, now);

@@ -16,6 +16,7 @@ import { type AppendReply, type Entry, type HeartbeatReply, NO_NODE, type NodeId
  *   commit ◀── a quorum holds an entry of the leader's own term (§3.6.2) ◀──────────────────┘
  */
 
+/** To be called after entries were appended: every follower gets what its window allows. */
 export function broadcastAppends(core: Core): void {
   if (core.leading === null) return;
   for (const [peer, progress] of core.leading.progress) sendAppends(core, peer, progress);
@@ -46,6 +47,7 @@ function sendAppend(core: Core, peer: NodeId, progress: Progress): boolean {
   return true;
 }
 
+/** One append, which also carries the commit index: a separate `commit` is then not needed. */
 function sendEntries(core: Core, to: NodeId, progress: Progress, entries: readonly Entry[]): void {
   const { log, term } = core;
   const prevIndex = progress.nextIndex - 1;

@@ -23,7 +23,10 @@ export const DIRECTORY_UNKNOWN = DIRECTORY_ID_MAX;
 export const NO_DIRECTORY = -1;
 const PORT_MAX = 65_535;
 
-/** What one step of a change does with one member. Steps take effect in order; id 0 is ignored. */
+/**
+ * What one step of a change does with one member. Steps take effect in order. Two things exist only because etcd's tables
+ * of test cases (test/conformance) use them: `update` changes nothing, and id 0 is ignored.
+ */
 export interface ConfigurationStep {
   readonly op: 'voter' | 'learner' | 'remove' | 'update';
   readonly id: NodeId;
@@ -74,7 +77,7 @@ export function withDetail(configuration: Configuration, detail: MemberDetail): 
 
 /**
  * A change of at most one voter, in one step: any majority of the old voters and any of the new ones have a member in
- * common (§4.1).
+ * common (§4.1). This code only adds and removes learners with it; voters change by `enterJoint`, which allows any change.
  * @throws RaftkvError MEMBER_CHANGE_REFUSED
  */
 export function simple(configuration: Configuration, steps: readonly ConfigurationStep[]): Configuration {
@@ -120,7 +123,7 @@ export function leaveJoint(configuration: Configuration): Configuration {
   return build(draft);
 }
 
-/** A configuration while it is changed. */
+/** A configuration while it is changed: sets, so that each step is one operation. `build` turns it into a value again. */
 class Draft {
   readonly before: Configuration;
   readonly voters: Set<NodeId>;

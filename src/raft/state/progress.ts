@@ -140,6 +140,7 @@ export class Progress {
     this.#probeSent = true;
   }
 
+  /** Whatever was sent before the link broke may be lost, so the follower is probed again. */
   linkUp(logStart: number): void {
     this.linked = true;
     this.probeAgain(logStart);
@@ -167,6 +168,7 @@ export class Progress {
     this.#readingBackSince = now;
   }
 
+  /** The entries arrived, or are not wanted any more. */
   endReadBack(): void {
     this.#readingBackSince = null;
   }

@@ -68,6 +68,7 @@ export function jointVoteResult(
   return result === 'won' && outgoing === 'won' ? 'won' : 'pending';
 }
 
+/** More than half: two majorities of one group always share a member, which is what all of Raft's safety rests on. */
 function majorityOf(count: number): number {
   return Math.floor(count / 2) + 1;
 }
