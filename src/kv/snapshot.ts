@@ -10,8 +10,8 @@ import {
   ITEM_HEADER_BYTES,
   SESSION_BYTES,
   SNAPSHOT_VERSION,
-} from './snapshot-format.ts';
-import type { SnapshotIterator } from './snapshot-iterator.ts';
+  type SnapshotIterator,
+} from './snapshot-iterator.ts';
 import { StateMachine } from './state-machine.ts';
 import { ITEM_BYTES_CEILING, STORE_OVERHEAD_BYTES, Store } from './store.ts';
 import { ItemInPlace } from './stored-item.ts';
@@ -20,9 +20,9 @@ import { ItemInPlace } from './stored-item.ts';
  * Saving and loading the whole state. Loading restores exactly the state that was saved, or fails: same hash, same future.
  *
  * ```
- *  stateMachine.beginSnapshot() ─▶ SnapshotIterator.next ─▶ chunks (snapshot-format.ts) ─▶ SnapshotLoader.push … finish ─▶ a StateMachine
- *        │                      ▲ items as they were, from the walk or kept by the store (store-iterator.ts)          │
- *        └─ goes on applying ───┘                                               stateMachine.adopt ◀─────────────┘
+ *  stateMachine.beginSnapshot() ─▶ SnapshotIterator.next ─▶ chunks ─▶ SnapshotLoader.push … finish ─▶ a StateMachine
+ *        │                          ▲ items as they were, from the walk or kept by the store (store-iterator.ts)  │
+ *        └─ goes on applying ───────┘                                          stateMachine.adopt ◀───────────────┘
  * ```
  */
 export type { SnapshotIterator };

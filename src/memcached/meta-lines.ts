@@ -1,4 +1,3 @@
-import { Command } from './commands.ts';
 import { decodeKey } from './meta-flags.ts';
 import {
   BAD_ARITHMETIC_MODE,
@@ -9,7 +8,7 @@ import {
   OBJECT_TOO_LARGE,
   OPAQUE_TOO_LONG,
 } from './replies.ts';
-import { type Request, VALUE_LENGTH_MAX } from './request.ts';
+import { Command, type Request, VALUE_LENGTH_MAX } from './request.ts';
 import { readUint32 } from './tokens.ts';
 
 /** The lines of the meta commands. */

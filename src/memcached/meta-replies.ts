@@ -1,4 +1,4 @@
-import { secondsLeft, secondsSinceAccess } from './key-listing.ts';
+import { secondsLeft, secondsSinceAccess } from './items.ts';
 import type { Output } from './output.ts';
 
 /** An item as a meta command's reply shows it. */

@@ -1,4 +1,3 @@
-import { Command } from './commands.ts';
 import { readMetaDebug, readMetaGet, readMetaOther, readMetaSet } from './meta-lines.ts';
 import {
   BAD_CLASS,
@@ -13,7 +12,7 @@ import {
   SHUTDOWN_REFUSED,
   VERSION,
 } from './replies.ts';
-import { Request, VALUE_LENGTH_MAX } from './request.ts';
+import { Command, Request, VALUE_LENGTH_MAX } from './request.ts';
 import { hasNewline, readUint32, skipSpaces, startsWith } from './tokens.ts';
 
 /**
@@ -21,7 +20,7 @@ import { hasNewline, readUint32, skipSpaces, startsWith } from './tokens.ts';
  *
  *   socket bytes ──▶ RequestParser.parse ──▶ fields of one request (ranges into the same bytes) ──▶ the server
  *                         └ needs more ──▶ `needBytes`                                              │
- *   socket bytes ◀── Output ◀── replies.ts, values.ts ◀─────────────────────── results ─────────────┘
+ *   socket bytes ◀── Output ◀── replies.ts, items.ts ◀──────────────────────── results ─────────────┘
  *
  * The room promises: nothing is copied or allocated per request; no input makes the parser throw or stall; the same
  * bytes give the same requests however they are split. It decides everything that the text alone decides, errors

@@ -9,8 +9,7 @@ import { openMeta, writeAlone } from '../storage/meta.ts';
 import { snapshotName } from '../storage/snapshots/files.ts';
 import { writeSnapshotFile } from '../storage/snapshots/writer.ts';
 import { openWal } from '../storage/wal/wal.ts';
-import { SNAPSHOTS_FOLDER } from './examination.ts';
-import { WAL_FOLDER } from './log.ts';
+import { SNAPSHOTS_FOLDER, WAL_FOLDER } from './examination.ts';
 
 /**
  * Makes the data directory of a member out of a state:

@@ -10,8 +10,7 @@ import type { Disk } from '../storage/disk/disk.ts';
 import { readSnapshotFile } from '../storage/snapshots/reader.ts';
 import type { LogBase } from '../storage/wal/types.ts';
 import { buildNode } from './build.ts';
-import { readMetaFacts, snapshotPaths } from './examination.ts';
-import { readOfflineLog } from './log.ts';
+import { readMetaFacts, readOfflineLog, snapshotPaths } from './examination.ts';
 
 /**
  * Makes a cluster of one node out of all that one node has, taking every entry of its log for committed. It breaks what

@@ -16,10 +16,9 @@ import {
   type RefusalCode,
   refusalError,
 } from './handshake.ts';
-import type { TransportLimits } from './limits.ts';
 import { createOutbox } from './outbox.ts';
 import type { Sockets } from './sockets.ts';
-import type { TransportEvents } from './types.ts';
+import type { TransportEvents, TransportLimits } from './types.ts';
 
 /**
  * Where a connection stands. `greeting`: waits for the other's hello. `confirming`: has accepted the dialer's hello and

@@ -5,11 +5,10 @@ import { createRateLimitedLog, type Logger } from '../base/logger.ts';
 import type { TlsIdentity } from '../base/tls.ts';
 import { type Connection, type ConnectionContext, type ConnectionOwner, createConnection } from './connection.ts';
 import { encodeHello, type LocalIdentity } from './handshake.ts';
-import { DEFAULT_LIMITS, type TransportLimits } from './limits.ts';
 import type { PeerStats } from './peer.ts';
 import { createPeerSet, type PeerSet } from './peer-set.ts';
 import { createTlsSockets, plainSockets, type Sockets } from './sockets.ts';
-import type { PeerAddress, Transport } from './types.ts';
+import { DEFAULT_LIMITS, type PeerAddress, type Transport, type TransportLimits } from './types.ts';
 
 /**
  * The links between the nodes of a cluster. What this folder promises:
@@ -26,7 +25,7 @@ import type { PeerAddress, Transport } from './types.ts';
  * ```
  *   send ─▶ outbox ── one write per callback ─▶ socket ═══▶ peer            connection.ts: one socket, first byte to last
  *                                                                          peer-link.ts:  one channel to one peer
- *   onFrame ◀─ decoder ◀──────────────────────  socket ◀═══ peer            peer.ts: main and bulk; peer-set.ts: them all
+ *   onFrame ◀─ decoder ◀──────────────────────  socket ◀═══ peer            peers.ts: both channels of a peer, all peers
  *   onLinkUp, onLinkLost ◀─ peer link ◀─ handshake ◀─ dialed (from the higher id) or accepted (by the lower)
  * ```
  *

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { readEnvironment, VARIABLES } from '../../src/config/environment.ts';
+import { readEnvironment, VARIABLES } from '../../src/config/load.ts';
 
 describe('the names of the environment', () => {
   it('derive from the fields, and are these', () => {

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { writeStats, writeValue } from '../../src/memcached/items.ts';
 import { Output } from '../../src/memcached/output.ts';
 import { STORED } from '../../src/memcached/replies.ts';
-import { writeStats, writeValue } from '../../src/memcached/values.ts';
 
 const textOf = (output: Output) => output.gathered().toString('latin1');
 

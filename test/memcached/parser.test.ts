@@ -1,9 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Command } from '../../src/memcached/commands.ts';
 import { RequestParser } from '../../src/memcached/parser.ts';
 import { BAD_LINE, ERROR, NOTHING } from '../../src/memcached/replies.ts';
-import { SwallowedBlock } from '../../src/memcached/request.ts';
+import { Command, SwallowedBlock } from '../../src/memcached/request.ts';
 
 const LIMITS = { itemBytesMax: 1024, multiGetLineBytesMax: 8192 };
 const nameOf = (command: Command) => Object.entries(Command).find(([, value]) => value === command)?.[0] ?? '?';

@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { RaftkvError } from '../../src/base/errors.ts';
 import { nodeUri } from '../../src/base/node-names.ts';
 import { encodeHello } from '../../src/transport/handshake.ts';
-import { DEFAULT_LIMITS } from '../../src/transport/limits.ts';
+import { DEFAULT_LIMITS } from '../../src/transport/types.ts';
 import { newAuthority } from '../support/certificates.ts';
 import { createManualClock } from '../support/manual-clock.ts';
 import {

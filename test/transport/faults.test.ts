@@ -7,8 +7,8 @@ import { RaftkvError } from '../../src/base/errors.ts';
 import { createConnection } from '../../src/transport/connection.ts';
 import { FRAME_BYTES_MAX } from '../../src/transport/frame.ts';
 import { decodeRefusal, encodeHello, type RefusalCode } from '../../src/transport/handshake.ts';
-import { DEFAULT_LIMITS } from '../../src/transport/limits.ts';
 import { plainSockets } from '../../src/transport/sockets.ts';
+import { DEFAULT_LIMITS } from '../../src/transport/types.ts';
 import { bufferBytesAtMost } from '../support/garbage.ts';
 import { createManualClock } from '../support/manual-clock.ts';
 import {

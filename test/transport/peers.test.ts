@@ -1,7 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { decodeRefusal } from '../../src/transport/handshake.ts';
-import { DEFAULT_LIMITS } from '../../src/transport/limits.ts';
-import type { PeerAddress } from '../../src/transport/types.ts';
+import { DEFAULT_LIMITS, type PeerAddress } from '../../src/transport/types.ts';
 import { createManualClock } from '../support/manual-clock.ts';
 import {
   cleanUp,

@@ -11,8 +11,8 @@ import {
   writeFrameHeader,
 } from '../../src/transport/frame.ts';
 import { type Channel, encodeHello } from '../../src/transport/handshake.ts';
-import type { TransportLimits } from '../../src/transport/limits.ts';
 import { createTcpTransport, type TcpTransport } from '../../src/transport/transport.ts';
+import type { TransportLimits } from '../../src/transport/types.ts';
 import { createSignal } from '../support/manual-clock.ts';
 
 export const HOST = '127.0.0.1';

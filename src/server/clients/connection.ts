@@ -1,10 +1,10 @@
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import type { Clock } from '../../base/clock.ts';
-import { Command } from '../../memcached/commands.ts';
 import type { Output } from '../../memcached/output.ts';
 import { beginsBinary, type RequestParser } from '../../memcached/parser.ts';
 import { OK, OUT_OF_INPUT_MEMORY, TOO_MANY_WATCHERS } from '../../memcached/replies.ts';
+import { Command } from '../../memcached/request.ts';
 import type { Failure, Replica } from '../../replica/types.ts';
 import type { Counters } from '../counters.ts';
 import type { AnswerContext } from '../requests/answer-context.ts';

@@ -1,7 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
+import { type Stat, writeStats } from '../../memcached/items.ts';
 import type { Output } from '../../memcached/output.ts';
 import { BAD_STATS_DETAIL, END, ERROR, OK, PROTOCOL_VERSION, RESET } from '../../memcached/replies.ts';
-import { type Stat, writeStats } from '../../memcached/values.ts';
 import type { Replica } from '../../replica/types.ts';
 import { type Counters, newCounters } from '../counters.ts';
 import type { ClientLimits } from './limits.ts';

@@ -1,6 +1,6 @@
 import type { Change, ChangeObserver } from '../../kv/changes.ts';
 import type { ResultCode } from '../../kv/types.ts';
-import { encodeKey, secondsLeft } from '../../memcached/key-listing.ts';
+import { encodeKey, secondsLeft } from '../../memcached/items.ts';
 import type { Replica } from '../../replica/types.ts';
 import type { Counters } from '../counters.ts';
 import type { ClientLimits } from './limits.ts';

@@ -1,6 +1,5 @@
 import type { ResultCode } from '../../kv/types.ts';
-import { Command } from '../../memcached/commands.ts';
-import { writeKeyLine } from '../../memcached/key-listing.ts';
+import { writeKeyLine, writeValue } from '../../memcached/items.ts';
 import type { Output } from '../../memcached/output.ts';
 import {
   DELETED,
@@ -21,7 +20,7 @@ import {
   WRITE_STOPPED,
   WRITE_TIMED_OUT,
 } from '../../memcached/replies.ts';
-import { writeValue } from '../../memcached/values.ts';
+import { Command } from '../../memcached/request.ts';
 import type { Failure } from '../../replica/types.ts';
 import type { Counters } from '../counters.ts';
 import { type AnswerContext, recordFetch } from './answer-context.ts';

@@ -1,7 +1,6 @@
 import { STALE, WON } from '../../kv/meta.ts';
 import type { Item, ResultCode } from '../../kv/types.ts';
-import { Command } from '../../memcached/commands.ts';
-import { secondsLeft, writeDebugLine } from '../../memcached/key-listing.ts';
+import { secondsLeft, writeDebugLine } from '../../memcached/items.ts';
 import {
   asksFor,
   encodedKey,
@@ -11,6 +10,7 @@ import {
   writeMetaStored,
 } from '../../memcached/meta-replies.ts';
 import { NON_NUMERIC, OBJECT_TOO_LARGE, OUT_OF_MEMORY } from '../../memcached/replies.ts';
+import { Command } from '../../memcached/request.ts';
 import { type AnswerContext, recordFetch } from './answer-context.ts';
 import { proposeRead, reread } from './meta-requests.ts';
 import type { FoundItem, Slot } from './slots.ts';

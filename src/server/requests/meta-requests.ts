@@ -1,9 +1,9 @@
 import { WriteCommand } from '../../kv/batch.ts';
 import { META_BLOCK_BYTES, MetaBlock, MetaFlag, MetaMode } from '../../kv/meta.ts';
 import { Op } from '../../kv/types.ts';
-import { Command } from '../../memcached/commands.ts';
 import { MetaFlags } from '../../memcached/meta-flags.ts';
 import type { RequestParser } from '../../memcached/parser.ts';
+import { Command } from '../../memcached/request.ts';
 import { Tokens } from '../../memcached/tokens.ts';
 import type { Replica } from '../../replica/types.ts';
 import type { Slot } from './slots.ts';

@@ -1,7 +1,7 @@
 import { WriteCommand } from '../../kv/batch.ts';
 import { Op, opTraits } from '../../kv/types.ts';
-import { Command } from '../../memcached/commands.ts';
 import type { RequestParser } from '../../memcached/parser.ts';
+import { Command } from '../../memcached/request.ts';
 import type { Replica } from '../../replica/types.ts';
 import { keepMeta, proposeMeta } from './meta-requests.ts';
 import type { Slot } from './slots.ts';

@@ -1,6 +1,6 @@
 import type { Item, ResultCode } from '../../kv/types.ts';
-import { Command } from '../../memcached/commands.ts';
 import { NOTHING } from '../../memcached/replies.ts';
+import { Command } from '../../memcached/request.ts';
 import type { Failure, ReadCompletion, WriteCompletion } from '../../replica/types.ts';
 
 /** What a slot tells the connection that it belongs to. */

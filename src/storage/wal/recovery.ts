@@ -26,7 +26,7 @@ import {
   verifyRecord,
 } from '../segments/format.ts';
 import { findRemains, SegmentReader } from '../segments/reader.ts';
-import { EntryLocations } from './entry-locations.ts';
+import { EntryLocations } from './entries.ts';
 import type { GoodPart, LogBase, LogResetPlace, RecoveredLog } from './types.ts';
 
 /**

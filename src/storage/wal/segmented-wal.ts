@@ -11,11 +11,9 @@ import {
   RECORD_LOG_RESET,
   SECTOR_BYTES,
 } from '../segments/format.ts';
-import type { EntryLocations } from './entry-locations.ts';
-import { readEntries } from './reader.ts';
-import { BlockStaging } from './staging.ts';
+import { BlockStaging, bytesOfNext, bytesOfStep, checkWrite, keptBy, writeFailed } from './blocks.ts';
+import { type EntryLocations, readEntries } from './entries.ts';
 import type { RecoveredLog, Wal, WalWrite } from './types.ts';
-import { bytesOfNext, bytesOfStep, checkWrite, keptBy, writeFailed } from './write.ts';
 
 /**
  * The write path. At any moment one write at most is on its way to the disk; what is appended meanwhile waits, and

@@ -1,5 +1,5 @@
 import type { SealedSegment, Segment } from '../segments/files.ts';
-import type { EntryLocations } from './entry-locations.ts';
+import type { EntryLocations } from './entries.ts';
 
 /**
  * The write-ahead log as the floors above see it. It knows records, not what is inside them.

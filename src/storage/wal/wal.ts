@@ -5,9 +5,8 @@ import type { Disk } from '../disk/disk.ts';
 import { createSegment } from '../segments/files.ts';
 import type { FillOptions } from '../segments/filler.ts';
 import { BLOCK_HEADER_BYTES, CLUSTER_ID_BYTES_MAX, RECORD_HEADER_BYTES, SECTOR_BYTES } from '../segments/format.ts';
-import { EntryLocations } from './entry-locations.ts';
-import { recoverLog } from './recover-log.ts';
-import type { RecoverySink } from './replay.ts';
+import { EntryLocations } from './entries.ts';
+import { type RecoverySink, recoverLog } from './recover-log.ts';
 import { SegmentedWal } from './segmented-wal.ts';
 import type { LogBase, RecoveredLog, RecoveryReport, Wal } from './types.ts';
 

@@ -102,7 +102,7 @@ this.#clock.after(0, write.done);`,
   {
     name: 'stale-locations',
     fault: 'reads back an entry where an earlier one of the same index was',
-    file: 'storage/wal/entry-locations.ts',
+    file: 'storage/wal/entries.ts',
     within: 'put',
     find: 'this.truncate(index - 1);',
     replace: 'if (index <= this.lastIndex) return;',

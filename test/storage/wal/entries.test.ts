@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { EntryLocations } from '../../../src/storage/wal/entry-locations.ts';
+import { EntryLocations } from '../../../src/storage/wal/entries.ts';
 
 describe('the places of entries', () => {
   it('are those of an array that is truncated, pushed to and shifted', () => {
