@@ -18,9 +18,16 @@ const PROCESSES = [
 
 /**
  * Files of one project share their worker processes: starting a process and loading the source again for each of 130
- * files took a quarter of the CPU time of `npm test`. So a test file must not leave anything behind in its modules.
+ * files took a quarter of the CPU time of `npm test`. So a test file must not leave anything behind in its modules, and
+ * what it replaced with a mock is put back before the next test.
  */
-const common = { pool: 'forks', isolate: false, testTimeout: 120_000, hookTimeout: 120_000 } as const;
+const common = {
+  pool: 'forks',
+  isolate: false,
+  restoreMocks: true,
+  testTimeout: 120_000,
+  hookTimeout: 120_000,
+} as const;
 
 /** One core stays free, which is vitest's default; but of two cores both work, which saves a third of the time. */
 const WORKERS = Math.max(2, availableParallelism() - 1);
@@ -81,6 +88,7 @@ export default defineConfig({
           ...common,
           name: 'long',
           include: LONG,
+          isolate: true,
           testTimeout: 900_000,
           hookTimeout: 60_000,
           fileParallelism: false,

@@ -181,4 +181,11 @@ describe('tidy', () => {
     const large = [...counts.keys()].filter((folder) => (counts.get(folder) ?? 0) > FILES_PER_FOLDER_MAX);
     expect(large).toEqual(LARGE_FOLDERS);
   });
+
+  // Test files share their workers, which load a module once: such a hook would run for the first file only.
+  it('has no module for tests that registers hooks when it is loaded', () => {
+    const modules = filesUnder(join(root, 'test')).filter((path) => path.endsWith('.ts') && !path.endsWith('.test.ts'));
+    const texts = modules.map((path) => [relative(root, path), readFileSync(path, 'utf8')] as const);
+    expect(texts.filter(([, text]) => /^(before|after)(Each|All)\(/m.test(text)).map(([path]) => path)).toEqual([]);
+  });
 });

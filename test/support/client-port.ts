@@ -1,4 +1,4 @@
-import { afterEach } from 'vitest';
+import { onTestFinished } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { type ClientPort, type ClientPortOptions, openClientPort } from '../../src/server/clients/client-port.ts';
@@ -11,9 +11,6 @@ export interface ServedStore {
   readonly server: ClientPort;
   readonly replica: FakeReplica;
 }
-
-const clients: TextClient[] = [];
-const served: ServedStore[] = [];
 
 /** A client port on a free port in front of a store of its own; gone after the test. */
 export async function serveStore(
@@ -32,24 +29,16 @@ export async function serveStore(
     limits: { lingerMsMax: 100, drainMsMax: 1000, ...limits },
     ...options,
   });
-  const store = { port: server.port, server, replica };
-  served.push(store);
-  return store;
+  onTestFinished(() => {
+    replica.release();
+    return server.stop();
+  });
+  return { port: server.port, server, replica };
 }
 
 /** A client that is gone after the test. */
 export async function newClient(port: number): Promise<TextClient> {
   const client = await connectText(port);
-  clients.push(client);
+  onTestFinished(() => client.destroy());
   return client;
 }
-
-afterEach(async () => {
-  for (const client of clients.splice(0)) client.destroy();
-  await Promise.all(
-    served.splice(0).map(({ server, replica }) => {
-      replica.release();
-      return server.stop();
-    }),
-  );
-});
