@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import { RaftkvError } from '../base/errors.ts';
-import { createFrameDecoder, FRAME_BYTES_MAX, type FrameType } from './frame.ts';
+import { FRAME_BYTES_MAX, FrameDecoder, type FrameType } from './frame.ts';
 import {
   type Channel,
   checkHello,
@@ -16,7 +16,7 @@ import {
   type RefusalCode,
   refusalError,
 } from './handshake.ts';
-import { createOutbox } from './outbox.ts';
+import { Outbox } from './outbox.ts';
 import type { Sockets } from './sockets.ts';
 import type { TransportEvents, TransportLimits } from './types.ts';
 
@@ -25,34 +25,6 @@ import type { TransportEvents, TransportLimits } from './types.ts';
  * waits to hear that its own was accepted. `parting`: says no more, lets what was sent leave, and ignores what comes.
  */
 type State = 'opening' | 'greeting' | 'confirming' | 'up' | 'parting' | 'closed';
-
-export interface Connection {
-  /** Who is at the other end: certain once up; 0 before the hello. */
-  readonly peerId: number;
-  /** What it is for: certain once up. */
-  readonly channel: Channel;
-  /** Why the other end refused this connection, if it did. */
-  readonly refusedFor: RefusalCode | null;
-  readonly incarnation: number;
-  readonly framesIn: number;
-  readonly bytesIn: number;
-  readonly framesOut: number;
-  readonly bytesOut: number;
-  bufferedBytes(): number;
-  /** For a dialed connection: the socket is open. */
-  opened(): void;
-  /** False where the connection is not up or its buffer is full. */
-  send(parts: readonly Buffer[]): boolean;
-  /** From now on `owner` hears of what happens. */
-  handTo(owner: ConnectionOwner): void;
-  /**
-   * Lets what was sent leave, and after it the reason where there is one, then closes; the owner hears of it as of any
-   * other end.
-   */
-  part(reason: Refusal | null): void;
-  /** Closes at once. */
-  close(why: Error | null): void;
-}
 
 export interface ConnectionOwner {
   onUp(connection: Connection): void;
@@ -69,50 +41,172 @@ export interface ConnectionContext {
   readonly events: Pick<TransportEvents, 'onUnknownPeer'>;
 }
 
-/**
- * One TCP connection to a peer, from its first byte to its last: handshake, frames, keep-alive, end. `dialed` is null
- * where it was accepted.
- */
-export function createConnection(
-  socket: Socket,
-  dialed: Dialed | null,
-  initialOwner: ConnectionOwner,
-  context: ConnectionContext,
-): Connection {
-  const { local, clock, limits, sockets, events } = context;
-  let owner = initialOwner;
-  let state: State = dialed === null ? 'greeting' : 'opening';
-  let peerId = dialed?.id ?? 0;
-  let channel: Channel = dialed?.channel ?? 'main';
-  let refusedFor: RefusalCode | null = null;
-  let incarnation = 0;
-  let framesIn = 0;
-  let bytesIn = 0;
-  let bytesThisTurn = 0;
-  let partingWith: Error | null = null;
+/** One TCP connection to a peer, from its first byte to its last: handshake, frames, keep-alive, end. */
+export class Connection {
+  readonly #socket: Socket;
+  readonly #context: ConnectionContext;
+  /** Null where the connection was accepted. */
+  readonly #dialed: Dialed | null;
+  readonly #outbox: Outbox;
+  readonly #decoder: FrameDecoder;
+  #owner: ConnectionOwner;
+  #state: State;
+
+  #peerId: number;
+  #channel: Channel;
+  #incarnation = 0;
+  #refusedFor: RefusalCode | null = null;
+  #partingWith: Error | null = null;
+
+  #framesIn = 0;
+  #bytesIn = 0;
+  /** What a bulk connection has read in this turn of the event loop. */
+  #bytesThisTurn = 0;
 
   /** Whether anything arrived since the last keep-alive, and for how many of them in a row nothing did. */
-  let heard = false;
-  let silentKeepAlives = 0;
+  #heard = false;
+  #silentKeepAlives = 0;
+  /** Ends the wait for the socket to open or for the handshake; then that for the next keep-alive. */
+  #cancelTimer: () => void;
 
-  const outbox = createOutbox(socket, clock, limits.linkBufferBytesMax);
-  const decoder = createFrameDecoder(HANDSHAKE_PAYLOAD_BYTES_MAX, onFrame);
-  let cancelTimer = clock.after(
-    dialed === null ? limits.handshakeMsMax : limits.connectMsMax,
-    dialed === null ? handshakeTimedOut : () => finish(new Error(`not connected within ${limits.connectMsMax} ms`)),
-  );
+  /** `dialed` is null where it was accepted. */
+  constructor(socket: Socket, dialed: Dialed | null, owner: ConnectionOwner, context: ConnectionContext) {
+    const { clock, limits } = context;
+    this.#socket = socket;
+    this.#context = context;
+    this.#dialed = dialed;
+    this.#owner = owner;
+    this.#state = dialed === null ? 'greeting' : 'opening';
+    this.#peerId = dialed?.id ?? 0;
+    this.#channel = dialed?.channel ?? 'main';
+    this.#outbox = new Outbox(socket, clock, limits.linkBufferBytesMax);
+    this.#decoder = new FrameDecoder(HANDSHAKE_PAYLOAD_BYTES_MAX, (type, payload) => this.#onFrame(type, payload));
+    this.#cancelTimer =
+      dialed === null
+        ? clock.after(limits.handshakeMsMax, () => this.#handshakeTimedOut())
+        : clock.after(limits.connectMsMax, () =>
+            this.close(new Error(`not connected within ${limits.connectMsMax} ms`)),
+          );
+    socket.on('data', (chunk: Buffer) => this.#received(chunk));
+    socket.on('end', () => this.close(this.#partingWith));
+    socket.on('error', (error) => this.close(this.#partingWith ?? error));
+    socket.on('close', () => this.close(this.#partingWith));
+  }
 
-  function onFrame(type: FrameType, payload: Buffer): void {
-    framesIn += 1;
-    switch (state) {
+  /** Who is at the other end: certain once up; 0 before the hello. */
+  get peerId(): number {
+    return this.#peerId;
+  }
+
+  /** What it is for: certain once up. */
+  get channel(): Channel {
+    return this.#channel;
+  }
+
+  /** Why the other end refused this connection, if it did. */
+  get refusedFor(): RefusalCode | null {
+    return this.#refusedFor;
+  }
+
+  get incarnation(): number {
+    return this.#incarnation;
+  }
+
+  get framesIn(): number {
+    return this.#framesIn;
+  }
+
+  get bytesIn(): number {
+    return this.#bytesIn;
+  }
+
+  get framesOut(): number {
+    return this.#outbox.framesOut;
+  }
+
+  get bytesOut(): number {
+    return this.#outbox.bytesOut;
+  }
+
+  get bufferedBytes(): number {
+    return this.#outbox.bufferedBytes;
+  }
+
+  /** For a dialed connection: the socket is open. */
+  opened(): void {
+    if (this.#state !== 'opening' || this.#dialed === null) return;
+    const { local, clock, limits } = this.#context;
+    this.#state = 'greeting';
+    this.#cancelTimer();
+    this.#cancelTimer = clock.after(limits.handshakeMsMax, () => this.#handshakeTimedOut());
+    this.#outbox.send('hello', [encodeHello(local, this.#dialed.id, this.#channel)]);
+    this.#outbox.flush();
+  }
+
+  /** False where the connection is not up or its buffer is full. */
+  send(parts: readonly Buffer[]): boolean {
+    return this.#state === 'up' && this.#outbox.send('data', parts);
+  }
+
+  /** From now on `owner` hears of what happens. */
+  handTo(owner: ConnectionOwner): void {
+    this.#owner = owner;
+  }
+
+  /**
+   * Lets what was sent leave, and after it the reason where there is one, then closes; the owner hears of it as of any
+   * other end.
+   */
+  part(reason: Refusal | null): void {
+    if (reason !== null) this.#outbox.send('refuse', [encodeRefusal(reason)]);
+    this.#partFor(null);
+  }
+
+  /** Closes at once. */
+  close(why: Error | null): void {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    this.#cancelTimer();
+    this.#decoder.close();
+    this.#socket.destroy();
+    this.#owner.onClosed(this, why);
+  }
+
+  #received(chunk: Buffer): void {
+    this.#heard = true;
+    this.#bytesIn += chunk.length;
+    if (this.#channel === 'bulk') this.#takeTurns(chunk.length);
+    try {
+      this.#decoder.push(chunk);
+    } catch (error) {
+      if (!isPeersFault(error)) throw error;
+      this.close(error);
+    }
+  }
+
+  /** What a bulk connection reads in one turn of the event loop is bounded: the others have their turn then. */
+  #takeTurns(bytes: number): void {
+    const { clock, limits } = this.#context;
+    this.#bytesThisTurn += bytes;
+    if (this.#bytesThisTurn < limits.bulkTurnBytes || this.#socket.isPaused()) return;
+    this.#socket.pause();
+    clock.endOfTurn(() => {
+      this.#bytesThisTurn = 0;
+      this.#socket.resume();
+    });
+  }
+
+  #onFrame(type: FrameType, payload: Buffer): void {
+    this.#framesIn += 1;
+    switch (this.#state) {
       case 'up':
-        onFrameWhenUp(type, payload);
+        this.#onFrameWhenUp(type, payload);
         break;
       case 'greeting':
-        onGreeting(type, payload);
+        this.#onGreeting(type, payload);
         break;
       case 'confirming':
-        onConfirmation(type, payload);
+        this.#onConfirmation(type, payload);
         break;
       case 'opening':
       case 'parting':
@@ -121,190 +215,116 @@ export function createConnection(
     }
   }
 
-  function onFrameWhenUp(type: FrameType, payload: Buffer): void {
+  #onFrameWhenUp(type: FrameType, payload: Buffer): void {
     switch (type) {
       case 'data':
-        owner.onData(connection, payload);
+        this.#owner.onData(this, payload);
         break;
       case 'ping':
-        outbox.send('pong', []);
+        this.#outbox.send('pong', []);
         break;
       case 'pong':
         break;
       case 'refuse':
-        refusedByPeer(payload);
+        this.#refusedByPeer(payload);
         break;
       case 'hello':
         throw unexpected(type);
     }
   }
 
-  function onGreeting(type: FrameType, payload: Buffer): void {
-    if (type === 'refuse' && dialed !== null) {
-      refusedByPeer(payload);
+  #onGreeting(type: FrameType, payload: Buffer): void {
+    if (type === 'refuse' && this.#dialed !== null) {
+      this.#refusedByPeer(payload);
       return;
     }
     if (type !== 'hello') throw unexpected(type);
+    const { local } = this.#context;
     const hello = decodeHello(payload);
-    const refusal = checkHello(hello, local, dialed) ?? checkProof(hello.fromId);
+    const refusal = checkHello(hello, local, this.#dialed) ?? this.#checkProof(hello.fromId);
     if (refusal !== null) {
-      outbox.send('refuse', [encodeRefusal(refusal)]);
-      partFor(refusalError(refusal, 'us'));
-      const isUnknownPeer = refusal.code === 'unknownPeer' && checkProof(hello.fromId) === null;
-      if (isUnknownPeer) events.onUnknownPeer(hello.fromId);
+      this.#refuse(refusal, hello.fromId);
       return;
     }
-    peerId = hello.fromId;
-    incarnation = hello.incarnation;
-    channel = hello.channel ?? channel;
-    if (dialed !== null) {
-      goUp('ping');
+    this.#peerId = hello.fromId;
+    this.#incarnation = hello.incarnation;
+    this.#channel = hello.channel ?? this.#channel;
+    if (this.#dialed !== null) {
+      this.#goUp('ping');
       return;
     }
-    outbox.send('hello', [encodeHello(local, peerId, channel)]);
-    state = 'confirming';
+    this.#outbox.send('hello', [encodeHello(local, this.#peerId, this.#channel)]);
+    this.#state = 'confirming';
   }
 
-  function refusedByPeer(payload: Buffer): void {
+  #refuse(refusal: Refusal, claimedId: number): void {
+    this.#outbox.send('refuse', [encodeRefusal(refusal)]);
+    this.#partFor(refusalError(refusal, 'us'));
+    const isUnknownPeer = refusal.code === 'unknownPeer' && this.#checkProof(claimedId) === null;
+    if (isUnknownPeer) this.#context.events.onUnknownPeer(claimedId);
+  }
+
+  #refusedByPeer(payload: Buffer): void {
     const refusal = decodeRefusal(payload);
-    refusedFor = refusal.code;
-    finish(refusalError(refusal, 'peer'));
+    this.#refusedFor = refusal.code;
+    this.close(refusalError(refusal, 'peer'));
   }
 
-  function checkProof(claimedId: number): Refusal | null {
-    if (sockets.proves(socket, claimedId)) return null;
+  #checkProof(claimedId: number): Refusal | null {
+    if (this.#context.sockets.proves(this.#socket, claimedId)) return null;
     return { code: 'certificate', text: `the certificate of the peer does not name node ${claimedId}` };
   }
 
-  function onConfirmation(type: FrameType, payload: Buffer): void {
+  #onConfirmation(type: FrameType, payload: Buffer): void {
     if (type === 'refuse') {
-      refusedByPeer(payload);
+      this.#refusedByPeer(payload);
       return;
     }
     if (type !== 'ping') throw unexpected(type);
-    goUp('pong');
+    this.#goUp('pong');
   }
 
-  function goUp(say: 'ping' | 'pong'): void {
-    outbox.send(say, []);
-    state = 'up';
-    decoder.setPayloadBytesMax(FRAME_BYTES_MAX);
-    if (channel === 'bulk') {
-      outbox.setBufferedBytesMax(limits.bulkBufferBytesMax);
-      outbox.setTurnBytes(limits.bulkTurnBytes);
+  #goUp(say: 'ping' | 'pong'): void {
+    const { clock, limits } = this.#context;
+    this.#outbox.send(say, []);
+    this.#state = 'up';
+    this.#decoder.setPayloadBytesMax(FRAME_BYTES_MAX);
+    if (this.#channel === 'bulk') {
+      this.#outbox.setBufferedBytesMax(limits.bulkBufferBytesMax);
+      this.#outbox.setTurnBytes(limits.bulkTurnBytes);
     }
-    cancelTimer();
-    cancelTimer = clock.after(limits.keepAliveMs, keepAlive);
-    owner.onUp(connection);
+    this.#cancelTimer();
+    this.#cancelTimer = clock.after(limits.keepAliveMs, this.#keepAlive);
+    this.#owner.onUp(this);
   }
 
-  function keepAlive(): void {
-    silentKeepAlives = heard ? 0 : silentKeepAlives + 1;
-    if (silentKeepAlives >= limits.silentKeepAlivesMax) {
-      finish(new Error(`no data received for ${silentKeepAlives * limits.keepAliveMs} ms`));
+  readonly #keepAlive = (): void => {
+    const { clock, limits } = this.#context;
+    this.#silentKeepAlives = this.#heard ? 0 : this.#silentKeepAlives + 1;
+    if (this.#silentKeepAlives >= limits.silentKeepAlivesMax) {
+      this.close(new Error(`no data received for ${this.#silentKeepAlives * limits.keepAliveMs} ms`));
       return;
     }
-    if (!heard) outbox.send('ping', []);
-    heard = false;
-    cancelTimer = clock.after(limits.keepAliveMs, keepAlive);
-  }
+    if (!this.#heard) this.#outbox.send('ping', []);
+    this.#heard = false;
+    this.#cancelTimer = clock.after(limits.keepAliveMs, this.#keepAlive);
+  };
 
-  function handshakeTimedOut(): void {
-    finish(partingWith ?? new Error(`no handshake within ${limits.handshakeMsMax} ms`));
+  #handshakeTimedOut(): void {
+    this.close(this.#partingWith ?? new Error(`no handshake within ${this.#context.limits.handshakeMsMax} ms`));
   }
 
   /** Ends once what is queued has been sent, or when the timer that runs says so. */
-  function partFor(why: Error | null): void {
-    if (state === 'closed' || state === 'parting') return;
-    state = 'parting';
-    partingWith = why;
-    decoder.close();
-    outbox.flush();
+  #partFor(why: Error | null): void {
+    if (this.#state === 'closed' || this.#state === 'parting') return;
+    this.#state = 'parting';
+    this.#partingWith = why;
+    this.#decoder.close();
+    this.#outbox.flush();
     // A refused peer may never close its end, so ours does not wait for it.
-    if (why === null) socket.end();
-    else socket.end(() => finish(why));
+    if (why === null) this.#socket.end();
+    else this.#socket.end(() => this.close(why));
   }
-
-  function finish(why: Error | null): void {
-    if (state === 'closed') return;
-    state = 'closed';
-    cancelTimer();
-    decoder.close();
-    socket.destroy();
-    owner.onClosed(connection, why);
-  }
-
-  /** What a bulk connection reads in one turn of the event loop is bounded: the others have their turn then. */
-  function takeTurns(bytes: number): void {
-    bytesThisTurn += bytes;
-    if (bytesThisTurn < limits.bulkTurnBytes || socket.isPaused()) return;
-    socket.pause();
-    clock.endOfTurn(() => {
-      bytesThisTurn = 0;
-      socket.resume();
-    });
-  }
-
-  socket.on('data', (chunk: Buffer) => {
-    heard = true;
-    bytesIn += chunk.length;
-    if (channel === 'bulk') takeTurns(chunk.length);
-    try {
-      decoder.push(chunk);
-    } catch (error) {
-      if (!isPeersFault(error)) throw error;
-      finish(error);
-    }
-  });
-  socket.on('end', () => finish(partingWith));
-  socket.on('error', (error) => finish(partingWith ?? error));
-  socket.on('close', () => finish(partingWith));
-
-  const connection: Connection = {
-    get peerId() {
-      return peerId;
-    },
-    get channel() {
-      return channel;
-    },
-    get refusedFor() {
-      return refusedFor;
-    },
-    get incarnation() {
-      return incarnation;
-    },
-    get framesIn() {
-      return framesIn;
-    },
-    get bytesIn() {
-      return bytesIn;
-    },
-    get framesOut() {
-      return outbox.framesOut;
-    },
-    get bytesOut() {
-      return outbox.bytesOut;
-    },
-    bufferedBytes: outbox.bufferedBytes,
-    opened() {
-      if (state !== 'opening' || dialed === null) return;
-      state = 'greeting';
-      cancelTimer();
-      cancelTimer = clock.after(limits.handshakeMsMax, handshakeTimedOut);
-      outbox.send('hello', [encodeHello(local, dialed.id, channel)]);
-      outbox.flush();
-    },
-    send: (parts) => state === 'up' && outbox.send('data', parts),
-    handTo(other) {
-      owner = other;
-    },
-    part(reason) {
-      if (reason !== null) outbox.send('refuse', [encodeRefusal(reason)]);
-      partFor(null);
-    },
-    close: finish,
-  };
-  return connection;
 }
 
 /** Bytes that a peer should not have sent end its connection; anything else thrown is a defect here, and ends the process. */

@@ -48,112 +48,115 @@ export function writeFrameHeader(
   target.writeUInt32LE(checksum, offset + 8);
 }
 
-export interface FrameDecoder {
-  /**
-   * Takes the next bytes of the stream and hands over every frame that they complete, in order.
-   * @throws RaftkvError FRAME_INVALID where the bytes are no frame; the stream is then lost and later bytes are ignored.
-   */
-  push(chunk: Buffer): void;
-  /** Frames whose header comes from now on may have payloads up to this length. */
-  setPayloadBytesMax(bytes: number): void;
-  /** No more frames, not even from the chunk at hand. */
-  close(): void;
-}
-
 /**
  * Splits a stream of bytes into frames. A payload that lies in one chunk is handed over as a view of it; one that spans
  * chunks is gathered in a buffer of its exact length, which is allocated when its header has been read: so the limit
  * is kept small until the sender has shown who it is.
  */
-export function createFrameDecoder(
-  payloadBytesMax: number,
-  onFrame: (type: FrameType, payload: Buffer) => void,
-): FrameDecoder {
+export class FrameDecoder {
+  readonly #onFrame: (type: FrameType, payload: Buffer) => void;
+  #payloadBytesMax: number;
+  #closed = false;
+
   /** A header that came in pieces, and how much of it is here. */
-  const partialHeader = Buffer.alloc(FRAME_HEADER_BYTES);
-  let partialHeaderBytes = 0;
+  readonly #partialHeader = Buffer.alloc(FRAME_HEADER_BYTES);
+  #partialHeaderBytes = 0;
   /** A payload that spans chunks, and how much of it is here: always less than its length between two pushes. */
-  let partial: Buffer | null = null;
-  let partialBytes = 0;
+  #partial: Buffer | null = null;
+  #partialBytes = 0;
 
-  let type: FrameType = 'data';
-  let length = 0;
-  let checksum = 0;
-  let headerChecksum = 0;
-  let limit = payloadBytesMax;
-  let closed = false;
+  /** Of the header that was read last. */
+  #type: FrameType = 'data';
+  #length = 0;
+  #checksum = 0;
+  #headerChecksum = 0;
 
-  function invalid(what: string): RaftkvError {
-    closed = true;
-    partial = null;
-    return new RaftkvError('FRAME_INVALID', `invalid frame from a peer: ${what}`, REMEDY);
+  constructor(payloadBytesMax: number, onFrame: (type: FrameType, payload: Buffer) => void) {
+    this.#payloadBytesMax = payloadBytesMax;
+    this.#onFrame = onFrame;
   }
 
-  function readHeader(source: Buffer, at: number): void {
-    const fields = source.readUInt32LE(at);
-    const version = fields & 0xff;
-    if (version !== FRAME_VERSION) throw invalid(`frame version ${version}, expected ${FRAME_VERSION}`);
-    const known = TYPES[fields >>> 8];
-    if (known === undefined) throw invalid(`unknown type ${fields >>> 8}`);
-    length = source.readUInt32LE(at + 4);
-    if (length > limit) throw invalid(`${length} bytes, more than the limit of ${limit}`);
-    type = known;
-    checksum = source.readUInt32LE(at + 8);
-    headerChecksum = crc32(source.subarray(at, at + CHECKED_HEADER_BYTES));
+  /**
+   * Takes the next bytes of the stream and hands over every frame that they complete, in order.
+   * @throws RaftkvError FRAME_INVALID where the bytes are no frame; the stream is then lost and later bytes are ignored.
+   */
+  push(chunk: Buffer): void {
+    if (this.#closed) return;
+    let at = this.#partial === null ? 0 : this.#fillPartial(this.#partial, chunk);
+    while (!this.#closed && at < chunk.length) {
+      const start = this.#takeHeader(chunk, at);
+      if (start < 0) return;
+      if (chunk.length - start < this.#length) {
+        this.#partial = Buffer.allocUnsafe(this.#length);
+        this.#partialBytes = chunk.copy(this.#partial, 0, start);
+        return;
+      }
+      at = start + this.#length;
+      this.#deliver(chunk.subarray(start, at));
+    }
   }
 
-  function deliver(payload: Buffer): void {
-    if (crc32(payload, headerChecksum) !== checksum) throw invalid(`checksum mismatch in a ${type} frame`);
-    onFrame(type, payload);
+  /** Frames whose header comes from now on may have payloads up to this length. */
+  setPayloadBytesMax(bytes: number): void {
+    this.#payloadBytesMax = bytes;
+  }
+
+  /** No more frames, not even from the chunk at hand. */
+  close(): void {
+    this.#closed = true;
+    this.#partial = null;
   }
 
   /** Reads a header at `at`, or carries its beginning over. Gives where the payload starts, or -1. */
-  function takeHeader(chunk: Buffer, at: number): number {
-    if (partialHeaderBytes === 0 && chunk.length - at >= FRAME_HEADER_BYTES) {
-      readHeader(chunk, at);
+  #takeHeader(chunk: Buffer, at: number): number {
+    if (this.#partialHeaderBytes === 0 && chunk.length - at >= FRAME_HEADER_BYTES) {
+      this.#readHeader(chunk, at);
       return at + FRAME_HEADER_BYTES;
     }
-    const copied = chunk.copy(partialHeader, partialHeaderBytes, at);
-    partialHeaderBytes += copied;
-    if (partialHeaderBytes < FRAME_HEADER_BYTES) return -1;
-    partialHeaderBytes = 0;
-    readHeader(partialHeader, 0);
+    const copied = chunk.copy(this.#partialHeader, this.#partialHeaderBytes, at);
+    this.#partialHeaderBytes += copied;
+    if (this.#partialHeaderBytes < FRAME_HEADER_BYTES) return -1;
+    this.#partialHeaderBytes = 0;
+    this.#readHeader(this.#partialHeader, 0);
     return at + copied;
   }
 
+  #readHeader(source: Buffer, at: number): void {
+    const fields = source.readUInt32LE(at);
+    const version = fields & 0xff;
+    if (version !== FRAME_VERSION) throw this.#invalid(`frame version ${version}, expected ${FRAME_VERSION}`);
+    const known = TYPES[fields >>> 8];
+    if (known === undefined) throw this.#invalid(`unknown type ${fields >>> 8}`);
+    const length = source.readUInt32LE(at + 4);
+    if (length > this.#payloadBytesMax) {
+      throw this.#invalid(`${length} bytes, more than the limit of ${this.#payloadBytesMax}`);
+    }
+    this.#type = known;
+    this.#length = length;
+    this.#checksum = source.readUInt32LE(at + 8);
+    this.#headerChecksum = crc32(source.subarray(at, at + CHECKED_HEADER_BYTES));
+  }
+
   /** Adds to the payload that spans chunks. Gives where the next frame starts. */
-  function fillPartial(payload: Buffer, chunk: Buffer): number {
-    const copied = chunk.copy(payload, partialBytes);
-    partialBytes += copied;
-    if (partialBytes === payload.length) {
-      partial = null;
-      deliver(payload);
+  #fillPartial(payload: Buffer, chunk: Buffer): number {
+    const copied = chunk.copy(payload, this.#partialBytes);
+    this.#partialBytes += copied;
+    if (this.#partialBytes === payload.length) {
+      this.#partial = null;
+      this.#deliver(payload);
     }
     return copied;
   }
 
-  return {
-    push(chunk) {
-      if (closed) return;
-      let at = partial === null ? 0 : fillPartial(partial, chunk);
-      while (!closed && at < chunk.length) {
-        const start = takeHeader(chunk, at);
-        if (start < 0) return;
-        if (chunk.length - start < length) {
-          partial = Buffer.allocUnsafe(length);
-          partialBytes = chunk.copy(partial, 0, start);
-          return;
-        }
-        at = start + length;
-        deliver(chunk.subarray(start, at));
-      }
-    },
-    setPayloadBytesMax(bytes) {
-      limit = bytes;
-    },
-    close() {
-      closed = true;
-      partial = null;
-    },
-  };
+  #deliver(payload: Buffer): void {
+    if (crc32(payload, this.#headerChecksum) !== this.#checksum) {
+      throw this.#invalid(`checksum mismatch in a ${this.#type} frame`);
+    }
+    this.#onFrame(this.#type, payload);
+  }
+
+  #invalid(what: string): RaftkvError {
+    this.close();
+    return new RaftkvError('FRAME_INVALID', `invalid frame from a peer: ${what}`, REMEDY);
+  }
 }

@@ -12,135 +12,141 @@ const COPIED_PART_BYTES_MAX = 2048;
 const SLAB_BYTES = 64 * 1024;
 const EMPTY = Buffer.alloc(0);
 
-export interface Outbox {
-  /**
-   * Queues a frame; false where the limit would be passed, and nothing is queued.
-   * @throws RaftkvError FRAME_INVALID where the frame is longer than any may be.
-   */
-  send(type: FrameType, parts: readonly Buffer[]): boolean;
-  /** From now on, `send` keeps to this limit. */
-  setBufferedBytesMax(bytes: number): void;
-  /** From now on, hands over about so many bytes in one turn of the event loop, and the rest in those that follow. */
-  setTurnBytes(bytes: number): void;
-  /** Hands all that is queued to the socket now. */
-  flush(): void;
-  /** Bytes that have not been taken by the operating system yet. */
-  bufferedBytes(): number;
-  readonly framesOut: number;
-  readonly bytesOut: number;
-}
-
 /**
  * Gathers frames and writes all that one callback of the event loop sent in one system call, as soon as that callback
  * returns. Waiting for the end of the turn would gather more, but what is itself sent at the end of a turn (a batch)
  * would then leave one whole turn later.
  */
-export function createOutbox(socket: Socket, clock: Clock, bufferedBytesMax: number): Outbox {
+export class Outbox {
+  framesOut = 0;
+  bytesOut = 0;
+
+  readonly #socket: Socket;
+  readonly #clock: Clock;
+  #bufferedBytesMax: number;
+  #turnBytes = Number.POSITIVE_INFINITY;
+
   /** Bytes from `slabStart` to `slabEnd` wait for the next flush; those before belong to writes already made. */
-  let slab: Buffer = EMPTY;
-  let slabStart = 0;
-  let slabEnd = 0;
-  let pieces: Buffer[] = [];
-  let queuedBytes = 0;
-  let scheduled = false;
-  let limit = bufferedBytesMax;
-  let turnBytes = Number.POSITIVE_INFINITY;
+  #slab: Buffer = EMPTY;
+  #slabStart = 0;
+  #slabEnd = 0;
+  #pieces: Buffer[] = [];
+  #queuedBytes = 0;
+  #scheduled = false;
 
-  function takeSlab(): void {
-    if (slabEnd > slabStart) pieces.push(slab.subarray(slabStart, slabEnd));
-    slabStart = slabEnd;
+  constructor(socket: Socket, clock: Clock, bufferedBytesMax: number) {
+    this.#socket = socket;
+    this.#clock = clock;
+    this.#bufferedBytesMax = bufferedBytesMax;
   }
 
-  function reserve(bytes: number): void {
-    if (slab.length - slabEnd >= bytes) return;
-    takeSlab();
-    slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
-    slabStart = 0;
-    slabEnd = 0;
+  /** Bytes that have not been taken by the operating system yet. */
+  get bufferedBytes(): number {
+    return this.#queuedBytes + this.#socket.writableLength;
   }
 
-  function enqueue(part: Buffer): void {
-    if (part.length > COPIED_PART_BYTES_MAX) {
-      takeSlab();
-      pieces.push(part);
-      return;
+  /**
+   * Queues a frame; false where the limit would be passed, and nothing is queued.
+   * @throws RaftkvError FRAME_INVALID where the frame is longer than any may be.
+   */
+  send(type: FrameType, parts: readonly Buffer[]): boolean {
+    let payloadBytes = 0;
+    for (const part of parts) payloadBytes += part.length;
+    if (payloadBytes > FRAME_BYTES_MAX) throw tooLong(payloadBytes);
+    const frameBytes = FRAME_HEADER_BYTES + payloadBytes;
+    if (this.bufferedBytes + frameBytes > this.#bufferedBytesMax) return false;
+
+    this.#reserve(FRAME_HEADER_BYTES);
+    writeFrameHeader(this.#slab, this.#slabEnd, type, parts, payloadBytes);
+    this.#slabEnd += FRAME_HEADER_BYTES;
+    for (const part of parts) this.#enqueue(part);
+    this.#queuedBytes += frameBytes;
+    this.framesOut += 1;
+    this.bytesOut += frameBytes;
+    if (!this.#scheduled) {
+      this.#scheduled = true;
+      process.nextTick(this.#flushTurn);
     }
-    reserve(part.length);
-    slab.set(part, slabEnd);
-    slabEnd += part.length;
+    return true;
+  }
+
+  /** From now on, `send` keeps to this limit. */
+  setBufferedBytesMax(bytes: number): void {
+    this.#bufferedBytesMax = bytes;
+  }
+
+  /** From now on, hands over about so many bytes in one turn of the event loop, and the rest in those that follow. */
+  setTurnBytes(bytes: number): void {
+    this.#turnBytes = bytes;
+  }
+
+  /** Hands all that is queued to the socket now. */
+  flush(): void {
+    this.#scheduled = false;
+    this.#takeSlab();
+    const ready = this.#pieces;
+    if (ready.length === 0) return;
+    this.#pieces = [];
+    this.#queuedBytes = 0;
+    this.#write(ready);
   }
 
   /** What one turn may hand over, where that is less than all there is. */
-  function flushTurn(): void {
-    if (queuedBytes <= turnBytes || !socket.writable) {
-      flush();
+  readonly #flushTurn = (): void => {
+    if (this.#queuedBytes <= this.#turnBytes || !this.#socket.writable) {
+      this.flush();
       return;
     }
-    takeSlab();
-    let leftBytes = turnBytes;
+    this.#takeSlab();
+    this.#write(this.#takePieces(this.#turnBytes));
+    this.#clock.endOfTurn(this.#flushTurn);
+  };
+
+  /** Takes `bytes` off the front of what is queued. */
+  #takePieces(bytes: number): Buffer[] {
+    let leftBytes = bytes;
     const ready: Buffer[] = [];
     while (leftBytes > 0) {
-      const piece = pieces.shift();
+      const piece = this.#pieces.shift();
       if (piece === undefined) break;
       ready.push(piece.subarray(0, leftBytes));
-      if (piece.length > leftBytes) pieces.unshift(piece.subarray(leftBytes));
+      if (piece.length > leftBytes) this.#pieces.unshift(piece.subarray(leftBytes));
       leftBytes -= piece.length;
     }
-    for (const piece of ready) queuedBytes -= piece.length;
-    write(ready);
-    clock.endOfTurn(flushTurn);
+    for (const piece of ready) this.#queuedBytes -= piece.length;
+    return ready;
   }
 
-  function flush(): void {
-    scheduled = false;
-    takeSlab();
-    const ready = pieces;
-    if (ready.length === 0) return;
-    pieces = [];
-    queuedBytes = 0;
-    write(ready);
+  #takeSlab(): void {
+    if (this.#slabEnd > this.#slabStart) this.#pieces.push(this.#slab.subarray(this.#slabStart, this.#slabEnd));
+    this.#slabStart = this.#slabEnd;
   }
 
-  function write(ready: readonly Buffer[]): void {
-    if (!socket.writable) return;
-    if (ready.length > 1) socket.cork();
-    for (const piece of ready) socket.write(piece);
-    if (ready.length > 1) socket.uncork();
+  #reserve(bytes: number): void {
+    if (this.#slab.length - this.#slabEnd >= bytes) return;
+    this.#takeSlab();
+    this.#slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+    this.#slabStart = 0;
+    this.#slabEnd = 0;
   }
 
-  const outbox = {
-    framesOut: 0,
-    bytesOut: 0,
-    send(type: FrameType, parts: readonly Buffer[]): boolean {
-      let payloadBytes = 0;
-      for (const part of parts) payloadBytes += part.length;
-      if (payloadBytes > FRAME_BYTES_MAX) throw tooLong(payloadBytes);
-      const frameBytes = FRAME_HEADER_BYTES + payloadBytes;
-      if (outbox.bufferedBytes() + frameBytes > limit) return false;
+  #enqueue(part: Buffer): void {
+    if (part.length > COPIED_PART_BYTES_MAX) {
+      this.#takeSlab();
+      this.#pieces.push(part);
+      return;
+    }
+    this.#reserve(part.length);
+    this.#slab.set(part, this.#slabEnd);
+    this.#slabEnd += part.length;
+  }
 
-      reserve(FRAME_HEADER_BYTES);
-      writeFrameHeader(slab, slabEnd, type, parts, payloadBytes);
-      slabEnd += FRAME_HEADER_BYTES;
-      for (const part of parts) enqueue(part);
-      queuedBytes += frameBytes;
-      outbox.framesOut += 1;
-      outbox.bytesOut += frameBytes;
-      if (!scheduled) {
-        scheduled = true;
-        process.nextTick(flushTurn);
-      }
-      return true;
-    },
-    setBufferedBytesMax(bytes: number) {
-      limit = bytes;
-    },
-    setTurnBytes(bytes: number) {
-      turnBytes = bytes;
-    },
-    flush,
-    bufferedBytes: () => queuedBytes + socket.writableLength,
-  };
-  return outbox;
+  #write(ready: readonly Buffer[]): void {
+    if (!this.#socket.writable) return;
+    if (ready.length > 1) this.#socket.cork();
+    for (const piece of ready) this.#socket.write(piece);
+    if (ready.length > 1) this.#socket.uncork();
+  }
 }
 
 function tooLong(payloadBytes: number): RaftkvError {

@@ -1,14 +1,19 @@
 import type { AddressInfo, Server, Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import { RaftkvError } from '../base/errors.ts';
-import { createRateLimitedLog, type Logger } from '../base/logger.ts';
+import { createRateLimitedLog, type Logger, type RateLimitedLog } from '../base/logger.ts';
 import type { TlsIdentity } from '../base/tls.ts';
-import { type Connection, type ConnectionContext, type ConnectionOwner, createConnection } from './connection.ts';
+import { Connection, type ConnectionContext, type ConnectionOwner } from './connection.ts';
 import { encodeHello, type LocalIdentity } from './handshake.ts';
-import type { PeerStats } from './peer.ts';
-import { createPeerSet, type PeerSet } from './peer-set.ts';
+import { PeerSet, type PeerStats } from './peers.ts';
 import { createTlsSockets, plainSockets, type Sockets } from './sockets.ts';
-import { DEFAULT_LIMITS, type PeerAddress, type Transport, type TransportLimits } from './types.ts';
+import {
+  DEFAULT_LIMITS,
+  type PeerAddress,
+  type Transport,
+  type TransportEvents,
+  type TransportLimits,
+} from './types.ts';
 
 /**
  * The links between the nodes of a cluster. What this folder promises:
@@ -25,7 +30,7 @@ import { DEFAULT_LIMITS, type PeerAddress, type Transport, type TransportLimits 
  * ```
  *   send ─▶ outbox ── one write per callback ─▶ socket ═══▶ peer            connection.ts: one socket, first byte to last
  *                                                                          peer-link.ts:  one channel to one peer
- *   onFrame ◀─ decoder ◀──────────────────────  socket ◀═══ peer            peers.ts: both channels of a peer, all peers
+ *   onFrame ◀─ decoder ◀──────────────────────  socket ◀═══ peer            peers.ts: main and bulk of each, them all
  *   onLinkUp, onLinkLost ◀─ peer link ◀─ handshake ◀─ dialed (from the higher id) or accepted (by the lower)
  * ```
  *
@@ -37,7 +42,7 @@ export interface TcpTransportOptions {
   readonly clusterId: string;
   /** How often this node has started on its data directory. */
   readonly incarnation: number;
-  /** Port 0 takes any free one; see `port()`. */
+  /** Port 0 takes any free one; see `port`. */
   readonly listen: { readonly host: string; readonly port: number };
   /** The other nodes, until `setPeers` says otherwise. An entry for this node itself is ignored. */
   readonly peers: readonly PeerAddress[];
@@ -61,108 +66,128 @@ interface TransportStats {
   readonly evictions: number;
 }
 
-export interface TcpTransport extends Transport {
-  /** The port it listens on, once started; 0 before. */
-  port(): number;
-  stats(): TransportStats;
-  /** For links made from now on; where links are plain it changes nothing. */
-  replaceIdentity(identity: TlsIdentity): void;
-}
-
-export function createTcpTransport(options: TcpTransportOptions): TcpTransport {
-  const { selfId, clock, logger } = options;
-  const limits: TransportLimits = { ...DEFAULT_LIMITS, ...options.limits };
+export class TcpTransport implements Transport {
+  readonly #options: TcpTransportOptions;
+  readonly #limits: TransportLimits;
+  readonly #local: LocalIdentity;
+  readonly #rateLimitedLog: RateLimitedLog;
+  #initialPeers: readonly PeerAddress[];
+  #removedIds: ReadonlySet<number> = new Set();
   /** Null until `start`. */
-  let peers: PeerSet | null = null;
-  let initialPeers = options.peers;
-  let removedIds: ReadonlySet<number> = new Set();
-  const local: LocalIdentity = {
-    selfId,
-    clusterId: options.clusterId,
-    incarnation: options.incarnation,
-    isPeer: (id) => peers?.get(id) !== undefined,
-    isRemoved: (id) => removedIds.has(id),
-  };
-  encodeHello(local, selfId);
-  const rateLimitedLog = createRateLimitedLog(clock, logger, limits.repeatedWarningMs);
+  #peers: PeerSet | null = null;
+  #listener: Server | null = null;
+  #sockets: Sockets = plainSockets;
+  #stopping = false;
 
   /** Accepted and not yet through the handshake, oldest first; never more than `pendingHandshakesMax`. */
-  const pending = new Set<Connection>();
-  const counters = { rejected: 0, refusals: 0, evictions: 0 };
-  let listener: Server | null = null;
-  let sockets: Sockets = plainSockets;
-  let stopping = false;
-
-  const pendingOwner: ConnectionOwner = {
-    onUp(connection) {
-      pending.delete(connection);
-      if (peers?.get(connection.peerId)?.take(connection)) return;
-      connection.close(new Error(`node ${connection.peerId} is no longer a peer`));
-    },
+  readonly #pending = new Set<Connection>();
+  readonly #pendingOwner: ConnectionOwner = {
+    onUp: (connection) => this.#accepted(connection),
     onData() {},
-    onClosed(connection, why) {
-      pending.delete(connection);
-      rejected(connection, why);
-    },
+    onClosed: (connection, why) => this.#rejected(connection, why),
   };
+  readonly #counters = { rejected: 0, refusals: 0, evictions: 0 };
 
-  function rejected(connection: Connection, why: Error | null): void {
-    if (stopping) return;
-    counters.rejected += 1;
-    const code = why instanceof RaftkvError ? why.code : 'none';
-    if (code === 'PEER_REFUSED') counters.refusals += 1;
-    if (why !== null) rateLimitedLog.warn(`rejected connection ${code}`, why, { claimedPeer: connection.peerId });
+  /** @throws RaftkvError CONFIG_INVALID where the cluster id is too long to be told. */
+  constructor(options: TcpTransportOptions) {
+    const { selfId, clusterId, incarnation, clock, logger } = options;
+    this.#options = options;
+    this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.#initialPeers = options.peers;
+    this.#local = {
+      selfId,
+      clusterId,
+      incarnation,
+      isPeer: (id) => this.#peers?.get(id) !== undefined,
+      isRemoved: (id) => this.#removedIds.has(id),
+    };
+    encodeHello(this.#local, selfId);
+    this.#rateLimitedLog = createRateLimitedLog(clock, logger, this.#limits.repeatedWarningMs);
   }
 
-  function accept(socket: Socket, context: ConnectionContext): void {
-    const [oldest] = pending;
-    if (oldest !== undefined && pending.size >= limits.pendingHandshakesMax) {
-      counters.evictions += 1;
+  async start(events: TransportEvents): Promise<void> {
+    const { clock, random, logger, tls, clusterId, listen } = this.#options;
+    const limits = this.#limits;
+    const rateLimitedLog = this.#rateLimitedLog;
+    if (tls) {
+      const guard = { clock, rateLimitedLog, portName: 'the peer port', handshakeMsMax: limits.handshakeMsMax };
+      this.#sockets = await createTlsSockets(tls, clusterId, guard);
+    }
+    const sockets = this.#sockets;
+    const context = { local: this.#local, clock, limits, sockets, random, logger, rateLimitedLog, events };
+    this.#listener = await listenOn(sockets, listen, limits.backlog, (socket) => this.#accept(socket, context));
+    this.#listener.on('error', (error) => rateLimitedLog.warn('listener', error, {}));
+    this.#peers = new PeerSet(context);
+    this.#peers.set(this.#initialPeers, this.#removedIds);
+  }
+
+  send(peer: number, parts: readonly Buffer[]): boolean {
+    return this.#peers?.get(peer)?.main.send(parts) ?? false;
+  }
+
+  isUp(peer: number): boolean {
+    return this.#peers?.get(peer)?.main.isUp ?? false;
+  }
+
+  sendBulk(peer: number, parts: readonly Buffer[]): boolean {
+    return this.#peers?.get(peer)?.bulk.send(parts) ?? false;
+  }
+
+  setPeers(wanted: readonly PeerAddress[], removedIds: readonly number[]): void {
+    this.#initialPeers = wanted;
+    this.#removedIds = new Set(removedIds);
+    this.#peers?.set(wanted, this.#removedIds);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    for (const connection of [...this.#pending]) connection.close(null);
+    const closed = this.#listener === null ? null : closing(this.#listener);
+    this.#listener = null;
+    this.#sockets.endHandshakes();
+    await this.#peers?.stop();
+    await closed;
+  }
+
+  /** The port it listens on, once started; 0 before. */
+  get port(): number {
+    const address = this.#listener?.address() as AddressInfo | null | undefined;
+    return address?.port ?? 0;
+  }
+
+  stats(): TransportStats {
+    return { peers: this.#peers?.stats() ?? [], pendingHandshakes: this.#pending.size, ...this.#counters };
+  }
+
+  /** For links made from now on; where links are plain it changes nothing. */
+  replaceIdentity(identity: TlsIdentity): void {
+    this.#sockets.replaceIdentity(identity);
+  }
+
+  #accept(socket: Socket, context: ConnectionContext): void {
+    const [oldest] = this.#pending;
+    if (oldest !== undefined && this.#pending.size >= this.#limits.pendingHandshakesMax) {
+      this.#counters.evictions += 1;
       oldest.close(new Error('too many unfinished handshakes at the peer port'));
     }
-    pending.add(createConnection(socket, null, pendingOwner, context));
+    this.#pending.add(new Connection(socket, null, this.#pendingOwner, context));
   }
 
-  return {
-    async start(events) {
-      if (options.tls) {
-        const guard = { clock, rateLimitedLog, portName: 'the peer port', handshakeMsMax: limits.handshakeMsMax };
-        sockets = await createTlsSockets(options.tls, options.clusterId, guard);
-      }
-      const context = { local, clock, limits, sockets, random: options.random, logger, rateLimitedLog, events };
-      listener = await listenOn(sockets, options.listen, limits.backlog, (socket) => accept(socket, context));
-      listener.on('error', (error) => rateLimitedLog.warn('listener', error, {}));
-      peers = createPeerSet(context);
-      peers.set(initialPeers, removedIds);
-    },
-    send: (peer, parts) => peers?.get(peer)?.main.send(parts) ?? false,
-    isUp: (peer) => peers?.get(peer)?.main.isUp() ?? false,
-    sendBulk: (peer, parts) => peers?.get(peer)?.bulk.send(parts) ?? false,
-    setPeers(wanted, removed) {
-      initialPeers = wanted;
-      removedIds = new Set(removed);
-      peers?.set(wanted, removedIds);
-    },
-    async stop() {
-      stopping = true;
-      for (const connection of [...pending]) connection.close(null);
-      const closed = listener === null ? null : closing(listener);
-      listener = null;
-      sockets.endHandshakes();
-      await peers?.stop();
-      await closed;
-    },
-    port() {
-      const address = listener?.address() as AddressInfo | null | undefined;
-      return address?.port ?? 0;
-    },
-    replaceIdentity: (identity) => sockets.replaceIdentity(identity),
-    stats: () => ({
-      peers: peers?.stats() ?? [],
-      pendingHandshakes: pending.size,
-      ...counters,
-    }),
-  };
+  #accepted(connection: Connection): void {
+    this.#pending.delete(connection);
+    if (this.#peers?.get(connection.peerId)?.take(connection)) return;
+    connection.close(new Error(`node ${connection.peerId} is no longer a peer`));
+  }
+
+  #rejected(connection: Connection, why: Error | null): void {
+    this.#pending.delete(connection);
+    if (this.#stopping) return;
+    this.#counters.rejected += 1;
+    const code = why instanceof RaftkvError ? why.code : 'none';
+    if (code === 'PEER_REFUSED') this.#counters.refusals += 1;
+    if (why === null) return;
+    this.#rateLimitedLog.warn(`rejected connection ${code}`, why, { claimedPeer: connection.peerId });
+  }
 }
 
 function listenOn(

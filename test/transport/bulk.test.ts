@@ -28,7 +28,7 @@ const bulkHello = helloFrom(2, 1, 'test', 1, 'bulk');
 
 async function startPair(one: Partial<Parameters<typeof startNode>[0]> = {}) {
   const first = await startNode({ id: 1, peers: { 2: NO_PORT }, ...one });
-  const second = await startNode({ id: 2, peers: { 1: first.transport.port() } });
+  const second = await startNode({ id: 2, peers: { 1: first.transport.port } });
   await Promise.all([has(first, ...UP(2)), has(second, ...UP(1))]);
   return { one: first, two: second };
 }
@@ -36,10 +36,10 @@ async function startPair(one: Partial<Parameters<typeof startNode>[0]> = {}) {
 /** Node 1 with a peer made by hand at the other end of both links. */
 async function withRawPeer(options: Partial<Parameters<typeof startNode>[0]> = {}) {
   const node = await startNode({ id: 1, peers: { 2: NO_PORT }, ...options });
-  const main = await dialAs(2, 1, node.transport.port());
-  const bulk = await dialAs(2, 1, node.transport.port(), 'bulk');
+  const main = await dialAs(2, 1, node.transport.port);
+  const bulk = await dialAs(2, 1, node.transport.port, 'bulk');
   await has(node, ...UP(2));
-  return { node, main, bulk, port: node.transport.port() };
+  return { node, main, bulk, port: node.transport.port };
 }
 
 describe('a bulk link', () => {
@@ -99,7 +99,7 @@ describe('a bulk link', () => {
 
   it('does not stand without a main link, nor beside that of another incarnation of the peer', async () => {
     const node = await startNode({ id: 1, peers: { 2: NO_PORT } });
-    const port = node.transport.port();
+    const port = node.transport.port;
     for (const incarnation of [1, 2]) {
       const early = dialRaw(port);
       early.write(helloFrom(2, 1, 'test', incarnation, 'bulk'), frameOf('ping'));
@@ -193,7 +193,7 @@ describe('unknown peers on the bulk channel', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(garbage, { minLength: 1, maxLength: 8 }), async (thrown) => {
         const connections = thrown.map((bytes) => {
-          const unknown = dialRaw(one.transport.port());
+          const unknown = dialRaw(one.transport.port);
           unknown.write(bytes);
           unknown.socket.end();
           return unknown;
@@ -214,7 +214,7 @@ describe('a bulk link with TLS', () => {
   it('carries frames both ways beside a main link with TLS', async () => {
     const authority = await newAuthority();
     const one = await startNode({ id: 1, peers: { 2: NO_PORT }, tls: await authority.node(1) });
-    const two = await startNode({ id: 2, peers: { 1: one.transport.port() }, tls: await authority.node(2) });
+    const two = await startNode({ id: 2, peers: { 1: one.transport.port }, tls: await authority.node(2) });
     await Promise.all([has(one, ...UP(2)), has(two, ...UP(1))]);
     const large = pattern(3_000_000, 1);
     expect(two.transport.sendBulk(1, [large])).toBe(true);
@@ -226,7 +226,7 @@ describe('a bulk link with TLS', () => {
   it('is refused without the certificate of the node, though that node has a main link', async () => {
     const authority = await newAuthority();
     const one = await startNode({ id: 1, peers: { 2: NO_PORT }, tls: await authority.node(1) });
-    const two = await startNode({ id: 2, peers: { 1: one.transport.port() }, tls: await authority.node(2) });
+    const two = await startNode({ id: 2, peers: { 1: one.transport.port }, tls: await authority.node(2) });
     await has(two, ...UP(1));
     const impostors = [
       await authority.node(3),
@@ -235,12 +235,12 @@ describe('a bulk link with TLS', () => {
       await authority.issue({ commonName: nodeUri('test', 2), hosts: [HOST] }),
     ];
     for (const identity of impostors) {
-      const impostor = dialTls(one.transport.port(), identity);
+      const impostor = dialTls(one.transport.port, identity);
       impostor.write(bulkHello, frameOf('ping'));
       await impostor.until(() => impostor.closed);
       expect(impostor.received.map(({ type }) => type)).toEqual(['refuse']);
     }
-    const plain = dialRaw(one.transport.port());
+    const plain = dialRaw(one.transport.port);
     plain.write(bulkHello, frameOf('ping'));
     await plain.until(() => plain.closed);
     expect(plain.received).toEqual([]);

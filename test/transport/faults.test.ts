@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { RaftkvError } from '../../src/base/errors.ts';
-import { createConnection } from '../../src/transport/connection.ts';
+import { Connection } from '../../src/transport/connection.ts';
 import { FRAME_BYTES_MAX } from '../../src/transport/frame.ts';
 import { decodeRefusal, encodeHello, type RefusalCode } from '../../src/transport/handshake.ts';
 import { plainSockets } from '../../src/transport/sockets.ts';
@@ -47,7 +47,7 @@ describe('a listening node', () => {
   for (const [code, hello] of refused) {
     it(`refuses for ${code}, tells the other end why, closes and logs what to do`, async () => {
       const node = await startNode({ id: 2, peers: { 1: NO_PORT, 3: NO_PORT } });
-      const peer = dialRaw(node.transport.port());
+      const peer = dialRaw(node.transport.port);
       peer.write(hello, frameOf('ping'), frameOf('data', Buffer.from('not to be heard')));
       await peer.until(() => peer.closed);
       expect(peer.received.map(({ type }) => type)).toEqual(['refuse']);
@@ -63,7 +63,7 @@ describe('a listening node', () => {
 
   it('holds no link for up before the dialer has accepted its hello', async () => {
     const node = await startNode({ id: 1, peers: { 2: NO_PORT } });
-    const peer = dialRaw(node.transport.port());
+    const peer = dialRaw(node.transport.port);
     peer.write(helloFrom(2, 1));
     await peer.until(() => peer.received.length === 1);
     expect([peer.received[0]?.type, node.transport.isUp(2), node.events]).toEqual(['hello', false, []]);
@@ -75,7 +75,7 @@ describe('a listening node', () => {
   it('closes a connection that says nothing when its time is over', async () => {
     const manual = createManualClock();
     const node = await startNode({ id: 1, peers: { 2: NO_PORT }, clock: manual.clock });
-    const silent = dialRaw(node.transport.port());
+    const silent = dialRaw(node.transport.port);
     // One timer is that of the link, which waits for its peer.
     await manual.until(() => manual.pending() === 2);
     manual.advance(DEFAULT_LIMITS.handshakeMsMax - 1);
@@ -87,7 +87,7 @@ describe('a listening node', () => {
 
   it('takes no frame longer than a hello from one that has not shown who it is', async () => {
     const node = await startNode({ id: 1, peers: { 2: NO_PORT } });
-    const peer = dialRaw(node.transport.port());
+    const peer = dialRaw(node.transport.port);
     peer.write(frameOf('hello', Buffer.alloc(1025)).subarray(0, 12));
     await peer.until(() => peer.closed);
     expect(warnings(node)[0]?.fields['code']).toBe('FRAME_INVALID');
@@ -98,7 +98,7 @@ describe('a dialing node', () => {
   it('and its peer both log a refusal and what to do; it goes on trying, at ease', async () => {
     const manual = createManualClock();
     const one = await startNode({ id: 1, peers: { 2: NO_PORT } });
-    const two = await startNode({ id: 2, peers: { 1: one.transport.port() }, clusterId: 'other', clock: manual.clock });
+    const two = await startNode({ id: 2, peers: { 1: one.transport.port }, clusterId: 'other', clock: manual.clock });
     await Promise.all([one, two].map((node) => node.until(() => warnings(node).length === 1)));
     for (const node of [one, two]) {
       expect(warnings(node)[0]?.fields).toMatchObject({
@@ -211,7 +211,7 @@ describe('keep-alive', () => {
   async function idleLink() {
     const manual = createManualClock();
     const node = await startNode({ id: 1, peers: { 2: NO_PORT }, clock: manual.clock });
-    const peer = await dialAs(2, 1, node.transport.port());
+    const peer = await dialAs(2, 1, node.transport.port);
     await node.until(() => node.events.length === 1);
     const pings = () => peer.received.filter(({ type }) => type === 'ping').length;
     const tick = () => manual.advance(DEFAULT_LIMITS.keepAliveMs);
@@ -258,7 +258,7 @@ describe('keep-alive', () => {
 
 /** A connection that came and went: what was written to the node before has been read by then. */
 async function dialAndClose(node: TestNode): Promise<void> {
-  const probe = dialRaw(node.transport.port());
+  const probe = dialRaw(node.transport.port);
   probe.write(Buffer.alloc(12, 0xff));
   await probe.until(() => probe.closed);
 }
@@ -272,8 +272,8 @@ describe('a bad message', () => {
         if (frame.toString() === 'bad') throw new RaftkvError('MESSAGE_INVALID', 'no such message');
       },
     });
-    const bad = await dialAs(2, 1, node.transport.port());
-    const good = await dialAs(3, 1, node.transport.port());
+    const bad = await dialAs(2, 1, node.transport.port);
+    const good = await dialAs(3, 1, node.transport.port);
     await node.until(() => node.events.length === 2);
     bad.write(frameOf('data', Buffer.from('bad')), frameOf('data', Buffer.from('after')));
     await bad.until(() => bad.closed);
@@ -297,7 +297,7 @@ describe('a bad message', () => {
         },
         onClosed() {},
       };
-      const connection = createConnection(socket, null, owner, {
+      const connection = new Connection(socket, null, owner, {
         local: { selfId: 1, clusterId: 'test', incarnation: 1, isPeer: () => true, isRemoved: () => false },
         clock: systemClock,
         limits: DEFAULT_LIMITS,
@@ -319,13 +319,13 @@ describe('unknown peers', () => {
       peers: { 2: NO_PORT },
       onFrame: (peer, frame) => one.transport.send(peer, [frame]),
     });
-    const two = await startNode({ id: 2, peers: { 1: one.transport.port() } });
+    const two = await startNode({ id: 2, peers: { 1: one.transport.port } });
     await two.until(() => two.events.length === 1);
     let trips = 0;
     return {
       one,
       two,
-      port: one.transport.port(),
+      port: one.transport.port,
       async roundTrip() {
         trips += 1;
         expect(two.transport.send(1, [Buffer.from(`trip ${trips}`)])).toBe(true);
@@ -402,14 +402,14 @@ describe('unknown peers', () => {
     const header = frameOf('data', Buffer.alloc(FRAME_BYTES_MAX)).subarray(0, 12);
     const bytesMax = (await bufferBytesAtMost(0)) + 1.5 * FRAME_BYTES_MAX;
     for (let i = 0; i < 20; i++) {
-      const peer = await dialAs(2, 1, one.transport.port());
+      const peer = await dialAs(2, 1, one.transport.port);
       peer.write(header);
       await dialAndClose(one);
     }
     expect(one.events.length).toBe(39);
     expect(await bufferBytesAtMost(bytesMax)).toBeLessThanOrEqual(bytesMax);
     header.writeUInt32LE(FRAME_BYTES_MAX + 1, 4);
-    const greedy = await dialAs(2, 1, one.transport.port());
+    const greedy = await dialAs(2, 1, one.transport.port);
     greedy.write(header);
     await greedy.until(() => greedy.closed);
   });

@@ -2,10 +2,10 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { RaftkvError } from '../../src/base/errors.ts';
 import {
-  createFrameDecoder,
   FRAME_BYTES_MAX,
   FRAME_HEADER_BYTES,
   FRAME_VERSION,
+  FrameDecoder,
   type FrameType,
 } from '../../src/transport/frame.ts';
 import { frameOf, pattern } from './support.ts';
@@ -33,7 +33,7 @@ function chunksOf(bytes: Buffer, lengths: readonly number[]): Buffer[] {
 /** Decodes until the end or the first error, which is returned. */
 function decode(chunks: readonly Buffer[], limit = FRAME_BYTES_MAX) {
   const frames: { type: FrameType; payload: Buffer }[] = [];
-  const decoder = createFrameDecoder(limit, (type, payload) => frames.push({ type, payload }));
+  const decoder = new FrameDecoder(limit, (type, payload) => frames.push({ type, payload }));
   let error: unknown = null;
   try {
     for (const chunk of chunks) decoder.push(chunk);
@@ -122,7 +122,7 @@ describe('the frame codec', () => {
     expect(isFrameInvalid(decode([header], 100).error)).toBe(true);
 
     const seen: number[] = [];
-    const decoder = createFrameDecoder(0, (_type, payload) => {
+    const decoder = new FrameDecoder(0, (_type, payload) => {
       seen.push(payload.length);
       decoder.setPayloadBytesMax(101);
     });
@@ -146,12 +146,12 @@ describe('the frame codec', () => {
 
   it('says no more once it has failed or was closed', () => {
     const seen: FrameType[] = [];
-    const failed = createFrameDecoder(10, (type) => seen.push(type));
+    const failed = new FrameDecoder(10, (type) => seen.push(type));
     expect(() => failed.push(Buffer.alloc(FRAME_HEADER_BYTES, 0xff))).toThrow(RaftkvError);
     failed.push(frameOf('ping'));
     expect(seen).toEqual([]);
 
-    const closing = createFrameDecoder(10, (type) => {
+    const closing = new FrameDecoder(10, (type) => {
       seen.push(type);
       closing.close();
     });

@@ -20,7 +20,7 @@ import {
 afterEach(cleanUp);
 
 const at = (id: number, port: number): PeerAddress => ({ id, host: HOST, port });
-const nodeAt = (id: number, node: TestNode) => at(id, node.transport.port());
+const nodeAt = (id: number, node: TestNode) => at(id, node.transport.port);
 const has = (node: TestNode, ...events: string[]) => node.until(() => events.every((e) => node.allEvents.includes(e)));
 const count = (node: TestNode, event: string) => node.allEvents.filter((each) => each === event).length;
 
@@ -29,7 +29,7 @@ const TALKATIVE = { repeatedWarningMs: 0 };
 
 async function startPair() {
   const one = await startNode({ id: 1, peers: { 2: NO_PORT }, limits: TALKATIVE });
-  const two = await startNode({ id: 2, peers: { 1: one.transport.port() }, limits: TALKATIVE });
+  const two = await startNode({ id: 2, peers: { 1: one.transport.port }, limits: TALKATIVE });
   await Promise.all([has(one, 'bulk up 2'), has(two, 'bulk up 1')]);
   return { one, two };
 }
@@ -55,7 +55,7 @@ describe('a peer that is added', () => {
 
   it('is let in where it came too early, and the node itself is no peer of its own', async () => {
     const one = await startNode({ id: 1, peers: {}, limits: { refusedRedialMs: 20 } });
-    const two = await startNode({ id: 2, peers: { 1: one.transport.port() }, limits: { refusedRedialMs: 20 } });
+    const two = await startNode({ id: 2, peers: { 1: one.transport.port }, limits: { refusedRedialMs: 20 } });
     await two.until(() => (two.transport.stats().peers[0]?.refusals ?? 0) > 0);
     one.transport.setPeers([at(1, NO_PORT), nodeAt(2, two)], []);
     await has(one, 'up 2');
@@ -139,7 +139,7 @@ describe('a peer that leaves', () => {
     const { clock } = createManualClock();
     const endless = { ...clock, endOfTurn: () => {} };
     const one = await startNode({ id: 1, peers: { 2: NO_PORT }, clock: endless });
-    const two = await startNode({ id: 2, peers: { 1: one.transport.port() }, clock: endless });
+    const two = await startNode({ id: 2, peers: { 1: one.transport.port }, clock: endless });
     await Promise.all([has(one, 'bulk up 2'), has(two, 'bulk up 1')]);
     for (const node of [one, two]) node.transport.setPeers([], []);
     one.transport.setPeers([at(2, NO_PORT)], []);
@@ -157,8 +157,8 @@ describe('a peer that leaves', () => {
       peers: { 2: NO_PORT },
       onEvent: (event, { transport }) => event === 'lost 2' && transport.setPeers([], []),
     });
-    await dialAs(2, 1, one.transport.port());
-    const newer = dialRaw(one.transport.port());
+    await dialAs(2, 1, one.transport.port);
+    const newer = dialRaw(one.transport.port);
     newer.write(helloFrom(2, 1), frameOf('ping'));
     await newer.until(() => newer.closed);
     expect(one.allEvents).toEqual(['up 2', 'lost 2']);
@@ -179,7 +179,7 @@ describe('a peer that leaves', () => {
   it('and never reads is disconnected when its time is over', async () => {
     const manual = createManualClock();
     const one = await startNode({ id: 1, peers: { 2: NO_PORT }, clock: manual.clock, limits: { stopMsMax: 777 } });
-    const peer = await dialAs(2, 1, one.transport.port());
+    const peer = await dialAs(2, 1, one.transport.port);
     await has(one, 'up 2');
     peer.socket.pause();
     one.transport.send(2, [Buffer.alloc(30 * 1024 * 1024)]);
@@ -194,7 +194,7 @@ describe('a peer that leaves', () => {
 
   it('during its handshake gets no link', async () => {
     const one = await startNode({ id: 1, peers: { 2: NO_PORT } });
-    const peer = dialRaw(one.transport.port());
+    const peer = dialRaw(one.transport.port);
     peer.write(helloFrom(2, 1));
     await peer.until(() => peer.received.length === 1);
     one.transport.setPeers([], [2]);
@@ -208,7 +208,7 @@ describe('a peer that leaves', () => {
       const one = await startNode({ id: 1, peers: { 2: NO_PORT } });
       const two = await startNode({
         id: 2,
-        peers: { 1: one.transport.port() },
+        peers: { 1: one.transport.port },
         onEvent: (event, { transport }) => event === moment && transport.setPeers([], []),
       });
       if (moment.includes('lost')) {
@@ -274,7 +274,7 @@ describe('a node that was removed', () => {
       const limits = { probeMs: 20 };
       const other = await startNode({ id: left, peers: {}, limits });
       other.transport.setPeers([], [removed]);
-      const gone = await startNode({ id: removed, peers: { [left]: other.transport.port() }, limits });
+      const gone = await startNode({ id: removed, peers: { [left]: other.transport.port }, limits });
       await has(gone, `removed ${left}`);
       expect(gone.events.includes(`up ${left}`)).toBe(false);
     });
@@ -283,7 +283,7 @@ describe('a node that was removed', () => {
   it('and added again is a peer', async () => {
     const one = await startNode({ id: 1, peers: {} });
     one.transport.setPeers([at(2, NO_PORT)], [2]);
-    await dialAs(2, 1, one.transport.port());
+    await dialAs(2, 1, one.transport.port);
     await has(one, 'up 2');
   });
 
@@ -294,7 +294,7 @@ describe('a node that was removed', () => {
       [2, 'removed'],
       [3, 'unknownPeer'],
     ] as const) {
-      const peer = dialRaw(one.transport.port());
+      const peer = dialRaw(one.transport.port);
       peer.write(helloFrom(id, 1));
       await peer.until(() => peer.closed);
       expect(peer.received.map(({ payload }) => decodeRefusal(payload).code)).toEqual([code]);
@@ -307,7 +307,7 @@ describe('a node that waits to be dialed', () => {
   it('probes after a while, is told that it is a peer and goes on waiting, without alarm', async () => {
     const manual = createManualClock();
     const two = await startNode({ id: 2, peers: { 1: NO_PORT }, limits: { redialMsMin: 1000, redialMsMax: 1000 } });
-    const one = await startNode({ id: 1, peers: { 2: two.transport.port() }, clock: manual.clock });
+    const one = await startNode({ id: 1, peers: { 2: two.transport.port }, clock: manual.clock });
     const wait = DEFAULT_LIMITS.probeMs * 0.75;
     const waits = () => manual.scheduled.filter((delay) => delay === wait).length;
     expect(manual.scheduled).toEqual([wait]);

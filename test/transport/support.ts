@@ -4,14 +4,14 @@ import { type Clock, systemClock } from '../../src/base/clock.ts';
 import type { Logger } from '../../src/base/logger.ts';
 import type { TlsIdentity } from '../../src/base/tls.ts';
 import {
-  createFrameDecoder,
   FRAME_BYTES_MAX,
   FRAME_HEADER_BYTES,
+  FrameDecoder,
   type FrameType,
   writeFrameHeader,
 } from '../../src/transport/frame.ts';
 import { type Channel, encodeHello } from '../../src/transport/handshake.ts';
-import { createTcpTransport, type TcpTransport } from '../../src/transport/transport.ts';
+import { TcpTransport } from '../../src/transport/transport.ts';
 import type { TransportLimits } from '../../src/transport/types.ts';
 import { createSignal } from '../support/manual-clock.ts';
 
@@ -93,7 +93,7 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
     warn: record('warn'),
     error: record('error'),
   };
-  const transport = createTcpTransport({
+  const transport = new TcpTransport({
     selfId: options.id,
     clusterId: options.clusterId ?? 'test',
     incarnation: options.incarnation ?? 1,
@@ -149,7 +149,7 @@ export interface RawPeer {
 function rawPeer(socket: Socket): RawPeer {
   const signal = createSignal();
   const received: { type: FrameType; payload: Buffer }[] = [];
-  const decoder = createFrameDecoder(FRAME_BYTES_MAX, (type, payload) => received.push({ type, payload }));
+  const decoder = new FrameDecoder(FRAME_BYTES_MAX, (type, payload) => received.push({ type, payload }));
   const peer: RawPeer = {
     socket,
     received,

@@ -27,7 +27,7 @@ async function greet(peer: RawPeer): Promise<void> {
 describe('links with TLS', () => {
   it('stand between two nodes that show their own certificates, and carry frames both ways', async () => {
     const one = await listening();
-    const two = await startNode({ id: 2, peers: { 1: one.transport.port() }, tls: node2 });
+    const two = await startNode({ id: 2, peers: { 1: one.transport.port }, tls: node2 });
     await Promise.all([one.until(() => one.events.length > 0), two.until(() => two.events.length > 0)]);
     expect([one.events, two.events]).toEqual([['up 2'], ['up 1']]);
     const large = Buffer.alloc(3_000_000, 'x');
@@ -50,7 +50,7 @@ describe('links with TLS', () => {
   ];
   it.each(untrusted)('are refused to one with %s before it can say a word', async (_, identity, logged) => {
     const one = await listening();
-    const unknown = dialTls(one.transport.port(), await identity());
+    const unknown = dialTls(one.transport.port, await identity());
     await greet(unknown);
     await unknown.until(() => unknown.closed);
     expect(unknown.received).toEqual([]);
@@ -75,7 +75,7 @@ describe('links with TLS', () => {
   ];
   it.each(impostors)('are refused to %s that claims to be node 2', async (_, identity) => {
     const one = await listening();
-    const impostor = dialTls(one.transport.port(), await identity());
+    const impostor = dialTls(one.transport.port, await identity());
     await greet(impostor);
     expect(impostor.received.map(({ type }) => type)).toEqual(['refuse']);
     await impostor.until(() => impostor.closed);
@@ -91,7 +91,7 @@ describe('links with TLS', () => {
       [await authority.node(3), []],
       [node2, ['unknown peer 2']],
     ] as const) {
-      const unknown = dialTls(one.transport.port(), identity);
+      const unknown = dialTls(one.transport.port, identity);
       await greet(unknown);
       expect(unknown.received.map(({ type }) => type)).toEqual(['refuse']);
       await unknown.until(() => unknown.closed);
@@ -101,7 +101,7 @@ describe('links with TLS', () => {
 
   it('are granted to the certificate of the node itself', async () => {
     const one = await listening();
-    const peer = dialTls(one.transport.port(), node2);
+    const peer = dialTls(one.transport.port, node2);
     await greet(peer);
     expect(peer.received.map(({ type }) => type)).toEqual(['hello']);
     peer.write(frameOf('ping'));
@@ -110,7 +110,7 @@ describe('links with TLS', () => {
 
   it('are refused to plain text', async () => {
     const one = await listening();
-    const plain = dialRaw(one.transport.port());
+    const plain = dialRaw(one.transport.port);
     await greet(plain);
     expect(plain.received).toEqual([]);
     await one.until(() => one.logs.some(({ message }) => /the handshake failed/.test(message)));
@@ -118,7 +118,7 @@ describe('links with TLS', () => {
 
   it('are not made to a node that cannot show that it is the one dialed', async () => {
     const impostor = await startNode({ id: 1, peers: { 2: NO_PORT }, tls: await authority.node(3) });
-    const two = await startNode({ id: 2, peers: { 1: impostor.transport.port() }, tls: node2 });
+    const two = await startNode({ id: 2, peers: { 1: impostor.transport.port }, tls: node2 });
     await two.until(() => two.logs.some(({ fields }) => fields['code'] === 'PEER_REFUSED'));
     expect(two.logs[0]?.message).toMatch(/the certificate is not that of node 1 of cluster "test"/);
     expect([two.events, impostor.events]).toEqual([[], []]);
@@ -126,29 +126,29 @@ describe('links with TLS', () => {
 
   it('are not made to a plain port, nor by a plain node', async () => {
     const plain = await startNode({ id: 1, peers: { 2: NO_PORT, 3: NO_PORT } });
-    const two = await startNode({ id: 2, peers: { 1: plain.transport.port() }, tls: node2 });
+    const two = await startNode({ id: 2, peers: { 1: plain.transport.port }, tls: node2 });
     await two.until(() => two.logs.length > 0);
     expect(two.events).toEqual([]);
     const secure = await startNode({ id: 1, peers: { 3: NO_PORT }, tls: node1 });
-    const three = await startNode({ id: 3, peers: { 1: secure.transport.port() } });
+    const three = await startNode({ id: 3, peers: { 1: secure.transport.port } });
     await secure.until(() => secure.logs.length > 0);
     expect([secure.events, three.events]).toEqual([[], []]);
   });
 
   it('end a handshake that takes too long', async () => {
     const one = await startNode({ id: 1, peers: { 2: NO_PORT }, tls: node1, limits: { handshakeMsMax: 50 } });
-    const silent = dialRaw(one.transport.port());
+    const silent = dialRaw(one.transport.port);
     await silent.until(() => silent.closed);
     expect(one.logs[0]?.message).toMatch(/no handshake within 50 ms/);
   });
 
   it('let the oldest unfinished handshake make room', async () => {
     const one = await listening();
-    const first = dialRaw(one.transport.port());
+    const first = dialRaw(one.transport.port);
     await new Promise((resolve) => first.socket.once('connect', resolve));
-    const crowd = Array.from({ length: 256 }, () => connect({ host: HOST, port: one.transport.port() }));
+    const crowd = Array.from({ length: 256 }, () => connect({ host: HOST, port: one.transport.port }));
     await first.until(() => first.closed);
-    const peer = dialTls(one.transport.port(), node2);
+    const peer = dialTls(one.transport.port, node2);
     await greet(peer);
     expect(peer.received.map(({ type }) => type)).toEqual(['hello']);
     for (const socket of crowd) socket.destroy();
@@ -158,7 +158,7 @@ describe('links with TLS', () => {
     const one = await listening();
     const other = await newAuthority();
     one.transport.replaceIdentity(await other.node(1));
-    const two = await startNode({ id: 2, peers: { 1: one.transport.port() }, tls: node2 });
+    const two = await startNode({ id: 2, peers: { 1: one.transport.port }, tls: node2 });
     await two.until(() => two.logs.some(({ fields }) => fields['code'] === 'PEER_UNREACHABLE'));
     expect(two.events).toEqual([]);
     two.transport.replaceIdentity(await other.node(2));
@@ -169,7 +169,7 @@ describe('links with TLS', () => {
     const manual = createManualClock();
     const one = await startNode({ id: 1, peers: { 2: NO_PORT }, tls: node1, clock: manual.clock });
     const before = manual.pending();
-    dialRaw(one.transport.port());
+    dialRaw(one.transport.port);
     await manual.until(() => manual.pending() > before);
     await one.transport.stop();
   });

@@ -20,7 +20,7 @@ const NO_TRAFFIC = {
 
 async function startPair(clock = systemClock) {
   const one = await startNode({ id: 1, peers: { 2: NO_PORT }, clock });
-  const two = await startNode({ id: 2, peers: { 1: one.transport.port() }, clock });
+  const two = await startNode({ id: 2, peers: { 1: one.transport.port }, clock });
   await Promise.all([one.until(() => one.events.length === 1), two.until(() => two.events.length === 1)]);
   return { one, two };
 }
@@ -63,7 +63,7 @@ describe('a link', () => {
 
   it('sends what one callback sent in one write', async () => {
     const one = await startNode({ id: 1, peers: { 2: NO_PORT } });
-    const peer = await dialAs(2, 1, one.transport.port());
+    const peer = await dialAs(2, 1, one.transport.port);
     await one.until(() => one.events.length === 1);
     peer.chunks.length = 0;
     for (let i = 0; i < 50; i++) one.transport.send(2, [pattern(100, i), pattern(50, i)]);
@@ -73,8 +73,8 @@ describe('a link', () => {
 
   it('stands once between each pair of three nodes', async () => {
     const one = await startNode({ id: 1, peers: { 2: NO_PORT, 3: NO_PORT } });
-    const two = await startNode({ id: 2, peers: { 1: one.transport.port(), 3: NO_PORT } });
-    const three = await startNode({ id: 3, peers: { 1: one.transport.port(), 2: two.transport.port() } });
+    const two = await startNode({ id: 2, peers: { 1: one.transport.port, 3: NO_PORT } });
+    const three = await startNode({ id: 3, peers: { 1: one.transport.port, 2: two.transport.port } });
     const nodes = [one, two, three];
     await Promise.all(nodes.map((node) => node.until(() => node.events.length === 2)));
     expect(nodes.map((node) => [...node.events].sort())).toEqual([
@@ -90,8 +90,8 @@ describe('a link', () => {
 
   it('is reported lost as soon as the peer closes or resets it', async () => {
     const one = await startNode({ id: 1, peers: { 2: NO_PORT, 3: NO_PORT } });
-    const closing = await dialAs(2, 1, one.transport.port());
-    const resetting = await dialAs(3, 1, one.transport.port());
+    const closing = await dialAs(2, 1, one.transport.port);
+    const resetting = await dialAs(3, 1, one.transport.port);
     await one.until(() => one.events.length === 2);
     closing.socket.destroy();
     await one.until(() => one.events.length === 3);
@@ -104,7 +104,7 @@ describe('a link', () => {
 
   it('comes back after the listening node has restarted', async () => {
     const { one, two } = await startPair();
-    const port = one.transport.port();
+    const port = one.transport.port;
     await one.transport.stop();
     await two.until(() => two.events.length === 2);
     const again = await startNode({ id: 1, peers: { 2: NO_PORT }, incarnation: 2, port });
@@ -115,8 +115,8 @@ describe('a link', () => {
 
   it('is replaced by a newer one of the same peer: lost, then up', async () => {
     const one = await startNode({ id: 1, peers: { 2: NO_PORT } });
-    const older = await dialAs(2, 1, one.transport.port());
-    const newer = await dialAs(2, 1, one.transport.port());
+    const older = await dialAs(2, 1, one.transport.port);
+    const newer = await dialAs(2, 1, one.transport.port);
     await older.until(() => older.closed);
     expect(one.events).toEqual(['up 2', 'lost 2', 'up 2']);
     one.transport.send(2, [Buffer.from('to the newer')]);
@@ -129,7 +129,7 @@ describe('send', () => {
   it('returns false and drops beyond the limit of the buffer, and takes frames again when the peer has read', async () => {
     const linkBufferBytesMax = 1024 * 1024;
     const one = await startNode({ id: 1, peers: { 2: NO_PORT }, limits: { linkBufferBytesMax } });
-    const peer = await dialAs(2, 1, one.transport.port());
+    const peer = await dialAs(2, 1, one.transport.port);
     await one.until(() => one.events.length === 1);
     peer.socket.pause();
     let taken = 0;
@@ -154,7 +154,7 @@ describe('send', () => {
 
   it('counts what waits within one callback against the limit too', async () => {
     const one = await startNode({ id: 1, peers: { 2: NO_PORT }, limits: { linkBufferBytesMax: 10_000 } });
-    await dialAs(2, 1, one.transport.port());
+    await dialAs(2, 1, one.transport.port);
     await one.until(() => one.events.length === 1);
     const taken = Array.from({ length: 20 }, () => one.transport.send(2, [Buffer.alloc(988)]));
     expect(taken.filter(Boolean).length).toBe(10);
@@ -175,7 +175,7 @@ describe('counters', () => {
   it('tell bytes and frames of both directions, over all links of a peer', async () => {
     const one = await startNode({ id: 1, peers: { 2: NO_PORT } });
     for (let round = 0; round < 2; round++) {
-      const peer = await dialAs(2, 1, one.transport.port());
+      const peer = await dialAs(2, 1, one.transport.port);
       peer.write(frameOf('data', Buffer.alloc(100)));
       await one.until(() => one.frames.length === round + 1);
       one.transport.send(2, [Buffer.alloc(200)]);
@@ -207,7 +207,7 @@ describe('counters', () => {
 describe('start and stop', () => {
   it('rejects with PORT_UNAVAILABLE where the port is taken', async () => {
     const one = await startNode({ id: 1, peers: {} });
-    const second = startNode({ id: 2, peers: {}, port: one.transport.port() });
+    const second = startNode({ id: 2, peers: {}, port: one.transport.port });
     await expect(second).rejects.toMatchObject({ code: 'PORT_UNAVAILABLE', remedy: expect.stringMatching(/peerPort/) });
   });
 
@@ -225,7 +225,7 @@ describe('start and stop', () => {
   it('gives up on a peer that does not read once its time is over', async () => {
     const manual = createManualClock();
     const one = await startNode({ id: 1, peers: { 2: NO_PORT }, clock: manual.clock, limits: { stopMsMax: 777 } });
-    const peer = await dialAs(2, 1, one.transport.port());
+    const peer = await dialAs(2, 1, one.transport.port);
     await one.until(() => one.events.length === 1);
     peer.socket.pause();
     one.transport.send(2, [Buffer.alloc(FRAME_BYTES_MAX)]);
@@ -245,7 +245,7 @@ describe('start and stop', () => {
       signal.changed();
     });
     const node = await startNode({ id: 2, peers: { 1: port }, clock: manual.clock });
-    const unknown = dialRaw(node.transport.port());
+    const unknown = dialRaw(node.transport.port);
     await signal.until(() => silent.length === 1);
     await manual.until(() => node.transport.stats().pendingHandshakes === 1);
     await node.transport.stop();
@@ -259,7 +259,7 @@ describe('start and stop', () => {
     const manual = createManualClock();
     const { clock } = manual;
     const one = await startNode({ id: 1, peers: { 2: NO_PORT, 3: NO_PORT }, clock });
-    const port = one.transport.port();
+    const port = one.transport.port;
     const two = await startNode({ id: 2, peers: { 1: port, 3: NO_PORT }, clock });
     // Node 3 knows a node 4 nowhere to be found, so it is waiting to dial when it is stopped.
     const three = await startNode({ id: 5, peers: { 4: NO_PORT }, clock });
@@ -269,6 +269,6 @@ describe('start and stop', () => {
     expect(manual.pending()).toBe(0);
     expect(await openSockets()).toEqual(before);
     const again = await startNode({ id: 1, peers: {}, port });
-    expect(again.transport.port()).toBe(port);
+    expect(again.transport.port).toBe(port);
   });
 });

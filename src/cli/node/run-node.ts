@@ -11,7 +11,7 @@ import { openClientPort } from '../../server/clients/client-port.ts';
 import type { ClientLimits } from '../../server/clients/limits.ts';
 import { fileDisk } from '../../storage/disk/file-disk.ts';
 import { lockDataDir } from '../../storage/disk/lock.ts';
-import { createTcpTransport, type TcpTransport } from '../../transport/transport.ts';
+import { TcpTransport } from '../../transport/transport.ts';
 import { readVersion } from '../terminal/output.ts';
 import { loadSecrets, type Secrets } from './secrets.ts';
 import type { NodeContext, RunNode, RunningNode } from './types.ts';
@@ -167,7 +167,7 @@ function transportOf(
   secrets: Secrets,
   logger: NodeContext['logger'],
 ): TcpTransport {
-  return createTcpTransport({
+  return new TcpTransport({
     selfId: node.id,
     clusterId: config.cluster,
     incarnation,

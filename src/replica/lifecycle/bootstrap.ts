@@ -56,141 +56,141 @@ export const NODES_DIFFER_REMEDY =
   'List all nodes of the cluster in the configuration file, on each node the same, and start this node again.';
 
 export class Bootstrap {
-  private readonly context: BootstrapContext;
-  private readonly listenMs: number;
+  readonly #context: BootstrapContext;
+  readonly #listenMs: number;
   /** What those whose links stand have said. */
-  private readonly heard = new Map<NodeId, LifecycleMessage>();
-  private readonly linked = new Set<NodeId>();
+  readonly #heard = new Map<NodeId, LifecycleMessage>();
+  readonly #linked = new Set<NodeId>();
   /** Nodes of this cluster that this node does not know. While it is no member, only another start, with another file, forgets them. */
-  private readonly unknownPeers = new Set<NodeId>();
-  private listensSinceMs: number | null = null;
-  private hasListened = false;
+  readonly #unknownPeers = new Set<NodeId>();
+  #listensSinceMs: number | null = null;
+  #hasListened = false;
   /** In this incarnation, while uninitialized: every other initial member was linked and uninitialized. */
-  private isReady = false;
-  private readySinceMs: number | null = null;
-  private hasWaited = false;
-  private decided = false;
+  #isReady = false;
+  #readySinceMs: number | null = null;
+  #hasWaited = false;
+  #decided = false;
 
   constructor(context: BootstrapContext) {
-    this.context = context;
+    this.#context = context;
     const isAlone = context.initialMembers?.length === 1;
-    this.listenMs = context.electionTimeoutMs * (isAlone ? ALONE_ELECTION_TIMEOUTS : LISTEN_ELECTION_TIMEOUTS);
+    this.#listenMs = context.electionTimeoutMs * (isAlone ? ALONE_ELECTION_TIMEOUTS : LISTEN_ELECTION_TIMEOUTS);
   }
 
   /** To be called when the replica starts. */
   begin(): void {
-    if (this.context.core.rights.lifecycle === 'uninitialized' && this.context.initialMembers === null)
-      this.decide('recovering');
+    if (this.#context.core.rights.lifecycle === 'uninitialized' && this.#context.initialMembers === null)
+      this.#decide('recovering');
   }
 
   /** To be called again and again from then on. */
   tick(nowMs: number): void {
-    if (this.isInCluster()) this.unknownPeers.clear();
-    this.listen(nowMs);
-    if (!this.isReady || this.hasWaited) return;
-    this.readySinceMs ??= nowMs;
-    if (nowMs - this.readySinceMs < this.context.electionTimeoutMs * READY_ELECTION_TIMEOUTS) return;
-    this.hasWaited = true;
-    this.consider();
+    if (this.#isInCluster()) this.#unknownPeers.clear();
+    this.#listen(nowMs);
+    if (!this.#isReady || this.#hasWaited) return;
+    this.#readySinceMs ??= nowMs;
+    if (nowMs - this.#readySinceMs < this.#context.electionTimeoutMs * READY_ELECTION_TIMEOUTS) return;
+    this.#hasWaited = true;
+    this.#consider();
   }
 
-  private listen(nowMs: number): void {
-    if (this.hasListened) return;
-    this.listensSinceMs ??= nowMs;
-    if (nowMs - this.listensSinceMs < this.listenMs) return;
-    this.hasListened = true;
+  #listen(nowMs: number): void {
+    if (this.#hasListened) return;
+    this.#listensSinceMs ??= nowMs;
+    if (nowMs - this.#listensSinceMs < this.#listenMs) return;
+    this.#hasListened = true;
     this.announce();
-    this.consider();
+    this.#consider();
   }
 
   linkUp(peer: NodeId): void {
-    this.linked.add(peer);
-    this.tell([peer]);
+    this.#linked.add(peer);
+    this.#tell([peer]);
   }
 
   linkLost(peer: NodeId): void {
-    this.linked.delete(peer);
-    this.heard.delete(peer);
+    this.#linked.delete(peer);
+    this.#heard.delete(peer);
   }
 
   receive(peer: NodeId, news: LifecycleMessage): void {
-    this.heard.set(peer, news);
-    this.consider();
+    this.#heard.set(peer, news);
+    this.#consider();
   }
 
   /** A node of this cluster that is no peer asked for a link. Where this node belongs to a cluster that it hears of, that is no news. */
   unknownPeer(id: NodeId): void {
-    if (this.isInCluster() || this.unknownPeers.has(id)) return;
-    this.unknownPeers.add(id);
+    if (this.#isInCluster() || this.#unknownPeers.has(id)) return;
+    this.#unknownPeers.add(id);
     this.announce();
   }
 
   /** The lifecycle status, or what a node has done that shows it, has changed. */
   announce(): void {
-    this.tell(this.linked);
+    this.#tell(this.#linked);
   }
 
   /** A node that still listens sends nothing; otherwise the others could bootstrap without it, and it would have to join. */
-  private tell(peers: Iterable<NodeId>): void {
-    if (this.context.core.rights.lifecycle === 'uninitialized' && !this.hasListened) return;
-    const lifecycle = this.announced();
-    const ready = this.isReady || this.context.core.rights.lifecycle === 'normal';
-    const news: LifecycleMessage = { kind: 'lifecycle', lifecycle, ready, nodes: this.known() };
-    for (const peer of peers) this.context.send(peer, news);
+  #tell(peers: Iterable<NodeId>): void {
+    if (this.#context.core.rights.lifecycle === 'uninitialized' && !this.#hasListened) return;
+    const lifecycle = this.#announced();
+    const ready = this.#isReady || this.#context.core.rights.lifecycle === 'normal';
+    const news: LifecycleMessage = { kind: 'lifecycle', lifecycle, ready, nodes: this.#known() };
+    for (const peer of peers) this.#context.send(peer, news);
   }
 
-  private known(): NodeId[] {
-    return [...new Set([...(this.context.initialMembers ?? []), ...this.unknownPeers])].sort((a, b) => a - b);
+  #known(): NodeId[] {
+    return [...new Set([...(this.#context.initialMembers ?? []), ...this.#unknownPeers])].sort((a, b) => a - b);
   }
 
   /**
    * A member in term 0 with an empty log still reports `uninitialized`: another initial member may have died before it
    * persisted the bootstrap, and must not be taken for wiped. (Once a term has begun, a quorum has persisted it.)
    */
-  private announced(): LifecycleStatus {
-    const { core } = this.context;
+  #announced(): LifecycleStatus {
+    const { core } = this.#context;
     const { term, log } = core;
     const { lifecycle } = core.rights;
     return lifecycle === 'normal' && term === 0 && log.lastIndex === 0 ? 'uninitialized' : lifecycle;
   }
 
-  private consider(): void {
-    const { core, initialMembers } = this.context;
-    if (core.rights.lifecycle !== 'uninitialized' || this.decided || initialMembers === null) return;
-    const agrees = this.contradiction() === '';
-    const heard = [...this.heard.values()];
+  #consider(): void {
+    const { core, initialMembers } = this.#context;
+    if (core.rights.lifecycle !== 'uninitialized' || this.#decided || initialMembers === null) return;
+    const agrees = this.#contradiction() === '';
+    const heard = [...this.#heard.values()];
     const isBegun = heard.some(({ lifecycle }) => lifecycle !== 'uninitialized');
-    if (isBegun) this.decide(this.isReady && agrees ? 'normal' : 'recovering');
-    else if (this.hasListened && agrees) this.prepare(initialMembers);
+    if (isBegun) this.#decide(this.#isReady && agrees ? 'normal' : 'recovering');
+    else if (this.#hasListened && agrees) this.#prepare(initialMembers);
   }
 
   /** All nodes heard from are uninitialized. */
-  private prepare(initialMembers: readonly NodeId[]): void {
-    const others = initialMembers.filter((id) => id !== this.context.core.id);
-    if (!this.isReady && others.every((id) => this.heard.has(id))) {
-      this.isReady = true;
+  #prepare(initialMembers: readonly NodeId[]): void {
+    const others = initialMembers.filter((id) => id !== this.#context.core.id);
+    if (!this.#isReady && others.every((id) => this.#heard.has(id))) {
+      this.#isReady = true;
       this.announce();
     }
-    const allAreReady = others.every((id) => this.heard.get(id)?.ready === true);
-    if (this.isReady && (allAreReady || this.hasWaited)) this.decide('normal');
+    const allAreReady = others.every((id) => this.#heard.get(id)?.ready === true);
+    if (this.#isReady && (allAreReady || this.#hasWaited)) this.#decide('normal');
   }
 
-  private decide(lifecycle: 'recovering' | 'normal'): void {
-    if (this.decided) return;
-    this.decided = true;
-    this.context.become(lifecycle);
+  #decide(lifecycle: 'recovering' | 'normal'): void {
+    if (this.#decided) return;
+    this.#decided = true;
+    this.#context.become(lifecycle);
   }
 
   /** Why what this node's file lists can't be the whole cluster; empty while nothing speaks against it. */
-  private contradiction(): string {
-    const { core, initialMembers } = this.context;
-    if (this.unknownPeers.size > 0) {
-      const unknown = listed([...this.unknownPeers].sort((a, b) => a - b));
-      return `${unknown} of this cluster ${this.unknownPeers.size > 1 ? 'are' : 'is'} not in the configuration file`;
+  #contradiction(): string {
+    const { core, initialMembers } = this.#context;
+    if (this.#unknownPeers.size > 0) {
+      const unknown = listed([...this.#unknownPeers].sort((a, b) => a - b));
+      return `${unknown} of this cluster ${this.#unknownPeers.size > 1 ? 'are' : 'is'} not in the configuration file`;
     }
     if (core.rights.lifecycle !== 'uninitialized' || initialMembers === null) return '';
-    const own = this.known();
-    for (const [peer, { lifecycle, nodes }] of this.heard) {
+    const own = this.#known();
+    for (const [peer, { lifecycle, nodes }] of this.#heard) {
       if (lifecycle !== 'uninitialized' || isSame(nodes, own)) continue;
       const theirs = nodes.length === 0 ? 'no nodes' : listed(nodes);
       return `the configuration files differ: node ${peer} knows of ${theirs}, this node of ${listed(own)}`;
@@ -200,12 +200,12 @@ export class Bootstrap {
 
   /** The same for the operator, to whom it matters no more once there is a leader. */
   difference(): string {
-    const { core } = this.context;
-    return this.isInCluster() || core.leader !== NO_NODE ? '' : this.contradiction();
+    const { core } = this.#context;
+    return this.#isInCluster() || core.leader !== NO_NODE ? '' : this.#contradiction();
   }
 
-  private isInCluster(): boolean {
-    return this.context.core.rights.lifecycle === 'normal' && !this.context.isLost();
+  #isInCluster(): boolean {
+    return this.#context.core.rights.lifecycle === 'normal' && !this.#context.isLost();
   }
 }
 

@@ -56,44 +56,44 @@ export class NodeLifecycle {
    * that was committed before we started. Until then we must not propose: the directory may be a restored backup.
    */
   mayPropose = false;
-  private readonly context: NodeLifecycleContext;
-  private readonly bootstrap: Bootstrap;
+  readonly #context: NodeLifecycleContext;
+  readonly #bootstrap: Bootstrap;
   /** Nodes that say that they have no rights. */
-  private readonly withoutRights = new Set<NodeId>();
+  readonly #withoutRights = new Set<NodeId>();
   /** Members that say that this node was removed. */
-  private readonly removedBy = new Set<NodeId>();
+  readonly #removedBy = new Set<NodeId>();
   /** Everything that earlier incarnations proposed is applied from this index on; 0 while the index is not known. */
-  private earlierIncarnationsEndAt = 0;
-  private announcedAtMs = 0;
-  private leaderlessSinceMs: number | null = null;
-  private isEnding = false;
-  private removalReported = false;
-  private quorumLossReported = false;
-  private differenceReported = '';
+  #earlierIncarnationsEndAt = 0;
+  #announcedAtMs = 0;
+  #leaderlessSinceMs: number | null = null;
+  #isEnding = false;
+  #removalReported = false;
+  #quorumLossReported = false;
+  #differenceReported = '';
   /** What was persisted last; null if that is still pending. */
-  private alone: boolean | null = null;
-  private notedAtMs = 0;
+  #alone: boolean | null = null;
+  #notedAtMs = 0;
 
   constructor(context: NodeLifecycleContext) {
-    this.context = context;
-    this.bootstrap = new Bootstrap({
+    this.#context = context;
+    this.#bootstrap = new Bootstrap({
       ...context,
       isLost: () => this.isLost,
-      become: (lifecycle) => this.become(lifecycle),
+      become: (lifecycle) => this.#become(lifecycle),
     });
   }
 
   begin(): void {
-    this.bootstrap.begin();
+    this.#bootstrap.begin();
     this.configured();
-    if (this.context.knownMember) this.context.onceCurrent(() => this.caughtUp());
+    if (this.#context.knownMember) this.#context.onceCurrent(() => this.#caughtUp());
   }
 
   /** Everything acknowledged before this incarnation started is applied. */
-  private caughtUp(): void {
-    this.onceSessionIdUnused(() => {
+  #caughtUp(): void {
+    this.#onceSessionIdUnused(() => {
       this.mayPropose = true;
-      this.context.onMayPropose();
+      this.#context.onMayPropose();
     });
   }
 
@@ -101,8 +101,8 @@ export class NodeLifecycle {
    * Calls back once the session id is above all that this node has applied. Takes a higher one if necessary, which is
    * possible because nothing has been proposed yet. It is persisted first, so that the next start continues above it.
    */
-  private onceSessionIdUnused(callback: () => void): void {
-    const { logger, sessionId, appliedSessionId, raiseIncarnation, changeSessionId, guard, onFatal } = this.context;
+  #onceSessionIdUnused(callback: () => void): void {
+    const { logger, sessionId, appliedSessionId, raiseIncarnation, changeSessionId, guard, onFatal } = this.#context;
     const newestApplied = appliedSessionId();
     if (newestApplied < sessionId()) {
       callback();
@@ -117,45 +117,45 @@ export class NodeLifecycle {
       () =>
         guard(() => {
           changeSessionId(next);
-          this.onceSessionIdUnused(callback);
+          this.#onceSessionIdUnused(callback);
         }),
       onFatal,
     );
   }
 
   linkUp(peer: NodeId): void {
-    this.bootstrap.linkUp(peer);
+    this.#bootstrap.linkUp(peer);
   }
 
   linkLost(peer: NodeId): void {
-    this.withoutRights.delete(peer);
-    this.bootstrap.linkLost(peer);
+    this.#withoutRights.delete(peer);
+    this.#bootstrap.linkLost(peer);
   }
 
   receive(peer: NodeId, news: LifecycleMessage): void {
-    this.rememberRights(peer, news.lifecycle === 'recovering');
-    this.bootstrap.receive(peer, news);
+    this.#rememberRights(peer, news.lifecycle === 'recovering');
+    this.#bootstrap.receive(peer, news);
   }
 
   /** To be called with every message of another core, before it is stepped. */
   hear(message: Message): void {
     if (message.kind === 'preVoteReply' || message.kind === 'voteReply') {
-      this.rememberRights(message.from, message.withoutRights);
-    } else if (comesFromLeader(message) && this.context.core.rights.lifecycle === 'uninitialized') {
+      this.#rememberRights(message.from, message.withoutRights);
+    } else if (comesFromLeader(message) && this.#context.core.rights.lifecycle === 'uninitialized') {
       // A node that hears a leader has found a cluster, even if all lifecycle messages were lost.
-      this.bootstrap.receive(message.from, { kind: 'lifecycle', lifecycle: 'normal', ready: true, nodes: [] });
+      this.#bootstrap.receive(message.from, { kind: 'lifecycle', lifecycle: 'normal', ready: true, nodes: [] });
     }
   }
 
-  private rememberRights(peer: NodeId, withoutRights: boolean): void {
-    if (withoutRights) this.withoutRights.add(peer);
-    else this.withoutRights.delete(peer);
+  #rememberRights(peer: NodeId, withoutRights: boolean): void {
+    if (withoutRights) this.#withoutRights.add(peer);
+    else this.#withoutRights.delete(peer);
   }
 
   /** What an uninitialized node has turned out to be. */
-  private become(lifecycle: 'recovering' | 'normal'): void {
+  #become(lifecycle: 'recovering' | 'normal'): void {
     const { newDirectoryId, logger, persistBootstrapped, persistLifecycle, guard, step, onMayPropose, onFatal } =
-      this.context;
+      this.#context;
     const directoryId = lifecycle === 'normal' ? 0 : newDirectoryId();
     const what =
       lifecycle === 'normal' ? 'bootstrapped a new cluster' : 'joining an existing cluster, without a vote yet';
@@ -167,7 +167,7 @@ export class NodeLifecycle {
           if (lifecycle === 'normal') this.mayPropose = true;
           step({ kind: 'lifecycle', lifecycle, directoryId });
           this.configured();
-          this.bootstrap.announce();
+          this.#bootstrap.announce();
           if (lifecycle === 'normal') onMayPropose();
         }),
       onFatal,
@@ -179,48 +179,49 @@ export class NodeLifecycle {
    * incarnations on this directory proposed comes before that entry in every log, or is lost.
    */
   recovered(): void {
-    const { core, logger } = this.context;
+    const { core, logger } = this.#context;
     logger.info({ directoryId: core.rights.directoryId }, 'this data directory is in the committed configuration');
-    this.earlierIncarnationsEndAt = core.log.commitIndex;
+    this.#earlierIncarnationsEndAt = core.log.commitIndex;
     this.applied(core.log.appliedIndex);
   }
 
   /** To be called when entries have been applied. */
   applied(appliedIndex: number): void {
-    const { core, sessionId, appliedSessionId } = this.context;
+    const { core, sessionId, appliedSessionId } = this.#context;
     const newestApplied = appliedSessionId();
     // A restored disk has missed the starts of the disk that was in its place.
-    if (this.mayPropose && newestApplied > sessionId()) this.endStaleSession(newestApplied);
-    if (this.mayPropose || this.earlierIncarnationsEndAt === 0 || appliedIndex < this.earlierIncarnationsEndAt) return;
-    this.earlierIncarnationsEndAt = 0;
-    this.onceSessionIdUnused(() => this.becomeMember(core.rights.directoryId));
+    if (this.mayPropose && newestApplied > sessionId()) this.#endStaleSession(newestApplied);
+    if (this.mayPropose || this.#earlierIncarnationsEndAt === 0 || appliedIndex < this.#earlierIncarnationsEndAt)
+      return;
+    this.#earlierIncarnationsEndAt = 0;
+    this.#onceSessionIdUnused(() => this.#becomeMember(core.rights.directoryId));
   }
 
   /** Another incarnation has used our session id: from then on our proposals have no effect. */
   sessionUsed(): void {
-    const { sessionId, appliedSessionId } = this.context;
-    if (this.mayPropose) this.endStaleSession(Math.max(sessionId(), appliedSessionId()));
+    const { sessionId, appliedSessionId } = this.#context;
+    if (this.mayPropose) this.#endStaleSession(Math.max(sessionId(), appliedSessionId()));
   }
 
   /** Our proposals have no effect, or are taken for another incarnation's. Persists a higher number and ends the process. */
-  private endStaleSession(newestApplied: number): void {
-    const { core, sessionId, raiseIncarnation, onFatal } = this.context;
-    if (this.isEnding) return;
-    this.isEnding = true;
+  #endStaleSession(newestApplied: number): void {
+    const { core, sessionId, raiseIncarnation, onFatal } = this.#context;
+    if (this.#isEnding) return;
+    this.#isEnding = true;
     raiseIncarnation(newestApplied).then(() => onFatal(sessionBehind(core.id, sessionId(), newestApplied)), onFatal);
   }
 
   /** Persisted first: otherwise a crash could leave a voter that says that it has no rights. */
-  private becomeMember(directoryId: number): void {
-    const { persistLifecycle, guard, step, onceCurrent, onFatal } = this.context;
+  #becomeMember(directoryId: number): void {
+    const { persistLifecycle, guard, step, onceCurrent, onFatal } = this.#context;
     persistLifecycle('normal', directoryId).then(
       () =>
         guard(() => {
           step({ kind: 'lifecycle', lifecycle: 'normal', directoryId });
           this.configured();
-          this.bootstrap.announce();
+          this.#bootstrap.announce();
           // An old disk may have been named before another took its place, whose batches come only now.
-          onceCurrent(() => this.caughtUp());
+          onceCurrent(() => this.#caughtUp());
         }),
       onFatal,
     );
@@ -228,7 +229,7 @@ export class NodeLifecycle {
 
   /** A node of this cluster that is no peer asked for a link. */
   unknownPeer(peer: NodeId): void {
-    this.bootstrap.unknownPeer(peer);
+    this.#bootstrap.unknownPeer(peer);
   }
 
   /**
@@ -236,16 +237,16 @@ export class NodeLifecycle {
    * side of a joint configuration only: then no other node could restore what it loses.
    */
   configured(): void {
-    const { core, persistAlone, onFatal } = this.context;
+    const { core, persistAlone, onFatal } = this.#context;
     // What a node that has lost its part of the cluster takes for the members may be long out of date.
     if (core.rights.lifecycle !== 'normal') return;
     const { voters, votersOutgoing } = core.configurations.current;
     const alone = [voters, votersOutgoing].some((group) => group.length === 1 && group[0] === core.id);
-    if (alone === this.alone) return;
-    this.alone = alone;
+    if (alone === this.#alone) return;
+    this.#alone = alone;
     persistAlone(alone).catch((error: NodeJS.ErrnoException) => {
       // A node outlives a full disk; it tries again.
-      if (error.code === 'ENOSPC') this.alone = null;
+      if (error.code === 'ENOSPC') this.#alone = null;
       else onFatal(error);
     });
   }
@@ -256,62 +257,62 @@ export class NodeLifecycle {
    * an older configuration than this node, from before this node was added again.
    */
   removedSays(peer: NodeId): void {
-    const { core } = this.context;
+    const { core } = this.#context;
     // A node without rights may be a new one under an id that was used before, and wait to be added. The addition may be in
     // its own log already while the nodes that refuse it still lack that entry.
     if (core.rights.lifecycle !== 'normal') return;
-    this.removedBy.add(peer);
+    this.#removedBy.add(peer);
     const others = core.configurations.current.voters.filter((id) => id !== core.id);
-    const agreeing = others.filter((id) => this.removedBy.has(id));
-    if (agreeing.length * 2 <= others.length || this.removalReported) return;
-    this.removalReported = true;
-    this.context.onRemoved();
+    const agreeing = others.filter((id) => this.#removedBy.has(id));
+    if (agreeing.length * 2 <= others.length || this.#removalReported) return;
+    this.#removalReported = true;
+    this.#context.onRemoved();
   }
 
   tick(nowMs: number): void {
-    const { core, electionTimeoutMs } = this.context;
-    this.lookForLeader(nowMs);
-    this.bootstrap.tick(nowMs);
-    if (this.alone === null && nowMs - this.notedAtMs >= electionTimeoutMs) {
-      this.notedAtMs = nowMs;
+    const { core, electionTimeoutMs } = this.#context;
+    this.#lookForLeader(nowMs);
+    this.#bootstrap.tick(nowMs);
+    if (this.#alone === null && nowMs - this.#notedAtMs >= electionTimeoutMs) {
+      this.#notedAtMs = nowMs;
       this.configured();
     }
     // Where no leader is heard, the others may know of members that this node does not, and say so in answer.
     const seeksOthers = core.rights.lifecycle === 'uninitialized' || core.term === 0 || core.leader === NO_NODE;
-    if (seeksOthers && nowMs - this.announcedAtMs >= electionTimeoutMs) {
-      this.announcedAtMs = nowMs;
-      this.bootstrap.announce();
+    if (seeksOthers && nowMs - this.#announcedAtMs >= electionTimeoutMs) {
+      this.#announcedAtMs = nowMs;
+      this.#bootstrap.announce();
     }
-    this.reportQuorumLoss();
-    this.reportDifference();
+    this.#reportQuorumLoss();
+    this.#reportDifference();
   }
 
-  private lookForLeader(nowMs: number): void {
-    const { core, electionTimeoutMs } = this.context;
-    this.leaderlessSinceMs = core.leader === NO_NODE ? (this.leaderlessSinceMs ?? nowMs) : null;
-    const sinceMs = this.leaderlessSinceMs;
+  #lookForLeader(nowMs: number): void {
+    const { core, electionTimeoutMs } = this.#context;
+    this.#leaderlessSinceMs = core.leader === NO_NODE ? (this.#leaderlessSinceMs ?? nowMs) : null;
+    const sinceMs = this.#leaderlessSinceMs;
     this.isLost = sinceMs !== null && nowMs - sinceMs >= LOST_ELECTION_TIMEOUTS * electionTimeoutMs;
   }
 
-  private reportQuorumLoss(): void {
-    const { core, logger } = this.context;
-    const lost = core.leader === NO_NODE ? lostQuorum(core, this.withoutRights) : '';
-    if (lost !== '' && !this.quorumLossReported)
+  #reportQuorumLoss(): void {
+    const { core, logger } = this.#context;
+    const lost = core.leader === NO_NODE ? lostQuorum(core, this.#withoutRights) : '';
+    if (lost !== '' && !this.#quorumLossReported)
       logger.error({ code: 'QUORUM_LOST', remedy: QUORUM_LOST_REMEDY }, lost);
-    this.quorumLossReported = lost !== '';
+    this.#quorumLossReported = lost !== '';
   }
 
-  private reportDifference(): void {
-    const difference = this.bootstrap.difference();
-    const isNews = difference !== '' && difference !== this.differenceReported;
-    if (isNews) this.context.logger.error({ code: 'CONFIG_INVALID', remedy: NODES_DIFFER_REMEDY }, difference);
-    this.differenceReported = difference;
+  #reportDifference(): void {
+    const difference = this.#bootstrap.difference();
+    const isNews = difference !== '' && difference !== this.#differenceReported;
+    if (isNews) this.#context.logger.error({ code: 'CONFIG_INVALID', remedy: NODES_DIFFER_REMEDY }, difference);
+    this.#differenceReported = difference;
   }
 
   healthProblem(): string {
-    const difference = this.bootstrap.difference();
+    const difference = this.#bootstrap.difference();
     const nodesDiffer = difference === '' ? '' : `${difference}. ${NODES_DIFFER_REMEDY}`;
-    return healthProblemOf(this.context.core, this.withoutRights, this.context.isLinked, nodesDiffer);
+    return healthProblemOf(this.#context.core, this.#withoutRights, this.#context.isLinked, nodesDiffer);
   }
 }
 

@@ -38,33 +38,33 @@ export class Applier {
   appliedIndex: number;
   /** Bytes of the entries applied in this incarnation. */
   bytesApplied = 0;
-  private readonly context: ApplierContext;
-  private reading = false;
+  readonly #context: ApplierContext;
+  #reading = false;
   /** How often a snapshot has overtaken what was being read. */
-  private jumps = 0;
+  #jumps = 0;
 
   constructor(context: ApplierContext, appliedIndex: number) {
-    this.context = context;
+    this.#context = context;
     this.appliedIndex = appliedIndex;
   }
 
   /** Applies what is committed, up to a slice. True where anything was applied. */
   applyCommitted(): boolean {
-    if (this.reading) return false;
-    const { log } = this.context;
+    if (this.#reading) return false;
+    const { log } = this.#context;
     const from = this.appliedIndex;
     let bytes = 0;
     while (this.appliedIndex < log.commitIndex) {
       const entry = log.cached(this.appliedIndex + 1);
       if (entry === undefined) {
-        this.readBack();
+        this.#readBack();
         break;
       }
       if (bytes >= SLICE_BYTES) {
-        this.context.scheduleMore();
+        this.#context.scheduleMore();
         break;
       }
-      this.apply(entry);
+      this.#apply(entry);
       bytes += entry.bytes.length;
     }
     return this.appliedIndex > from;
@@ -73,11 +73,11 @@ export class Applier {
   /** The state machine has been replaced by one that has applied up to `index`. */
   jumpTo(index: number): void {
     this.appliedIndex = index;
-    this.reading = false;
-    this.jumps++;
+    this.#reading = false;
+    this.#jumps++;
   }
 
-  private apply(entry: Entry): void {
+  #apply(entry: Entry): void {
     if (entry.index !== this.appliedIndex + 1) {
       throw new RaftkvError(
         'INVARIANT_BROKEN',
@@ -86,11 +86,11 @@ export class Applier {
     }
     this.appliedIndex = entry.index;
     this.bytesApplied += entry.bytes.length;
-    if (entry.kind === 'data') this.applyBatch(entry.bytes);
+    if (entry.kind === 'data') this.#applyBatch(entry.bytes);
   }
 
-  private applyBatch(bytes: Buffer): void {
-    const { stateMachine, proposer, onSessionUsed } = this.context;
+  #applyBatch(bytes: Buffer): void {
+    const { stateMachine, proposer, onSessionUsed } = this.#context;
     const { proposer: from, sessionId, sequence } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
     if (!proposer.expects(from, sessionId, sequence) || !proposer.nextIs(bytes)) {
       const outcome = stateMachine.apply(bytes, ENTRY_HEADER_BYTES, null);
@@ -110,28 +110,28 @@ export class Applier {
     }
   }
 
-  private readBack(): void {
-    this.reading = true;
-    const { wal, log, onFatal } = this.context;
+  #readBack(): void {
+    this.#reading = true;
+    const { wal, log, onFatal } = this.#context;
     const last = Math.min(log.commitIndex, log.firstCachedIndex - 1);
-    const { jumps } = this;
+    const jumps = this.#jumps;
     wal.read(this.appliedIndex + 1, last, READ_BYTES).then(
       (records) => {
-        if (jumps === this.jumps) this.applyRecords(records);
+        if (jumps === this.#jumps) this.#applyRecords(records);
       },
       (error) => {
-        if (jumps === this.jumps) onFatal(error);
+        if (jumps === this.#jumps) onFatal(error);
       },
     );
   }
 
-  private applyRecords(records: readonly Buffer[]): void {
-    this.reading = false;
+  #applyRecords(records: readonly Buffer[]): void {
+    this.#reading = false;
     try {
-      for (const record of records) this.apply(readEntry(record, 0));
-      this.context.onApplied();
+      for (const record of records) this.#apply(readEntry(record, 0));
+      this.#context.onApplied();
     } catch (error) {
-      this.context.onFatal(error);
+      this.#context.onFatal(error);
     }
   }
 }

@@ -20,15 +20,15 @@ const COMMIT_HINT_INTERVAL_WRITES = 64;
 const HARD_STATE_BYTES = 24;
 
 export class Persister {
-  private readonly wal: Wal;
-  private readonly onPersisted: (persisted: Persisted) => void;
+  readonly #wal: Wal;
+  readonly #onPersisted: (persisted: Persisted) => void;
   /** Written or waiting to be, oldest first. */
-  private readonly pending: Persisted[] = [];
-  private writesSinceHint = 0;
+  readonly #pending: Persisted[] = [];
+  #writesSinceHint = 0;
 
   constructor(wal: Wal, onPersisted: (persisted: Persisted) => void) {
-    this.wal = wal;
-    this.onPersisted = onPersisted;
+    this.#wal = wal;
+    this.#onPersisted = onPersisted;
   }
 
   /** Takes over `hardState`, `append`, `install` and `sendAfterPersist` of one step, `latest` as of it. */
@@ -39,59 +39,59 @@ export class Persister {
       return;
     }
     if (effects.hardState === null && append.length === 0) {
-      this.promise(effects.sendAfterPersist);
+      this.#promise(effects.sendAfterPersist);
       return;
     }
-    this.writesSinceHint++;
-    const hint = this.writesSinceHint >= COMMIT_HINT_INTERVAL_WRITES;
+    this.#writesSinceHint++;
+    const hint = this.#writesSinceHint >= COMMIT_HINT_INTERVAL_WRITES;
     const hardState = effects.hardState !== null || hint ? behindEntries(latest, append) : null;
-    if (hardState !== null) this.writesSinceHint = 0;
-    this.write(null, hardState, append, effects.sendAfterPersist);
+    if (hardState !== null) this.#writesSinceHint = 0;
+    this.#write(null, hardState, append, effects.sendAfterPersist);
   }
 
   /** Resets the log to a snapshot that is durable. */
   resetLog({ index, term }: LogBase, hardState: HardState, messages: readonly Message[]): void {
-    this.writesSinceHint = 0;
-    this.write({ index, term }, hardState, [], messages);
+    this.#writesSinceHint = 0;
+    this.#write({ index, term }, hardState, [], messages);
   }
 
   /** Records a hard state by itself: before a planned stop, so that the next start knows what is committed. */
   record(hardState: HardState): void {
-    this.write(null, hardState, [], []);
+    this.#write(null, hardState, [], []);
   }
 
-  private write(
+  #write(
     reset: LogBase | null,
     hardState: HardState | null,
     append: readonly Entry[],
     messages: readonly Message[],
   ): void {
     const last = append.at(-1);
-    this.pending.push({ term: last?.term ?? 0, index: last?.index ?? 0, hardState, messages });
-    this.wal.append({
+    this.#pending.push({ term: last?.term ?? 0, index: last?.index ?? 0, hardState, messages });
+    this.#wal.append({
       reset,
       hardState: hardState === null ? null : encodeHardState(hardState),
       // If this is not behind the last index of the log file, the file is truncated there first.
       firstIndex: append[0]?.index ?? 0,
       entries: append.map((entry) => entry.bytes),
-      done: () => this.complete(),
+      done: () => this.#complete(),
     });
   }
 
   /** Messages that promise what is already on its way to the disk, or on it. */
-  private promise(messages: readonly Message[]): void {
+  #promise(messages: readonly Message[]): void {
     if (messages.length === 0) return;
-    if (this.pending.length === 0) {
-      this.onPersisted({ term: 0, index: 0, hardState: null, messages });
+    if (this.#pending.length === 0) {
+      this.#onPersisted({ term: 0, index: 0, hardState: null, messages });
       return;
     }
-    const last = this.pending.pop() as Persisted;
-    this.pending.push({ ...last, messages: [...last.messages, ...messages] });
+    const last = this.#pending.pop() as Persisted;
+    this.#pending.push({ ...last, messages: [...last.messages, ...messages] });
   }
 
-  private complete(): void {
-    const persisted = this.pending.shift();
-    if (persisted !== undefined) this.onPersisted(persisted);
+  #complete(): void {
+    const persisted = this.#pending.shift();
+    if (persisted !== undefined) this.#onPersisted(persisted);
   }
 }
 

@@ -36,71 +36,71 @@ export class LogRecovery {
   readonly configurations: IndexedConfiguration[];
   /** Of the entries read behind the base, those that later ones replaced included. */
   bytesBehindBase = 0;
-  private readonly base: RecoveryBase;
-  private readonly lostSome: () => boolean;
-  private readonly cacheBytesMax: number;
-  private commitHint = 0;
+  readonly #base: RecoveryBase;
+  readonly #lostSome: () => boolean;
+  readonly #cacheBytesMax: number;
+  #commitHint = 0;
   /** An entry, or where the log begins, has been read. */
-  private begun = false;
+  #begun = false;
 
   /** `lostSome`: damage has been moved aside, so the log may end before what it says is committed. */
   constructor(base: RecoveryBase, cacheBytesMax: number = LOG_CACHE_BYTES_MAX, lostSome: () => boolean = () => false) {
-    this.base = base;
-    this.lostSome = lostSome;
-    this.cacheBytesMax = cacheBytesMax;
+    this.#base = base;
+    this.#lostSome = lostSome;
+    this.#cacheBytesMax = cacheBytesMax;
     this.stateMachine = base.stateMachine;
     this.configurations = [{ index: base.index, configuration: base.configuration }];
-    this.log = this.logFrom(base.index, base.term);
+    this.log = this.#logFrom(base.index, base.term);
   }
 
-  private logFrom(index: number, term: number): RaftLog {
-    return new RaftLog({ snapshotIndex: index, snapshotTerm: term, cacheBytesMax: this.cacheBytesMax });
+  #logFrom(index: number, term: number): RaftLog {
+    return new RaftLog({ snapshotIndex: index, snapshotTerm: term, cacheBytesMax: this.#cacheBytesMax });
   }
 
   onLogReset(index: number, term: number): void {
-    this.begun = true;
-    this.log = this.logFrom(index, term);
-    this.forgetConfigurationsFrom(index + 1);
-    this.applyCommitted();
+    this.#begun = true;
+    this.log = this.#logFrom(index, term);
+    this.#forgetConfigurationsFrom(index + 1);
+    this.#applyCommitted();
   }
 
   onEntry(index: number, bytes: Buffer): void {
     const entry = readEntry(Buffer.from(bytes), 0);
-    const isBehindBase = index > this.base.index;
+    const isBehindBase = index > this.#base.index;
     if (isBehindBase) this.bytesBehindBase += bytes.length;
-    if (this.beginsAt(index)) {
-      this.log = index === 1 ? this.logFrom(0, 0) : this.logFrom(index, entry.term);
-      this.begun = true;
+    if (this.#beginsAt(index)) {
+      this.log = index === 1 ? this.#logFrom(0, 0) : this.#logFrom(index, entry.term);
+      this.#begun = true;
       if (index > 1) {
-        this.applyCommitted();
+        this.#applyCommitted();
         return;
       }
     }
-    this.begun = true;
+    this.#begun = true;
     const { log } = this;
     if (index <= log.lastIndex) {
       log.truncateFrom(index);
-      this.forgetConfigurationsFrom(index);
+      this.#forgetConfigurationsFrom(index);
     }
     log.append(entry);
     log.persistedIndex = index;
     log.evict();
-    if (entry.kind === 'configuration' && isBehindBase) this.addConfiguration(entry);
-    if (index === this.base.index) this.applyCommitted();
+    if (entry.kind === 'configuration' && isBehindBase) this.#addConfiguration(entry);
+    if (index === this.#base.index) this.#applyCommitted();
   }
 
   /** A first entry at or below the base is where the log begins, and so is one that truncates the place where it began. */
-  private beginsAt(index: number): boolean {
-    if (index > this.base.index) return false;
-    return !this.begun || index <= this.log.snapshotIndex;
+  #beginsAt(index: number): boolean {
+    if (index > this.#base.index) return false;
+    return !this.#begun || index <= this.log.snapshotIndex;
   }
 
-  private addConfiguration(entry: Entry): void {
+  #addConfiguration(entry: Entry): void {
     const configuration = decodeConfiguration(entry.bytes, ENTRY_HEADER_BYTES);
     this.configurations.push({ index: entry.index, configuration });
   }
 
-  private forgetConfigurationsFrom(index: number): void {
+  #forgetConfigurationsFrom(index: number): void {
     while (this.configurations.length > 1 && (this.configurations.at(-1)?.index ?? 0) >= index) {
       this.configurations.pop();
     }
@@ -109,15 +109,16 @@ export class LogRecovery {
   /** Its commit index may be ahead of the entries read so far, if the log was reset or repaired once. */
   onHardState(bytes: Buffer): void {
     this.hardState = decodeHardState(bytes);
-    this.commitHint = Math.max(this.commitHint, this.hardState.commitIndex);
-    this.applyCommitted();
+    this.#commitHint = Math.max(this.#commitHint, this.hardState.commitIndex);
+    this.#applyCommitted();
   }
 
   /** Takes for committed, and applies, what the file and the snapshot say is. */
-  private applyCommitted(): void {
-    const { log, base } = this;
-    if (this.reachesBase()) log.commitIndex = Math.max(log.commitIndex, base.index);
-    log.commitIndex = Math.max(log.commitIndex, Math.min(this.commitHint, log.lastIndex));
+  #applyCommitted(): void {
+    const { log } = this;
+    const base = this.#base;
+    if (this.#reachesBase()) log.commitIndex = Math.max(log.commitIndex, base.index);
+    log.commitIndex = Math.max(log.commitIndex, Math.min(this.#commitHint, log.lastIndex));
     log.appliedIndex = Math.max(log.appliedIndex, Math.min(base.index, log.commitIndex));
     while (log.appliedIndex < log.commitIndex) {
       const entry = log.cached(log.appliedIndex + 1);
@@ -128,8 +129,8 @@ export class LogRecovery {
     }
   }
 
-  private reachesBase(): boolean {
-    return this.log.termAt(this.base.index) === this.base.term;
+  #reachesBase(): boolean {
+    return this.log.termAt(this.#base.index) === this.#base.term;
   }
 
   /**
@@ -138,30 +139,30 @@ export class LogRecovery {
    * @throws RaftkvError WAL_DAMAGED where entries are missing that it says were committed.
    */
   finish(): LogBase | null {
-    const lastIndex = Math.max(this.log.lastIndex, this.base.index);
-    if (this.commitHint > lastIndex && !this.lostSome()) {
+    const lastIndex = Math.max(this.log.lastIndex, this.#base.index);
+    if (this.#commitHint > lastIndex && !this.#lostSome()) {
       throw new RaftkvError(
         'WAL_DAMAGED',
-        `the log ends at entry ${lastIndex}, but entries up to ${this.commitHint} were committed`,
+        `the log ends at entry ${lastIndex}, but entries up to ${this.#commitHint} were committed`,
         'Keep a copy of the data directory and empty it: the node recovers from its peers.',
       );
     }
-    const start = this.finishLog();
+    const start = this.#finishLog();
     // Where the term was lost with a damaged log, a snapshot may still know that there was one.
     const { lastTerm } = this.log;
     if (this.hardState.term < lastTerm) this.hardState = { ...this.hardState, term: lastTerm, vote: NO_NODE };
     return start;
   }
 
-  private finishLog(): LogBase | null {
-    if (this.reachesBase()) {
-      this.applyCommitted();
+  #finishLog(): LogBase | null {
+    if (this.#reachesBase()) {
+      this.#applyCommitted();
       return null;
     }
-    const { index, term } = this.base;
-    this.log = this.logFrom(index, term);
-    this.forgetConfigurationsFrom(index + 1);
-    this.commitHint = Math.min(this.commitHint, index);
+    const { index, term } = this.#base;
+    this.log = this.#logFrom(index, term);
+    this.#forgetConfigurationsFrom(index + 1);
+    this.#commitHint = Math.min(this.#commitHint, index);
     this.hardState = { ...this.hardState, commitIndex: Math.min(this.hardState.commitIndex, index) };
     return { index, term };
   }

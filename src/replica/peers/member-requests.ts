@@ -47,30 +47,30 @@ interface Begun {
 const WAITING_MAX = 64;
 
 export class MemberRequests {
-  private readonly context: MemberRequestsContext;
-  private nextId = 1;
+  readonly #context: MemberRequestsContext;
+  #nextId = 1;
   /** Asked of the core, or of the leader. */
-  private readonly waiting = new Map<number, Waiting>();
-  private begun: Begun[] = [];
+  readonly #waiting = new Map<number, Waiting>();
+  #begun: Begun[] = [];
 
   constructor(context: MemberRequestsContext) {
-    this.context = context;
+    this.#context = context;
   }
 
   async change(change: MemberChange): Promise<void> {
-    unwrap(await this.ask({ ask: 'change', change }));
+    unwrap(await this.#ask({ ask: 'change', change }));
   }
 
   async view(): Promise<MembersView> {
-    const view = unwrap(await this.ask({ ask: 'view' }));
+    const view = unwrap(await this.#ask({ ask: 'view' }));
     if (view === null) throw refused('NOT_LEADER', 'the leader answered something else');
     return view;
   }
 
-  private ask(question: Question): Promise<Answer> {
-    const { core, send } = this.context;
-    if (core.leading !== null) return this.answer(question);
-    return this.wait((id) => {
+  #ask(question: Question): Promise<Answer> {
+    const { core, send } = this.#context;
+    if (core.leading !== null) return this.#answer(question);
+    return this.#wait((id) => {
       const body = Buffer.from(JSON.stringify(question));
       if (core.leader === NO_NODE) return refusal('NOT_LEADER', 'no leader is known');
       if (send(core.leader, { kind: 'memberRequest', id, body })) return null;
@@ -78,34 +78,34 @@ export class MemberRequests {
     });
   }
 
-  private answer(question: Question): Promise<Answer> {
-    if (question.ask === 'view') return Promise.resolve({ ok: this.describe() });
+  #answer(question: Question): Promise<Answer> {
+    if (question.ask === 'view') return Promise.resolve({ ok: this.#describe() });
     const { change } = question;
-    return this.wait((id) => {
-      this.context.step({ kind: 'changeMembers', id, change });
+    return this.#wait((id) => {
+      this.#context.step({ kind: 'changeMembers', id, change });
       return null;
     });
   }
 
   /** `begin` gives an answer at once, or null where one will come under the id. */
-  private wait(begin: (id: number) => Answer | null): Promise<Answer> {
-    const { clock, timeoutMs } = this.context;
-    if (this.waiting.size >= WAITING_MAX)
+  #wait(begin: (id: number) => Answer | null): Promise<Answer> {
+    const { clock, timeoutMs } = this.#context;
+    if (this.#waiting.size >= WAITING_MAX)
       return Promise.resolve(refusal('BUSY', 'too many member requests are pending on this node'));
-    const id = this.nextId++;
+    const id = this.#nextId++;
     return new Promise((resolve) => {
       const late = refusal('TIMEOUT', `no answer within ${timeoutMs} ms; whether the change took place is unknown`);
-      const cancelTimer = clock.after(timeoutMs, () => this.resolve(id, late));
-      this.waiting.set(id, { resolve, cancelTimer });
+      const cancelTimer = clock.after(timeoutMs, () => this.#resolve(id, late));
+      this.#waiting.set(id, { resolve, cancelTimer });
       const answer = begin(id);
-      if (answer !== null) this.resolve(id, answer);
+      if (answer !== null) this.#resolve(id, answer);
     });
   }
 
-  private resolve(id: number, answer: Answer): void {
-    const waiting = this.waiting.get(id);
+  #resolve(id: number, answer: Answer): void {
+    const waiting = this.#waiting.get(id);
     if (waiting === undefined) return;
-    this.waiting.delete(id);
+    this.#waiting.delete(id);
     waiting.cancelTimer();
     waiting.resolve(answer);
   }
@@ -113,23 +113,23 @@ export class MemberRequests {
   /** What the core made of a change. */
   outcome({ id, refusal: code, text }: MemberChangeOutcome): void {
     if (code !== null) {
-      this.resolve(id, refusal(code, text));
+      this.#resolve(id, refusal(code, text));
       return;
     }
-    const { core } = this.context;
-    this.begun.push({ id, index: core.configurations.newest.index, term: core.term });
+    const { core } = this.#context;
+    this.#begun.push({ id, index: core.configurations.newest.index, term: core.term });
   }
 
   /** To be called when the commit index or the leader may have changed. */
   progress(): void {
-    if (this.begun.length === 0) return;
-    const { core } = this.context;
+    if (this.#begun.length === 0) return;
+    const { core } = this.#context;
     const open: Begun[] = [];
-    for (const each of this.begun) {
+    for (const each of this.#begun) {
       if (core.log.commitIndex >= each.index && core.log.termAt(each.index) === each.term) {
-        this.resolve(each.id, { ok: null });
+        this.#resolve(each.id, { ok: null });
       } else if (core.leading === null || core.term !== each.term) {
-        this.resolve(
+        this.#resolve(
           each.id,
           refusal('NOT_LEADER', 'leadership has changed; whether the change takes place is unknown'),
         );
@@ -137,32 +137,32 @@ export class MemberRequests {
         open.push(each);
       }
     }
-    this.begun = open;
+    this.#begun = open;
   }
 
   /** Answers all pending requests of a node that stops. */
   stop(): void {
     const late = refusal('STOPPING', 'this node is stopping; whether a change took place is unknown');
-    for (const id of [...this.waiting.keys()]) this.resolve(id, late);
+    for (const id of [...this.#waiting.keys()]) this.#resolve(id, late);
   }
 
   receiveRequest(from: NodeId, { id, body }: MemberRequest): void {
     const reply = (answer: Answer) => {
-      this.context.send(from, { kind: 'memberReply', id, body: Buffer.from(JSON.stringify(answer)) });
+      this.#context.send(from, { kind: 'memberReply', id, body: Buffer.from(JSON.stringify(answer)) });
     };
-    if (this.context.core.leading === null) {
-      reply(refusal('NOT_LEADER', `node ${this.context.core.id} is not the leader`));
+    if (this.#context.core.leading === null) {
+      reply(refusal('NOT_LEADER', `node ${this.#context.core.id} is not the leader`));
       return;
     }
-    void this.answer(parse<Question>(body)).then(reply);
+    void this.#answer(parse<Question>(body)).then(reply);
   }
 
   receiveReply({ id, body }: MemberReply): void {
-    this.resolve(id, parse<Answer>(body));
+    this.#resolve(id, parse<Answer>(body));
   }
 
-  private describe(): MembersView {
-    const { core } = this.context;
+  #describe(): MembersView {
+    const { core } = this.#context;
     const { configurations, log } = core;
     const configuration = configurations.current;
     return {
@@ -171,12 +171,12 @@ export class MemberRequests {
       lastIndex: log.lastIndex,
       configuration,
       changing: configuration.votersOutgoing.length > 0 || !configurations.isCommitted,
-      members: members(configuration).map((id) => this.describeMember(id)),
+      members: members(configuration).map((id) => this.#describeMember(id)),
     };
   }
 
-  private describeMember(id: NodeId): MemberView {
-    const { core, isLinked } = this.context;
+  #describeMember(id: NodeId): MemberView {
+    const { core, isLinked } = this.#context;
     const { configurations, log, leading } = core;
     const configuration = configurations.current;
     const detail = configuration.details.find((each) => each.id === id);

@@ -25,46 +25,46 @@ export interface PeersContext {
 }
 
 export class Peers {
-  private readonly context: PeersContext;
-  private configuration: Configuration | null = null;
-  private committed: Configuration | null = null;
-  private wasLost = false;
+  readonly #context: PeersContext;
+  #configuration: Configuration | null = null;
+  #committed: Configuration | null = null;
+  #wasLost = false;
   /** What another node knew to be committed, where that is more than this one knows. */
-  private heard: MembersNews | null = null;
+  #heard: MembersNews | null = null;
 
   constructor(context: PeersContext) {
-    this.context = context;
+    this.#context = context;
   }
 
   /** To be called whenever the core may have changed its mind about members. */
   update(): void {
-    const { core, isLost } = this.context;
+    const { core, isLost } = this.#context;
     const lost = isLost();
     const committed = core.configurations.committed.configuration;
-    const isSame = core.configurations.current === this.configuration && committed === this.committed;
-    if (isSame && lost === this.wasLost) return;
-    this.configuration = core.configurations.current;
-    this.committed = committed;
-    this.wasLost = lost;
-    this.link();
+    const isSame = core.configurations.current === this.#configuration && committed === this.#committed;
+    if (isSame && lost === this.#wasLost) return;
+    this.#configuration = core.configurations.current;
+    this.#committed = committed;
+    this.#wasLost = lost;
+    this.#link();
   }
 
   /** Tells `peer`, which may have been away, who the members are. */
   tellMembers(peer: NodeId): void {
-    const { core, send } = this.context;
+    const { core, send } = this.#context;
     const index = core.configurations.committed.index;
     if (index > 0) send(peer, { kind: 'membersNews', index, configuration: core.configurations.asOf(index) });
   }
 
   receive(news: MembersNews): void {
-    if (news.index <= Math.max(this.context.core.configurations.committed.index, this.heard?.index ?? 0)) return;
-    this.heard = news;
-    this.link();
+    if (news.index <= Math.max(this.#context.core.configurations.committed.index, this.#heard?.index ?? 0)) return;
+    this.#heard = news;
+    this.#link();
   }
 
-  private link(): void {
-    const { core, transport } = this.context;
-    const wanted = this.wanted();
+  #link(): void {
+    const { core, transport } = this.#context;
+    const wanted = this.#wanted();
     // A node that is told of its removal ends its process, so only a committed removal may be told.
     const { removed } = core.configurations.committed.configuration;
     transport.setPeers(
@@ -74,30 +74,30 @@ export class Peers {
   }
 
   /** The members as others know them, while this node's own log does not reach so far. */
-  private get ahead(): Configuration | null {
-    const { heard } = this;
-    return heard !== null && heard.index > this.context.core.configurations.committed.index
+  get #ahead(): Configuration | null {
+    const heard = this.#heard;
+    return heard !== null && heard.index > this.#context.core.configurations.committed.index
       ? heard.configuration
       : null;
   }
 
-  private wanted(): PeerAddress[] {
-    const { core, peerAddresses } = this.context;
+  #wanted(): PeerAddress[] {
+    const { core, peerAddresses } = this.#context;
     const ids = core.configurations.possibleMembers();
     // A new node knows only the nodes that its file lists. The file may still list nodes that were removed.
     const { removed } = core.configurations.committed.configuration;
-    const isOutside = !ids.has(core.id) || this.wasLost;
+    const isOutside = !ids.has(core.id) || this.#wasLost;
     if (isOutside) for (const { id } of peerAddresses) if (!removed.includes(id)) ids.add(id);
-    if (this.ahead !== null) for (const id of members(this.ahead)) ids.add(id);
+    if (this.#ahead !== null) for (const id of members(this.#ahead)) ids.add(id);
     ids.delete(core.id);
-    return [...ids].flatMap((id) => this.addressOf(id) ?? []);
+    return [...ids].flatMap((id) => this.#addressOf(id) ?? []);
   }
 
-  private addressOf(id: NodeId): PeerAddress | null {
-    const listed = this.context.peerAddresses.find((node) => node.id === id);
+  #addressOf(id: NodeId): PeerAddress | null {
+    const listed = this.#context.peerAddresses.find((node) => node.id === id);
     if (listed !== undefined) return listed;
-    const known = this.context.core.configurations.entries.map(({ configuration }) => configuration).reverse();
-    for (const configuration of this.ahead === null ? known : [this.ahead, ...known]) {
+    const known = this.#context.core.configurations.entries.map(({ configuration }) => configuration).reverse();
+    for (const configuration of this.#ahead === null ? known : [this.#ahead, ...known]) {
       const address = configuration.details.find((detail) => detail.id === id)?.address;
       if (address) return { id, host: address.host, port: address.peerPort };
     }

@@ -4,35 +4,35 @@ import { encodeMessage, type PeerMessage } from './wire.ts';
 
 /** What goes to the peers. News of commitment waits for the end of the turn, and goes by itself only where no append has carried it. */
 export class Sender {
-  private readonly transport: Pick<Transport, 'send'>;
-  private readonly scheduleTurn: () => void;
+  readonly #transport: Pick<Transport, 'send'>;
+  readonly #scheduleTurn: () => void;
   /** The newest for each follower, until the end of the turn. */
-  private readonly commitNews = new Map<NodeId, Message>();
+  readonly #commitNews = new Map<NodeId, Message>();
 
   constructor(transport: Pick<Transport, 'send'>, scheduleTurn: () => void) {
-    this.transport = transport;
-    this.scheduleTurn = scheduleTurn;
+    this.#transport = transport;
+    this.#scheduleTurn = scheduleTurn;
   }
 
   /** A message of the core. */
   send(message: Message): void {
     if (message.kind === 'commit') {
-      this.commitNews.set(message.to, message);
-      this.scheduleTurn();
+      this.#commitNews.set(message.to, message);
+      this.#scheduleTurn();
       return;
     }
-    if (message.kind === 'append') this.commitNews.delete(message.to);
-    this.transport.send(message.to, encodeMessage(message));
+    if (message.kind === 'append') this.#commitNews.delete(message.to);
+    this.#transport.send(message.to, encodeMessage(message));
   }
 
   /** False where the message was dropped. */
   tell(to: NodeId, message: PeerMessage): boolean {
-    return this.transport.send(to, encodeMessage(message));
+    return this.#transport.send(to, encodeMessage(message));
   }
 
   endTurn(): void {
-    if (this.commitNews.size === 0) return;
-    for (const [peer, message] of this.commitNews) this.transport.send(peer, encodeMessage(message));
-    this.commitNews.clear();
+    if (this.#commitNews.size === 0) return;
+    for (const [peer, message] of this.#commitNews) this.#transport.send(peer, encodeMessage(message));
+    this.#commitNews.clear();
   }
 }

@@ -51,44 +51,44 @@ export const TRANSFER_LIMITS: TransferLimits = { transferPieceBytes: 256 * 1024,
 const STALLED_TIMEOUTS = 10;
 
 export class SnapshotExchange {
-  private readonly context: SnapshotExchangeContext;
-  private readonly snapshotter: Snapshotter;
-  private readonly server: SnapshotServer;
-  private readonly fetcher: SnapshotFetcher;
+  readonly #context: SnapshotExchangeContext;
+  readonly #snapshotter: Snapshotter;
+  readonly #server: SnapshotServer;
+  readonly #fetcher: SnapshotFetcher;
   /** The state of a snapshot that was fetched, while the core decides about it. */
-  private fetched: StateMachine | null = null;
+  #fetched: StateMachine | null = null;
 
   constructor(context: SnapshotExchangeContext) {
-    this.context = context;
+    this.#context = context;
     const { step, transport, transfer, electionTimeoutMs } = context;
     const send = (to: NodeId, message: BulkMessage) => {
       transport.sendBulk(to, encodeBulk(message));
     };
-    this.snapshotter = new Snapshotter({
+    this.#snapshotter = new Snapshotter({
       ...context,
       onStored: ({ index, term }) => step({ kind: 'snapshotStored', index, term }),
       compactCore: (index) => step({ kind: 'compact', index }),
     });
-    this.server = new SnapshotServer({
+    this.#server = new SnapshotServer({
       ...context,
       send,
       pieceBytesMax: transfer.transferPieceBytes,
       stalledMs: STALLED_TIMEOUTS * electionTimeoutMs,
       onStalled: (peer) => step({ kind: 'snapshotStalled', peer }),
     });
-    this.fetcher = new SnapshotFetcher({
+    this.#fetcher = new SnapshotFetcher({
       ...context,
       send,
       pieceBytes: transfer.transferPieceBytes,
       piecesInFlightMax: transfer.transferPiecesMax,
       retryMs: electionTimeoutMs,
-      onLoaded: (info, loaded) => this.takeOver(info, loaded),
+      onLoaded: (info, loaded) => this.#takeOver(info, loaded),
     });
   }
 
   /** A snapshot of this node's own state is being written. */
   get isWriting(): boolean {
-    return this.snapshotter.isRunning;
+    return this.#snapshotter.isRunning;
   }
 
   /** @throws RaftkvError MESSAGE_INVALID where the frame is no message. */
@@ -99,57 +99,57 @@ export class SnapshotExchange {
   receive(from: NodeId, message: BulkMessage): void {
     switch (message.kind) {
       case 'read':
-        this.server.receive(from, message);
+        this.#server.receive(from, message);
         return;
       case 'piece':
-        this.fetcher.receivePiece(from, message);
+        this.#fetcher.receivePiece(from, message);
         return;
       case 'gone':
-        this.fetcher.receiveGone(from, message);
+        this.#fetcher.receiveGone(from, message);
     }
   }
 
   linkUp(peer: NodeId): void {
-    this.fetcher.linkUp(peer);
+    this.#fetcher.linkUp(peer);
   }
 
   want(wanted: WantSnapshot): void {
-    this.fetcher.want(wanted);
+    this.#fetcher.want(wanted);
   }
 
   /** To be called when entries have been applied. */
   consider(): void {
-    this.snapshotter.consider();
+    this.#snapshotter.consider();
   }
 
   tick(): void {
-    this.snapshotter.consider();
-    this.server.tick();
-    this.fetcher.tick(this.context.core.leader);
+    this.#snapshotter.consider();
+    this.#server.tick();
+    this.#fetcher.tick(this.#context.core.leader);
   }
 
   /** A snapshot has been fetched: the core decides whether it is still of use. */
-  private takeOver({ index, term, configuration }: SnapshotInfo, loaded: StateMachine): void {
-    this.fetched = loaded;
-    const { step } = this.context;
+  #takeOver({ index, term, configuration }: SnapshotInfo, loaded: StateMachine): void {
+    this.#fetched = loaded;
+    const { step } = this.#context;
     step({ kind: 'snapshotReceived', index, term, configuration: decodeConfiguration(configuration, 0) });
-    this.fetched = null;
+    this.#fetched = null;
   }
 
   /** The core has decided to take over what was fetched. */
   install(index: number): void {
-    if (this.fetched === null) return;
-    const { stateMachine, applier, onInstalled } = this.context;
-    stateMachine.adopt(this.fetched);
+    if (this.#fetched === null) return;
+    const { stateMachine, applier, onInstalled } = this.#context;
+    stateMachine.adopt(this.#fetched);
     applier.jumpTo(index);
-    this.snapshotter.replaced();
+    this.#snapshotter.replaced();
     onInstalled(index);
   }
 
   /** A snapshot file that holds all that is applied now. */
   async backup(): Promise<Backup> {
-    const { snapshots } = this.context;
-    const info = await this.snapshotter.take();
+    const { snapshots } = this.#context;
+    const info = await this.#snapshotter.take();
     if (info === null || !snapshots.hold(info.index, info.term)) throw noSnapshot();
     const { index, term } = info;
     let released = false;
@@ -169,6 +169,6 @@ export class SnapshotExchange {
 
   /** Resolves once nothing of this touches files any more. */
   async stop(): Promise<void> {
-    await Promise.all([this.snapshotter.stop(), this.fetcher.stop(), this.server.stop()]);
+    await Promise.all([this.#snapshotter.stop(), this.#fetcher.stop(), this.#server.stop()]);
   }
 }

@@ -49,59 +49,59 @@ interface Transfer {
 const PAUSE_MS = 1_000;
 
 export class SnapshotFetcher {
-  private readonly context: SnapshotFetcherContext;
-  private transfer: Transfer | null = null;
+  readonly #context: SnapshotFetcherContext;
+  #transfer: Transfer | null = null;
   /** One thing at a time is done to files: beginning, appending, finishing, in the order that they were asked for. */
-  private work: Promise<void> = Promise.resolve();
-  private beginning = false;
+  #work: Promise<void> = Promise.resolve();
+  #beginning = false;
   /** Whose file it is that has partly arrived: another node's snapshot of the same entry is another file. */
-  private partlyFrom: NodeId = NO_NODE;
-  private notBeforeMs = Number.NEGATIVE_INFINITY;
-  private stopped = false;
+  #partlyFrom: NodeId = NO_NODE;
+  #notBeforeMs = Number.NEGATIVE_INFINITY;
+  #stopped = false;
 
   constructor(context: SnapshotFetcherContext) {
-    this.context = context;
+    this.#context = context;
   }
 
   get isRunning(): boolean {
-    return this.transfer !== null;
+    return this.#transfer !== null;
   }
 
   /** The leader offers a snapshot, perhaps not for the first time. */
   want(wanted: WantSnapshot): void {
-    if (this.stopped || this.beginning || this.transfer?.finishing === true) return;
-    const { transfer } = this;
+    if (this.#stopped || this.#beginning || this.#transfer?.finishing === true) return;
+    const transfer = this.#transfer;
     if (transfer !== null && isSame(transfer.wanted, wanted)) return;
-    if (this.context.clock.monotonicMs() < this.notBeforeMs) return;
-    this.transfer = null;
-    this.beginning = true;
-    this.enqueue(async () => {
-      const receiver = await this.receiverFor(wanted).finally(() => {
-        this.beginning = false;
+    if (this.#context.clock.monotonicMs() < this.#notBeforeMs) return;
+    this.#transfer = null;
+    this.#beginning = true;
+    this.#enqueue(async () => {
+      const receiver = await this.#receiverFor(wanted).finally(() => {
+        this.#beginning = false;
       });
       const { byteLength } = receiver;
-      const movedAtMs = this.context.clock.monotonicMs();
+      const movedAtMs = this.#context.clock.monotonicMs();
       const begun = { wanted, receiver, askedTo: byteLength, handedTo: byteLength, byteLength: 0, movedAtMs };
-      this.transfer = { ...begun, piecesUnwritten: 0, finishing: false };
-      this.context.logger.info({ ...wanted, resumedAtByte: byteLength }, 'fetching a snapshot from the leader');
-      this.ask(this.transfer);
+      this.#transfer = { ...begun, piecesUnwritten: 0, finishing: false };
+      this.#context.logger.info({ ...wanted, resumedAtByte: byteLength }, 'fetching a snapshot from the leader');
+      this.#ask(this.#transfer);
     });
   }
 
-  private async receiverFor({ from, index, term }: WantSnapshot): Promise<SnapshotReceiver> {
-    const { snapshots } = this.context;
+  async #receiverFor({ from, index, term }: WantSnapshot): Promise<SnapshotReceiver> {
+    const { snapshots } = this.#context;
     const receiver = await snapshots.receive(index, term);
-    if (receiver.byteLength === 0 || this.partlyFrom === from) {
-      this.partlyFrom = from;
+    if (receiver.byteLength === 0 || this.#partlyFrom === from) {
+      this.#partlyFrom = from;
       return receiver;
     }
     await receiver.abandon();
-    this.partlyFrom = from;
+    this.#partlyFrom = from;
     return snapshots.receive(index, term);
   }
 
-  private ask(transfer: Transfer): void {
-    const { pieceBytes, piecesInFlightMax, send } = this.context;
+  #ask(transfer: Transfer): void {
+    const { pieceBytes, piecesInFlightMax, send } = this.#context;
     const { wanted, receiver } = transfer;
     const { index, term, from } = wanted;
     // Until the first piece tells how long the file is, one is enough.
@@ -114,11 +114,11 @@ export class SnapshotFetcher {
   }
 
   receivePiece(from: NodeId, piece: SnapshotPieceMessage): void {
-    const { transfer } = this;
+    const transfer = this.#transfer;
     if (transfer === null || transfer.finishing || from !== transfer.wanted.from) return;
     if (piece.index !== transfer.wanted.index || piece.term !== transfer.wanted.term) return;
     // Also what is of no use shows that answers are on their way: to ask again would only bring more of them.
-    transfer.movedAtMs = this.context.clock.monotonicMs();
+    transfer.movedAtMs = this.#context.clock.monotonicMs();
     // Links keep the order; what does not fit is an answer to a question asked before a link was lost.
     if (piece.offset !== transfer.handedTo || piece.bytes.length === 0) return;
     transfer.byteLength = piece.byteLength;
@@ -127,27 +127,27 @@ export class SnapshotFetcher {
     transfer.askedTo = Math.max(transfer.askedTo, transfer.handedTo);
     const isLast = transfer.handedTo >= transfer.byteLength;
     if (isLast) transfer.finishing = true;
-    this.enqueue(async () => {
-      if (this.transfer !== transfer) return;
+    this.#enqueue(async () => {
+      if (this.#transfer !== transfer) return;
       await transfer.receiver.append(piece.bytes);
       transfer.piecesUnwritten--;
-      transfer.movedAtMs = this.context.clock.monotonicMs();
-      if (this.stopped) return;
-      if (isLast) await this.finish(transfer);
-      else this.ask(transfer);
+      transfer.movedAtMs = this.#context.clock.monotonicMs();
+      if (this.#stopped) return;
+      if (isLast) await this.#finish(transfer);
+      else this.#ask(transfer);
     });
   }
 
-  private async finish(transfer: Transfer): Promise<void> {
-    const { snapshots, clock, logger, onLoaded } = this.context;
+  async #finish(transfer: Transfer): Promise<void> {
+    const { snapshots, clock, logger, onLoaded } = this.#context;
     const startedMs = clock.monotonicMs();
     const info = await transfer.receiver.finish();
-    if (this.stopped) return;
+    if (this.#stopped) return;
     const loader = new SnapshotLoader();
     await snapshots.load((chunk) => loader.push(chunk));
     const stateMachine = loader.finish();
-    this.transfer = null;
-    if (this.stopped) return;
+    this.#transfer = null;
+    if (this.#stopped) return;
     const tookMs = Math.round(clock.monotonicMs() - startedMs);
     logger.info({ index: info.index, bytes: info.byteLength, tookMs }, 'verified and loaded a snapshot');
     onLoaded(info, stateMachine);
@@ -155,47 +155,47 @@ export class SnapshotFetcher {
 
   /** The leader no longer has it, and will offer another. */
   receiveGone(from: NodeId, { index, term }: { index: number; term: number }): void {
-    const { transfer } = this;
+    const transfer = this.#transfer;
     if (transfer === null || transfer.finishing || !isSame(transfer.wanted, { from, index, term })) return;
-    this.transfer = null;
+    this.#transfer = null;
   }
 
   /** The bulk link to `peer` was re-established: requests in flight on it are lost. */
   linkUp(peer: NodeId): void {
-    const { transfer } = this;
-    if (transfer !== null && !transfer.finishing && transfer.wanted.from === peer) this.askAgain(transfer);
+    const transfer = this.#transfer;
+    if (transfer !== null && !transfer.finishing && transfer.wanted.from === peer) this.#askAgain(transfer);
   }
 
   /** Asks for all that has not come; what came and waits to be written stays in line. */
-  private askAgain(transfer: Transfer): void {
+  #askAgain(transfer: Transfer): void {
     transfer.askedTo = transfer.handedTo;
-    transfer.movedAtMs = this.context.clock.monotonicMs();
-    this.ask(transfer);
+    transfer.movedAtMs = this.#context.clock.monotonicMs();
+    this.#ask(transfer);
   }
 
   /** `leader` is whom this node follows: a transfer from anybody else is over, though what has come of it is kept. */
   tick(leader: NodeId): void {
-    const { transfer } = this;
+    const transfer = this.#transfer;
     if (transfer === null) return;
     if (transfer.finishing) {
-      this.stayInTouch(transfer);
+      this.#stayInTouch(transfer);
       return;
     }
     if (transfer.wanted.from !== leader) {
-      this.transfer = null;
+      this.#transfer = null;
       return;
     }
     // Until then it is this node's own disk that everything waits for.
     if (transfer.piecesUnwritten > 0) return;
-    if (this.context.clock.monotonicMs() - transfer.movedAtMs >= this.context.retryMs) this.askAgain(transfer);
+    if (this.#context.clock.monotonicMs() - transfer.movedAtMs >= this.#context.retryMs) this.#askAgain(transfer);
   }
 
   /**
    * To verify and to load a large file takes longer than a leader waits for a follower that is silent; it would offer a
    * newer one then, and so on. So the follower goes on asking: for nothing, at the end.
    */
-  private stayInTouch(transfer: Transfer): void {
-    const { clock, retryMs, send } = this.context;
+  #stayInTouch(transfer: Transfer): void {
+    const { clock, retryMs, send } = this.#context;
     const nowMs = clock.monotonicMs();
     if (nowMs - transfer.movedAtMs < retryMs) return;
     transfer.movedAtMs = nowMs;
@@ -204,32 +204,32 @@ export class SnapshotFetcher {
   }
 
   async stop(): Promise<void> {
-    this.stopped = true;
-    await this.work;
+    this.#stopped = true;
+    await this.#work;
   }
 
-  private enqueue(step: () => Promise<void>): void {
-    this.work = this.work.then(async () => {
-      if (this.stopped) return;
+  #enqueue(step: () => Promise<void>): void {
+    this.#work = this.#work.then(async () => {
+      if (this.#stopped) return;
       try {
         await step();
       } catch (error) {
-        await this.failed(error);
+        await this.#failed(error);
       }
     });
   }
 
   /** A full disk, and a file that came damaged, end this transfer only: the leader goes on offering. */
-  private async failed(error: unknown): Promise<void> {
-    const { clock, logger, onFatal } = this.context;
-    const { transfer } = this;
-    this.transfer = null;
+  async #failed(error: unknown): Promise<void> {
+    const { clock, logger, onFatal } = this.#context;
+    const transfer = this.#transfer;
+    this.#transfer = null;
     const isFull = (error as NodeJS.ErrnoException).code === 'ENOSPC';
     if (!isFull && !(error instanceof RaftkvError && error.code === 'SNAPSHOT_DAMAGED')) {
       onFatal(error);
       return;
     }
-    this.notBeforeMs = clock.monotonicMs() + PAUSE_MS;
+    this.#notBeforeMs = clock.monotonicMs() + PAUSE_MS;
     logger.warn({ err: error }, 'fetching the snapshot failed; retrying');
     try {
       await transfer?.receiver.abandon();

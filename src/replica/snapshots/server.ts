@@ -32,21 +32,21 @@ interface Reader {
 }
 
 export class SnapshotServer {
-  private readonly context: SnapshotServerContext;
-  private readonly readers = new Map<NodeId, Reader>();
-  private work: Promise<void> = Promise.resolve();
+  readonly #context: SnapshotServerContext;
+  readonly #readers = new Map<NodeId, Reader>();
+  #work: Promise<void> = Promise.resolve();
 
   constructor(context: SnapshotServerContext) {
-    this.context = context;
+    this.#context = context;
   }
 
   receive(from: NodeId, request: SnapshotRead): void {
-    const { snapshots, clock, pieceBytesMax, send, onStalled, onFatal } = this.context;
+    const { snapshots, clock, pieceBytesMax, send, onStalled, onFatal } = this.#context;
     const { index, term, offset } = request;
-    const reader = this.hold(from, index, term, clock.monotonicMs());
-    if (offset === 0 && reader.hasAll) this.verify(reader);
+    const reader = this.#hold(from, index, term, clock.monotonicMs());
+    if (offset === 0 && reader.hasAll) this.#verify(reader);
     // One after the other: a piece that overtakes another would have to be asked for again.
-    this.work = this.work.then(async () => {
+    this.#work = this.#work.then(async () => {
       const piece = await snapshots.read(index, term, offset, Math.min(request.length, pieceBytesMax));
       if (piece !== null) {
         const { bytes, byteLength } = piece;
@@ -58,33 +58,33 @@ export class SnapshotServer {
       // It would be offered again for as long as the follower asks.
       onStalled(from);
     });
-    this.work.catch(onFatal);
+    this.#work.catch(onFatal);
   }
 
   /** Resolves once nothing is being read for anybody any more. */
   async stop(): Promise<void> {
-    await this.work.catch(() => {});
+    await this.#work.catch(() => {});
   }
 
-  private hold(from: NodeId, index: number, term: number, nowMs: number): Reader {
-    const { snapshots } = this.context;
-    const known = this.readers.get(from);
+  #hold(from: NodeId, index: number, term: number, nowMs: number): Reader {
+    const { snapshots } = this.#context;
+    const known = this.#readers.get(from);
     if (known !== undefined) {
       known.askedAtMs = nowMs;
       if (known.index === index && known.term === term) return known;
-      this.release(known);
+      this.#release(known);
     }
     const held = snapshots.hold(index, term);
     const reader = { index: held ? index : 0, term: held ? term : 0, askedAtMs: nowMs, hasAll: false };
-    this.readers.set(from, reader);
+    this.#readers.set(from, reader);
     return reader;
   }
 
   /** A reader that had all of the file begins again: what it got did not verify, so perhaps the file does not. */
-  private verify(reader: Reader): void {
+  #verify(reader: Reader): void {
     reader.hasAll = false;
-    const { snapshots } = this.context;
-    this.work = this.work.then(async () => {
+    const { snapshots } = this.#context;
+    this.#work = this.#work.then(async () => {
       try {
         await snapshots.load(() => {});
       } catch (error) {
@@ -94,27 +94,27 @@ export class SnapshotServer {
     });
   }
 
-  private release({ index, term }: Reader): void {
-    if (index > 0) this.context.snapshots.release(index, term);
+  #release({ index, term }: Reader): void {
+    if (index > 0) this.#context.snapshots.release(index, term);
   }
 
   /** Releases snapshots that no follower reads any more, and reports followers that have fallen silent. */
   tick(): void {
-    const { core, clock, stalledMs, onStalled } = this.context;
+    const { core, clock, stalledMs, onStalled } = this.#context;
     const nowMs = clock.monotonicMs();
     for (const [peer, progress] of core.leading?.progress ?? []) {
       if (progress.state !== 'snapshot') continue;
-      const reader = this.readers.get(peer);
-      if (reader === undefined) this.readers.set(peer, { index: 0, term: 0, askedAtMs: nowMs, hasAll: false });
+      const reader = this.#readers.get(peer);
+      if (reader === undefined) this.#readers.set(peer, { index: 0, term: 0, askedAtMs: nowMs, hasAll: false });
       else if (nowMs - reader.askedAtMs >= stalledMs) {
         reader.askedAtMs = nowMs;
         onStalled(peer);
       }
     }
-    for (const [peer, reader] of this.readers) {
+    for (const [peer, reader] of this.#readers) {
       if (core.leading?.progress.get(peer)?.state === 'snapshot' || nowMs - reader.askedAtMs < stalledMs) continue;
-      this.release(reader);
-      this.readers.delete(peer);
+      this.#release(reader);
+      this.#readers.delete(peer);
     }
   }
 }

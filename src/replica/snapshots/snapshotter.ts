@@ -62,45 +62,45 @@ const RETRY_MS = 10_000;
 const EARLIEST_SHARE = 0.75;
 
 export class Snapshotter {
-  private readonly context: SnapshotterContext;
-  private running: Promise<SnapshotInfo | null> | null = null;
-  private runningIndex = 0;
-  private compacting = false;
+  readonly #context: SnapshotterContext;
+  #running: Promise<SnapshotInfo | null> | null = null;
+  #runningIndex = 0;
+  #compacting = false;
   /** The log is to be let go up to here; the core may keep more for a while. */
-  private compactTo = 0;
-  private compactedTo = 0;
+  #compactTo = 0;
+  #compactedTo = 0;
   /** How often the state has been replaced by one from elsewhere. */
-  private replacements = 0;
+  #replacements = 0;
   /** `bytesApplied` as of the newest snapshot; less than 0 by what a start found behind it. */
-  private bytesAtSnapshot: number;
-  private notBeforeMs = Number.NEGATIVE_INFINITY;
-  private stopping = false;
+  #bytesAtSnapshot: number;
+  #notBeforeMs = Number.NEGATIVE_INFINITY;
+  #stopping = false;
 
   constructor(context: SnapshotterContext) {
-    this.context = context;
-    this.bytesAtSnapshot = -context.bytesBehind;
+    this.#context = context;
+    this.#bytesAtSnapshot = -context.bytesBehind;
   }
 
   get isRunning(): boolean {
-    return this.running !== null;
+    return this.#running !== null;
   }
 
   /** To be called now and then: begins a snapshot, or compacts further, where it is time. */
   consider(): void {
-    const { applier, clock } = this.context;
-    const isDue = this.newestIsMissing() || applier.bytesApplied - this.bytesAtSnapshot >= this.thresholdBytes();
-    if (isDue && this.running === null && clock.monotonicMs() >= this.notBeforeMs) void this.begin();
-    this.compact();
+    const { applier, clock } = this.#context;
+    const isDue = this.#newestIsMissing() || applier.bytesApplied - this.#bytesAtSnapshot >= this.#thresholdBytes();
+    if (isDue && this.#running === null && clock.monotonicMs() >= this.#notBeforeMs) void this.#begin();
+    this.#compact();
   }
 
   /** It was found damaged: the log begins behind it, so there has to be another, however little has come since. */
-  private newestIsMissing(): boolean {
-    const { snapshots, core } = this.context;
+  #newestIsMissing(): boolean {
+    const { snapshots, core } = this.#context;
     return (snapshots.newest?.index ?? 0) < (core.snapshot?.index ?? 0);
   }
 
-  private thresholdBytes(): number {
-    const { limits, snapshots, core } = this.context;
+  #thresholdBytes(): number {
+    const { limits, snapshots, core } = this.#context;
     const { voters } = core.configurations.current;
     const place = Math.max(0, voters.indexOf(core.id));
     const share = EARLIEST_SHARE + ((1 - EARLIEST_SHARE) * place) / Math.max(1, voters.length - 1);
@@ -110,22 +110,22 @@ export class Snapshotter {
 
   /** A snapshot that holds all that is applied now. Null where the disk is full or the node stops. */
   async take(): Promise<SnapshotInfo | null> {
-    const wanted = this.context.applier.appliedIndex;
-    while (this.running !== null) {
-      const isEnough = this.runningIndex >= wanted;
-      const info = await this.running;
+    const wanted = this.#context.applier.appliedIndex;
+    while (this.#running !== null) {
+      const isEnough = this.#runningIndex >= wanted;
+      const info = await this.#running;
       if (isEnough && info !== null) return info;
     }
-    const { newest } = this.context.snapshots;
+    const { newest } = this.#context.snapshots;
     if (newest !== null && newest.index >= wanted) return newest;
-    return this.begin();
+    return this.#begin();
   }
 
-  private begin(): Promise<SnapshotInfo | null> {
-    const work = this.write().catch((error: unknown) => this.failed(error));
-    this.running = work;
+  #begin(): Promise<SnapshotInfo | null> {
+    const work = this.#write().catch((error: unknown) => this.#failed(error));
+    this.#running = work;
     const over = () => {
-      this.running = null;
+      this.#running = null;
     };
     work.then(over, over);
     return work;
@@ -133,18 +133,18 @@ export class Snapshotter {
 
   /** The state has been replaced by a snapshot from elsewhere: what is being written is of no use any more. */
   replaced(): void {
-    this.replacements++;
-    this.bytesAtSnapshot = this.context.applier.bytesApplied;
+    this.#replacements++;
+    this.#bytesAtSnapshot = this.#context.applier.bytesApplied;
   }
 
   /** Resolves once nothing is being written any more. */
   async stop(): Promise<void> {
-    this.stopping = true;
-    await this.running?.catch(() => {});
+    this.#stopping = true;
+    await this.#running?.catch(() => {});
   }
 
-  private async write(): Promise<SnapshotInfo | null> {
-    const { stateMachine, applier, core, snapshots, clock, logger } = this.context;
+  async #write(): Promise<SnapshotInfo | null> {
+    const { stateMachine, applier, core, snapshots, clock, logger } = this.#context;
     const index = applier.appliedIndex;
     const term = core.log.termAt(index);
     const members = core.configurations.asOf(index);
@@ -153,16 +153,16 @@ export class Snapshotter {
     const configuration = encodeConfiguration(members, 0);
     const bytesAtBegin = applier.bytesApplied;
     const startedMs = clock.monotonicMs();
-    const { replacements } = this;
-    this.runningIndex = index;
+    const replacements = this.#replacements;
+    this.#runningIndex = index;
     const iterator = stateMachine.beginSnapshot();
     let writer: SnapshotWriter | null = null;
     let bytesUntilPause = PAUSE_EVERY_BYTES;
     try {
       writer = await snapshots.write({ index, term, configuration });
       for (;;) {
-        if (this.stopping || replacements !== this.replacements) return await abandoned(writer);
-        const chunk = iterator.next(this.context.limits.snapshotChunkBytes);
+        if (this.#stopping || replacements !== this.#replacements) return await abandoned(writer);
+        const chunk = iterator.next(this.#context.limits.snapshotChunkBytes);
         if (chunk === null) break;
         bytesUntilPause -= chunk.length;
         await writer.write(chunk);
@@ -175,48 +175,48 @@ export class Snapshotter {
       }
       const info = await writer.finish();
       // One that was fetched meanwhile may reach further; the core hears of it once its state is in place.
-      if (this.stopping || info.index > index) return info;
-      this.bytesAtSnapshot = bytesAtBegin;
+      if (this.#stopping || info.index > index) return info;
+      this.#bytesAtSnapshot = bytesAtBegin;
       const tookMs = Math.round(clock.monotonicMs() - startedMs);
       logger.info({ index, bytes: info.byteLength, tookMs }, 'took a snapshot');
-      this.context.onStored(info);
-      this.compactTo = Math.min(index, this.context.wal.indexBehind(this.context.limits.logTailBytes));
-      this.compact();
+      this.#context.onStored(info);
+      this.#compactTo = Math.min(index, this.#context.wal.indexBehind(this.#context.limits.logTailBytes));
+      this.#compact();
       return info;
     } catch (error) {
       await writer?.abandon().catch(() => {});
-      return this.failed(error);
+      return this.#failed(error);
     } finally {
       iterator.close();
     }
   }
 
   /** Nothing was promised of a snapshot that is not finished, so a full disk only puts it off. */
-  private failed(error: unknown): null {
-    const { clock, logger, onFatal } = this.context;
+  #failed(error: unknown): null {
+    const { clock, logger, onFatal } = this.#context;
     if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') {
       onFatal(error);
       return null;
     }
-    this.notBeforeMs = clock.monotonicMs() + RETRY_MS;
+    this.#notBeforeMs = clock.monotonicMs() + RETRY_MS;
     logger.warn({ retryMs: RETRY_MS }, 'disk full: no snapshot taken; retrying later');
     return null;
   }
 
-  private compact(): void {
-    const { wal, core, compactCore, onFatal } = this.context;
-    if (this.compacting || this.stopping) return;
+  #compact(): void {
+    const { wal, core, compactCore, onFatal } = this.#context;
+    if (this.#compacting || this.#stopping) return;
     // The core's step may apply entries, and so lead here again.
-    this.compacting = true;
-    if (this.compactTo > core.log.snapshotIndex) compactCore(this.compactTo);
+    this.#compacting = true;
+    if (this.#compactTo > core.log.snapshotIndex) compactCore(this.#compactTo);
     const { snapshotIndex } = core.log;
-    if (snapshotIndex <= this.compactedTo || this.compactTo === 0) {
-      this.compacting = false;
+    if (snapshotIndex <= this.#compactedTo || this.#compactTo === 0) {
+      this.#compacting = false;
       return;
     }
     wal.compact(snapshotIndex).then(() => {
-      this.compacting = false;
-      this.compactedTo = snapshotIndex;
+      this.#compacting = false;
+      this.#compactedTo = snapshotIndex;
     }, onFatal);
   }
 }

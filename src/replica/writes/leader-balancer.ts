@@ -18,51 +18,51 @@ const SHARE_MIN = 0.9;
 const PAUSE_MS = 10_000;
 
 export class LeaderBalancer {
-  private readonly nodeId: NodeId;
-  private readonly batches = new Map<NodeId, number>();
-  private windowEndsMs = 0;
-  private dominant: NodeId = NO_NODE;
-  private windowsWon = 0;
-  private quietUntilMs = 0;
+  readonly #nodeId: NodeId;
+  readonly #batches = new Map<NodeId, number>();
+  #windowEndsMs = 0;
+  #dominant: NodeId = NO_NODE;
+  #windowsWon = 0;
+  #quietUntilMs = 0;
 
   constructor(nodeId: NodeId) {
-    this.nodeId = nodeId;
+    this.#nodeId = nodeId;
   }
 
   /** The leader took a batch of `proposer`. */
   count(proposer: NodeId): void {
-    this.batches.set(proposer, (this.batches.get(proposer) ?? 0) + 1);
+    this.#batches.set(proposer, (this.#batches.get(proposer) ?? 0) + 1);
   }
 
   /** This node has become leader: starts counting from zero. */
   begin(nowMs: number): void {
-    this.dominant = NO_NODE;
-    this.startWindow(nowMs);
+    this.#dominant = NO_NODE;
+    this.#startWindow(nowMs);
   }
 
   /** The node that should lead instead of this one, or `NO_NODE`. */
   successor(nowMs: number): NodeId {
-    if (nowMs < this.windowEndsMs) return NO_NODE;
-    const winner = this.winner();
-    this.windowsWon = winner === this.dominant ? this.windowsWon + 1 : 1;
-    this.dominant = winner;
-    this.startWindow(nowMs);
-    if (winner === NO_NODE || winner === this.nodeId) return NO_NODE;
-    if (this.windowsWon < WINDOWS_AGREEING || nowMs < this.quietUntilMs) return NO_NODE;
-    this.quietUntilMs = nowMs + PAUSE_MS;
+    if (nowMs < this.#windowEndsMs) return NO_NODE;
+    const winner = this.#winner();
+    this.#windowsWon = winner === this.#dominant ? this.#windowsWon + 1 : 1;
+    this.#dominant = winner;
+    this.#startWindow(nowMs);
+    if (winner === NO_NODE || winner === this.#nodeId) return NO_NODE;
+    if (this.#windowsWon < WINDOWS_AGREEING || nowMs < this.#quietUntilMs) return NO_NODE;
+    this.#quietUntilMs = nowMs + PAUSE_MS;
     return winner;
   }
 
-  private startWindow(nowMs: number): void {
-    this.batches.clear();
-    this.windowEndsMs = nowMs + WINDOW_MS;
+  #startWindow(nowMs: number): void {
+    this.#batches.clear();
+    this.#windowEndsMs = nowMs + WINDOW_MS;
   }
 
-  private winner(): NodeId {
+  #winner(): NodeId {
     let all = 0;
     let most = 0;
     let winner: NodeId = NO_NODE;
-    for (const [proposer, batches] of this.batches) {
+    for (const [proposer, batches] of this.#batches) {
       all += batches;
       if (batches <= most) continue;
       most = batches;

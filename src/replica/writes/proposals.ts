@@ -18,25 +18,25 @@ interface Expected {
 
 export class ProposalSequencer {
   /** What the log of this term holds of each proposer; worthless in any other term. */
-  private readonly expected = new Map<NodeId, Expected>();
-  private term = 0;
+  readonly #expected = new Map<NodeId, Expected>();
+  #term = 0;
 
   /** 'take' it, 'ignore' a duplicate, or refuse it: then the proposer is told where to go on. */
   judge(proposer: NodeId, proposal: Proposal, term: number, leads: boolean): 'take' | 'ignore' | ProposalRefused {
     const { sessionId, sequence, oldestSequence } = proposal;
     if (!leads || proposal.term !== term) return { kind: 'proposalRefused', term, sessionId, expectedSequence: 0 };
-    if (this.term !== term) {
-      this.expected.clear();
-      this.term = term;
+    if (this.#term !== term) {
+      this.#expected.clear();
+      this.#term = term;
     }
-    const known = this.expected.get(proposer);
+    const known = this.#expected.get(proposer);
     if (known === undefined || known.sessionId !== sessionId) {
       if (known !== undefined && known.sessionId > sessionId) return 'ignore';
       // All before the proposer's oldest is applied, so in this log: no gap can come of beginning there.
       if (sequence !== oldestSequence) {
         return { kind: 'proposalRefused', term, sessionId, expectedSequence: oldestSequence };
       }
-      this.expected.set(proposer, { sessionId, next: sequence + 1 });
+      this.#expected.set(proposer, { sessionId, next: sequence + 1 });
       return 'take';
     }
     // Copies in entries of an earlier term may have been applied since: what the proposer counts as done is not waited for.
@@ -73,33 +73,33 @@ export interface ProposalsContext {
 const RESENT_BYTES_MAX = 1024 * 1024;
 
 export class Proposals {
-  private readonly context: ProposalsContext;
-  private readonly sequencer = new ProposalSequencer();
+  readonly #context: ProposalsContext;
+  readonly #sequencer = new ProposalSequencer();
   /** Held for longer than a turn only while leadership is being handed over. */
-  private taken: Buffer[] = [];
+  #taken: Buffer[] = [];
   /** The last of this node's batches that was sent to the present leader. */
-  private sentSequence = 0;
-  private checkedAtMs = 0;
-  private oldestWhenChecked = 0;
+  #sentSequence = 0;
+  #checkedAtMs = 0;
+  #oldestWhenChecked = 0;
 
   constructor(context: ProposalsContext) {
-    this.context = context;
+    this.#context = context;
   }
 
   get waiting(): boolean {
-    return this.taken.length > 0;
+    return this.#taken.length > 0;
   }
 
   /** Sends the batches that the leader has not been sent yet. */
   sendNew(): void {
-    if (this.context.core.leader === NO_NODE) return;
-    let sequence = Math.max(this.sentSequence + 1, this.context.proposer.oldestSequence);
-    while (this.sendBatch(sequence) > 0) this.sentSequence = sequence++;
+    if (this.#context.core.leader === NO_NODE) return;
+    let sequence = Math.max(this.#sentSequence + 1, this.#context.proposer.oldestSequence);
+    while (this.#sendBatch(sequence) > 0) this.#sentSequence = sequence++;
   }
 
   /** How many bytes went out: none where there is no such batch, or where its link takes no more. */
-  private sendBatch(sequence: number): number {
-    const { core, proposer, nodeId, send } = this.context;
+  #sendBatch(sequence: number): number {
+    const { core, proposer, nodeId, send } = this.#context;
     const { leader, term } = core;
     const batch = proposer.batch(sequence);
     if (batch === undefined) return 0;
@@ -114,8 +114,8 @@ export class Proposals {
 
   /** Whatever was sent may be lost: begin again with the oldest batch that is not applied. */
   sendAllAgain(): void {
-    this.sentSequence = this.context.proposer.oldestSequence - 1;
-    this.context.scheduleTurn();
+    this.#sentSequence = this.#context.proposer.oldestSequence - 1;
+    this.#context.scheduleTurn();
   }
 
   /**
@@ -124,15 +124,15 @@ export class Proposals {
    * enough to be no burden if the leader is only slow, and if it lacks them it says where to go on.
    */
   sendAgainIfStuck(nowMs: number, stuckMs: number): void {
-    if (nowMs - this.checkedAtMs < stuckMs) return;
-    const { unapplied, oldestSequence } = this.context.proposer;
-    const isStuck = unapplied > 0 && oldestSequence === this.oldestWhenChecked;
-    this.checkedAtMs = nowMs;
-    this.oldestWhenChecked = oldestSequence;
+    if (nowMs - this.#checkedAtMs < stuckMs) return;
+    const { unapplied, oldestSequence } = this.#context.proposer;
+    const isStuck = unapplied > 0 && oldestSequence === this.#oldestWhenChecked;
+    this.#checkedAtMs = nowMs;
+    this.#oldestWhenChecked = oldestSequence;
     if (!isStuck) return;
     let bytesSent = 0;
-    for (let sequence = oldestSequence; sequence <= this.sentSequence && bytesSent < RESENT_BYTES_MAX; sequence++) {
-      const bytes = this.sendBatch(sequence);
+    for (let sequence = oldestSequence; sequence <= this.#sentSequence && bytesSent < RESENT_BYTES_MAX; sequence++) {
+      const bytes = this.#sendBatch(sequence);
       if (bytes === 0) return;
       bytesSent += bytes;
     }
@@ -144,12 +144,12 @@ export class Proposals {
    * entry of this log, or in a link that has not sent them yet.
    */
   receive(from: NodeId, proposal: Proposal, sent = false): void {
-    const { core, nodeId, send, scheduleTurn } = this.context;
-    const verdict = this.sequencer.judge(from, proposal, core.term, core.role === 'leader');
+    const { core, nodeId, send, scheduleTurn } = this.#context;
+    const verdict = this.#sequencer.judge(from, proposal, core.term, core.role === 'leader');
     if (verdict === 'ignore') return;
     if (verdict === 'take') {
-      this.context.balancer.count(from);
-      this.taken.push(sent ? Buffer.from(proposal.bytes) : proposal.bytes);
+      this.#context.balancer.count(from);
+      this.#taken.push(sent ? Buffer.from(proposal.bytes) : proposal.bytes);
       scheduleTurn();
       return;
     }
@@ -158,25 +158,25 @@ export class Proposals {
   }
 
   receiveRefusal(from: NodeId, refusal: ProposalRefused): void {
-    const { core, proposer, scheduleTurn } = this.context;
+    const { core, proposer, scheduleTurn } = this.#context;
     if (from !== core.leader || refusal.term !== core.term || refusal.sessionId !== proposer.sessionId) return;
     // "Does not lead" (0) needs no action: once the new leader is known, everything is sent again.
     if (refusal.expectedSequence < proposer.oldestSequence) return;
-    this.sentSequence = Math.min(this.sentSequence, refusal.expectedSequence - 1);
+    this.#sentSequence = Math.min(this.#sentSequence, refusal.expectedSequence - 1);
     scheduleTurn();
   }
 
   /** What was taken, for the log, under the leader's time. */
   drain(timeMs: number): Buffer[] {
-    const batches = this.taken;
-    this.taken = [];
+    const batches = this.#taken;
+    this.#taken = [];
     for (const bytes of batches) stampBatchTime(bytes, ENTRY_HEADER_BYTES, timeMs);
     return batches;
   }
 
   /** This node no longer leads: the proposers will send what was taken to the new leader. */
   forget(): void {
-    this.taken = [];
+    this.#taken = [];
   }
 }
 

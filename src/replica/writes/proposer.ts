@@ -38,75 +38,75 @@ const STAMPED_BYTES = ENTRY_HEADER_BYTES + 8;
 export class Proposer implements ResultSink {
   readonly nodeId: number;
   sessionId: number;
-  private readonly limits: ProposerLimits;
-  private readonly builder = new BatchBuilder(ENTRY_HEADER_BYTES);
-  private completions: WriteCompletion[] = [];
+  readonly #limits: ProposerLimits;
+  readonly #builder = new BatchBuilder(ENTRY_HEADER_BYTES);
+  #completions: WriteCompletion[] = [];
   /** Accepted and not yet applied, from `head` on, oldest first, without gaps in their sequences. */
-  private batches: (Batch | undefined)[] = [];
-  private head = 0;
-  private nextSequence = 1;
+  #batches: (Batch | undefined)[] = [];
+  #head = 0;
+  #nextSequence = 1;
   /** The completions of every batch up to here have been called: with results, or with the timeout. */
-  private toldUpTo = 0;
-  private unappliedBytes = 0;
+  #toldUpTo = 0;
+  #unappliedBytes = 0;
   /** Commands accepted and not yet answered. */
   pendingCommands = 0;
   /** The completions of the batch that is being applied. */
-  private completing: WriteCompletion[] | null = null;
+  #completing: WriteCompletion[] | null = null;
 
   constructor(nodeId: number, sessionId: number, limits: ProposerLimits) {
     this.nodeId = nodeId;
     this.sessionId = sessionId;
-    this.limits = limits;
+    this.#limits = limits;
   }
 
   get hasRoom(): boolean {
-    return this.unappliedBytes + this.builder.byteLength < this.limits.pendingWriteBytesMax;
+    return this.#unappliedBytes + this.#builder.byteLength < this.#limits.pendingWriteBytesMax;
   }
 
   /** Of the oldest batch that is not applied; of the next to be made where there is none. */
   get oldestSequence(): number {
-    return this.nextSequence - this.unapplied;
+    return this.#nextSequence - this.unapplied;
   }
 
   /** Batches accepted and not yet applied. */
   get unapplied(): number {
-    return this.batches.length - this.head;
+    return this.#batches.length - this.#head;
   }
 
   /** Takes another session id, for the batches gathered so far too. Only before any of them is proposed. */
   changeSessionId(sessionId: number): void {
     this.sessionId = sessionId;
-    for (const batch of this.batches) {
+    for (const batch of this.#batches) {
       if (batch !== undefined) setSessionId(batch.bytes, ENTRY_HEADER_BYTES, sessionId);
     }
   }
 
   /** The batch of this sequence, where it waits to be applied. */
   batch(sequence: number): Batch | undefined {
-    return sequence < this.oldestSequence ? undefined : this.batches[this.head + sequence - this.oldestSequence];
+    return sequence < this.oldestSequence ? undefined : this.#batches[this.#head + sequence - this.oldestSequence];
   }
 
   /** Adds a command to the open batch. */
   add(command: WriteCommand, completion: WriteCompletion): void {
-    this.builder.add(command);
-    this.completions.push(completion);
+    this.#builder.add(command);
+    this.#completions.push(completion);
     this.pendingCommands++;
   }
 
   /** The open batch should take no more, though the turn is not over. */
   get batchIsFull(): boolean {
-    return this.builder.byteLength >= this.limits.batchBytesMax;
+    return this.#builder.byteLength >= this.#limits.batchBytesMax;
   }
 
   /** Numbers the open batch and puts it behind the others; from now on it can be sent. */
   closeBatch(nowMs: number): void {
-    if (this.builder.count === 0) return;
-    const { itemBytesMax, storeBytesMax } = this.limits;
-    const sequence = this.nextSequence++;
-    const bytes = this.builder.seal(this.nodeId, this.sessionId, sequence, itemBytesMax, storeBytesMax);
-    this.batches.push({ sequence, bytes, acceptedAtMs: nowMs, completions: this.completions, sent: false });
-    this.unappliedBytes += bytes.length;
-    this.completions = [];
+    if (this.#builder.count === 0) return;
+    const { itemBytesMax, storeBytesMax } = this.#limits;
+    const sequence = this.#nextSequence++;
+    const bytes = this.#builder.seal(this.nodeId, this.sessionId, sequence, itemBytesMax, storeBytesMax);
+    this.#batches.push({ sequence, bytes, acceptedAtMs: nowMs, completions: this.#completions, sent: false });
+    this.#unappliedBytes += bytes.length;
+    this.#completions = [];
   }
 
   /**
@@ -114,7 +114,7 @@ export class Proposer implements ResultSink {
    * yet is not ours: a node whose directory was restored may find batches of another incarnation under its session id.
    */
   expects(proposer: number, sessionId: number, sequence: number): boolean {
-    const next = this.batches[this.head];
+    const next = this.#batches[this.#head];
     return proposer === this.nodeId && sessionId === this.sessionId && sequence === next?.sequence && next.sent;
   }
 
@@ -123,32 +123,32 @@ export class Proposer implements ResultSink {
    * disks of one node may have used the same session id.
    */
   nextIs(bytes: Buffer): boolean {
-    const next = this.batches[this.head]?.bytes;
+    const next = this.#batches[this.#head]?.bytes;
     if (next === undefined || next === bytes) return next === bytes;
     return bytes.compare(next, STAMPED_BYTES, next.length, STAMPED_BYTES, bytes.length) === 0;
   }
 
   /** Call before the batch that `expects` recognised is applied: its results go to its completions. */
   beginCompletion(): void {
-    const batch = this.batches[this.head];
+    const batch = this.#batches[this.#head];
     if (batch === undefined) return;
-    this.batches[this.head++] = undefined;
+    this.#batches[this.#head++] = undefined;
     // Trimming in bulk keeps the cost of a batch the same, however many have gathered.
-    if (this.head > 1024 && this.head * 2 > this.batches.length) {
-      this.batches = this.batches.slice(this.head);
-      this.head = 0;
+    if (this.#head > 1024 && this.#head * 2 > this.#batches.length) {
+      this.#batches = this.#batches.slice(this.#head);
+      this.#head = 0;
     }
-    this.unappliedBytes -= batch.bytes.length;
-    this.completing = batch.completions;
+    this.#unappliedBytes -= batch.bytes.length;
+    this.#completing = batch.completions;
     if (batch.completions !== null) this.pendingCommands -= batch.completions.length;
   }
 
   result(position: number, code: ResultCode, item: Item | null, text: string): void {
-    this.completing?.[position]?.written(code, item, text);
+    this.#completing?.[position]?.written(code, item, text);
   }
 
   endCompletion(): void {
-    this.completing = null;
+    this.#completing = null;
   }
 
   /**
@@ -158,7 +158,7 @@ export class Proposer implements ResultSink {
   overtaken({ sessionId, lastSequence }: SessionProgress): void {
     while (sessionId === this.sessionId && this.unapplied > 0 && this.oldestSequence <= lastSequence) {
       this.beginCompletion();
-      const completions = this.completing;
+      const completions = this.#completing;
       this.endCompletion();
       for (const completion of completions ?? []) completion.writeFailed('overtaken');
     }
@@ -166,11 +166,11 @@ export class Proposer implements ResultSink {
 
   /** Fails the completions of all that was accepted before `acceptedBeforeMs`: the outcome is unknown. */
   failOlderThan(acceptedBeforeMs: number, failure: Failure): void {
-    const first = Math.max(this.oldestSequence, this.toldUpTo + 1);
-    for (let sequence = first; sequence < this.nextSequence; sequence++) {
+    const first = Math.max(this.oldestSequence, this.#toldUpTo + 1);
+    for (let sequence = first; sequence < this.#nextSequence; sequence++) {
       const batch = this.batch(sequence);
       if (batch === undefined || batch.acceptedAtMs > acceptedBeforeMs) return;
-      this.toldUpTo = sequence;
+      this.#toldUpTo = sequence;
       const { completions } = batch;
       if (completions === null) continue;
       batch.completions = null;

@@ -23,23 +23,23 @@ if (log.lastIndex > Math.max(log.commitIndex, log.snapshotIndex)) log.truncateFr
     name: 'entries-before-term',
     fault: 'writes entries before the term that they belong to',
     file: 'replica/log/persister.ts',
-    within: 'write',
-    find: 'this.wal.append({',
+    within: '#write',
+    find: 'this.#wal.append({',
     replace: `if (hardState !== null && append.length > 0) {
   const entries = append.map((entry) => entry.bytes);
-  this.wal.append({ start, hardState: null, firstIndex: append[0]?.index ?? 0, entries, done: () => {} });
-  const alone = { reset: null, firstIndex: 0, entries: [], done: () => this.complete() };
-  this.wal.append({ hardState: encodeHardState(hardState), ...alone });
+  this.#wal.append({ reset, hardState: null, firstIndex: append[0]?.index ?? 0, entries, done: () => {} });
+  const alone = { reset: null, firstIndex: 0, entries: [], done: () => this.#complete() };
+  this.#wal.append({ hardState: encodeHardState(hardState), ...alone });
   return;
 }
-this.wal.append({`,
+this.#wal.append({`,
   },
   {
     name: 'promise-before-disk',
     fault: 'sends promises at once where they should wait for a write that is under way',
     file: 'replica/log/persister.ts',
-    within: 'promise',
-    find: 'if (this.pending.length === 0) {',
+    within: '#promise',
+    find: 'if (this.#pending.length === 0) {',
     replace: 'if (messages.length > 0) {',
   },
   {
@@ -51,7 +51,7 @@ this.wal.append({`,
     replace: 'const incarnation = before.incarnation > 0 ? before.incarnation : (options.incarnationMin ?? 1);',
     also: {
       file: 'replica/lifecycle/node-lifecycle.ts',
-      within: 'onceSessionIdUnused',
+      within: '#onceSessionIdUnused',
       find: 'if (newestApplied < sessionId()) {',
       replace: 'if (newestApplied < Infinity) {',
     },
@@ -69,7 +69,7 @@ this.wal.append({`,
     fault: 'remembers in a new term which batches its log held in an old one',
     file: 'replica/writes/proposals.ts',
     within: 'judge',
-    find: 'this.expected.clear();',
+    find: 'this.#expected.clear();',
     replace: '',
   },
   {
@@ -77,14 +77,14 @@ this.wal.append({`,
     fault: 'writes the header of an entry into bytes that another entry or link still uses',
     file: 'replica/writes/proposals.ts',
     within: 'receive',
-    find: 'this.taken.push(sent ? Buffer.from(proposal.bytes) : proposal.bytes);',
-    replace: 'this.taken.push(sent ? proposal.bytes : proposal.bytes);',
+    find: 'this.#taken.push(sent ? Buffer.from(proposal.bytes) : proposal.bytes);',
+    replace: 'this.#taken.push(sent ? proposal.bytes : proposal.bytes);',
   },
   {
     name: 'never-sent-again',
     fault: 'sends a batch once only, whatever becomes of the leader',
     file: 'replica/writes/proposals.ts',
-    within: 'sendBatch',
+    within: '#sendBatch',
     find: 'if (batch === undefined) return 0;',
     replace: `if (batch === undefined) return 0;
 if (batch.sent) return 1;`,
@@ -191,7 +191,7 @@ else this.#host.slots.give(slot);`,
     name: 'applier-skips',
     fault: 'goes on behind what it has read back from disk as if it had applied that too',
     file: 'replica/log/applier.ts',
-    within: 'readBack',
+    within: '#readBack',
     find: 'const last = Math.min(log.commitIndex, log.firstCachedIndex - 1);',
     replace: 'const last = Math.min(log.lastIndex, log.firstCachedIndex - 1);',
   },

@@ -99,18 +99,18 @@ await file.moveTo(info.path);`,
     name: 'stored-before-durable',
     fault: 'compacts the log behind a snapshot that is not durable (RedisRaft 43)',
     file: 'replica/snapshots/snapshotter.ts',
-    within: 'write',
+    within: '#write',
     find: 'const info = await writer.finish();',
-    replace: `this.context.onStored({ index, term, configuration, byteLength: 0, path: '' });
-this.compactTo = index;
-this.compact();
+    replace: `this.#context.onStored({ index, term, configuration, byteLength: 0, path: '' });
+this.#compactTo = index;
+this.#compact();
 const info = await writer.finish();`,
   },
   {
     name: 'snapshot-of-newer-members',
     fault: 'writes the newest configuration into a snapshot of an earlier entry',
     file: 'replica/snapshots/snapshotter.ts',
-    within: 'write',
+    within: '#write',
     find: 'const members = core.configurations.asOf(index);',
     replace: 'const members = index < 0 ? core.configurations.asOf(index) : core.configurations.current;',
   },
@@ -279,15 +279,15 @@ acknowledge(core, from, snapshotIndex);`,
     name: 'compacts-within-compaction',
     fault: 'begins to compact the log while it compacts it',
     file: 'replica/snapshots/snapshotter.ts',
-    within: 'compact',
-    find: 'if (this.compacting || this.stopping) return;',
-    replace: 'if (this.stopping) return;',
+    within: '#compact',
+    find: 'if (this.#compacting || this.#stopping) return;',
+    replace: 'if (this.#stopping) return;',
   },
   {
     name: 'snapshot-without-members',
     fault: 'takes a snapshot before it knows a member, which cannot be read back',
     file: 'replica/snapshots/snapshotter.ts',
-    within: 'write',
+    within: '#write',
     find: 'if (members.voters.length === 0) return null;',
     replace: '',
   },
