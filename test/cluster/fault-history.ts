@@ -14,6 +14,8 @@ const FAULTS = ['isolate', 'kill', 'pause', 'kill two'] as const;
 type Fault = (typeof FAULTS)[number];
 
 const CLIENTS = 30;
+/** Leaves the processor to nodes that start. */
+const PAUSE_MS = 10;
 const CHECK_MS_MAX = 120_000;
 /** In case that all clients have come to wait at the disturbed node. */
 const DISTURBED_MS_MAX = 1_500;
@@ -36,7 +38,7 @@ export async function expectLinearizableUnderFaults(cluster: Cluster, history: F
     counterKeys: 3,
     seed,
     keyPrefix: `${seed}.`,
-    pauseBetweenRequestsMs: 1,
+    pauseBetweenRequestsMs: PAUSE_MS,
   });
   const { load } = recording;
   await load.progress(progress);

@@ -1,3 +1,12 @@
-import { replacesMembers } from './members.ts';
+import { afterAll, beforeAll } from 'vitest';
+import { type Cluster, showLogOfFailure, startCluster } from '../support/cluster.ts';
+import { itChangesMembers } from './members.ts';
 
-replacesMembers({ requestsBetween: 150, pauseBetweenRequestsMs: 2, askEveryNode: false });
+let cluster: Cluster;
+showLogOfFailure(() => cluster);
+beforeAll(async () => {
+  cluster = await startCluster({ spares: 3 });
+});
+afterAll(() => cluster?.stop());
+
+itChangesMembers(() => cluster, { between: 150, pauseBetweenRequestsMs: 10, nodesAsked: 1, killed: 'higher' });
