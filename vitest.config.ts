@@ -90,7 +90,7 @@ export default defineConfig({
           include: LONG,
           isolate: true,
           testTimeout: 900_000,
-          hookTimeout: 60_000,
+          hookTimeout: 180_000,
           fileParallelism: false,
           sequence: { groupOrder: 2 },
         },
