@@ -54,12 +54,24 @@ async function hunt(mutant: Mutant): Promise<Finding> {
     }
     symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
     for (const [file, source] of patched(mutant)) writeFileSync(join(folder, 'src', file), source);
+    await checkTypes(mutant, folder);
     const found = await firstViolation(folder);
     if (found === null) return { mutant, seeds: null, check: '' };
     return { mutant, seeds: found.seed - Number(options.from) + 1, check: found.violation.check };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Throws if the mutant names what the source no longer has: the simulator would only find that it crashes. */
+async function checkTypes({ name }: Mutant, folder: string): Promise<void> {
+  // A fault may well leave code behind that nothing reaches or uses.
+  const allowed = ['--allowUnreachableCode', 'true', '--noUnusedLocals', 'false', '--noUnusedParameters', 'false'];
+  const args = [join(root, 'node_modules/typescript/bin/tsc'), '--noEmit', '-p', 'tsconfig.json', ...allowed];
+  const child = spawn(process.execPath, args, { cwd: folder, stdio: ['ignore', 'pipe', 'inherit'] });
+  let output = '';
+  for await (const bytes of child.stdout) output += bytes;
+  if (output !== '') throw new Error(`mutant ${name} is not valid TypeScript:\n${output}`);
 }
 
 interface Failure {

@@ -40,7 +40,7 @@ export const memberMutants: readonly Mutant[] = [
     file: 'raft/membership.ts',
     within: 'continueChange',
     find: 'if (!configuration.autoLeave) return;',
-    replace: 'if (!configuration.autoLeave || core.committedConfigurationIndex < leading.firstIndex) return;',
+    replace: 'if (!configuration.autoLeave || core.configurations.committed.index < leading.firstIndex) return;',
   },
   {
     name: 'joint-commit-by-new-half',
@@ -104,7 +104,7 @@ export const memberMutants: readonly Mutant[] = [
     file: 'raft/membership.ts',
     within: 'continueChange',
     find: 'if (!hasVote) stepDown(core, leading);',
-    replace: 'if (!hasVote && leading.ticks < 0) stepDown(core, leading);',
+    replace: 'if (!hasVote && core.now < 0) stepDown(core, leading);',
   },
   {
     name: 'promoted-refuses-vote',
@@ -112,7 +112,7 @@ export const memberMutants: readonly Mutant[] = [
     file: 'raft/election.ts',
     within: 'handleVote',
     find: 'message.term === core.term &&',
-    replace: `core.configuration.voters.includes(core.id) &&
+    replace: `core.configurations.current.voters.includes(core.id) &&
 message.term === core.term &&`,
   },
   {
@@ -315,7 +315,7 @@ this.#context.onMayPropose();`,
     fault: 'an old disk that finds that it has no rights any more does not ask for them',
     file: 'raft/rights.ts',
     within: 'withoutRights',
-    body: "return core.lifecycle !== 'normal';",
+    body: "return rights.lifecycle !== 'normal';",
   },
   {
     name: 'member-before-durable',

@@ -51,9 +51,8 @@ core.vote = NO_NODE;`,
     file: 'raft/election.ts',
     within: 'startElection',
     find: 'const { lastIndex, lastTerm } = core.log;',
-    replace: `core.votes.set(core.id, true);
-core.persistedTerm = core.term;
-core.persistedVote = core.vote;
+    replace: `core.votes.set(core.id, core.rights.directoryId);
+core.persisted = { ...core.persisted, term: core.term, vote: core.vote };
 const { lastIndex, lastTerm } = core.log;`,
   },
   {
@@ -234,7 +233,7 @@ commitTo(core, Math.min(message.commitIndex, message.index));`,
     within: 'handleTimeoutNow',
     find: 'startElection(core, true);',
     replace: `startElection(core, true);
-core.votes = new Map(core.configuration.details.map(({ id, directoryId }) => [id, directoryId]));`,
+core.votes = new Map(core.configurations.current.details.map(({ id, directoryId }) => [id, directoryId]));`,
   },
   {
     name: 'transfer-for-ever',

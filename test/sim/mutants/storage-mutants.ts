@@ -17,7 +17,7 @@ export const storageMutants: readonly Mutant[] = [
     within: 'append',
     find: 'this.#waiting.push(write);',
     replace: `this.#waiting.push({ ...write, done: () => {} });
-this.#clock.after(0, write.done);`,
+queueMicrotask(write.done);`,
   },
   {
     name: 'failed-write-ignored',
