@@ -41,8 +41,8 @@ interface Run {
 }
 
 function run(behaviour: string, { spawner = false, id = 2 } = {}): Run {
-  const script = fileURLToPath(new URL('./node-process.ts', import.meta.url));
-  const child = spawn(process.execPath, ['--import', 'tsx', script, config, String(id), behaviour], {
+  const script = fileURLToPath(new URL('./node-process.mjs', import.meta.url));
+  const child = spawn(process.execPath, [script, config, String(id), behaviour], {
     stdio: ['pipe', 'pipe', 'pipe', ...(spawner ? (['ipc'] as const) : [])],
   });
   processes.push(child);

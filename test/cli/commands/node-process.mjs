@@ -1,16 +1,17 @@
+// `raftkv node` around a node that only pretends: `node-process.mjs <config> <id> <how it behaves>`. It runs the built
+// program, because that starts in half the time.
 import { readSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { RaftkvError } from '../../../src/base/errors.ts';
-import { nodeCommand } from '../../../src/cli/commands/node.ts';
-import type { RunNode } from '../../../src/cli/node/types.ts';
-import { describeError, exitCodeOf } from '../../../src/cli/terminal/output.ts';
+import { RaftkvError } from '../../../dist/base/errors.js';
+import { nodeCommand } from '../../../dist/cli/commands/node.js';
+import { describeError, exitCodeOf } from '../../../dist/cli/terminal/output.js';
 
-/** `raftkv node` around a node that only pretends: `node-process.ts <config> <id> <how it behaves>`. */
 const [config = '', id = '', behaviour = ''] = process.argv.slice(2);
 
 const damaged = () => new RaftkvError('WAL_DAMAGED', 'segment 3 is damaged', 'Restore it.');
 
-const pretend: RunNode = async (_config, nodeId, { onEvent }) => {
+/** @type {import('../../../src/cli/node/types.ts').RunNode} */
+const pretend = async (_config, nodeId, { onEvent }) => {
   if (behaviour === 'refuses') throw damaged();
   // Something open, as a real node has.
   const port = createServer().listen(0, '127.0.0.1');
