@@ -6,7 +6,7 @@ import { runSeed } from './fuzz-run.ts';
 const oneSeed = process.env['RAFT_FUZZ_SEED'];
 
 if (oneSeed === undefined) {
-  fuzzCores(1, 200);
+  fuzzCores(1, 100);
 
   describe('a seed', () => {
     it('gives the same run again', () => {

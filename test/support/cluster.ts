@@ -95,11 +95,13 @@ export interface Cluster {
 const HOST = '127.0.0.1';
 const PORTS_PER_NODE = 3;
 const STATUS_MS_MAX = 10_000;
-const ASK_AGAIN_MS = 10;
+const ASK_AGAIN_MS = 25;
 const PAUSE_CHECK_MS = 20;
 /** Only what never comes takes so long. */
 const UNTIL_MS_MAX = 60_000;
 const CLUSTER_NAME = 'test';
+/** The smallest that is allowed: a larger one is only more zeros to write at each start. */
+const WAL_SEGMENT_BYTES = 32 * 1024 * 1024;
 const REQUEST_TIMEOUT = { requestTimeoutMs: 60_000 };
 /**
  * Long enough that a busy machine elects no leader for nothing. A leader that is killed is replaced soon all the same,
@@ -151,7 +153,15 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
       return { ...other, peerPort: link?.port ?? other.peerPort };
     });
     const own = typeof settings === 'function' ? settings(id) : settings;
-    const config = { cluster: CLUSTER_NAME, dataDir: './data', nodes: seen, ...timing, ...security?.settings, ...own };
+    const config = {
+      cluster: CLUSTER_NAME,
+      dataDir: './data',
+      nodes: seen,
+      walSegmentBytes: WAL_SEGMENT_BYTES,
+      ...timing,
+      ...security?.settings,
+      ...own,
+    };
     writeFileSync(file, JSON.stringify(config));
   };
   for (const { id } of nodes) writeConfig(fileOf(id), id, nodes);
