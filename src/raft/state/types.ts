@@ -118,9 +118,9 @@ export interface Entry {
 }
 
 /**
- * The messages between cores. To add one: its interface and `Message` here, its row in `messages.ts` (what an older, a
- * higher and the present term do), its handler, and its bytes in the replica's `wire.ts`. The compiler finds all but the
- * last line of a forgotten step; test/raft/describe.ts prints it in transcripts.
+ * The messages between cores. To add one: its interface and its place in `Message` here, its row in `messages.ts` (what an
+ * older, a higher and the present term do), its handler, its bytes in the replica's `wire.ts`, and its text in
+ * test/raft/describe.ts. The compiler names every place that is missing but the decoder, which the test of `wire.ts` finds.
  */
 interface Envelope {
   readonly from: NodeId;
