@@ -9,7 +9,7 @@ const NODES = [1, 2, 3];
 let cluster: Cluster;
 showLogOfFailure(() => cluster);
 beforeAll(async () => {
-  cluster = await startCluster();
+  cluster = await startCluster({ inProcess: true });
 });
 afterAll(() => cluster?.stop());
 

@@ -13,7 +13,7 @@ afterAll(() => cluster?.stop());
 
 describe.skipIf(!installed)('memccapable', () => {
   it(`passes ${TESTS} of ${TESTS} tests against a follower`, async () => {
-    cluster = await startCluster();
+    cluster = await startCluster({ inProcess: true });
     const [follower = 0] = await cluster.followers();
     const { host, clientPort } = cluster.node(follower);
     const output = await run(['-a', '-h', host, '-p', `${clientPort}`]);

@@ -5,7 +5,7 @@ import { connectText } from '../support/text-client.ts';
 let cluster: Cluster;
 showLogOfFailure(() => cluster);
 beforeAll(async () => {
-  cluster = await startCluster();
+  cluster = await startCluster({ inProcess: true });
 });
 afterAll(async () => {
   await cluster?.stop();

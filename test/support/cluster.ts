@@ -6,6 +6,7 @@ import type { ReplicaStatus } from '../../src/replica/types.ts';
 import type { StatusBody } from '../../src/server/admin/admin-port.ts';
 import { ClusterLog } from './cluster-log.ts';
 import { connect, type MemcachedClient } from './memcached-client.ts';
+import { startNodeInProcess } from './node-in-process.ts';
 import { type CommandResult, type NodeProcess, runCommand, startNodeProcess } from './node-process.ts';
 import { openPartitionableLink, type PartitionableLink } from './partitionable-link.ts';
 import { reservePorts } from './ports.ts';
@@ -31,6 +32,8 @@ export interface ClusterOptions {
   readonly partitionable?: boolean;
   /** TLS at every port, and a password. */
   readonly secure?: boolean;
+  /** The nodes run within the process of the test. For tests that only talk to nodes: they can be stopped, not killed. */
+  readonly inProcess?: boolean;
   /** The election timeout of real clusters, for tests that partition or stop a leader, and so wait for it. */
   readonly quickElections?: boolean;
 }
@@ -133,6 +136,7 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
 /** As `startCluster`, with no process started yet. */
 export async function createCluster(options: ClusterOptions): Promise<Cluster> {
   const { nodes: count = 3, spares = 0, settings = {}, partitionable = false, secure = false } = options;
+  const inProcess = options.inProcess === true;
   const timing = options.quickElections === true ? REQUEST_TIMEOUT : count === 1 ? LONE_TIMING : CALM_TIMING;
   const linkPorts = partitionable ? count * (count - 1) : 0;
   const block = await reservePorts((count + spares) * PORTS_PER_NODE + linkPorts);
@@ -208,7 +212,8 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
   const start = async (id: number, joins = id > count) => {
     if (isRunning(id)) throw new Error(`node ${id} runs already`);
     const args = joins ? ['--config', operatorFile, '--join'] : ['--config', fileOf(id)];
-    const started = startNodeProcess(id, args, (line) => log.add(id, line));
+    const addLine = (line: string) => log.add(id, line);
+    const started = inProcess ? startNodeInProcess(id, fileOf(id), addLine) : startNodeProcess(id, args, addLine);
     processes.set(id, started);
     await started.event('listening');
   };
@@ -291,7 +296,7 @@ export async function createCluster(options: ClusterOptions): Promise<Cluster> {
       for (const id of paused.keys()) endPause(id);
       for (const client of clients) client.destroy();
       const alive = [...processes.values()].filter((one) => one.isRunning());
-      for (const one of alive) one.signal('SIGKILL');
+      for (const one of alive) one.signal(inProcess ? 'SIGTERM' : 'SIGKILL');
       await Promise.all(alive.map((one) => one.exited()));
       for (const { link } of links) link.close();
       rmSync(folder, { recursive: true, force: true });
