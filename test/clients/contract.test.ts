@@ -11,15 +11,17 @@ import { adaptMemcache, adaptMemcacheClient, adaptMemcached } from './adapters.t
 import { type ClientTraits, type ClientUnderTest, itKeepsTheContract } from './contract.ts';
 
 /**
- * The clients at clusters that don't let everybody in. None of them knows of memcached's login in the text protocol.
- * It is a `set` like any other, though, so that a client with a single connection can make it its first call.
+ * npm's clients against clusters that ask them for nothing, for certificates or for a password. None of them knows of
+ * memcached's login in the text protocol. It is a `set` like any other, though, so that a client with a single
+ * connection can make it its first call.
  */
 
 const TOKEN = `${USER} ${PASSWORD}`;
 
-interface Guarded {
+interface Access {
   readonly what: string;
-  /** Merged over a configuration with TLS at every port and a password. */
+  /** TLS at every port and a password, unless the settings say otherwise. */
+  readonly secure: boolean;
   readonly settings: Readonly<Record<string, unknown>>;
   readonly password: boolean;
   readonly clients: readonly Guest[];
@@ -32,25 +34,37 @@ interface Guest {
   open(server: string, tls: ConnectionOptions, password: boolean): ClientUnderTest;
 }
 
+/**
+ * The clients close a connection, or give a request up, after 5 s. A slow machine may take that long, and who has logged
+ * in would have to do so again.
+ */
+const LATE_MS = 120_000;
+const timing = { connectTimeout: LATE_MS, cmdTimeout: LATE_MS };
+
 const memcacheClient: Guest = {
   name: 'memcache-client',
   traits: { bytes: true },
   open: (server, tls, password) =>
-    adaptMemcacheClient(new MemcacheClient({ server: password ? { server, maxConnections: 1 } : { server }, tls })),
+    adaptMemcacheClient(
+      new MemcacheClient({ ...timing, server: password ? { server, maxConnections: 1 } : { server }, tls }),
+    ),
 };
 const plainMemcacheClient: Guest = {
   ...memcacheClient,
-  open: (server) => adaptMemcacheClient(new MemcacheClient({ server: { server, maxConnections: 1 } })),
+  open: (server, _tls, password) =>
+    adaptMemcacheClient(
+      new MemcacheClient({ ...timing, server: password ? { server, maxConnections: 1 } : { server } }),
+    ),
 };
 const memcached: Guest = {
   name: 'memcached',
   traits: { bytes: true },
-  open: (server) => adaptMemcached(new Memcached(server, { poolSize: 1 })),
+  open: (server) => adaptMemcached(new Memcached(server, { poolSize: 1, timeout: LATE_MS, idle: LATE_MS })),
 };
 const memcache: Guest = {
   name: 'memcache',
   traits: { bytes: false },
-  open: (server) => adaptMemcache(new Memcache({ nodes: [server] })),
+  open: (server) => adaptMemcache(new Memcache({ nodes: [server], timeout: LATE_MS })),
 };
 
 const tls = {
@@ -60,26 +74,36 @@ const tls = {
   clientCert: 'certs/client.crt',
   clientKey: 'certs/client.key',
 };
-const guarded: readonly Guarded[] = [
-  { what: 'certificates', settings: { authFile: undefined }, password: false, clients: [memcacheClient] },
-  { what: 'certificates and a password', settings: {}, password: true, clients: [memcacheClient] },
+const accesses: readonly Access[] = [
+  {
+    what: 'nothing',
+    secure: false,
+    settings: {},
+    password: false,
+    clients: [plainMemcacheClient, memcached, memcache],
+  },
+  { what: 'certificates', secure: true, settings: { authFile: undefined }, password: false, clients: [memcacheClient] },
+  { what: 'certificates and a password', secure: true, settings: {}, password: true, clients: [memcacheClient] },
   {
     what: 'a password',
+    secure: true,
     settings: { tls: { ...tls, clients: 'plain' } },
     password: true,
     clients: [plainMemcacheClient, memcached, memcache],
   },
 ];
 
-describe.each(guarded)('a cluster that asks its clients for $what', ({ settings, password, clients }) => {
+describe.concurrent.each(accesses)('a cluster that asks its clients for $what', (access) => {
+  const { secure, settings, password, clients } = access;
   let cluster: Cluster;
   showLogOfFailure(() => cluster);
   beforeAll(async () => {
-    cluster = await startCluster({ secure: true, settings });
+    cluster = await startCluster({ secure, settings, inProcess: true });
   });
   afterAll(() => cluster?.stop());
 
   const identity = (): ConnectionOptions => {
+    if (!secure) return {};
     const pem = (name: string) => readFileSync(join(cluster.folder, 'certs', name));
     return { ca: pem('ca.crt'), cert: pem('client.crt'), key: pem('client.key') };
   };
@@ -88,8 +112,8 @@ describe.each(guarded)('a cluster that asks its clients for $what', ({ settings,
     return guest.open(`${host}:${clientPort}`, identity(), password);
   };
 
-  describe.each(clients)('$name', (guest) => {
-    describe.concurrent.each([1, 2, 3])('through node %i', (id) => {
+  describe.concurrent.each(clients)('$name', (guest) => {
+    describe.each([1, 2, 3])('through node %i', (id) => {
       let client: ClientUnderTest;
       beforeAll(async () => {
         client = open(guest, id);
