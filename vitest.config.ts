@@ -77,6 +77,8 @@ export default defineConfig({
           name: 'processes',
           include: PROCESSES,
           exclude: LONG,
+          // Process tests wait a lot: for elections, for items to expire, for processes to end.
+          maxWorkers: WORKERS + 1,
           // Above the sum of what a test waits for, so that a test that fails says what it has waited for.
           testTimeout: 300_000,
           hookTimeout: 180_000,
