@@ -96,7 +96,10 @@ function becomeFollowerWithoutLeader(core: Core, term: number): void {
   core.electionTimeout = QUICK_RETRY_TICKS + Math.floor(core.options.random() * QUICK_RETRY_JITTER_TICKS);
 }
 
-/** The disk holds term and vote now. */
+/**
+ * The disk holds term and vote now, so the node's own vote counts. If it counted earlier: node 1 leads term 5 by its own
+ * vote and node 2's, crashes, comes back without its vote, and gives it to node 3. Then node 3 leads term 5 too.
+ */
 export function ownVotePersisted(core: Core): void {
   if (core.role !== 'candidate' || hardStateIsPending(core)) return;
   // The requests leave only now, so the answers get their time from now on.
@@ -109,6 +112,10 @@ export function ownVotePersisted(core: Core): void {
  * Would this node vote for the sender if it campaigned? `message.term` is the term that it would campaign for. That term
  * can equal this node's own: node 1 of term 4 asks for term 5, and this node reached term 5 with a candidate that lost.
  * It then says yes only if it still has its vote of term 5 to give.
+ *
+ * Why not while it hears a leader? Node 1 leads nodes 2 and 3, and only the link between 1 and 3 is cut. Node 3 hears no
+ * leader and asks node 2. If node 2 said yes, node 3 would win a higher term and depose node 1, which then hears no leader,
+ * asks node 2 and deposes node 3, and so on. The link of two nodes would leave the whole cluster without a lasting leader.
  */
 export function handlePreVote(core: Core, message: PreVote): void {
   const granted =
@@ -159,8 +166,13 @@ export function ignoresVote(core: Core, message: Vote): boolean {
  * RequestVote of the paper's figure 2. A learner votes too when it is asked: the candidate may know that it is a voter by
  * now, and if it refused, there could be no leader to tell it (etcd 10998). The candidate counts only its voters.
  *
- * Refusals wait for the disk like grants. They need not, as they promise nothing; but a candidate that is refused has
- * nothing to do with the answer that cannot wait, and one path is easier to trust than two.
+ * A log that is not up to date gets no vote (§3.6.1). Nodes 1 and 2 hold the committed entry 7; the log of node 3 ends at
+ * 6. If node 2 voted for node 3, a leader without entry 7 would overwrite it everywhere.
+ *
+ * A grant waits for the disk. Otherwise node 2 votes for node 1 in term 5, crashes, comes back without that vote, votes
+ * for node 3, and term 5 has two leaders. Refusals wait for the disk like grants. They need not, as they promise nothing;
+ * but a candidate that is refused has nothing to do with the answer that cannot wait, and one path is easier to trust than
+ * two.
  */
 export function handleVote(core: Core, message: Vote): void {
   const granted =
@@ -196,7 +208,10 @@ export function handleVoteReply(core: Core, message: VoteReply): void {
   countVotes(core);
 }
 
-/** Answers are kept by node, so that a duplicated one does not count twice. */
+/**
+ * Answers are kept by node, so that a duplicated one does not count twice: of five voters, the vote of node 2, delivered
+ * twice, and the candidate's own would already be three.
+ */
 function recordVote(core: Core, { from, granted, withoutRights, directoryId }: PreVoteReply | VoteReply): void {
   core.votes.set(from, granted && !withoutRights ? directoryId : NO_DIRECTORY);
 }
@@ -238,7 +253,10 @@ function becomeLeader(core: Core): void {
   advanceCommit(core);
 }
 
-/** This node leads, or has heard the leader within the shortest election timeout. */
+/**
+ * This node leads, or has heard the leader within the shortest election timeout. No timer is shorter than that. So when a
+ * node campaigns because the leader is dead, most of the others no longer protect the leader.
+ */
 function hearsLeader(core: Core): boolean {
   if (core.leader === NO_NODE) return false;
   return core.role === 'leader' || core.now - core.timerStartedAt < core.options.electionTimeoutTicks;

@@ -37,13 +37,19 @@ export function handleAppend(core: Core, message: Append): void {
     return;
   }
   for (const entry of entries) acceptEntry(core, entry);
-  // Commit only what this very message verified: a longer tail may be another leader's (scylla 9965).
+  // Commit only what this very message verified: a longer tail may be another leader's (scylla 9965). Here entry 5 is the
+  // leader's, and 6 and 7 are left over from a deposed one. An append that carries entry 5 and commitIndex 7 must not commit
+  // them.
   const verified = prevIndex + entries.length;
   commitTo(core, Math.min(message.commitIndex, verified));
   acknowledge(core, message.from, Math.max(verified, log.commitIndex));
 }
 
-/** Keeps entries that agree and truncates at the first conflict only: a late append may be shorter than the log (§3.5). */
+/**
+ * Keeps entries that agree and truncates at the first conflict only: a late append may be shorter than the log (§3.5).
+ * If an append of entries 5 to 6 cut the log after 6, it would remove 7 and 8, which this node has acknowledged by then and
+ * which may be committed.
+ */
 function acceptEntry(core: Core, entry: Entry): void {
   const { log } = core;
   if (entry.index <= log.commitIndex) return;
@@ -54,7 +60,11 @@ function acceptEntry(core: Core, entry: Entry): void {
   appendToLog(core, entry);
 }
 
-/** Tells the leader that this node holds its log up to `index`, once everything that was emitted so far is on disk. */
+/**
+ * Tells the leader that this node holds its log up to `index`, once everything that was emitted so far is on disk. If it
+ * did not wait: node 2 acknowledges entry 9, node 1 commits it and answers its client, and both crash. Node 2 comes back
+ * without entry 9 and elects a leader together with node 3, which never had it. The client's write is lost.
+ */
 export function acknowledge(core: Core, leader: NodeId, index: number): void {
   const { id: from, term, diskFull } = core;
   const { directoryId } = core.rights;
@@ -95,7 +105,11 @@ export function refuseAppend(core: Core, leader: NodeId, index: number, hintInde
   });
 }
 
-/** News of commitment. If the entry at `index` is the leader's, the logs agree up to there (§3.5, log matching). */
+/**
+ * News of commitment. If the entry at `index` is the leader's, the logs agree up to there (§3.5, log matching). If it is
+ * not compared: the append that replaces a deposed leader's entry 7 is lost, the news that 7 is committed arrives, and this
+ * node applies the wrong entry 7.
+ */
 export function handleCommit(core: Core, message: Commit): void {
   if (core.log.termAt(message.index) !== message.indexTerm) return;
   commitTo(core, Math.min(message.commitIndex, message.index));

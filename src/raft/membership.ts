@@ -182,7 +182,8 @@ function promote(core: Core, id: NodeId): Refusal | null {
 
 /**
  * Appends the configuration, unless its quorum cannot be reached now. It would be in force at once, so nothing could be
- * committed any more, not even the entry that takes it back.
+ * committed any more, not even the entry that takes it back. Of the voters 1, 2 and 3, node 3 is down: without node 2, node 1
+ * would need node 3 for every entry.
  */
 function appendUnlessQuorumIsLost(core: Core, next: Configuration): Refusal | null {
   if (!isQuorumOf(next, (id) => isThere(core, id))) {

@@ -64,13 +64,18 @@ const RULES: { readonly [K in Message['kind']]: Rule<Extract<Message, { kind: K 
     handle: handlePreVoteReply,
   },
   vote: {
+    // Refused, with this node's term: the candidate learns that its term is over.
     olderTerm: handleVote,
     higherTerm: (core, message) => !ignoresVote(core, message) && adoptTerm(core, message),
     handle: handleVote,
   },
+  // Node 1 lost term 5 and campaigns in term 6. Node 2's late vote of term 5 must not count for term 6, in which node 2 may
+  // have voted for node 3.
   voteReply: { olderTerm: ignore, higherTerm: adoptTerm, handle: handleVoteReply },
   append: { olderTerm: refuseOldLeader, higherTerm: followSender, handle: fromLeader(handleAppend) },
   appendReply: {
+    // Node 1 led term 4; node 2 led term 5 and truncated the log of node 3; node 1 leads term 6. An acknowledgement of node 3
+    // that is left over from term 4 speaks of entries that node 3 no longer has.
     olderTerm: ignore,
     higherTerm: adoptTerm,
     handle: (core, message) => {
@@ -90,6 +95,7 @@ const RULES: { readonly [K in Message['kind']]: Rule<Extract<Message, { kind: K 
   },
   commit: { olderTerm: ignore, higherTerm: followSender, handle: fromLeader(handleCommit) },
   snapshotOffer: { olderTerm: refuseOldLeader, higherTerm: followSender, handle: fromLeader(handleSnapshotOffer) },
+  // One of an older term is late: the leader that asked has been replaced, and a campaign would depose its successor.
   timeoutNow: { olderTerm: ignore, higherTerm: adoptTerm, handle: handleTimeoutNow },
   readIndex: { olderTerm: refuseRead, higherTerm: adoptTerm, handle: handleReadIndex },
   readIndexReply: {

@@ -87,6 +87,8 @@ export class Raft {
 
   constructor(options: RaftStart) {
     const { id, log, hardState, lifecycle, directoryId } = options;
+    // So that a node can apply what it knew to be committed before it hears a leader. The hint may be beyond the log: an
+    // entry can be committed by the others' disks before it is on this one.
     log.commitIndex = Math.max(log.commitIndex, Math.min(hardState.commitIndex, log.lastIndex));
     this.core = {
       id,
@@ -116,7 +118,10 @@ export class Raft {
     resetElectionTimer(this.core);
   }
 
-  /** Whether a `propose` would be taken now. */
+  /**
+   * Whether a `propose` would be taken now. Not while leadership is being handed over: the target must hold the whole log
+   * before it may campaign, and would never do so while the log grows.
+   */
   get acceptsProposals(): boolean {
     return this.core.leading !== null && this.core.leading.transfer === null;
   }
@@ -226,7 +231,8 @@ function propose(core: Core, batches: readonly Buffer[]): void {
 
 /**
  * The disk has caught up. A completion names the term as well as the index: the entry that was written may have been
- * truncated and replaced since, and acknowledging its index would acknowledge an entry that is not on disk (ra 637).
+ * truncated and replaced since, and acknowledging its index would acknowledge an entry that is not on disk (ra 637):
+ * entry 7@3 is being written, a new leader replaces it by 7@4, and now the write of 7@3 completes.
  */
 function persisted(core: Core, term: number, index: number, hardState: HardState | null): void {
   const { log } = core;

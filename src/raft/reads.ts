@@ -70,8 +70,10 @@ function enter(core: Core, leading: Leadership, read: PendingRead, round: number
 
 function admit(core: Core, leading: Leadership, read: PendingRead): void {
   const newest = leading.reads.at(-1);
-  // A round that is in flight began before this read arrived, so it proves nothing for it. The next round begins when that
-  // one has been answered, and serves all reads that gather meanwhile.
+  // A round that is in flight began before this read arrived, so it proves nothing for it. Node 2 answers the round of
+  // leader 1, then elects node 3, and node 3 acknowledges a write. A read that reaches node 1 now would be confirmed by
+  // node 2's old answer, and miss that write. The next round begins when this one has been answered, and serves all reads
+  // that gather meanwhile.
   const roundInFlight = newest !== undefined && newest.round >= core.round;
   enter(core, leading, read, core.round + 1);
   const isWaiting = leading.reads.at(-1) === read;

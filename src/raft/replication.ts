@@ -109,6 +109,9 @@ export function handleAppendReply(core: Core, message: AppendReply): void {
  * Commits what a quorum holds, if the newest of it is of this term (§3.6.2, the paper's figure 8): an entry of an earlier
  * term that a majority holds can still be overwritten by a leader that was elected without it. The leader counts itself by
  * what is on its own disk, so the followers alone may commit an entry that this disk does not hold yet.
+ *
+ * A follower without rights counts for nothing. Otherwise node 3 could count twice: its old directory acknowledges entry 9
+ * to this leader, while its new directory, which lacks entry 9, votes for the next one.
  */
 export function advanceCommit(core: Core): void {
   const { leading, log, configurations } = core;

@@ -24,7 +24,8 @@ export function snapshotStored(core: Core, index: number, term: number): void {
 /**
  * Compacts the log up to `index`, or as far as is safe: not beyond the newest snapshot, and not beyond what a follower
  * needs that fetches one or has just had one. Otherwise that follower would have to begin again with a newer snapshot, for
- * as long as there are writes (consul 9609).
+ * as long as there are writes (consul 9609). Nor beyond what is applied and on disk: a restart builds the state from the
+ * newest snapshot and the log behind it, so between the two nothing may be missing.
  */
 export function compact(core: Core, index: number): void {
   const { log } = core;

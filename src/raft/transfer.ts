@@ -22,7 +22,11 @@ export function startTransfer(core: Core, to: NodeId, force = false): void {
   continueTransfer(core);
 }
 
-/** Tells the target to campaign once it holds the whole log, or all that it can get of it. It does no harm to repeat it. */
+/**
+ * Tells the target to campaign once it holds the whole log, or all that it can get of it. With less it could lose,
+ * because other followers hold more and refuse it their votes, and a term without a leader would stop the writes. It does
+ * no harm to repeat the message.
+ */
 export function continueTransfer(core: Core): void {
   const transfer = core.leading?.transfer;
   if (transfer === null || transfer === undefined) return;

@@ -92,7 +92,9 @@ export function simple(configuration: Configuration, steps: readonly Configurati
 }
 
 /**
- * Begins any change: until it is left, a majority of the new voters and one of the old ones must agree (§4.3).
+ * Begins any change: until it is left, a majority of the new voters and one of the old ones must agree (§4.3). If the
+ * voters 1, 2, 3 became 3, 4, 5 in one step, nodes 1 and 2, which have not heard of it, could elect one leader, and nodes 4
+ * and 5 another.
  * @throws RaftkvError MEMBER_CHANGE_REFUSED
  */
 export function enterJoint(

@@ -181,7 +181,8 @@ export function resetElectionTimer(core: Core): void {
 
 /**
  * Follows `leader` (NO_NODE if it is not known yet) in `term`. The vote is kept within a term and forgotten with it. If it
- * were cleared on every step-down, a node could vote twice in one term and elect two leaders (CCF 5891).
+ * were cleared on every step-down, a node could vote twice in one term and elect two leaders (CCF 5891): node 3 votes for
+ * node 1 in term 5, loses its link to node 1, gives its own campaign up, and votes for node 2 in term 5.
  */
 export function becomeFollower(core: Core, term: number, leader: NodeId): void {
   const wasLeading = core.leading;

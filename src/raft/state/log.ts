@@ -194,7 +194,10 @@ export class RaftLog {
     this.#cacheHead = 0;
   }
 
-  /** Whether a log that ends with these is at least as complete as this one (§3.6.1). */
+  /**
+   * Whether a log that ends with these is at least as complete as this one (§3.6.1). The later term wins, however short the
+   * log: 5@3 beats 9@2, since the leader of term 3 had everything that was committed before, and overwrote 6 to 9.
+   */
   isUpToDate(lastIndex: number, lastTerm: number): boolean {
     return lastTerm > this.lastTerm || (lastTerm === this.lastTerm && lastIndex >= this.lastIndex);
   }
@@ -203,6 +206,9 @@ export class RaftLog {
    * The largest index not above `index` whose term is not above `term`: where this log and one that has `term` at `index`
    * may still agree. The paper decrements nextIndex by one; this skips a whole term at a time (§3.5). May be below
    * `snapshotIndex`, where terms are no longer known: then this log cannot tell where they agree.
+   *
+   * A log of terms 1 1 1 4 4 and one that has term 3 at index 5 can't agree at 5 or 4, where this one has term 4. They may
+   * agree at 3.
    */
   lastPossibleMatch(index: number, term: number): number {
     let candidate = Math.min(index, this.lastIndex);

@@ -96,7 +96,10 @@ export class Progress {
     this.#inflights.add(lastIndex, bytes);
   }
 
-  /** The follower holds everything up to `index`; the log begins after `logStart`. Returns whether that is news. */
+  /**
+   * The follower holds everything up to `index`; the log begins after `logStart`. Returns whether that is news. An
+   * acknowledgement may be late, and is none then: `matchIndex` never goes back, because entries were committed by it.
+   */
   acknowledged(index: number, logStart: number): boolean {
     this.#inflights.freeUpTo(index);
     const isNews = index > this.matchIndex;
@@ -122,7 +125,9 @@ export class Progress {
 
   /**
    * The follower refused an append after `refusedIndex` and may agree up to `possibleMatch`. Returns false if the refusal
-   * is an old one that no longer says anything: it must not move `nextIndex` back.
+   * is an old one that no longer says anything: it must not move `nextIndex` back. That is so if the follower has
+   * acknowledged the entry since; in `probe`, if the refusal answers an earlier probe than the one under way; and in
+   * `replicate`, if it is about an append that was sent before the follower was last probed, further on than now.
    */
   refused(refusedIndex: number, possibleMatch: number): boolean {
     if (this.state === 'snapshot') return false;
@@ -133,7 +138,7 @@ export class Progress {
     return true;
   }
 
-  /** What was in flight is lost. The follower is probed again once the link is up. */
+  /** What was in flight is lost. The follower is probed again once the link is up; until then nothing is sent. */
   linkLost(logStart: number): void {
     this.linked = false;
     this.probeAgain(logStart);

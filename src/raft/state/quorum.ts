@@ -14,7 +14,7 @@ const descending: number[] = [];
 
 /**
  * The largest index that a majority of `voters` holds; `Infinity` for no voters. `matchIndexOf` gives 0 for a voter
- * of which nothing is known.
+ * of which nothing is known. Of five voters that hold 9, 7, 7, 4 and 0, three hold 7 or more: 7 is the answer.
  */
 export function committedIndex(voters: readonly NodeId[], matchIndexOf: (id: NodeId) => number): number {
   if (voters.length === 0) return Number.POSITIVE_INFINITY;
