@@ -1,9 +1,9 @@
 import { isMember, members } from '../../src/raft/state/configuration.ts';
 import type { Configuration, Message, NodeId } from '../../src/raft/state/types.ts';
+import { Random, seededRandom } from '../support/random.ts';
 import { configurationWith } from './configurations.ts';
 import { type ClusterNode, type ClusterOptions, CoreCluster } from './core-cluster.ts';
 import { configurationsInForce, drawChange, mayRemove, survives } from './member-faults.ts';
-import { type Random, randomFrom } from './random.ts';
 import type { SimulatedDisk } from './simulated-disk.ts';
 
 /**
@@ -82,7 +82,7 @@ export class FaultyWorld {
   private readonly weight: number;
 
   constructor(seed: number, trace?: (line: string) => void) {
-    const random = randomFrom(seed);
+    const random = new Random(seed);
     this.random = random;
     this.trace = trace ?? (() => {});
     this.configuration = random.pick(CONFIGURATIONS);
@@ -103,7 +103,7 @@ export class FaultyWorld {
       appendBytesMax: random.pick([30, 80, 200, 4000]),
       flow: { inflightMessagesMax: 1 + random.below(5), inflightBytesMax: random.pick([60, 300, 100_000]) },
       cacheBytesMax: random.pick([0, 400, 1500, 1_000_000]),
-      randomOf: (id) => randomFrom(seed * 16 + id).next,
+      randomOf: (id) => seededRandom(seed * 16 + id),
       observe: (_core, _before, { install, recovered }) => {
         if (recovered) this.counts.recovered++;
         if (install === null) return;

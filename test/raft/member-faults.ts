@@ -2,8 +2,8 @@ import { withoutRights } from '../../src/raft/rights.ts';
 import { detailOf, isMember, isVoter, members } from '../../src/raft/state/configuration.ts';
 import { isQuorumOf } from '../../src/raft/state/core.ts';
 import type { Configuration, MemberChange, NodeId } from '../../src/raft/state/types.ts';
+import type { Random } from '../support/random.ts';
 import type { CoreCluster } from './core-cluster.ts';
-import type { Random } from './random.ts';
 
 /** What an operator and a bad day do to who is a member: changes asked for at any moment, disks lost. */
 

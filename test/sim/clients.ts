@@ -1,8 +1,8 @@
+import type { Random } from '../support/random.ts';
 import type { History } from './history.ts';
 import { type Input, keyModel, type Output } from './model.ts';
 import type { Plan } from './plan.ts';
 import type { SimNode } from './processes.ts';
-import type { Random } from './random.ts';
 import { isRefused, isWithoutOutcome, type Reply, ReplyReader } from './replies.ts';
 import { bytesOf, drawFor, drawRequest, type Habits, type Request } from './requests.ts';
 import type { NodeSocket } from './socket.ts';

@@ -1,7 +1,7 @@
 import type { Disk, DiskFile } from '../../src/storage/disk/disk.ts';
 import { type DiskOperation, MemoryDisk } from '../support/memory-disk.ts';
+import type { Random } from '../support/random.ts';
 import type { Incarnation } from './incarnation.ts';
-import type { Random } from './random.ts';
 import type { World } from './world.ts';
 
 /**

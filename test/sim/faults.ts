@@ -1,5 +1,6 @@
 import type { Core } from '../../src/raft/state/core.ts';
 import type { Effects, Input } from '../../src/raft/state/types.ts';
+import type { Random } from '../support/random.ts';
 import type { ClusterChecks } from './checks.ts';
 import type { FaultCounts } from './fault-counts.ts';
 import type { Incarnation } from './incarnation.ts';
@@ -9,7 +10,6 @@ import type { Network } from './network.ts';
 import type { Operator } from './operator.ts';
 import type { FaultKind, Plan } from './plan.ts';
 import type { SimNode } from './processes.ts';
-import type { Random } from './random.ts';
 import type { World } from './world.ts';
 
 /**

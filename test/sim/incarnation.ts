@@ -1,6 +1,6 @@
 import type { Clock } from '../../src/base/clock.ts';
+import type { Random } from '../support/random.ts';
 import type { Event } from './event-queue.ts';
-import type { Random } from './random.ts';
 import { drainMicrotasks, type World } from './world.ts';
 
 /**

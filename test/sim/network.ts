@@ -1,8 +1,8 @@
 import { RaftkvError } from '../../src/base/errors.ts';
 import type { PeerAddress, Transport, TransportEvents } from '../../src/transport/types.ts';
+import type { Random } from '../support/random.ts';
 import type { Incarnation } from './incarnation.ts';
 import { CHANNELS, type ChannelName, type Chunk, Link, Port, type Side } from './links.ts';
-import type { Random } from './random.ts';
 import type { World } from './world.ts';
 
 /**

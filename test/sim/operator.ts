@@ -1,12 +1,12 @@
 import { RaftkvError } from '../../src/base/errors.ts';
 import type { Configuration, MemberChange, NodeId } from '../../src/raft/state/types.ts';
 import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
+import type { Random } from '../support/random.ts';
 import type { ClusterChecks } from './checks.ts';
 import type { IntactDirectories } from './intact-directories.ts';
 import { committedIn } from './member-checks.ts';
 import type { Plan } from './plan.ts';
 import { addressOf, type SimNode } from './processes.ts';
-import type { Random } from './random.ts';
 import type { World } from './world.ts';
 
 /** How often the operator looks for files that are wrong, in election timeouts: operators do not hurry to what may heal itself. */

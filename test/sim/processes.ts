@@ -7,6 +7,7 @@ import { type InitialCluster, openReplica } from '../../src/replica/loop/open-re
 import type { Proposer } from '../../src/replica/writes/proposer.ts';
 import type { Wal } from '../../src/storage/wal/types.ts';
 import type { MemoryDisk } from '../support/memory-disk.ts';
+import type { Random } from '../support/random.ts';
 import type { ClusterChecks } from './checks.ts';
 import { type ClientDoor, openClientDoor } from './client-door.ts';
 import { SimDisk } from './disk.ts';
@@ -14,7 +15,6 @@ import { describe, Incarnation } from './incarnation.ts';
 import { proposerOf, walOf } from './internals.ts';
 import type { Network } from './network.ts';
 import type { Plan } from './plan.ts';
-import type { Random } from './random.ts';
 import { type ClientSide, NodeSocket } from './socket.ts';
 import type { World } from './world.ts';
 

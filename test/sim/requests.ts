@@ -1,6 +1,6 @@
+import type { Random } from '../support/random.ts';
 import type { KeyKind } from './history.ts';
 import type { Input } from './model.ts';
-import type { Random } from './random.ts';
 
 /** What clients ask, and how it reads on the wire. */
 

@@ -1,3 +1,4 @@
+import { Random } from '../support/random.ts';
 import { ClusterChecks } from './checks.ts';
 import { Client } from './clients.ts';
 import { checkDiskUsage } from './disk-usage.ts';
@@ -10,7 +11,6 @@ import { Operator } from './operator.ts';
 import { type Plan, planOf } from './plan.ts';
 import { Probe } from './probe.ts';
 import { SimNode } from './processes.ts';
-import { Random } from './random.ts';
 import { playScenario } from './scenarios.ts';
 import { showBulkFrame, showFrame } from './show-frame.ts';
 import { grow, sustainFault } from './sustained-fault.ts';

@@ -1,4 +1,5 @@
 import type { DiskOperation } from '../support/memory-disk.ts';
+import type { Random } from '../support/random.ts';
 import type { ClusterChecks } from './checks.ts';
 import { outputOf } from './clients.ts';
 import type { Faults } from './faults.ts';
@@ -7,7 +8,6 @@ import type { IntactDirectories } from './intact-directories.ts';
 import type { Network } from './network.ts';
 import type { Plan } from './plan.ts';
 import type { SimNode } from './processes.ts';
-import type { Random } from './random.ts';
 import { isRefused, isWithoutOutcome, ReplyReader } from './replies.ts';
 import { bytesOf, type Request, request } from './requests.ts';
 import type { ScenarioKind } from './scenario-kinds.ts';

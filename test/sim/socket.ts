@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
+import type { Random } from '../support/random.ts';
 import type { Incarnation } from './incarnation.ts';
-import type { Random } from './random.ts';
 
 /**
  * A TCP connection between a client of the simulation and a node. The node's side has of a node:net socket what

@@ -1,3 +1,4 @@
+import type { Random } from '../support/random.ts';
 import type { ClusterChecks } from './checks.ts';
 import type { Faults } from './faults.ts';
 import type { History } from './history.ts';
@@ -6,7 +7,6 @@ import type { Operator } from './operator.ts';
 import type { Plan } from './plan.ts';
 import { Probe } from './probe.ts';
 import type { SimNode } from './processes.ts';
-import type { Random } from './random.ts';
 import type { SustainedFaultKind } from './sustained-fault-kinds.ts';
 import type { World } from './world.ts';
 

@@ -111,7 +111,8 @@ describe('a full disk', () => {
         const { wal } = opened;
         let failures = 0;
         disk.fault = (operation) => {
-          if (!matches(operation) || random() < 0.5) return null;
+          // The first of its kind always fails, so that every seed has a failure.
+          if (!matches(operation) || (failures > 0 && random() < 0.5)) return null;
           failures++;
           return 'ENOSPC';
         };

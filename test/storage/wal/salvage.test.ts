@@ -25,6 +25,9 @@ const LIMITS = {
   walFillStepBytes: 512,
 };
 const ASIDE = '/node/damaged';
+/** Decides the sizes of the entries. With a few seeds no segment is seen empty between two blocks. */
+const BUILD_SEED = 1000;
+const BLOCKS_MAX = 200;
 
 /** The log after one of its blocks, and where on disk that block is. */
 interface Step {
@@ -59,9 +62,10 @@ async function build(segments: number, compactTo = 0): Promise<Built> {
   // And an empty one behind them, as there is most of the time.
   const isDone = () => steps.at(-1)?.segment === segments && disk.paths().includes(pathOf(segments + 1));
   for (let n = 1; !isDone(); n++) {
+    if (n > BLOCKS_MAX) throw new Error(`no empty segment was ever behind segment ${segments}`);
     const before = { first: 1, entries: [...entries], hardState };
     // One record at a time: only a seal may go out before it, and never between two of its parts.
-    const more = n % 4 === 0 ? [] : someEntries(1, n, 500);
+    const more = n % 4 === 0 ? [] : someEntries(1, BUILD_SEED + n, 500);
     const state = n % 4 === 0 ? Buffer.from(`h${n}`) : null;
     await append(wal, more, { hardState: state });
     entries.push(...texts(more));
