@@ -1,7 +1,8 @@
 import { RaftkvError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { Core } from '../../raft/state/core.ts';
-import { type Input, type Message, NO_NODE, type NodeId } from '../../raft/state/types.ts';
+import { type Message, NO_NODE, type NodeId } from '../../raft/state/types.ts';
+import type { ReplicaInput } from '../input-queue.ts';
 import type { LifecycleMessage } from '../peers/wire.ts';
 import { Bootstrap, NODES_DIFFER_REMEDY } from './bootstrap.ts';
 import { healthProblemOf, lostQuorum } from './health.ts';
@@ -24,7 +25,7 @@ export interface NodeLifecycleContext {
   readonly newDirectoryId: () => number;
   readonly isLinked: (peer: NodeId) => boolean;
   readonly send: (to: NodeId, news: LifecycleMessage) => void;
-  readonly step: (input: Input) => void;
+  readonly put: (input: ReplicaInput) => void;
   /** The newest session id of this node from which the state machine has applied a batch; 0 for none. */
   readonly appliedSessionId: () => number;
   /** Gives this incarnation another session id. Only before it has proposed anything. */
@@ -154,7 +155,7 @@ export class NodeLifecycle {
 
   /** What an uninitialized node has turned out to be. */
   #become(lifecycle: 'recovering' | 'normal'): void {
-    const { newDirectoryId, logger, persistBootstrapped, persistLifecycle, guard, step, onMayPropose, onFatal } =
+    const { newDirectoryId, logger, persistBootstrapped, persistLifecycle, guard, put, onMayPropose, onFatal } =
       this.#context;
     const directoryId = lifecycle === 'normal' ? 0 : newDirectoryId();
     const what =
@@ -165,7 +166,7 @@ export class NodeLifecycle {
       () =>
         guard(() => {
           if (lifecycle === 'normal') this.mayPropose = true;
-          step({ kind: 'lifecycle', lifecycle, directoryId });
+          put({ kind: 'lifecycle', lifecycle, directoryId });
           this.configured();
           this.#bootstrap.announce();
           if (lifecycle === 'normal') onMayPropose();
@@ -213,11 +214,11 @@ export class NodeLifecycle {
 
   /** Persisted first: otherwise a crash could leave a voter that says that it has no rights. */
   #becomeMember(directoryId: number): void {
-    const { persistLifecycle, guard, step, onceCurrent, onFatal } = this.#context;
+    const { persistLifecycle, guard, put, onceCurrent, onFatal } = this.#context;
     persistLifecycle('normal', directoryId).then(
       () =>
         guard(() => {
-          step({ kind: 'lifecycle', lifecycle: 'normal', directoryId });
+          put({ kind: 'lifecycle', lifecycle: 'normal', directoryId });
           this.configured();
           this.#bootstrap.announce();
           // An old disk may have been named before another took its place, whose batches come only now.

@@ -27,8 +27,8 @@ export interface ApplierContext {
   readonly proposer: Proposer;
   /** More is committed than one slice may apply: call `applyCommitted` again in the next turn. */
   readonly scheduleMore: () => void;
-  /** Entries came back from disk and were applied. */
-  readonly onApplied: () => void;
+  /** Entries came back from disk and were applied, up to `index`. */
+  readonly onApplied: (index: number) => void;
   /** A batch of this incarnation had no effect: another incarnation of this node has used its session id, or a higher one. */
   readonly onSessionUsed: () => void;
   readonly onFatal: (error: unknown) => void;
@@ -129,7 +129,7 @@ export class Applier {
     this.#reading = false;
     try {
       for (const record of records) this.#apply(readEntry(record, 0));
-      this.#context.onApplied();
+      this.#context.onApplied(this.appliedIndex);
     } catch (error) {
       this.#context.onFatal(error);
     }

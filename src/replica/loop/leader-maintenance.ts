@@ -2,7 +2,8 @@ import { clockBatch, stampBatchTime } from '../../kv/batch.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
 import type { Raft } from '../../raft/raft.ts';
 import { ENTRY_HEADER_BYTES } from '../../raft/state/entry.ts';
-import { type Input, NO_NODE } from '../../raft/state/types.ts';
+import { NO_NODE } from '../../raft/state/types.ts';
+import type { ReplicaInput } from '../input-queue.ts';
 import type { LeaderBalancer } from '../writes/leader-balancer.ts';
 
 /** Work that only a leader does, besides replication: advancing the replicated time and balancing leadership. */
@@ -10,15 +11,15 @@ export class LeaderMaintenance {
   private readonly raft: Raft;
   private readonly stateMachine: StateMachine;
   private readonly balancer: LeaderBalancer;
-  private readonly step: (input: Input) => void;
+  private readonly put: (input: ReplicaInput) => void;
   /** The newest entry that only advances time, while it is not applied. */
   private clockEntryIndex = 0;
 
-  constructor(raft: Raft, stateMachine: StateMachine, balancer: LeaderBalancer, step: (input: Input) => void) {
+  constructor(raft: Raft, stateMachine: StateMachine, balancer: LeaderBalancer, put: (input: ReplicaInput) => void) {
     this.raft = raft;
     this.stateMachine = stateMachine;
     this.balancer = balancer;
-    this.step = step;
+    this.put = put;
   }
 
   /** The term or the leader is another. */
@@ -32,16 +33,16 @@ export class LeaderMaintenance {
     if (!this.raft.acceptsProposals) return;
     this.letTimePass(wallMs);
     const to = this.balancer.successor(nowMs);
-    if (to !== NO_NODE) this.step({ kind: 'transferLeadership', to });
+    if (to !== NO_NODE) this.put({ kind: 'transferLeadership', to });
   }
 
   /** If an item is due to expire and there are no writes, the leader appends an entry that only advances time. */
   private letTimePass(wallMs: number): void {
-    const { raft, stateMachine, step } = this;
+    const { raft, stateMachine, put } = this;
     if (this.clockEntryIndex > raft.core.log.appliedIndex || stateMachine.nextEventMs() > wallMs) return;
     const batch = clockBatch(ENTRY_HEADER_BYTES);
     stampBatchTime(batch, ENTRY_HEADER_BYTES, wallMs);
-    step({ kind: 'propose', batches: [batch] });
-    this.clockEntryIndex = raft.core.log.lastIndex;
+    this.clockEntryIndex = raft.core.log.lastIndex + 1;
+    put({ kind: 'propose', batches: [batch] });
   }
 }

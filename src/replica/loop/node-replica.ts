@@ -5,15 +5,9 @@ import type { Item } from '../../kv/types.ts';
 import type { Raft } from '../../raft/raft.ts';
 import { readEntry } from '../../raft/state/entry.ts';
 import type { RaftLog } from '../../raft/state/log.ts';
-import {
-  type Effects,
-  type Input,
-  type MemberChange,
-  NO_NODE,
-  type NodeId,
-  type ReadBack,
-} from '../../raft/state/types.ts';
+import { type Effects, type MemberChange, NO_NODE, type NodeId, type ReadBack } from '../../raft/state/types.ts';
 import type { TransportEvents } from '../../transport/types.ts';
+import { InputQueue, type ReplicaInput } from '../input-queue.ts';
 import type { NodeLifecycle } from '../lifecycle/node-lifecycle.ts';
 import type { Applier } from '../log/applier.ts';
 import { type Persisted, Persister } from '../log/persister.ts';
@@ -39,12 +33,12 @@ import { Ticker } from './ticker.ts';
  * meet. This folder promises that a write is answered only once it is durable on a majority and applied, and that it is
  * applied exactly once; and that a read sees every write that had been answered when it came.
  *
- *   clients ─ propose ─▶ proposer.ts ─▶ proposals.ts ──────┐                  ┌─▶ persister.ts ─▶ log file
- *                                                          ├─▶ Raft.step ─▶ effects ─▶ wire.ts ─▶ peers
- *   peers ──── frames ─▶ wire.ts ──────────────────────────┤                  └─▶ commit ─▶ applier.ts ─▶ state machine
- *   clients ─ read ────▶ read-batches.ts ───────────────────┘                                     │
- *      ▲                                                                                         │
- *      └──────────────────────────── results, in the order asked ◀───────────────────────────────┘
+ *   clients ─ propose ─▶ proposer.ts ─▶ proposals.ts ──┐                           ┌─▶ persister.ts ─▶ log file
+ *                                                      ├─▶ input-queue.ts ─▶ Raft.step ─▶ effects ─▶ wire.ts ─▶ peers
+ *   peers ──── frames ─▶ wire.ts ──────────────────────┤         ▲                 └─▶ commit ─▶ applier.ts ─▶ state machine
+ *   clients ─ read ────▶ read-batches.ts ──────────────┘         └─────────────── applied ──────────┤
+ *      ▲                                                                                            │
+ *      └──────────────────────────── results, in the order asked ◀──────────────────────────────────┘
  */
 
 /** The core's unit of time: fine enough for an election within tens of milliseconds, coarse enough to cost nothing. */
@@ -54,6 +48,7 @@ export class NodeReplica implements Replica, TransportEvents {
   private readonly options: NodeReplicaOptions;
   /** For status, tests and the simulator to look at. Only this class steps it. */
   readonly raft: Raft;
+  private readonly inputs = new InputQueue((input) => this.take(input));
   private readonly log: RaftLog;
   /** To be looked at: only committed entries change it. */
   readonly stateMachine: StateMachine;
@@ -96,12 +91,10 @@ export class NodeReplica implements Replica, TransportEvents {
       tickMs,
       proposer: this.proposer,
       balancer,
-      step: (input) => this.guard(() => this.step(input)),
+      put: (input) => this.put(input),
       guard: (action) => this.guard(action),
       tell: (to, message) => this.sender.tell(to, message),
       scheduleTurn: () => this.scheduleTurn(),
-      onApplied: () => this.afterApplying(),
-      onInstalled: () => this.installed(),
       read: (completion) => this.read(completion),
       isRunning: () => this.state === 'running',
       onFatal: (error) => this.fail(error),
@@ -113,7 +106,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.requests = parts.requests;
     this.lifecycle = parts.nodeLifecycle;
     this.exchange = parts.exchange;
-    this.maintenance = new LeaderMaintenance(this.raft, stateMachine, balancer, (input) => this.step(input));
+    this.maintenance = new LeaderMaintenance(this.raft, stateMachine, balancer, (input) => this.inputs.put(input));
     if (options.logReset !== null) this.persister.resetLog(options.logReset, hardState, []);
     this.ticker = new Ticker(clock, tickMs, (count, nowMs) => this.guard(() => this.tick(count, nowMs)));
   }
@@ -192,7 +185,7 @@ export class NodeReplica implements Replica, TransportEvents {
 
   /** The log file has, or no longer has, room to go on. */
   diskFull(full: boolean): void {
-    this.guard(() => this.step({ kind: 'diskFull', full }));
+    this.put({ kind: 'diskFull', full });
   }
 
   /** Transfers leadership to another node if this one leads. Resolves when it has, or when no node could take it. */
@@ -205,7 +198,7 @@ export class NodeReplica implements Replica, TransportEvents {
         cancel();
         resolve();
       });
-      this.guard(() => this.step({ kind: 'transferLeadership', to: NO_NODE }));
+      this.put({ kind: 'transferLeadership', to: NO_NODE });
     });
   }
 
@@ -264,21 +257,21 @@ export class NodeReplica implements Replica, TransportEvents {
         return;
       default:
         this.lifecycle.hear(message);
-        this.step({ kind: 'receive', message });
+        this.inputs.put({ kind: 'receive', message });
     }
   }
 
   onLinkUp(peer: NodeId): void {
     this.guard(() => {
       this.lifecycle.linkUp(peer);
-      this.step({ kind: 'linkUp', peer });
+      this.inputs.put({ kind: 'linkUp', peer });
     });
   }
 
   onLinkLost(peer: NodeId): void {
     this.guard(() => {
       this.lifecycle.linkLost(peer);
-      this.step({ kind: 'linkLost', peer });
+      this.inputs.put({ kind: 'linkLost', peer });
     });
   }
 
@@ -304,22 +297,37 @@ export class NodeReplica implements Replica, TransportEvents {
     this.guard(() => this.lifecycle.unknownPeer(peer));
   }
 
-  private step(input: Input): void {
-    const effects = this.raft.step(input);
+  /** Gives the core an input, unless this node has stopped. To be called from anywhere. */
+  private put(input: ReplicaInput): void {
+    if (this.state !== 'running') return;
+    try {
+      this.inputs.put(input);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** Only `inputs` calls this: one input after the other, each with all of its effects. */
+  private take(input: ReplicaInput): void {
     const { core } = this.raft;
+    const committedBefore = this.log.commitIndex;
+    const effects = this.raft.step(input);
     this.persister.persist(effects, { term: core.term, vote: core.vote, commitIndex: this.log.commitIndex });
     for (const message of effects.sendNow) this.sender.send(message);
     for (const each of effects.readBacks) this.serveReadBack(each);
     for (const { id, index } of effects.reads) this.readBatches.confirm(id, index);
     for (const id of effects.readsRejected) this.readBatches.reject(id);
-    if (isRare(effects)) this.carryOutRare(effects);
+    if (isRare(effects)) this.carryOutRare(input, effects);
     if (core.leader !== this.knownLeader || core.term !== this.knownTerm) this.leaderChanged();
-    if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();
+    // What a slice leaves over waits for the end of the turn; otherwise a long catch-up would be one turn.
+    if (this.log.commitIndex > committedBefore) this.applyCommitted();
     if (effects.reads.length > 0) this.serveReads();
+    if (input.kind === 'applied') this.afterApplying();
+    else if (input.kind === 'compact') this.exchange.compacted();
   }
 
-  private carryOutRare(effects: Effects): void {
-    if (effects.install !== null) this.exchange.install(effects.install.index);
+  private carryOutRare(input: ReplicaInput, effects: Effects): void {
+    if (effects.install !== null && input.kind === 'snapshotReceived') this.install(effects.install.index, input.state);
     if (effects.configuration !== null) {
       this.peers.update();
       this.lifecycle.configured();
@@ -329,10 +337,12 @@ export class NodeReplica implements Replica, TransportEvents {
     if (effects.recovered) this.lifecycle.recovered();
   }
 
-  private installed(): void {
+  /** The core has decided to replace the state by that of a snapshot. */
+  private install(index: number, state: StateMachine): void {
+    this.exchange.install(index, state);
     const own = this.stateMachine.session(this.options.nodeId);
     if (this.lifecycle.mayPropose && own !== undefined) this.proposer.overtaken(own);
-    this.afterApplying();
+    this.put({ kind: 'applied', index });
   }
 
   private serveReads(): void {
@@ -342,11 +352,11 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   private applyCommitted(): void {
-    if (this.applier.applyCommitted()) this.afterApplying();
+    if (this.applier.applyCommitted()) this.put({ kind: 'applied', index: this.applier.appliedIndex });
   }
 
+  /** The core knows what is applied; so may all that waited for it. */
   private afterApplying(): void {
-    this.raft.step({ kind: 'applied', index: this.applier.appliedIndex });
     this.exchange.consider();
     this.requests.progress();
     this.lifecycle.applied(this.applier.appliedIndex);
@@ -360,7 +370,7 @@ export class NodeReplica implements Replica, TransportEvents {
 
   private onPersisted({ term, index, hardState, messages }: Persisted): void {
     for (const message of messages) this.sender.send(message);
-    if (index > 0 || hardState !== null) this.step({ kind: 'persisted', term, index, hardState });
+    if (index > 0 || hardState !== null) this.inputs.put({ kind: 'persisted', term, index, hardState });
   }
 
   private serveReadBack({ peer, fromIndex, bytesMax }: ReadBack): void {
@@ -369,12 +379,12 @@ export class NodeReplica implements Replica, TransportEvents {
       (records) =>
         this.guard(() => {
           const entries = records.map((record) => readEntry(record, 0));
-          this.step({ kind: 'readBack', peer, entries });
+          this.inputs.put({ kind: 'readBack', peer, entries });
         }),
       (error) => {
         // What was compacted meanwhile is not wanted any more: the follower gets a snapshot.
         if (fromIndex > this.log.snapshotIndex) this.fail(error);
-        else this.guard(() => this.step({ kind: 'readBack', peer, entries: [] }));
+        else this.guard(() => this.inputs.put({ kind: 'readBack', peer, entries: [] }));
       },
     );
   }
@@ -422,7 +432,7 @@ export class NodeReplica implements Replica, TransportEvents {
     if (this.log.commitIndex > this.applier.appliedIndex) this.applyCommitted();
     if (this.raft.core.leader === NO_NODE) return;
     const id = this.readBatches.begin(nowMs);
-    if (id !== 0) this.step({ kind: 'read', id });
+    if (id !== 0) this.inputs.put({ kind: 'read', id });
   }
 
   private refuseWrites(): void {
@@ -435,11 +445,11 @@ export class NodeReplica implements Replica, TransportEvents {
   /** Puts the batches of this turn into the log; while leadership is being handed over, they wait. */
   private flushProposals(): void {
     if (!this.proposals.waiting || !this.raft.acceptsProposals) return;
-    this.step({ kind: 'propose', batches: this.proposals.drain(this.options.clock.wallMs()) });
+    this.inputs.put({ kind: 'propose', batches: this.proposals.drain(this.options.clock.wallMs()) });
   }
 
   private tick(count: number, nowMs: number): void {
-    for (let i = 0; i < count; i++) this.step({ kind: 'tick' });
+    for (let i = 0; i < count; i++) this.inputs.put({ kind: 'tick' });
     this.maintenance.tick(nowMs, this.options.clock.wallMs());
     this.runPeriodicMaintenance(nowMs);
     this.retry(nowMs);
@@ -462,7 +472,7 @@ export class NodeReplica implements Replica, TransportEvents {
     if (this.raft.core.leader === NO_NODE) return;
     const retryMs = this.options.timing.electionTimeoutMs;
     if (this.readBatches.isOverdue(nowMs - retryMs))
-      this.step({ kind: 'read', id: this.readBatches.beginAgain(nowMs) });
+      this.inputs.put({ kind: 'read', id: this.readBatches.beginAgain(nowMs) });
     if (this.lifecycle.mayPropose) this.proposals.sendAgainIfStuck(nowMs, retryMs);
   }
 

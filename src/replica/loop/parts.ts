@@ -1,5 +1,6 @@
 import { Raft } from '../../raft/raft.ts';
-import type { Input, NodeId } from '../../raft/state/types.ts';
+import type { NodeId } from '../../raft/state/types.ts';
+import type { ReplicaInput } from '../input-queue.ts';
 import { NodeLifecycle } from '../lifecycle/node-lifecycle.ts';
 import { Applier } from '../log/applier.ts';
 import { MemberRequests } from '../peers/member-requests.ts';
@@ -26,14 +27,11 @@ export interface PartsHost {
   readonly tickMs: number;
   readonly proposer: Proposer;
   readonly balancer: LeaderBalancer;
-  /** Within the loop's guard. */
-  readonly step: (input: Input) => void;
+  readonly put: (input: ReplicaInput) => void;
   readonly guard: (action: () => void) => void;
   /** False where the message was dropped. */
   readonly tell: (to: NodeId, message: PeerMessage) => boolean;
   readonly scheduleTurn: () => void;
-  readonly onApplied: () => void;
-  readonly onInstalled: () => void;
   readonly read: (completion: ReadCompletion) => void;
   readonly isRunning: () => boolean;
   readonly onFatal: (error: unknown) => void;
@@ -50,17 +48,17 @@ export interface Parts {
 }
 
 export function createParts(host: PartsHost): Parts {
-  const { options, proposer, balancer, step, guard, tell, scheduleTurn, onFatal } = host;
+  const { options, proposer, balancer, put, guard, tell, scheduleTurn, onFatal } = host;
   const { timing, clock, wal, nodeId, recovered, transport } = options;
   const { log, stateMachine } = recovered;
   const { electionTimeoutMs, requestTimeoutMs } = timing;
   const raft = createCore(options, host.tickMs);
   const { core } = raft;
-  const onApplied = () => guard(host.onApplied);
+  const onApplied = (index: number) => put({ kind: 'applied', index });
   const isLinked = (peer: NodeId) => transport.isUp(peer);
   const nodeLifecycle = new NodeLifecycle({
     ...options,
-    ...{ core, electionTimeoutMs, isLinked, step, guard, onFatal },
+    ...{ core, electionTimeoutMs, isLinked, put, guard, onFatal },
     sessionId: () => proposer.sessionId,
     knownMember: options.lifecycle === 'normal',
     onceCurrent: (callback) => onceReadable(host.read, callback),
@@ -89,14 +87,13 @@ export function createParts(host: PartsHost): Parts {
       isLost: () => nodeLifecycle.isLost,
       send: tell,
     }),
-    requests: new MemberRequests({ clock, core, timeoutMs: requestTimeoutMs, step, send: tell, isLinked }),
+    requests: new MemberRequests({ clock, core, timeoutMs: requestTimeoutMs, put, send: tell, isLinked }),
     nodeLifecycle,
     exchange: new SnapshotExchange({
       ...options,
-      ...{ core, stateMachine, applier, step, onFatal, electionTimeoutMs },
+      ...{ core, stateMachine, applier, put, onFatal, electionTimeoutMs },
       limits: options.snapshotLimits,
       bytesBehind: recovered.bytesBehindBase,
-      onInstalled: host.onInstalled,
     }),
   };
 }

@@ -3,13 +3,13 @@ import { RaftkvError } from '../../base/errors.ts';
 import { members } from '../../raft/state/configuration.ts';
 import type { Core } from '../../raft/state/core.ts';
 import {
-  type Input,
   type MemberChange,
   type MemberChangeOutcome,
   type MemberRefusal,
   NO_NODE,
   type NodeId,
 } from '../../raft/state/types.ts';
+import type { ReplicaInput } from '../input-queue.ts';
 import type { MembersView, MemberView } from '../types.ts';
 import type { MemberReply, MemberRequest } from './wire.ts';
 
@@ -23,7 +23,7 @@ export interface MemberRequestsContext {
   readonly clock: Clock;
   readonly core: Core;
   readonly timeoutMs: number;
-  readonly step: (input: Input) => void;
+  readonly put: (input: ReplicaInput) => void;
   /** False where the message was dropped. */
   readonly send: (to: NodeId, message: MemberRequest | MemberReply) => boolean;
   readonly isLinked: (peer: NodeId) => boolean;
@@ -82,7 +82,7 @@ export class MemberRequests {
     if (question.ask === 'view') return Promise.resolve({ ok: this.#describe() });
     const { change } = question;
     return this.#wait((id) => {
-      this.#context.step({ kind: 'changeMembers', id, change });
+      this.#context.put({ kind: 'changeMembers', id, change });
       return null;
     });
   }

@@ -3,10 +3,11 @@ import type { Logger } from '../../base/logger.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
 import { decodeConfiguration } from '../../raft/state/configuration.ts';
 import type { Core } from '../../raft/state/core.ts';
-import type { Input, NodeId, WantSnapshot } from '../../raft/state/types.ts';
-import type { SnapshotInfo, Snapshots } from '../../storage/snapshots/types.ts';
+import type { NodeId, WantSnapshot } from '../../raft/state/types.ts';
+import type { Snapshots } from '../../storage/snapshots/types.ts';
 import type { Wal } from '../../storage/wal/types.ts';
 import type { Transport } from '../../transport/types.ts';
+import type { ReplicaInput } from '../input-queue.ts';
 import type { Applier } from '../log/applier.ts';
 import type { Backup } from '../types.ts';
 import { type BulkMessage, decodeBulk, encodeBulk } from './bulk-wire.ts';
@@ -32,10 +33,7 @@ export interface SnapshotExchangeContext {
   readonly transfer: TransferLimits;
   readonly bytesBehind: number;
   readonly electionTimeoutMs: number;
-  /** Steps the core, within the loop's own guard. */
-  readonly step: (input: Input) => void;
-  /** The state machine holds the state as of `index` now. */
-  readonly onInstalled: (index: number) => void;
+  readonly put: (input: ReplicaInput) => void;
   readonly onFatal: (error: unknown) => void;
 }
 
@@ -55,26 +53,24 @@ export class SnapshotExchange {
   readonly #snapshotter: Snapshotter;
   readonly #server: SnapshotServer;
   readonly #fetcher: SnapshotFetcher;
-  /** The state of a snapshot that was fetched, while the core decides about it. */
-  #fetched: StateMachine | null = null;
 
   constructor(context: SnapshotExchangeContext) {
     this.#context = context;
-    const { step, transport, transfer, electionTimeoutMs } = context;
+    const { put, transport, transfer, electionTimeoutMs } = context;
     const send = (to: NodeId, message: BulkMessage) => {
       transport.sendBulk(to, encodeBulk(message));
     };
     this.#snapshotter = new Snapshotter({
       ...context,
-      onStored: ({ index, term }) => step({ kind: 'snapshotStored', index, term }),
-      compactCore: (index) => step({ kind: 'compact', index }),
+      onStored: ({ index, term }) => put({ kind: 'snapshotStored', index, term }),
+      compactCore: (index) => put({ kind: 'compact', index }),
     });
     this.#server = new SnapshotServer({
       ...context,
       send,
       pieceBytesMax: transfer.transferPieceBytes,
       stalledMs: STALLED_TIMEOUTS * electionTimeoutMs,
-      onStalled: (peer) => step({ kind: 'snapshotStalled', peer }),
+      onStalled: (peer) => put({ kind: 'snapshotStalled', peer }),
     });
     this.#fetcher = new SnapshotFetcher({
       ...context,
@@ -82,7 +78,9 @@ export class SnapshotExchange {
       pieceBytes: transfer.transferPieceBytes,
       piecesInFlightMax: transfer.transferPiecesMax,
       retryMs: electionTimeoutMs,
-      onLoaded: (info, loaded) => this.#takeOver(info, loaded),
+      // The core decides whether it is still of use.
+      onLoaded: ({ index, term, configuration: bytes }, state) =>
+        put({ kind: 'snapshotReceived', index, term, configuration: decodeConfiguration(bytes, 0), state }),
     });
   }
 
@@ -128,22 +126,17 @@ export class SnapshotExchange {
     this.#fetcher.tick(this.#context.core.leader);
   }
 
-  /** A snapshot has been fetched: the core decides whether it is still of use. */
-  #takeOver({ index, term, configuration }: SnapshotInfo, loaded: StateMachine): void {
-    this.#fetched = loaded;
-    const { step } = this.#context;
-    step({ kind: 'snapshotReceived', index, term, configuration: decodeConfiguration(configuration, 0) });
-    this.#fetched = null;
-  }
-
-  /** The core has decided to take over what was fetched. */
-  install(index: number): void {
-    if (this.#fetched === null) return;
-    const { stateMachine, applier, onInstalled } = this.#context;
-    stateMachine.adopt(this.#fetched);
+  /** Replaces the state by `state`, which is that of a snapshot at `index`. */
+  install(index: number, state: StateMachine): void {
+    const { stateMachine, applier } = this.#context;
+    stateMachine.adopt(state);
     applier.jumpTo(index);
     this.#snapshotter.replaced();
-    onInstalled(index);
+  }
+
+  /** The core has compacted its log, or kept it for a follower. */
+  compacted(): void {
+    this.#snapshotter.compacted();
   }
 
   /** A snapshot file that holds all that is applied now. */

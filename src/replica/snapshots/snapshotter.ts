@@ -27,7 +27,7 @@ export interface SnapshotterContext {
   /** Bytes of log behind the newest snapshot at the start of this incarnation. */
   readonly bytesBehind: number;
   readonly onStored: (info: SnapshotInfo) => void;
-  /** Lets the core forget its log up to `index`, or as far as it sees fit. */
+  /** Lets the core forget its log up to `index`, or as far as it sees fit; then `compacted` is called. */
   readonly compactCore: (index: number) => void;
   readonly onFatal: (error: unknown) => void;
 }
@@ -204,16 +204,17 @@ export class Snapshotter {
   }
 
   #compact(): void {
-    const { wal, core, compactCore, onFatal } = this.#context;
-    if (this.#compacting || this.#stopping) return;
-    // The core's step may apply entries, and so lead here again.
-    this.#compacting = true;
+    const { core, compactCore } = this.#context;
     if (this.#compactTo > core.log.snapshotIndex) compactCore(this.#compactTo);
+    else this.compacted();
+  }
+
+  /** Compacts the log file as far as the core's log, unless it is being compacted. */
+  compacted(): void {
+    const { wal, core, onFatal } = this.#context;
     const { snapshotIndex } = core.log;
-    if (snapshotIndex <= this.#compactedTo || this.#compactTo === 0) {
-      this.#compacting = false;
-      return;
-    }
+    if (this.#compacting || this.#stopping || this.#compactTo === 0 || snapshotIndex <= this.#compactedTo) return;
+    this.#compacting = true;
     wal.compact(snapshotIndex).then(() => {
       this.#compacting = false;
       this.#compactedTo = snapshotIndex;

@@ -91,7 +91,7 @@ describe('the lifecycle of a node', () => {
         sent.push(`${to} ${said === 'uninitialized' && ready ? 'ready' : said}`);
         nodesSent.push(nodes);
       },
-      step(input) {
+      put(input) {
         stepped.push(input);
         if (input.kind === 'lifecycle') core.rights.lifecycle = input.lifecycle;
       },

@@ -306,3 +306,29 @@ describe('reads', () => {
     expect(read.outcomes).toEqual(['x']);
   });
 });
+
+describe('the core', () => {
+  it('is given no input while effects of another are carried out', async () => {
+    const cluster = await Cluster.start();
+    const replica = cluster.replica(1);
+    const { raft, stateMachine } = replica;
+    const events: string[] = [];
+    const apply = stateMachine.apply.bind(stateMachine);
+    stateMachine.apply = (...args) => {
+      events.push('applying');
+      replica.diskFull(false);
+      const outcome = apply(...args);
+      events.push('applied');
+      return outcome;
+    };
+    const step = raft.step.bind(raft);
+    raft.step = (input) => {
+      if (input.kind === 'diskFull') events.push('disk has room');
+      return step(input);
+    };
+    const write = cluster.set(1, 'a', 'x');
+    await cluster.waitUntilIdle();
+    expect(write.outcomes).toEqual(['stored']);
+    expect(events).toEqual(['applying', 'applied', 'disk has room']);
+  });
+});

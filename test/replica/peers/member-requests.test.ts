@@ -32,7 +32,7 @@ describe('questions about members', () => {
       clock: clock.forProcess(() => true),
       core,
       timeoutMs: TIMEOUT_MS,
-      step: (input) => stepped.push(input),
+      put: (input) => stepped.push(input),
       send(to, message) {
         if (linkTakes) sent.push({ to, message });
         return linkTakes;

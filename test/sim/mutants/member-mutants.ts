@@ -334,7 +334,7 @@ rights.lifecycle = 'normal';`,
     find: 'this.#onceSessionIdUnused(() => this.#becomeMember(core.rights.directoryId));',
     replace: `this.#onceSessionIdUnused(() => {
   this.#becomeMember(core.rights.directoryId);
-  this.#context.step({ kind: 'lifecycle', lifecycle: 'normal', directoryId: core.rights.directoryId });
+  this.#context.put({ kind: 'lifecycle', lifecycle: 'normal', directoryId: core.rights.directoryId });
 });`,
   },
   {
@@ -343,7 +343,7 @@ rights.lifecycle = 'normal';`,
     file: 'replica/lifecycle/node-lifecycle.ts',
     within: '#become',
     find: "const persisted = lifecycle === 'normal' ? persistBootstrapped()",
-    replace: `if (lifecycle === 'normal') step({ kind: 'lifecycle', lifecycle, directoryId });
+    replace: `if (lifecycle === 'normal') put({ kind: 'lifecycle', lifecycle, directoryId });
     const persisted = lifecycle === 'normal' ? persistBootstrapped()`,
   },
   {
