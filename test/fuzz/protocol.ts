@@ -2,11 +2,11 @@ import { describe, expect, it } from 'vitest';
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { serveStore } from '../support/client-port.ts';
 import { FakeReplica } from '../support/fake-replica.ts';
+import { NaiveModel } from '../support/naive-model.ts';
 import { seededRandom } from '../support/random.ts';
 import { connectText } from '../support/text-client.ts';
 import { firstDifference, withMarkers } from './compare.ts';
 import { type Dialect, Generator } from './generator.ts';
-import { Model } from './model.ts';
 
 /** Streams by the grammar, split anywhere, against a model of the protocol that shares nothing with the server. */
 const REQUESTS = 1000;
@@ -80,7 +80,7 @@ export function comparesWithModel(streams: number): void {
         const { port } = await serveStore({ itemBytesMax: ITEM_BYTES_MAX }, replica, { clock });
         const requests = Array.from({ length: REQUESTS }, () => generator.request());
         const stream = `${withMarkers(requests)}${'\r\n'.repeat(ITEM_BYTES_MAX)}`;
-        const expected = new Model(NOW_MS, ITEM_BYTES_MAX).converse(stream);
+        const expected = new NaiveModel(NOW_MS, ITEM_BYTES_MAX).converse(stream);
         const client = await connectText(port);
         for (let at = 0; at < stream.length; ) {
           const length = random() < 0.3 ? 1 + Math.floor(random() * 5) : 1 + Math.floor(random() * 6000);

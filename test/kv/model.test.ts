@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Op } from '../../src/kv/types.ts';
 import { collectGarbage } from '../support/garbage.ts';
 import { type Command, Driver, plain, START_MS } from './harness.ts';
-import { NaiveModel } from './naive-model.ts';
+import { ReferenceStore } from './reference-store.ts';
 
 const ITEM_BYTES_MAX = 120;
 const STORE_BYTES_MAX = 900;
@@ -39,13 +39,13 @@ const step = fc.record({
 });
 
 describe('the state machine', () => {
-  it('does what the naive model does', () => {
+  it('does what the reference model does', () => {
     const seen = new Set<string>();
     const agree = (steps: { passMs: number; commands: Command[] }[]) => {
       const driver = new Driver();
       driver.itemBytesMax = ITEM_BYTES_MAX;
       driver.storeBytesMax = STORE_BYTES_MAX;
-      const model = new NaiveModel();
+      const model = new ReferenceStore();
       for (const { passMs, commands } of steps) {
         driver.timeMs += passMs;
         const results = driver.runAll(commands);

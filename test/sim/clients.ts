@@ -1,6 +1,10 @@
+import {
+  type MemcachedInput,
+  type MemcachedOutput,
+  memcachedModel,
+} from '../support/linearizability/memcached-model.ts';
 import type { Random } from '../support/random.ts';
 import type { History } from './history.ts';
-import { type Input, keyModel, type Output } from './model.ts';
 import type { Plan } from './plan.ts';
 import type { SimNode } from './processes.ts';
 import { isRefused, isWithoutOutcome, type Reply, ReplyReader } from './replies.ts';
@@ -42,7 +46,7 @@ export class Client {
   readonly #uniques = new Map<string, number>();
   /** A key of its own, whose every reply is known in advance; a new one after each outcome that is not. */
   #ownKey = '';
-  #ownState = keyModel.init();
+  #ownState = memcachedModel.init();
 
   constructor(
     id: number,
@@ -196,7 +200,7 @@ export class Client {
   }
 
   /** Its outcome stays unknown. */
-  #notAnswered({ input, call }: { readonly input: Input; readonly call: number }): void {
+  #notAnswered({ input, call }: { readonly input: MemcachedInput; readonly call: number }): void {
     if (input.key === this.#ownKey) this.#takeNewOwnKey();
     if (input.kind === 'get' || input.kind === 'gets' || input.kind === 'gat' || input.kind === 'gats') return;
     if (input.kind === 'touch') return;
@@ -212,8 +216,8 @@ export class Client {
   }
 
   /** Commands of one connection take effect in their order, and no other client uses this key: the reply is certain. */
-  #checkOwn(input: Input, output: Output): void {
-    const after = keyModel.step(this.#ownState, input, output);
+  #checkOwn(input: MemcachedInput, output: MemcachedOutput): void {
+    const after = memcachedModel.step(this.#ownState, input, output);
     if (after === undefined) {
       this.#world.fail(
         'program order',
@@ -226,11 +230,11 @@ export class Client {
 
   #takeNewOwnKey(): void {
     this.#ownKey = `own-${this.id}-${this.#names++}`;
-    this.#ownState = keyModel.init();
+    this.#ownState = memcachedModel.init();
   }
 }
 
-export function outputOf(input: Input, { line, items }: Reply): Output {
+export function outputOf(input: MemcachedInput, { line, items }: Reply): MemcachedOutput {
   const isRead = input.kind === 'get' || input.kind === 'gets' || input.kind === 'gat' || input.kind === 'gats';
   if (!isRead) {
     if (items.length > 0) throw new Error(`${input.kind} was answered with an item`);

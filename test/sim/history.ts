@@ -1,5 +1,10 @@
 import { checkPartitioned } from '../support/linearizability/checker.ts';
-import { type ClientOperation, type Input, keyModel, type Output } from './model.ts';
+import {
+  type MemcachedInput,
+  type MemcachedOperation,
+  type MemcachedOutput,
+  memcachedModel,
+} from '../support/linearizability/memcached-model.ts';
 import type { World } from './world.ts';
 
 /**
@@ -33,8 +38,8 @@ export class History {
   /** The store was emptied: what was counted is gone. */
   flushed = false;
   readonly #world: World;
-  readonly #operations: ClientOperation[] = [];
-  readonly #flushes: ClientOperation[] = [];
+  readonly #operations: MemcachedOperation[] = [];
+  readonly #flushes: MemcachedOperation[] = [];
   readonly #keys = new Map<string, KeyUse>();
   readonly #current = new Map<string, KeyUse>();
 
@@ -58,7 +63,7 @@ export class History {
   }
 
   /** An operation is over; without an output its outcome is unknown. */
-  record(client: number, input: Input, output: Output | undefined, call: number): void {
+  record(client: number, input: MemcachedInput, output: MemcachedOutput | undefined, call: number): void {
     const operation = { client, input, output, call, return: this.#world.nextMoment() };
     if (output === undefined) this.unknown++;
     if (input.kind === 'flush') {
@@ -99,11 +104,11 @@ export class History {
   judge(): boolean {
     // A flush is one operation on every key; each key is judged by itself.
     const flushes = [...new Set(this.#operations.map(({ input }) => input.key))].flatMap((key) =>
-      this.#flushes.map((flush): ClientOperation => ({ ...flush, input: { kind: 'flush', key } })),
+      this.#flushes.map((flush): MemcachedOperation => ({ ...flush, input: { kind: 'flush', key } })),
     );
     const operations = [...this.#operations, ...flushes];
     const limits = { timeLimitMs: Number.POSITIVE_INFINITY, stepsMax: STEPS_MAX };
-    const result = checkPartitioned(keyModel, operations, (input) => input.key, limits);
+    const result = checkPartitioned(memcachedModel, operations, (input) => input.key, limits);
     if (result.verdict === 'not-linearizable') {
       const last = result.longest.slice(-6).map((operation) => JSON.stringify(operation));
       const stuck = result.stuck.map((operation) => JSON.stringify(operation));

@@ -1,11 +1,11 @@
+import { type MemcachedInput, requestText } from '../support/linearizability/memcached-model.ts';
 import type { Random } from '../support/random.ts';
 import type { KeyKind } from './history.ts';
-import type { Input } from './model.ts';
 
 /** What clients ask, and how it reads on the wire. */
 
 export interface Request {
-  readonly input: Input;
+  readonly input: MemcachedInput;
   readonly text: string;
   /** The server answers nothing. */
   readonly silent: boolean;
@@ -96,41 +96,11 @@ function drawForString(
   }
 }
 
-export function request(input: Input, exptime = 0): Request {
-  return { input, text: textOf(input, exptime), silent: false, expires: false };
+export function request(input: MemcachedInput, exptime = 0): Request {
+  return { input, text: requestText(input, exptime), silent: false, expires: false };
 }
 
 /** As the wire has it, `noreply` where the request is silent. */
 export function bytesOf({ text, silent }: Request): string {
   return silent ? text.replace('\r\n', ' noreply\r\n') : text;
-}
-
-function textOf(input: Input, exptime: number): string {
-  switch (input.kind) {
-    case 'get':
-    case 'gets':
-      return `${input.kind} ${input.key}\r\n`;
-    case 'gat':
-    case 'gats':
-      return `${input.kind} ${exptime} ${input.key}\r\n`;
-    case 'delete':
-      return `delete ${input.key}\r\n`;
-    case 'touch':
-      return `touch ${input.key} ${exptime}\r\n`;
-    case 'flush':
-      return 'flush_all\r\n';
-    case 'set':
-    case 'add':
-    case 'replace':
-    case 'append':
-    case 'prepend':
-      return `${input.kind} ${input.key} 0 ${exptime} ${input.value.length}\r\n${input.value}\r\n`;
-    case 'cas':
-      return `cas ${input.key} 0 0 ${input.value.length} ${input.unique}\r\n${input.value}\r\n`;
-    case 'incr':
-    case 'decr':
-      return `${input.kind} ${input.key} ${input.delta}\r\n`;
-    case 'expire':
-      throw new RangeError('no client sends this');
-  }
 }

@@ -1,5 +1,10 @@
 import type { Cluster } from './cluster.ts';
-import type { MemcachedInput, MemcachedOperation, MemcachedOutput } from './linearizability/memcached-model.ts';
+import {
+  type MemcachedInput,
+  type MemcachedOperation,
+  type MemcachedOutput,
+  requestText,
+} from './linearizability/memcached-model.ts';
 import { type Load, startLoad } from './load.ts';
 import { type MemcachedClient, OutcomeUnknown } from './memcached-client.ts';
 import { seededRandom } from './random.ts';
@@ -37,7 +42,7 @@ export function record(cluster: Cluster, options: RecordingOptions): Recording {
   let moment = 0;
   const randoms = Array.from({ length: options.clients }, (_, i) => seededRandom(options.seed * 1000 + i));
   /** The unique each client last read of each key. */
-  const seen = new Map<string, bigint>();
+  const seen = new Map<string, number>();
 
   const load = startLoad(cluster, {
     clients: options.clients,
@@ -74,14 +79,14 @@ function chooseInput(
   random: Random,
   { textKeys, counterKeys, keyPrefix }: RecordingOptions,
   token: string,
-  uniqueOf: (key: string) => bigint | undefined,
+  uniqueOf: (key: string) => number | undefined,
 ): MemcachedInput {
   const below = (limit: number) => Math.floor(random() * limit);
   const keyNumber = below(textKeys + counterKeys);
   if (keyNumber >= textKeys) {
     const key = `${keyPrefix}counter${keyNumber - textKeys}`;
     const choice = below(20);
-    if (choice < 12) return { kind: 'incr', key, delta: BigInt(1 + below(3)) };
+    if (choice < 12) return { kind: 'incr', key, delta: 1 + below(3) };
     return choice < 18 ? { kind: 'get', key } : { kind: 'add', key, value: '0' };
   }
   const key = `${keyPrefix}text${keyNumber}`;
@@ -105,18 +110,14 @@ async function send(client: MemcachedClient, input: MemcachedInput): Promise<Mem
     }
     case 'gets': {
       const [item] = await client.gets(key);
-      return item === undefined ? { kind: 'miss' } : { kind: 'value', value: item.value, unique: item.unique };
+      // Far below 2^53: the uniques of these histories come from the counter of the store.
+      return item === undefined ? { kind: 'miss' } : { kind: 'value', value: item.value, unique: Number(item.unique) };
     }
-    case 'delete':
-      return replyOf(await client.request(`delete ${key}\r\n`));
-    case 'incr':
-      return replyOf(await client.request(`incr ${key} ${input.delta}\r\n`));
-    case 'cas':
-      return replyOf(await client.store('cas', key, input.value, { unique: input.unique }));
-    case 'set':
-    case 'add':
-    case 'append':
-      return replyOf(await client.store(input.kind, key, input.value));
+    case 'gat':
+    case 'gats':
+      throw new RangeError('these histories have no expiry');
+    default:
+      return replyOf(await client.request(requestText(input)));
   }
 }
 

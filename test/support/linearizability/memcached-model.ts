@@ -1,23 +1,27 @@
+import { applyCommand, isNumber } from '../reference-model.ts';
 import type { Model, Operation } from './checker.ts';
 
 /**
- * One key of memcached as its clients see it, without flags and expiry. A reply is the exact text of the wire without
- * the last newline; a value that was read is `VALUE <text>` or, with its cas unique, `VALUE <text> <unique>`.
+ * One key of memcached as its clients see it, for the linearizability checker: the reference model together with what a
+ * client cannot know. A reply is the text of the wire without its last line end; a value that was read is its data,
+ * with its cas unique where that was asked for. Flags are left out.
  *
- * The server chooses the uniques, so the model learns them: a write makes the item's unique unknown, and the next
- * `gets` fixes it. Each is larger than every one seen on the key before, deletes included.
+ * The server chooses the uniques, so the model learns them: a write makes the item's unknown until a read shows it.
+ * Each is larger than every one seen on the key before, deletes included.
  */
-type Read = { readonly kind: 'get'; readonly key: string } | { readonly kind: 'gets'; readonly key: string };
+type Read = { readonly kind: 'get' | 'gets' | 'gat' | 'gats'; readonly key: string };
 type Write =
-  | { readonly kind: 'delete'; readonly key: string }
-  | { readonly kind: 'set' | 'add' | 'append'; readonly key: string; readonly value: string }
-  | { readonly kind: 'cas'; readonly key: string; readonly value: string; readonly unique: bigint }
-  | { readonly kind: 'incr'; readonly key: string; readonly delta: bigint };
-export type MemcachedInput = Read | Write;
+  | { readonly kind: 'delete' | 'touch' | 'flush'; readonly key: string }
+  | { readonly kind: 'set' | 'add' | 'replace' | 'append' | 'prepend'; readonly key: string; readonly value: string }
+  | { readonly kind: 'cas'; readonly key: string; readonly value: string; readonly unique: number }
+  | { readonly kind: 'incr' | 'decr'; readonly key: string; readonly delta: number };
+/** No client sends it: the item that holds `value` may vanish at any time, because it was given an expiry. */
+type Expiry = { readonly kind: 'expire'; readonly key: string; readonly value: string };
+export type MemcachedInput = Read | Write | Expiry;
 
 export type MemcachedOutput =
   | { readonly kind: 'reply'; readonly text: string }
-  | { readonly kind: 'value'; readonly value: string; readonly unique: bigint | null }
+  | { readonly kind: 'value'; readonly value: string; readonly unique: number | null }
   | { readonly kind: 'miss' };
 
 export type MemcachedOperation = Operation<MemcachedInput, MemcachedOutput>;
@@ -26,31 +30,38 @@ interface State {
   /** Null where there is no item. */
   readonly value: string | null;
   /** Null where no reply has shown it yet. */
-  readonly unique: bigint | null;
-  /** The largest unique seen on this key: any later write's is above. */
-  readonly floor: bigint;
+  readonly unique: number | null;
+  /** The largest unique seen: any later write's is above. */
+  readonly floor: number;
 }
 
 /** Stands for no item among values; no value of a test contains it. */
 const ABSENT = '\0absent';
-const REFUSALS = ['NOT_STORED', 'EXISTS', 'NOT_FOUND'];
-const UINT64_RANGE = 1n << 64n;
+const UNCHANGING_REPLIES = ['NOT_STORED', 'EXISTS', 'NOT_FOUND', 'TOUCHED'];
+/** The store was full, or the item would be too large: nothing has changed, except that a `set` removes the old item. */
+const REFUSALS = ['SERVER_ERROR out of memory storing object', 'SERVER_ERROR object too large for cache'];
 
 export const memcachedModel: Model<State, MemcachedInput, MemcachedOutput> = {
-  init: () => ({ value: null, unique: null, floor: 0n }),
+  init: () => ({ value: null, unique: null, floor: 0 }),
   key: (state) => `${state.unique ?? ''} ${state.floor} ${state.value === null ? '' : `=${state.value}`}`,
   inputKey: (input) => Object.values(input).join(' '),
-  isReadOnly: (_input, output) => output.kind !== 'reply' || REFUSALS.includes(output.text),
+  isReadOnly: (input, output) =>
+    output.kind !== 'reply' ||
+    UNCHANGING_REPLIES.includes(output.text) ||
+    (REFUSALS.includes(output.text) && input.kind !== 'set'),
   values: { of: (state) => state.value ?? ABSENT, demanded, supplied },
   step(state, input, output) {
-    if (input.kind === 'get' || input.kind === 'gets') return stepRead(state, output);
-    const [reply, after] = apply(state, input);
-    if (output === undefined) return after;
-    if (output.kind !== 'reply') return undefined;
-    if (input.kind === 'cas' && output.text !== reply && mayHoldUnique(state, input.unique)) {
-      return output.text === 'STORED' ? written(state, input.value) : undefined;
+    switch (input.kind) {
+      case 'get':
+      case 'gets':
+      case 'gat':
+      case 'gats':
+        return stepRead(state, output);
+      case 'expire':
+        return state.value === input.value ? without(state) : state;
+      default:
+        return stepWrite(state, input, output);
     }
-    return output.text === reply ? after : undefined;
   },
 };
 
@@ -63,42 +74,38 @@ function stepRead(state: State, output: MemcachedOutput | undefined): State | un
   return { value: state.value, unique: output.unique, floor: output.unique };
 }
 
-/** Whether the item's unique, not yet seen, may turn out to be this one. */
-function mayHoldUnique(state: State, unique: bigint): boolean {
-  return state.value !== null && state.unique === null && unique > state.floor;
+function stepWrite(state: State, input: Write, output: MemcachedOutput | undefined): State | undefined {
+  const { reply, after } = applyCommand(state.value, state.unique, input);
+  if (output !== undefined) {
+    if (output.kind !== 'reply') return undefined;
+    if (REFUSALS.includes(output.text)) return input.kind === 'set' ? without(state) : state;
+    if (output.text !== reply) {
+      if (input.kind !== 'cas' || !mayHoldUnique(state, input.unique)) return undefined;
+      return output.text === 'STORED' ? written(state, input.value) : undefined;
+    }
+  }
+  if (after === undefined) return state;
+  return after === null ? without(state) : written(state, after);
 }
 
-function apply(state: State, input: Write): [string, State] {
-  const { value } = state;
-  switch (input.kind) {
-    case 'set':
-      return ['STORED', written(state, input.value)];
-    case 'add':
-      return value === null ? ['STORED', written(state, input.value)] : ['NOT_STORED', state];
-    case 'append':
-      return value === null ? ['NOT_STORED', state] : ['STORED', written(state, value + input.value)];
-    case 'delete':
-      return value === null ? ['NOT_FOUND', state] : ['DELETED', { value: null, unique: null, floor: state.floor }];
-    case 'incr': {
-      if (value === null) return ['NOT_FOUND', state];
-      const sum = ((BigInt(value) + input.delta) % UINT64_RANGE).toString();
-      return [sum, written(state, sum)];
-    }
-    case 'cas':
-      if (value === null) return ['NOT_FOUND', state];
-      return state.unique === input.unique ? ['STORED', written(state, input.value)] : ['EXISTS', state];
-  }
+/** Whether the item's unique, not yet seen, may turn out to be this one. */
+function mayHoldUnique(state: State, unique: number): boolean {
+  return state.value !== null && state.unique === null && unique > state.floor;
 }
 
 function written(state: State, value: string): State {
   return { value, unique: null, floor: state.floor };
 }
 
+function without(state: State): State {
+  return state.value === null ? state : { value: null, unique: null, floor: state.floor };
+}
+
 function demanded(input: MemcachedInput, output: MemcachedOutput): string | undefined {
   if (output.kind === 'value') return output.value;
   if (output.kind === 'miss' || output.text === 'NOT_FOUND') return ABSENT;
-  if (input.kind === 'add' && output.text === 'STORED') return ABSENT;
-  return input.kind === 'append' && output.text === 'NOT_STORED' ? ABSENT : undefined;
+  if (input.kind === 'add') return output.text === 'STORED' ? ABSENT : undefined;
+  return output.text === 'NOT_STORED' ? ABSENT : undefined;
 }
 
 function supplied(
@@ -106,19 +113,61 @@ function supplied(
   output: MemcachedOutput | undefined,
 ): string | ((value: string) => boolean) | undefined {
   if (output !== undefined && memcachedModel.isReadOnly(input, output)) return undefined;
+  if (output?.kind === 'reply' && REFUSALS.includes(output.text)) return ABSENT;
   switch (input.kind) {
     case 'get':
     case 'gets':
+    case 'gat':
+    case 'gats':
+    case 'touch':
       return undefined;
     case 'delete':
+    case 'flush':
+    case 'expire':
       return ABSENT;
     case 'append':
       return (value) => value.endsWith(input.value);
+    case 'prepend':
+      return (value) => value.startsWith(input.value);
     case 'incr':
-      return output?.kind === 'reply' ? output.text : (value) => /^\d+$/.test(value);
+    case 'decr':
+      return output?.kind === 'reply' ? (value) => value.trimEnd() === output.text : isNumber;
     case 'set':
     case 'add':
+    case 'replace':
     case 'cas':
       return input.value;
+  }
+}
+
+/** The request as a client sends it. @param exptime for the commands that have one. */
+export function requestText(input: MemcachedInput, exptime = 0): string {
+  const { kind, key } = input;
+  switch (kind) {
+    case 'get':
+    case 'gets':
+      return `${kind} ${key}\r\n`;
+    case 'gat':
+    case 'gats':
+      return `${kind} ${exptime} ${key}\r\n`;
+    case 'delete':
+      return `delete ${key}\r\n`;
+    case 'touch':
+      return `touch ${key} ${exptime}\r\n`;
+    case 'flush':
+      return 'flush_all\r\n';
+    case 'set':
+    case 'add':
+    case 'replace':
+    case 'append':
+    case 'prepend':
+      return `${kind} ${key} 0 ${exptime} ${input.value.length}\r\n${input.value}\r\n`;
+    case 'cas':
+      return `cas ${key} 0 0 ${input.value.length} ${input.unique}\r\n${input.value}\r\n`;
+    case 'incr':
+    case 'decr':
+      return `${kind} ${key} ${input.delta}\r\n`;
+    case 'expire':
+      throw new RangeError('no client sends this');
   }
 }

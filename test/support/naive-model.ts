@@ -1,6 +1,8 @@
 /**
- * memcached's protocol as plainly as can be: strings, a Map, BigInt, and a clock that stands still. Written from the
- * description of the protocol; shares nothing with the server.
+ * The naive model of memcached's protocol, meta commands included: from the bytes of requests to the bytes of replies,
+ * as plainly as can be, with strings, a Map, BigInt, and a clock that stands still. Written from the description of the
+ * protocol; it shares nothing with the server, nor with reference-model.ts. The fuzz tests compare the port with it, and
+ * it makes the histories with which the linearizability checker is tested (linearizability/perfect-history.ts).
  */
 
 interface Item {
@@ -20,7 +22,7 @@ const BCLF = 'CLIENT_ERROR bad command line format';
 const KNOWN_FLAGS = 'bkstcfvhluqxNTRLPOFCEMJDI';
 const STORAGE = ['set', 'add', 'replace', 'append', 'prepend', 'cas'];
 
-export class Model {
+export class NaiveModel {
   readonly items = new Map<string, Item>();
   #lastCas = 0n;
   #input = '';
