@@ -20,7 +20,7 @@ export type ErrorCode =
   | 'WAL_CLOSED'
   | 'DISK_FULL'
   | 'MEMBER_CHANGE_REFUSED'
-  | 'NODE_REMOVED'
+  | 'NOT_LEADER'
   | 'SESSION_BEHIND'
   | 'QUORUM_LOST'
   | 'BACKUP_INVALID'

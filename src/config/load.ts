@@ -78,7 +78,7 @@ function withPaths(parsed: Parsed, located: (field: string, value: string) => st
   };
 }
 
-export function findNode(config: Config, id: number): NodeConfig | undefined {
+export function findNode(config: Pick<Config, 'nodes'>, id: number): NodeConfig | undefined {
   return config.nodes.find((node) => node.id === id);
 }
 

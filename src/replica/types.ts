@@ -48,13 +48,13 @@ export interface Replica {
   /** Sets the observer of every change that this node applies from now on; null for none, which costs nothing. */
   observe(observer: ChangeObserver | null): void;
   /**
-   * Asks the leader, wherever it is, to change the members. Resolves once the change is committed; what follows of
-   * itself (catching up, promotion, leaving the joint configuration) is seen by `members`.
-   * @throws RaftkvError MEMBER_CHANGE_REFUSED
+   * Changes the members, if this node leads. Resolves once the change is committed; what follows of itself (catching up,
+   * promotion, leaving the joint configuration) is seen by `members`.
+   * @throws RaftkvError NOT_LEADER (a `NotLeaderError`, which names the leader), MEMBER_CHANGE_REFUSED
    */
   changeMembers(change: MemberChange): Promise<void>;
-  /** The members as the leader sees them. @throws RaftkvError MEMBER_CHANGE_REFUSED where no leader answers. */
-  members(): Promise<MembersView>;
+  /** The members as the leader sees them. @throws NotLeaderError if this node does not lead. */
+  members(): MembersView;
   /** A snapshot that holds everything acknowledged before the call. @throws RaftkvError where there is none to be had. */
   backup(): Promise<Backup>;
 }

@@ -1,6 +1,7 @@
 import { RaftkvError } from '../../src/base/errors.ts';
 import type { Configuration, MemberChange, NodeId } from '../../src/raft/state/types.ts';
 import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
+import { NotLeaderError } from '../../src/replica/peers/member-requests.ts';
 import type { Random } from '../support/random.ts';
 import type { ClusterChecks } from './checks.ts';
 import type { IntactDirectories } from './intact-directories.ts';
@@ -13,6 +14,8 @@ import type { World } from './world.ts';
 const FILES_TIMEOUTS = 5;
 /** How often a learner is added instead where there is none to promote. */
 const LEARNER_FIRST_SHARE = 0.75;
+/** How often a request is passed to the leader that a node names, which may be out of date. */
+const REDIRECTS_MAX = 3;
 
 /**
  * Somebody who changes the members of a running cluster: at any node, at any time, but never so that the cluster could
@@ -199,24 +202,35 @@ export class Operator {
     const leaders = up.filter(({ core }) => core?.role === 'leader');
     const asked = this.#random.chance(0.5) ? leaders : up;
     if (asked.length === 0) return;
-    const node = this.#random.pick(asked);
-    const { incarnation, running } = node;
-    if (incarnation === null || running === null) return;
     this.#directories.pending.add(change);
     // A request without an answer may still be on its way.
     const { electionTimeoutMs, requestTimeoutMs } = this.#plan.timing;
     const forgetMs = requestTimeoutMs + 2 * this.#plan.network.silenceMs + 5 * electionTimeoutMs;
     this.#world.after(forgetMs, () => this.#directories.pending.delete(change));
-    this.#world.say(() => `${node.id}: is asked to ${JSON.stringify(change)}`);
+    this.#askNode(this.#random.pick(asked), change, happened, REDIRECTS_MAX);
+  }
+
+  /** As `raftkv member` does: goes on to the leader that the node names. */
+  #askNode({ id, incarnation, running }: SimNode, change: MemberChange, happened: () => void, redirects: number): void {
+    if (incarnation === null || incarnation.paused || running === null) return;
+    this.#world.say(() => `${id}: is asked to ${JSON.stringify(change)}`);
     incarnation.call(() => {
       running.replica.changeMembers(change).then(
         () => {
           happened();
           this.#agreed(change);
         },
-        (error: unknown) => this.#refused(change.op, error),
+        (error: unknown) => {
+          const leader = error instanceof NotLeaderError ? this.#nodeOf(error.leader?.id) : undefined;
+          if (leader === undefined || redirects === 0) this.#refused(change.op, error);
+          else this.#world.after(0, () => this.#askNode(leader, change, happened, redirects - 1));
+        },
       );
     });
+  }
+
+  #nodeOf(id: NodeId | undefined): SimNode | undefined {
+    return this.#nodes.find((node) => node.id === id);
   }
 
   #agreed(change: MemberChange): void {
@@ -231,7 +245,7 @@ export class Operator {
     const reason = /\(([A-Z_]+)\)$/.exec((error as Error).message)?.[1] ?? code;
     this.#count(`${what} ${reason}`);
     this.#world.say(() => `refused: ${what}: ${(error as Error).message}`);
-    if (code === 'MEMBER_CHANGE_REFUSED' || code === 'BACKUP_INVALID') return;
+    if (code === 'MEMBER_CHANGE_REFUSED' || code === 'NOT_LEADER' || code === 'BACKUP_INVALID') return;
     this.#world.fail('operators are answered', `${what}: ${(error as Error).stack}`);
   }
 

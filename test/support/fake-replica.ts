@@ -171,8 +171,8 @@ export class FakeReplica implements Replica {
     return Promise.reject(ALONE);
   }
 
-  members(): Promise<MembersView> {
-    return Promise.reject(ALONE);
+  members(): MembersView {
+    throw ALONE;
   }
 
   backup(): Promise<Backup> {

@@ -5,8 +5,10 @@ import type { Config, NodeConfig } from '../../config/schema.ts';
 
 /** How the commands talk to admin ports: with TLS where there is any, and then only with the node that was meant. */
 
+export type AdminAddress = Pick<NodeConfig, 'id' | 'host' | 'adminPort'>;
+
 export interface AdminTarget {
-  readonly node: Pick<NodeConfig, 'id' | 'host' | 'adminPort'>;
+  readonly node: AdminAddress;
   readonly cluster: string;
   /** Null where admin ports are plain. */
   readonly tls: TlsIdentity | null;

@@ -1,22 +1,29 @@
 import { RaftkvError } from '../../base/errors.ts';
-import type { Config, NodeConfig } from '../../config/schema.ts';
+import { findNode } from '../../config/load.ts';
+import type { Config } from '../../config/schema.ts';
 import type { MemberChange } from '../../raft/state/types.ts';
 import type { FailureBody } from '../../server/admin/answers.ts';
-import type { MembersBody } from '../../server/admin/members.ts';
-import { type AdminTarget, explainFailure, readText, requestAdmin } from './admin-client.ts';
+import type { MembersBody, NotLeaderBody } from '../../server/admin/members.ts';
+import { type AdminAddress, type AdminTarget, explainFailure, readText, requestAdmin } from './admin-client.ts';
 
 /**
- * Asks about members, and changes them, through whichever node answers: each passes the question on to the leader.
+ * Asks about members, and changes them, at the leader. Any node says who that is.
  *
- *   node 1 ✗ nothing listens there   node 2 ✗ no leader is known   node 3 ✓   … all ✗ → a moment later again
+ *   node 1 ✗ nothing listens there   node 2 → node 3 leads   node 3 ✓   … all ✗ → a moment later again
+ *
+ * A node that does not lead says which node does. The address of that node comes from the operator's configuration; from
+ * the answer only if the configuration does not list the node. Whether there is TLS is for the configuration alone to say.
+ * If there is, a change is sent only to a server with the certificate of the node that was named, in this cluster. Without
+ * TLS no server proves who it is. Admin ports take no passwords.
  */
 
-/** A node passes the question on to the leader, whose answer takes a round trip. */
 const VIEW_MS_MAX = 5_000;
 /** On top of the time within which the cluster itself answers a change. */
 const CHANGE_MS_EXTRA = 2_000;
 /** Far above fifteen members. */
 const ANSWER_BYTES_MAX = 256 * 1024;
+/** Nodes asked in one pass, those included that only other nodes named: above the most members that a cluster can have. */
+const ASKED_MAX = 32;
 /** How long a cluster without a leader is asked again: several elections. */
 const PATIENCE_MS = 10_000;
 const RETRY_MS = 250;
@@ -29,19 +36,23 @@ export interface MembersClient {
 }
 
 export interface MembersClientOptions {
-  readonly config: Pick<Config, 'cluster' | 'requestTimeoutMs'>;
-  /** To be asked in this order, until one answers. */
-  readonly nodes: readonly NodeConfig[];
+  readonly config: Pick<Config, 'cluster' | 'requestTimeoutMs' | 'nodes'>;
+  /** To be asked in this order, until the leader answers. */
+  readonly nodes: readonly AdminAddress[];
   readonly tls: AdminTarget['tls'];
   /** How long a cluster that does not answer yet is asked again. */
   readonly patienceMs?: number;
 }
 
-/** `down`: no process listens there. `away`: one does, and may answer in a moment. */
+/**
+ * `down`: no process listens there. `away`: one does, and may answer in a moment. `notLeader`: it did nothing, and named
+ * the leader.
+ */
 type Attempt =
   | { readonly kind: 'answered'; readonly body: unknown }
   | { readonly kind: 'refused'; readonly error: RaftkvError }
-  | { readonly kind: 'down' | 'away'; readonly why: string };
+  | { readonly kind: 'down' | 'away'; readonly why: string }
+  | { readonly kind: 'notLeader'; readonly why: string; readonly leader: NonNullable<NotLeaderBody['leader']> };
 
 interface Question {
   readonly path: string;
@@ -54,21 +65,33 @@ export function createMembersClient(options: MembersClientOptions): MembersClien
   /** Who answered last comes first. */
   let order = [...nodes];
 
-  /** One pass over all nodes. `uncertain` is called where one may have done what it was asked and not said so. */
+  /** The operator's own addresses take precedence: another node may know an address that leads elsewhere from here. */
+  const addressOf = ({ id, address }: NonNullable<NotLeaderBody['leader']>): AdminAddress | null =>
+    findNode(config, id) ?? (address && { id, ...address });
+
+  /**
+   * One pass over all nodes, and the leaders that they name, each once: two nodes that name each other end it.
+   * `uncertain` is called where one may have done what it was asked and not said so.
+   */
   const askAll = async (question: Question, uncertain: () => void): Promise<Attempt> => {
     const failures: string[] = [];
+    const asked = new Set<number>();
     let someAway = false;
-    for (const node of order) {
+    const toAsk = [...order];
+    for (let node = toAsk.shift(); node !== undefined && asked.size < ASKED_MAX; node = toAsk.shift()) {
+      if (asked.has(node.id)) continue;
+      asked.add(node.id);
       const attempt = await ask({ node, cluster: config.cluster, tls }, question);
       if (attempt.kind === 'answered' || attempt.kind === 'refused') {
-        order = [node, ...order.filter((other) => other !== node)];
+        const answering = node;
+        order = [answering, ...nodes.filter(({ id }) => id !== answering.id)];
         return attempt;
       }
-      if (attempt.kind === 'away') {
-        someAway = true;
-        uncertain();
-      }
       failures.push(`  node ${node.id} (${node.host}:${node.adminPort}): ${attempt.why}`);
+      if (attempt.kind === 'away') uncertain();
+      if (attempt.kind !== 'down') someAway = true;
+      const leader = attempt.kind === 'notLeader' ? addressOf(attempt.leader) : null;
+      if (leader !== null) toAsk.unshift(leader);
     }
     return { kind: someAway ? 'away' : 'down', why: failures.join('\n') };
   };
@@ -133,10 +156,12 @@ async function ask(target: AdminTarget, { path, post, msMax }: Question): Promis
     const isDown = error instanceof Error && 'code' in error && error.code === 'ECONNREFUSED';
     return { kind: isDown ? 'down' : 'away', why: explainFailure(error, msMax) };
   }
-  if (status === 200 && post === undefined && isMembersBody(body) && body.cluster !== target.cluster) {
+  if ((isNotLeaderBody(body) || isMembersBody(body)) && body.cluster !== target.cluster)
     return { kind: 'down', why: `the server is node ${body.nodeId} of cluster ${body.cluster}` };
-  }
   if (status === 200) return { kind: 'answered', body };
+  if (isNotLeaderBody(body) && body.leader !== null) {
+    return { kind: 'notLeader', why: body.error, leader: body.leader };
+  }
   if (!isFailureBody(body))
     return { kind: 'down', why: `unexpected HTTP status ${status}: the server is not a raftkv node` };
   if (status === 503) return { kind: 'away', why: body.error };
@@ -150,6 +175,7 @@ function bodyOf(attempt: Attempt): unknown {
     case 'refused':
       throw attempt.error;
     case 'away':
+    case 'notLeader':
       throw new RaftkvError(
         'QUORUM_LOST',
         `the cluster did not respond:\n${attempt.why}`,
@@ -167,6 +193,24 @@ function bodyOf(attempt: Attempt): unknown {
 function isMembersBody(value: unknown): value is MembersBody {
   if (typeof value !== 'object' || value === null) return false;
   return 'cluster' in value && 'members' in value && Array.isArray(value.members) && 'lastIndex' in value;
+}
+
+function isNotLeaderBody(value: unknown): value is NotLeaderBody {
+  if (!isFailureBody(value) || value.code !== 'NOT_LEADER') return false;
+  if (!('cluster' in value && 'nodeId' in value && 'leader' in value)) return false;
+  return value.leader === null || isLeader(value.leader);
+}
+
+function isLeader(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || !('id' in value && 'address' in value)) return false;
+  const { id, address } = value;
+  return Number.isSafeInteger(id) && (address === null || isAddress(address));
+}
+
+function isAddress(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || !('host' in value && 'adminPort' in value)) return false;
+  const { host, adminPort } = value;
+  return typeof host === 'string' && Number.isInteger(adminPort);
 }
 
 function isFailureBody(value: unknown): value is FailureBody {

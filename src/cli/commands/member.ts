@@ -12,7 +12,7 @@ import { createProgressLine, type Goal, phaseOf, SILENT } from './member-progres
 /**
  * `raftkv member …`: who belongs to the cluster, and changing it while it serves.
  *
- *   change ─▶ any node ─▶ leader ─▶ in the log, committed ─▶ what follows of itself is watched until it is done
+ *   change ─▶ the leader, which any node names ─▶ in the log, committed ─▶ what follows of itself is watched until it is done
  */
 
 export interface MemberOptions {

@@ -72,6 +72,7 @@ async function assemble(
     clock: systemClock,
     logger,
     identity: identityOf(config, node),
+    listedNodes: config.nodes,
     status: () => replica?.status() ?? null,
     readiness: () => readiness(),
     door: () => (stopping ? null : replica),

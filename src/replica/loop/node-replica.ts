@@ -172,7 +172,7 @@ export class NodeReplica implements Replica, TransportEvents {
     return this.requests.change(change);
   }
 
-  members(): Promise<MembersView> {
+  members(): MembersView {
     return this.requests.view();
   }
 
@@ -248,12 +248,6 @@ export class NodeReplica implements Replica, TransportEvents {
         return;
       case 'membersNews':
         this.peers.receive(message);
-        return;
-      case 'memberRequest':
-        this.requests.receiveRequest(peer, message);
-        return;
-      case 'memberReply':
-        this.requests.receiveReply(message);
         return;
       default:
         this.lifecycle.hear(message);

@@ -87,7 +87,7 @@ export function createParts(host: PartsHost): Parts {
       isLost: () => nodeLifecycle.isLost,
       send: tell,
     }),
-    requests: new MemberRequests({ clock, core, timeoutMs: requestTimeoutMs, put, send: tell, isLinked }),
+    requests: new MemberRequests({ clock, core, timeoutMs: requestTimeoutMs, put, isLinked }),
     nodeLifecycle,
     exchange: new SnapshotExchange({
       ...options,

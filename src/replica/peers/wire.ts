@@ -61,26 +61,7 @@ export interface MembersNews {
   readonly configuration: Configuration;
 }
 
-/** Asks the leader something about the members, and the answer: JSON, since it is rare and for people. */
-export interface MemberRequest {
-  readonly kind: 'memberRequest';
-  readonly id: number;
-  readonly body: Buffer;
-}
-export interface MemberReply {
-  readonly kind: 'memberReply';
-  readonly id: number;
-  readonly body: Buffer;
-}
-
-export type PeerMessage =
-  | Message
-  | Proposal
-  | ProposalRefused
-  | LifecycleMessage
-  | MembersNews
-  | MemberRequest
-  | MemberReply;
+export type PeerMessage = Message | Proposal | ProposalRefused | LifecycleMessage | MembersNews;
 
 const KIND = {
   preVote: 1,
@@ -100,9 +81,7 @@ const KIND = {
   snapshotOffer: 15,
   recovering: 16,
   lifecycle: 17,
-  memberRequest: 18,
-  memberReply: 19,
-  membersNews: 20,
+  membersNews: 18,
 } as const satisfies Record<PeerMessage['kind'], number>;
 
 const FLAG_YES = 1;
@@ -180,10 +159,6 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
     }
     case 'membersNews':
       return [head(KIND.membersNews, 0, 0, [message.index]), encodeConfiguration(message.configuration, 0)];
-    case 'memberRequest':
-      return [head(KIND.memberRequest, 0, 0, [message.id]), message.body];
-    case 'memberReply':
-      return [head(KIND.memberReply, 0, 0, [message.id]), message.body];
   }
 }
 
@@ -275,10 +250,6 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
       const configuration = decodeConfiguration(frame, HEAD_BYTES + FIELD_BYTES);
       return { kind: 'membersNews', index: field(0), configuration };
     }
-    case KIND.memberRequest:
-      return { kind: 'memberRequest', id: field(0), body: frame.subarray(HEAD_BYTES + FIELD_BYTES) };
-    case KIND.memberReply:
-      return { kind: 'memberReply', id: field(0), body: frame.subarray(HEAD_BYTES + FIELD_BYTES) };
     default:
       throw invalid(from, `is of unknown kind ${kind}`);
   }

@@ -7,7 +7,7 @@ import { contextOptions, guardHandshakes, listenerOptions, type PortTls, type Tl
 import type { Replica, ReplicaStatus } from '../../replica/types.ts';
 import { REPEATED_WARNING_MS, TLS_VERSION_MIN } from '../tls-listener.ts';
 import { type Answer, STARTING, send } from './answers.ts';
-import { changeMembersAnswer, type MembersDoor, membersAnswer } from './members.ts';
+import { changeMembersAnswer, type MembersContext, type MembersDoor, membersAnswer } from './members.ts';
 import type { Readiness } from './readiness.ts';
 import { createDownloads } from './snapshot.ts';
 
@@ -17,7 +17,7 @@ import { createDownloads } from './snapshot.ts';
  *   GET  /livez     200 as long as the event loop turns
  *   GET  /readyz    200 once this node can serve, else 503 and why not
  *   GET  /status    what this node knows of itself and of the cluster, as JSON
- *   GET  /members   the members as the leader sees them; POST changes them (admin/members.ts)
+ *   GET  /members   the members as the leader sees them; POST changes them; both only at the leader (admin/members.ts)
  *   GET  /snapshot  all that is stored, as one file (admin/snapshot.ts)
  *
  * It may be opened before the replica exists: until then the status is null and the node is alive, not ready. A client that
@@ -52,6 +52,7 @@ export interface AdminPortOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly identity: NodeIdentity;
+  readonly listedNodes: MembersContext['listedNodes'];
   /** Null while the node recovers its log. */
   readonly status: () => ReplicaStatus | null;
   readonly readiness: () => Readiness;
@@ -126,7 +127,9 @@ async function createHttpServer(
 }
 
 function routesOf(options: AdminPortOptions): ReadonlyMap<string, Route> {
-  const { clock, identity, status, readiness, door } = options;
+  const { clock, identity, listedNodes, status, readiness, door, tls } = options;
+  const { cluster, nodeId } = identity;
+  const membersContext = { cluster, nodeId, listedNodes, scheme: tls ? 'https' : 'http' } as const;
   const startedAtMs = clock.monotonicMs();
   const statusBody = (): StatusBody => {
     const state = readiness();
@@ -152,9 +155,13 @@ function routesOf(options: AdminPortOptions): ReadonlyMap<string, Route> {
     [
       '/members',
       {
-        ...shown(() => withDoor(door, (replica) => membersAnswer(replica, identity))),
+        ...shown(() => withDoor(door, (replica) => membersAnswer(replica, membersContext))),
         POST: async (request, response) =>
-          send(request, response, await withDoor(door, (replica) => changeMembersAnswer(replica, request))),
+          send(
+            request,
+            response,
+            await withDoor(door, (replica) => changeMembersAnswer(replica, request, membersContext)),
+          ),
       },
     ],
     [
@@ -177,7 +184,7 @@ function shown(answer: () => Answer | Promise<Answer>): Route {
 
 async function withDoor(
   door: AdminPortOptions['door'],
-  answer: (replica: AdminDoor) => Promise<Answer>,
+  answer: (replica: AdminDoor) => Answer | Promise<Answer>,
 ): Promise<Answer> {
   const replica = door();
   return replica === null ? STARTING : answer(replica);

@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { RaftkvError } from '../../base/errors.ts';
 
 /** What every route of the admin port needs: to answer with JSON, to take a small body, to tell what went wrong. */
@@ -6,6 +6,8 @@ import { RaftkvError } from '../../base/errors.ts';
 export interface Answer {
   readonly status: number;
   readonly body: object;
+  /** Besides those that every answer has. */
+  readonly headers?: OutgoingHttpHeaders;
 }
 
 /** `body` of an answer that reports a failure. */
@@ -31,9 +33,10 @@ export function failureOf(status: number, error: unknown): Answer {
 
 export const STARTING = failure(503, 'this node is still recovering its log, or is stopping', 'Ask another node.');
 
-export function send(request: IncomingMessage, response: ServerResponse, { status, body }: Answer): void {
+export function send(request: IncomingMessage, response: ServerResponse, { status, body, headers }: Answer): void {
   const text = `${JSON.stringify(body)}\n`;
   response.writeHead(status, {
+    ...headers,
     'content-type': 'application/json; charset=utf-8',
     'content-length': Buffer.byteLength(text),
     'cache-control': 'no-store',

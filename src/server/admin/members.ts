@@ -2,14 +2,17 @@ import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
 import { RaftkvError } from '../../base/errors.ts';
 import type { MemberChange } from '../../raft/state/types.ts';
+import { NotLeaderError } from '../../replica/peers/member-requests.ts';
 import type { MembersView, Replica } from '../../replica/types.ts';
-import { type Answer, failure, failureOf, readBody } from './answers.ts';
+import { type Answer, type FailureBody, failure, failureOf, readBody } from './answers.ts';
 
 /**
- * The members of the cluster, seen and changed through any node:
+ * The members of the cluster, seen and changed at the leader:
  *
  *   GET  /members  the members as the leader sees them
- *   POST /members  one change, as JSON: 200 once it is committed, 409 where the cluster refuses it, 503 without a leader
+ *   POST /members  one change, as JSON: 200 once it is committed, 409 if the cluster refuses it
+ *
+ * A node that does not lead answers both with 307 and the leader's address, or with 503 if it knows no leader.
  *
  * A change is taken only as `application/json` and without an `Origin` header: a page in somebody's browser can send
  * neither.
@@ -22,6 +25,30 @@ export interface MembersBody extends MembersView {
   readonly cluster: string;
   /** Who answered. */
   readonly nodeId: number;
+}
+
+interface AdminAddress {
+  readonly host: string;
+  readonly adminPort: number;
+}
+
+/** What a node that does not lead answers, with `code` NOT_LEADER. */
+export interface NotLeaderBody extends FailureBody {
+  readonly cluster: string;
+  /** Who answered. */
+  readonly nodeId: number;
+  /** Null if no leader is known; its address is null if this node does not know that. */
+  readonly leader: { readonly id: number; readonly address: AdminAddress | null } | null;
+}
+
+/** What a node says of itself in its answers, and what it needs to name the address of another. */
+export interface MembersContext {
+  readonly cluster: string;
+  readonly nodeId: number;
+  /** The nodes of the configuration file, whose addresses take precedence over those in the log. */
+  readonly listedNodes: readonly (AdminAddress & { readonly id: number })[];
+  /** Of this node's admin port, and so of the others'. */
+  readonly scheme: 'http' | 'https';
 }
 
 /** Far above any change. */
@@ -49,26 +76,44 @@ const changeSchema = z.discriminatedUnion('op', [
   z.strictObject({ op: z.literal('promote'), id }),
 ]);
 
-export async function membersAnswer(
-  door: MembersDoor,
-  { cluster, nodeId }: { readonly cluster: string; readonly nodeId: number },
-): Promise<Answer> {
+export function membersAnswer(door: MembersDoor, context: MembersContext): Answer {
+  const { cluster, nodeId } = context;
   try {
-    const view = await door.members();
-    return { status: 200, body: { cluster, nodeId, ...view } satisfies MembersBody };
+    return { status: 200, body: { cluster, nodeId, ...door.members() } satisfies MembersBody };
   } catch (error) {
-    return failureOf(error instanceof RaftkvError ? 503 : 500, withHealthProblem(error, door));
+    if (error instanceof NotLeaderError) return redirection(error, door, context);
+    return failureOf(500, error);
   }
 }
 
+/** 307 keeps the method and the body, so that any HTTP client can follow it with a change. */
+function redirection(error: NotLeaderError, door: MembersDoor, context: MembersContext): Answer {
+  const { cluster, nodeId, listedNodes, scheme } = context;
+  const { leader } = error;
+  const known = leader && (listedNodes.find(({ id }) => id === leader.id) ?? leader.address);
+  const address = known && { host: known.host, adminPort: known.adminPort };
+  const { message, code, remedy } = withHealthProblem(error, door);
+  const body: NotLeaderBody = {
+    ...{ error: message, code, remedy, cluster, nodeId },
+    leader: leader && { id: leader.id, address },
+  };
+  if (address === null) return { status: 503, body };
+  const host = address.host.includes(':') ? `[${address.host}]` : address.host;
+  return { status: 307, body, headers: { location: `${scheme}://${host}:${address.adminPort}/members` } };
+}
+
 /** Adds the health problem to an error, because "no leader" alone seldom explains it. */
-function withHealthProblem(error: unknown, door: MembersDoor): unknown {
+function withHealthProblem(error: RaftkvError, door: MembersDoor): RaftkvError {
   const { healthProblem } = door.status();
-  if (!(error instanceof RaftkvError) || healthProblem === '') return error;
+  if (healthProblem === '') return error;
   return new RaftkvError(error.code, `${error.message}: ${healthProblem}`, error.remedy, error);
 }
 
-export async function changeMembersAnswer(door: MembersDoor, request: IncomingMessage): Promise<Answer> {
+export async function changeMembersAnswer(
+  door: MembersDoor,
+  request: IncomingMessage,
+  context: MembersContext,
+): Promise<Answer> {
   const { origin, 'content-type': contentType = '' } = request.headers;
   if (origin !== undefined) return failure(403, 'requests from web pages cannot change members');
   if (!/^application\/json\s*(;|$)/i.test(contentType)) {
@@ -82,20 +127,15 @@ export async function changeMembersAnswer(door: MembersDoor, request: IncomingMe
     await door.changeMembers(change);
     return { status: 200, body: { committed: true } };
   } catch (error) {
-    const status = statusOfRefusal(error, door);
-    return failureOf(status, status === 503 ? withHealthProblem(error, door) : error);
+    if (error instanceof NotLeaderError) return redirection(error, door, context);
+    if (!(error instanceof RaftkvError)) return failureOf(500, error);
+    // A refusal is a client error (4xx), unless the same request may succeed in a moment.
+    return PASSING.test(error.message) ? failureOf(503, withHealthProblem(error, door)) : failureOf(409, error);
   }
 }
 
 /** What only a moment's wait mends, as the replica names it at the end of its message. */
-const PASSING = /\((NOT_LEADER|LEADER_NOT_READY|TIMEOUT|BUSY)\)$/;
-
-/** A refusal is a client error (4xx), unless the cluster just has no leader (503). */
-function statusOfRefusal(error: unknown, door: MembersDoor): number {
-  if (!(error instanceof RaftkvError)) return 500;
-  const isForGood = error.code === 'MEMBER_CHANGE_REFUSED' && !PASSING.test(error.message);
-  return isForGood && door.status().leader !== 0 ? 409 : 503;
-}
+const PASSING = /\((NOT_LEADER|LEADER_NOT_READY|TIMEOUT|BUSY|STOPPING)\)$/;
 
 /** What is wrong with it, where it is no change. */
 function parseChange(text: string): MemberChange | string {

@@ -14,12 +14,15 @@ export interface FakeAdmin {
   readonly port: number;
   /** What was posted, in order. */
   readonly posted: unknown[];
+  /** How many requests came, of either kind. */
+  asked(): number;
   close(): Promise<void>;
 }
 
 /** `answer` gets the path of a GET, or the change that was posted. */
 export async function createFakeAdmin(answer: (asked: string | object) => AdminAnswer): Promise<FakeAdmin> {
   const posted: unknown[] = [];
+  let asked = 0;
   const askedOf = async (request: IncomingMessage): Promise<string | object> => {
     if (request.method === 'GET') return request.url ?? '';
     const change = JSON.parse(await text(request));
@@ -27,6 +30,7 @@ export async function createFakeAdmin(answer: (asked: string | object) => AdminA
     return change;
   };
   const server: Server = createServer(async (request, response) => {
+    asked++;
     const { status, body } = answer(await askedOf(request));
     response.writeHead(status, { 'content-type': 'application/json' });
     response.end(typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body));
@@ -36,6 +40,7 @@ export async function createFakeAdmin(answer: (asked: string | object) => AdminA
   return {
     port: typeof address === 'object' && address ? address.port : 0,
     posted,
+    asked: () => asked,
     close: () => new Promise((closed) => server.close(() => closed())),
   };
 }

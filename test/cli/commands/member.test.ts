@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { createMembersClient } from '../../../src/cli/admin/members-client.ts';
 import {
   memberAddCommand,
   memberListCommand,
@@ -10,6 +11,7 @@ import {
   memberReplaceCommand,
 } from '../../../src/cli/commands/member.ts';
 import { UsageError } from '../../../src/cli/terminal/output.ts';
+import { loadConfig } from '../../../src/config/load.ts';
 import type { MembersBody } from '../../../src/server/admin/members.ts';
 import { type AdminAnswer, createFakeAdmin, type FakeAdmin, membersBody, memberView } from './fake-admin.ts';
 
@@ -50,10 +52,25 @@ async function cluster(...answers: ((asked: string | object) => AdminAnswer)[]):
   return admins;
 }
 
+const portOf = (index: number) => admins[index]?.port ?? 0;
+
+function client(patienceMs: number) {
+  const { config: loaded } = loadConfig({ file: config, environment: {} });
+  return createMembersClient({ config: loaded, nodes: loaded.nodes, tls: null, patienceMs });
+}
+
 const OK: AdminAnswer = { status: 200, body: { committed: true } };
 const refusal = (error: string): AdminAnswer => ({
   status: 409,
   body: { error, code: 'MEMBER_CHANGE_REFUSED', remedy: 'Wait.' },
+});
+/** What a node that does not lead answers: that `id` does, and where that is if the node knows. */
+const redirect = (id: number, adminPort: number | null = null, cluster = 'demo'): AdminAnswer => ({
+  status: adminPort === null ? 503 : 307,
+  body: {
+    ...{ error: `not the leader; node ${id} is`, code: 'NOT_LEADER', remedy: '', cluster, nodeId: 99 },
+    leader: { id, address: adminPort === null ? null : { host: '127.0.0.1', adminPort } },
+  },
 });
 const LEADERLESS: AdminAnswer = { status: 503, body: { error: 'no leader', code: '', remedy: '' } };
 
@@ -128,6 +145,99 @@ describe('raftkv member list', () => {
     await cluster(serves([LEADERLESS, LEADERLESS, membersBody(three)]));
     await memberListCommand(options());
     expect(output).toContain('has the voters 1, 2, 3');
+  });
+});
+
+describe('the leader', () => {
+  it('is asked where the other nodes say that it is, and first from then on', async () => {
+    const views = [membersBody(three), membersBody([...three, memberView(9)])];
+    const [first, second, third] = await cluster(() => redirect(3), serves(views), serves(views));
+    await memberAddCommand(9, options());
+    expect(output).toContain('Node 9 is a voter.');
+    expect([first, second, third].map((admin) => [admin?.asked(), admin?.posted.length])).toEqual([
+      [2, 0],
+      [0, 0],
+      [3, 1],
+    ]);
+  });
+
+  it('is found by the address in the answer only if the configuration does not list it', async () => {
+    const [, , unlisted] = await cluster(
+      () => redirect(2, portOf(2)),
+      () => redirect(7, portOf(2)),
+      serves([membersBody(three)]),
+    );
+    await memberListCommand(options({ node: 1 }));
+    expect([output, unlisted?.asked()]).toEqual([expect.stringContaining('has the voters 1, 2, 3'), 1]);
+    output = '';
+    await Promise.all(admins.splice(0).map((admin) => admin.close()));
+    const [, elsewhere, listed] = await cluster(
+      () => redirect(3, portOf(1)),
+      serves([membersBody(three)]),
+      serves([membersBody(three)]),
+    );
+    await memberListCommand(options({ node: 1 }));
+    expect([elsewhere?.asked(), listed?.asked()]).toEqual([0, 1]);
+  });
+
+  it('is not looked for in another cluster', async () => {
+    const [, second] = await cluster(() => redirect(2, portOf(1), 'other'), serves([membersBody(three)]));
+    await expect(memberListCommand(options({ node: 1 }))).rejects.toMatchObject({
+      message: expect.stringContaining('the server is node 99 of cluster other'),
+    });
+    expect(second?.asked()).toBe(0);
+  });
+
+  it('may change while it is looked for', async () => {
+    let leader = 2;
+    const [, second, third] = await cluster(
+      () => redirect(leader),
+      () => {
+        leader = 3;
+        return redirect(3);
+      },
+      serves([membersBody(three), membersBody([...three, memberView(9)])]),
+    );
+    await memberAddCommand(9, options());
+    expect([second?.posted.length, third?.posted.length]).toEqual([0, 1]);
+  });
+
+  it('is given up in one pass where two nodes name each other, and looked for again a moment later', async () => {
+    let passes = 0;
+    const [first, second] = await cluster(
+      () => redirect(2),
+      () => (++passes === 1 ? redirect(1) : { status: 200, body: membersBody(three) }),
+    );
+    await memberListCommand(options());
+    expect(output).toContain('has the voters 1, 2, 3');
+    expect([first?.asked(), second?.asked()]).toEqual([2, 2]);
+  });
+
+  it('that has just died is waited for, and the reason names every node that was asked', async () => {
+    const [first] = await cluster(() => redirect(9));
+    await expect(client(0).view()).rejects.toMatchObject({
+      code: 'QUORUM_LOST',
+      message: expect.stringMatching(
+        /node 1 .*: not the leader; node 9 is\n.*node 9 \(127\.0\.0\.9:209\): connection refused/,
+      ),
+    });
+    expect(first?.asked()).toBe(1);
+  });
+
+  it('is looked for among so many nodes at most', async () => {
+    let next = 100;
+    const [first] = await cluster(() => redirect(next++, portOf(0)));
+    await expect(client(0).view()).rejects.toMatchObject({ code: 'QUORUM_LOST' });
+    expect(first?.asked()).toBe(32);
+  });
+
+  it('takes a change once where the answer to it was lost', async () => {
+    const [, second] = await cluster(
+      () => redirect(2),
+      serves([membersBody([...three, learner9(0)])], [LEADERLESS, refusal('it is there')]),
+    );
+    await client(1_000).change({ op: 'add', id: 9, address: address9, joins: true, replaces: 0 });
+    expect(second?.posted).toHaveLength(2);
   });
 });
 

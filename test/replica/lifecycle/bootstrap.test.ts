@@ -175,7 +175,7 @@ async function grown(initialCount: number, newcomers: readonly number[]): Promis
     await cluster.startEmpty(id);
     await cluster.run(ELECTION_MS);
     const change = { op: 'add', id, address: addressOf(id), joins: true, replaces: 0 } as const;
-    const added = cluster.replica(1).changeMembers(change);
+    const added = cluster.replica(cluster.leader()).changeMembers(change);
     await cluster.run(4 * ELECTION_MS);
     await added;
   }
@@ -261,7 +261,7 @@ describe('a member that was away while all whom it knew were replaced', () => {
       cluster.list(id, [1, 2, 3, 4, 5]);
       await cluster.startEmpty(id);
       const change = { op: 'add', id, address: addressOf(id), joins: true, replaces } as const;
-      const replaced = cluster.replica(2).changeMembers(change);
+      const replaced = cluster.replica(cluster.leader()).changeMembers(change);
       await cluster.run(4 * ELECTION_MS);
       await replaced;
       cluster.kill(replaces);
@@ -293,7 +293,7 @@ describe('the last voter of a cluster that has shrunk, with a file that lists mo
     const cluster = await Cluster.start();
     await succeeds(cluster, 1, 'a');
     for (const id of [3, 2]) {
-      const removed = cluster.replica(1).changeMembers({ op: 'remove', id });
+      const removed = cluster.replica(cluster.leader()).changeMembers({ op: 'remove', id });
       await cluster.run(2 * ELECTION_MS);
       await removed;
     }

@@ -3,8 +3,7 @@ import { configurationOf } from '../../../src/raft/state/configuration.ts';
 import type { Core } from '../../../src/raft/state/core.ts';
 import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/state/entry.ts';
 import { type Input, type MemberChange, NO_NODE } from '../../../src/raft/state/types.ts';
-import { MemberRequests } from '../../../src/replica/peers/member-requests.ts';
-import type { MemberReply, MemberRequest } from '../../../src/replica/peers/wire.ts';
+import { MemberRequests, NotLeaderError } from '../../../src/replica/peers/member-requests.ts';
 import { coreOf } from '../cores.ts';
 import { ManualClock, microtasks } from '../support.ts';
 
@@ -16,8 +15,6 @@ describe('questions about members', () => {
   let clock: ManualClock;
   let core: Core;
   let stepped: Input[];
-  let sent: { to: number; message: MemberRequest | MemberReply }[];
-  let linkTakes: boolean;
   let requests: MemberRequests;
   let outcomes: string[];
 
@@ -25,18 +22,12 @@ describe('questions about members', () => {
     clock = new ManualClock();
     core = coreOf(SELF);
     stepped = [];
-    sent = [];
-    linkTakes = true;
     outcomes = [];
     requests = new MemberRequests({
       clock: clock.forProcess(() => true),
       core,
       timeoutMs: TIMEOUT_MS,
       put: (input) => stepped.push(input),
-      send(to, message) {
-        if (linkTakes) sent.push({ to, message });
-        return linkTakes;
-      },
       isLinked: () => true,
     });
   });
@@ -129,46 +120,27 @@ describe('questions about members', () => {
     expect(await told()).toEqual(['CHANGE_RUNNING']);
   });
 
-  it('go to the leader, and its answer back', async () => {
-    core.leader = 1;
-    await ask();
-    const [asked] = sent.splice(0);
-    expect(asked?.to).toBe(1);
-    if (asked?.message.kind !== 'memberRequest') throw new Error('something else was sent');
-    requests.receiveReply({ kind: 'memberReply', id: asked.message.id + 1, body: Buffer.from('{"ok":null}') });
-    expect(await told()).toEqual([]);
-    const reply: MemberReply = { kind: 'memberReply', id: asked.message.id, body: Buffer.from('{"ok":null}') };
-    requests.receiveReply(reply);
-    requests.receiveReply(reply);
-    expect(await told()).toEqual(['done']);
-  });
-
-  it('are answered for another node, or refused by a node that no longer leads', async () => {
-    const body = Buffer.from(JSON.stringify({ ask: 'change', change: REMOVAL }));
-    requests.receiveRequest(3, { kind: 'memberRequest', id: 77, body });
-    await microtasks();
-    lead();
-    requests.receiveRequest(3, { kind: 'memberRequest', id: 78, body });
-    expect(stepped).toEqual([expect.objectContaining({ kind: 'changeMembers', change: REMOVAL })]);
-    begun();
-    core.log.commitIndex = 1;
-    requests.progress();
-    await microtasks();
-    const replies = sent.map(({ to, message }) => [to, message.id, JSON.parse(message.body.toString())]);
-    expect(replies).toEqual([
-      [3, 77, expect.objectContaining({ code: 'NOT_LEADER' })],
-      [3, 78, { ok: null }],
+  it('are refused by a node that does not lead, which names the leader and its address', async () => {
+    const address = { host: '10.0.0.1', clientPort: 1, peerPort: 2, adminPort: 3 };
+    const details = [{ id: 1, address, directoryId: 0, joins: false, replaces: NO_NODE }];
+    core.configurations.append(1, configurationOf([1, 2, 3], details));
+    const refusals: unknown[] = [];
+    for (const leader of [1, 3, NO_NODE]) {
+      core.leader = leader;
+      await requests.change(REMOVAL).catch((error: unknown) => refusals.push(error));
+      expect(() => requests.view()).toThrow(NotLeaderError);
+    }
+    expect(refusals).toEqual([
+      expect.objectContaining({ code: 'NOT_LEADER', leader: { id: 1, address } }),
+      expect.objectContaining({ code: 'NOT_LEADER', leader: { id: 3, address: null } }),
+      expect.objectContaining({ code: 'NOT_LEADER', leader: null }),
     ]);
+    expect(stepped).toEqual([]);
+    expect(clock.nextTimerMs()).toBe(Number.POSITIVE_INFINITY);
   });
 
-  it('are refused at once if there is no leader or no link, and where too many wait', async () => {
-    core.leader = NO_NODE;
-    await ask();
-    core.leader = 1;
-    linkTakes = false;
-    await ask();
-    expect(await told()).toEqual(['NOT_LEADER', 'NOT_LEADER']);
-    linkTakes = true;
+  it('are refused where too many wait, and when the node stops', async () => {
+    lead();
     for (let i = 0; i < 64; i++) await ask();
     expect(await told()).toEqual([]);
     await ask();

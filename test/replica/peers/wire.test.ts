@@ -138,7 +138,6 @@ const MESSAGES: Arbitraries = {
     ready: fc.boolean(),
     nodes: fc.array(fc.integer({ min: 1, max: 2 ** 32 - 1 }), { maxLength: 9 }),
   }),
-  memberRequest: fc.record({ kind: fc.constant('memberRequest'), id: number, body: bytes }),
   membersNews: fc.record({
     kind: fc.constant('membersNews'),
     index: number,
@@ -146,7 +145,6 @@ const MESSAGES: Arbitraries = {
       .uniqueArray(fc.integer({ min: 1, max: 64 }), { minLength: 1, maxLength: 7 })
       .map((voters) => configurationOf(voters)),
   }),
-  memberReply: fc.record({ kind: fc.constant('memberReply'), id: number, body: bytes }),
 };
 
 const anyMessage: fc.Arbitrary<PeerMessage> = fc.oneof(...Object.values(MESSAGES));
@@ -209,7 +207,7 @@ describe('messages between peers', () => {
       fc.property(anyMessage, fc.nat(), (message, length) => {
         const frame = frameOf(message);
         const truncated = frame.subarray(0, length % frame.length);
-        if ('bytes' in message || 'body' in message || message.kind === 'append') decodesOrRefuses(truncated);
+        if ('bytes' in message || message.kind === 'append') decodesOrRefuses(truncated);
         else refused(truncated);
       }),
     );

@@ -5,7 +5,10 @@ import { afterEach, describe, expect, it } from 'vitest';
 import type { Clock } from '../../../src/base/clock.ts';
 import { RaftkvError } from '../../../src/base/errors.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
-import type { MemberChange } from '../../../src/raft/state/types.ts';
+import { configurationOf } from '../../../src/raft/state/configuration.ts';
+import { ConfigurationTracker } from '../../../src/raft/state/configuration-tracker.ts';
+import type { MemberChange, NodeAddress } from '../../../src/raft/state/types.ts';
+import { NotLeaderError } from '../../../src/replica/peers/member-requests.ts';
 import type { MembersView, ReadCompletion, ReplicaStatus } from '../../../src/replica/types.ts';
 import {
   type AdminDoor,
@@ -65,6 +68,7 @@ async function open(changes: Partial<AdminPortOptions> = {}): Promise<AdminPort>
     clock,
     logger: silentLogger,
     identity,
+    listedNodes: [],
     status: () => replicaStatus,
     readiness: () => ({ ready: true, reason: '' }),
     door: () => null,
@@ -219,7 +223,7 @@ const JSON_BODY = { 'content-type': 'application/json' };
 
 function door(changes: Partial<AdminDoor> = {}): AdminDoor {
   return {
-    members: async () => view,
+    members: () => view,
     changeMembers: async () => {},
     backup: () => Promise.reject(new Error('unexpected')),
     status: () => replicaStatus,
@@ -233,41 +237,89 @@ describe('/members', () => {
   const refused = () =>
     Promise.reject(new RaftkvError('MEMBER_CHANGE_REFUSED', 'node 4 is a member already', 'Remove it first.'));
 
-  it('shows the members as the leader sees them, and who says so', async () => {
+  it('shows the members, and who says so, if the node leads', async () => {
     const answer = await ask(await open({ door: () => door() }), '/members');
     expect([answer.status, JSON.parse(answer.body)]).toEqual([200, { cluster: 'demo', nodeId: 2, ...view }]);
   });
 
-  it('answers 503 while there is no replica, or no leader', async () => {
+  it('answers 503 while there is no replica', async () => {
     const starting = await open();
     for (const path of ['/members', '/snapshot']) expect((await ask(starting, path)).status).toBe(503);
     expect((await post(starting, { op: 'remove', id: 1 })).status).toBe(503);
-    const leaderless = await open({
-      door: () => door({ members: refused, changeMembers: refused, status: () => ({ ...replicaStatus, leader: 0 }) }),
+  });
+
+  /** The door of a node that does not lead, and both answers of its admin port. */
+  const elsewhere = (leader: number, address: NodeAddress | null = null, status = replicaStatus) => {
+    const details = [{ id: 3, address, directoryId: 0, joins: false, replaces: 0 }];
+    const configurations = new ConfigurationTracker([{ index: 0, configuration: configurationOf([3], details) }], 0, 0);
+    const error = new NotLeaderError({ id: 2, leader, configurations });
+    return door({
+      members() {
+        throw error;
+      },
+      changeMembers: () => Promise.reject(error),
+      status: () => status,
     });
-    expect((await ask(leaderless, '/members')).status).toBe(503);
-    expect((await post(leaderless, { op: 'remove', id: 1 })).status).toBe(503);
+  };
+  const bothAnswers = async (port: AdminPort) => [
+    await ask(port, '/members'),
+    await post(port, { op: 'remove', id: 1 }),
+  ];
+
+  it('redirects to the leader, with its id and admin address', async () => {
+    const port = await open({ door: () => elsewhere(3, address) });
+    for (const answer of await bothAnswers(port)) {
+      expect([answer.status, answer.headers['location']]).toEqual([307, 'http://10.0.0.4:3/members']);
+      expect(JSON.parse(answer.body)).toEqual({
+        error: 'node 2 is not the leader; node 3 is',
+        code: 'NOT_LEADER',
+        remedy: 'Ask node 3.',
+        cluster: 'demo',
+        nodeId: 2,
+        leader: { id: 3, address: { host: '10.0.0.4', adminPort: 3 } },
+      });
+    }
+    expect(await ask(port, '/members', 'HEAD')).toMatchObject({ status: 307, body: '' });
+  });
+
+  it('redirects to the address that its configuration file lists, if it lists the leader', async () => {
+    const listedNodes = [{ id: 3, host: '::1', adminPort: 4 }];
+    for (const answer of await bothAnswers(await open({ listedNodes, door: () => elsewhere(3, address) }))) {
+      expect([answer.status, answer.headers['location']]).toEqual([307, 'http://[::1]:4/members']);
+      expect(JSON.parse(answer.body).leader.address).toEqual({ host: '::1', adminPort: 4 });
+    }
+  });
+
+  it('answers 503 without the address of the leader, and without a leader', async () => {
+    for (const leader of [3, 0]) {
+      for (const answer of await bothAnswers(await open({ door: () => elsewhere(leader) }))) {
+        expect([answer.status, answer.headers['location']]).toEqual([503, undefined]);
+        expect(JSON.parse(answer.body)).toMatchObject({
+          code: 'NOT_LEADER',
+          leader: leader === 0 ? null : { id: 3, address: null },
+        });
+      }
+    }
   });
 
   it('says why there is no leader, if that is known', async () => {
-    const status = () => ({ ...replicaStatus, leader: 0, healthProblem: 'nodes 1 and 2 lost data' });
-    const port = await open({ door: () => door({ members: refused, changeMembers: refused, status }) });
-    for (const answer of [await ask(port, '/members'), await post(port, { op: 'remove', id: 1 })]) {
+    const status = { ...replicaStatus, leader: 0, healthProblem: 'nodes 1 and 2 lost data' };
+    for (const answer of await bothAnswers(await open({ door: () => elsewhere(0, null, status) }))) {
       expect([answer.status, JSON.parse(answer.body).error]).toEqual([
         503,
-        'node 4 is a member already: nodes 1 and 2 lost data',
+        'no leader is known: nodes 1 and 2 lost data',
       ]);
     }
   });
 
-  it('takes what only a moment mends for no refusal', async () => {
-    const early = () =>
-      Promise.reject(
-        new RaftkvError('MEMBER_CHANGE_REFUSED', 'has just begun to lead (LEADER_NOT_READY)', 'Try again.'),
-      );
-    const port = await open({ door: () => door({ changeMembers: early }) });
-    expect((await post(port, { op: 'remove', id: 1 })).status).toBe(503);
-  });
+  it.each(['LEADER_NOT_READY', 'NOT_LEADER', 'STOPPING'])(
+    'answers 503 to a refusal that may pass: %s',
+    async (code) => {
+      const early = () => Promise.reject(new RaftkvError('MEMBER_CHANGE_REFUSED', `refused (${code})`, 'Try again.'));
+      const port = await open({ door: () => door({ changeMembers: early }) });
+      expect((await post(port, { op: 'remove', id: 1 })).status).toBe(503);
+    },
+  );
 
   it.each<[sent: object, taken: MemberChange]>([
     [

@@ -190,6 +190,7 @@ async function openAdmin(clock: Clock = systemClock): Promise<AdminPort> {
     clock,
     logger,
     identity: { version: '1', cluster: 'test', nodeId: 1, pid: 1, addresses: { client: '', peer: '', admin: '' } },
+    listedNodes: [],
     door: () => null,
     status: () => null,
     readiness: () => ({ ready: true, reason: '' }),
