@@ -2,36 +2,34 @@ import { crc32 } from 'node:zlib';
 import { readBatchHeader } from '../../src/kv/batch.ts';
 import type { StateMachine } from '../../src/kv/state-machine.ts';
 import { type CoreSummary, checkCore, checkStep, summarize } from '../../src/raft/invariants.ts';
-import type { Raft } from '../../src/raft/raft.ts';
 import type { Core, PendingRead } from '../../src/raft/state/core.ts';
-import { ENTRY_HEADER_BYTES, readEntry } from '../../src/raft/state/entry.ts';
+import { ENTRY_HEADER_BYTES } from '../../src/raft/state/entry.ts';
 import type { Progress } from '../../src/raft/state/progress.ts';
-import type { Effects, Input, NodeId } from '../../src/raft/state/types.ts';
-import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
+import type { Effects, Entry, Input, LifecycleStatus, NodeId } from '../../src/raft/state/types.ts';
+import type { ReplicaView } from '../../src/replica/observer.ts';
 import { truncatedFrom } from '../support/truncation.ts';
 import type { SimDisk } from './disk.ts';
 import { Durability } from './durability.ts';
 import { describe, type Incarnation } from './incarnation.ts';
-import { walOf } from './internals.ts';
 import { isWithoutRights, MemberChecks } from './member-checks.ts';
 import { ReadChecks } from './read-checks.ts';
 import { SnapshotChecks } from './snapshot-checks.ts';
 import type { World } from './world.ts';
 
 /**
- * What must be true at every moment, of one core and of all of them together. Cores and state machines are watched from
- * outside: each call goes through to the shipped code, and what it did is compared with all that was seen before, on
- * any node, in any incarnation.
+ * What must be true at every moment, of one core and of all of them together. Each replica tells its observer
+ * (observed-replica.ts) what it does, and that is compared with all that was seen before, on any node, in any
+ * incarnation.
  *
  * - Election safety: one leader a term.                          - Log matching: index and term name one entry.
  * - Leader completeness: a leader holds all that is committed.   - Commitment is for ever, and the same everywhere.
- * - State-machine safety: after the same entry, the same state. - A read sees all that was committed when it came.
+ * - State-machine safety: after the same entry, the same state.
  *
- * What concerns members is in member-checks.ts, snapshots in snapshot-checks.ts, disks in durability.ts.
+ * What concerns members is in member-checks.ts, snapshots in snapshot-checks.ts, disks in durability.ts, reads in
+ * read-checks.ts (at the leader) and checked-reads.ts (for clients).
  */
 
-/** Told of every step of a core that is alive, for targetedFaults and the trace. */
-/** `truncated`: the step truncated the log. */
+/** Told of every step of a core that is alive, for targeted faults and the trace. `truncated`: the step truncated the log. */
 export type StepListener = (
   incarnation: Incarnation,
   core: Core,
@@ -39,6 +37,17 @@ export type StepListener = (
   effects: Effects,
   truncated: boolean,
 ) => void;
+
+/** What a step is compared with. */
+export interface StateBefore {
+  readonly summary: CoreSummary;
+  readonly matched: ReadonlyMap<Progress, number>;
+  readonly rounds: ReadonlyMap<PendingRead, number>;
+  readonly withoutRights: boolean;
+  readonly lifecycle: LifecycleStatus;
+  /** The log holds the entry with which a snapshot ends that has been received. */
+  readonly agrees: boolean;
+}
 
 interface SeenEntry {
   readonly crc: number;
@@ -54,7 +63,7 @@ export class ClusterChecks {
   readonly snapshots: SnapshotChecks;
   readonly #world: World;
   readonly #hashInterval: number;
-  readonly #durability: Durability;
+  readonly durability: Durability;
   readonly #reads: ReadChecks;
   readonly #leaders = new Map<number, NodeId>();
   /** By index, then term. */
@@ -63,6 +72,8 @@ export class ClusterChecks {
   readonly #committed: number[] = [];
   /** The term of the core that was first seen to commit it, by index. */
   readonly #committedIn: number[] = [];
+  /** The cluster's time at each node, as of the last entry that it applied. */
+  readonly #timesMs = new WeakMap<Incarnation, number>();
   /** The state after each entry, by index. */
   readonly #states: (string | undefined)[] = [];
 
@@ -70,7 +81,7 @@ export class ClusterChecks {
     this.#world = world;
     this.members = new MemberChecks(world, initialMembers, (index) => this.#committed[index]);
     this.snapshots = new SnapshotChecks(world, (index) => this.#committed[index]);
-    this.#durability = new Durability(world);
+    this.durability = new Durability(world);
     this.#reads = new ReadChecks(world);
     this.#hashInterval = hashInterval;
   }
@@ -79,85 +90,67 @@ export class ClusterChecks {
     return Math.max(0, this.#committed.length - 1);
   }
 
-  /** From the moment that a replica is there. */
-  watch(incarnation: Incarnation, replica: NodeReplica, disk: SimDisk): void {
-    const { raft, stateMachine } = replica;
-    this.#watchReads(incarnation, replica);
-    this.#watchCore(incarnation, raft, disk);
-    this.#watchStateMachine(incarnation, stateMachine);
-    this.snapshots.watch(incarnation, replica);
-    this.#durability.started(raft.core);
-    this.#durability.watchLog(raft.core, walOf(replica));
-    this.members.checkInForce(raft.core);
-    this.#checkRecovered(incarnation, raft.core, stateMachine);
-  }
-
-  #watchCore(incarnation: Incarnation, raft: Raft, disk: SimDisk): void {
-    const { core } = raft;
-    const step = raft.step.bind(raft);
+  /** A replica is there, and has done nothing yet. */
+  opened(incarnation: Incarnation, { core, stateMachine }: ReplicaView): void {
     this.#guard('invariants of a core', () => checkCore(core));
     this.#checkCommitted(core, 0);
-    raft.step = (input) => {
-      this.#durability.wrote(core, input);
-      if (!incarnation.alive) return step(input);
-      const before = summarize(core);
-      const matched = matchesOf(core);
-      const rounds = roundsOf(core);
-      const withoutRights = isWithoutRights(core);
-      const { lifecycle } = core.rights;
-      const agrees = input.kind === 'snapshotReceived' && core.log.termAt(input.index) === input.term;
-      this.#reads.hear(core, input);
-      const effects = step(input);
-      this.#guard('invariants of a core', () => {
-        checkCore(core);
-        checkStep(before, core);
-      });
-      if (before.role === 'leader' && core.role === 'leader') {
-        this.#checkLeading(core, before.commitIndex, matched);
-        this.#reads.check(core, input, effects, before.round, rounds);
-      }
-      const truncated = truncatedFrom(before, effects);
-      if (truncated > 0) this.truncations++;
-      for (const entry of effects.append) this.#checkEntry(core, entry.index, entry.term, entry.bytes);
-      this.members.stepped(core, effects, withoutRights);
-      this.members.checkHeartbeat(core, input, before.commitIndex);
-      if (core.rights.lifecycle !== lifecycle) this.members.checkNoted(core, disk.durable());
-      if (core.role === 'leader' && before.role !== 'leader') this.#checkElected(core);
-      this.#checkVote(core, before, input, effects);
-      this.#checkCommitted(core, before.commitIndex);
-      this.#durability.stepped(core, input, effects, before);
-      this.snapshots.stepped(incarnation, core, input, effects, agrees);
-      this.onStep(incarnation, core, input, effects, truncated > 0);
-      return effects;
+    this.snapshots.recovered(incarnation, stateMachine, core.log.appliedIndex);
+    this.durability.started(core);
+    this.members.checkInForce(core);
+    this.#checkRecovered(incarnation, core, stateMachine);
+  }
+
+  /** To be called before each step; `stepped` wants to know. */
+  stepping(core: Core, input: Input): StateBefore {
+    this.#reads.hear(core, input);
+    return {
+      summary: summarize(core),
+      matched: matchesOf(core),
+      rounds: roundsOf(core),
+      withoutRights: isWithoutRights(core),
+      lifecycle: core.rights.lifecycle,
+      agrees: input.kind === 'snapshotReceived' && core.log.termAt(input.index) === input.term,
     };
   }
 
-  /** No committed entry is older than a read that does not see it. */
-  #watchReads(incarnation: Incarnation, replica: NodeReplica): void {
-    const read = replica.read.bind(replica);
-    replica.read = (completion) => {
-      const committed = this.lastCommitted;
-      const readable = () => {
-        const { appliedIndex } = replica.status();
-        if (incarnation.alive && appliedIndex < committed) {
-          const message = `node ${incarnation.nodeId} serves at ${appliedIndex} a read that came after ${committed} was committed`;
-          this.#world.fail('reads are not stale', message);
-        }
-        completion.readable();
-      };
-      read({ readable, readFailed: (failure) => completion.readFailed(failure) });
-    };
+  /** Before any effect of the step is carried out. */
+  stepped(
+    incarnation: Incarnation,
+    disk: SimDisk,
+    core: Core,
+    input: Input,
+    effects: Effects,
+    { summary: before, matched, rounds, withoutRights, lifecycle, agrees }: StateBefore,
+  ): void {
+    this.#guard('invariants of a core', () => {
+      checkCore(core);
+      checkStep(before, core);
+    });
+    if (before.role === 'leader' && core.role === 'leader') {
+      this.#checkLeading(core, before.commitIndex, matched);
+      this.#reads.check(core, input, effects, before.round, rounds);
+    }
+    const truncated = truncatedFrom(before, effects);
+    if (truncated > 0) this.truncations++;
+    for (const entry of effects.append) this.#checkEntry(core, entry.index, entry.term, entry.bytes);
+    this.members.stepped(core, effects, withoutRights);
+    this.members.checkHeartbeat(core, input, before.commitIndex);
+    if (core.rights.lifecycle !== lifecycle) this.members.checkNoted(core, disk.durable());
+    if (core.role === 'leader' && before.role !== 'leader') this.#checkElected(core);
+    this.#checkVote(core, before, input, effects);
+    this.#checkCommitted(core, before.commitIndex);
+    this.durability.stepped(core, input, effects, before);
+    this.snapshots.stepped(incarnation, core, input, effects, agrees);
+    this.onStep(incarnation, core, input, effects, truncated > 0);
   }
 
-  #watchStateMachine(incarnation: Incarnation, machine: StateMachine): void {
-    const apply = machine.apply.bind(machine);
-    machine.apply = (payload, start, sink) => {
-      const { timeMs } = machine;
-      const outcome = apply(payload, start, sink);
-      if (machine.timeMs < timeMs) this.#world.fail('time goes on', `cluster time fell at node ${incarnation.nodeId}`);
-      if (incarnation.alive) this.#checkApplied(incarnation, machine, payload, start);
-      return outcome;
-    };
+  /** A committed batch has been applied: all nodes have the same state after it, and the cluster's time goes on. */
+  applied(incarnation: Incarnation, machine: StateMachine, entry: Entry): void {
+    if (machine.timeMs < (this.#timesMs.get(incarnation) ?? 0)) {
+      this.#world.fail('time goes on', `cluster time fell at node ${incarnation.nodeId}`);
+    }
+    this.#timesMs.set(incarnation, machine.timeMs);
+    this.#checkApplied(incarnation, machine, entry);
   }
 
   /** What the paper and the fields of the core promise of a leader from one step to the next. */
@@ -192,7 +185,7 @@ export class ClusterChecks {
   #checkElected(core: Core): void {
     const { id } = core;
     this.elections++;
-    this.#durability.elected(core);
+    this.durability.elected(core);
     const other = this.#leaders.get(core.term);
     if (other !== undefined && other !== id) {
       this.#world.fail('election safety', `nodes ${other} and ${id} were both elected in term ${core.term}`);
@@ -251,9 +244,8 @@ export class ClusterChecks {
     }
   }
 
-  #checkApplied(incarnation: Incarnation, machine: StateMachine, payload: Buffer, start: number): void {
-    const { index, term } = readEntry(payload, start - ENTRY_HEADER_BYTES);
-    const { proposer } = readBatchHeader(payload, start);
+  #checkApplied(incarnation: Incarnation, machine: StateMachine, { index, term, bytes }: Entry): void {
+    const { proposer } = readBatchHeader(bytes, ENTRY_HEADER_BYTES);
     const state = this.#stateOf(machine, term, index, proposer);
     const known = this.#states[index];
     this.#states[index] ??= state;

@@ -1,10 +1,16 @@
 import type { CoreSummary } from '../../src/raft/invariants.ts';
 import type { Core } from '../../src/raft/state/core.ts';
-import { readEntry } from '../../src/raft/state/entry.ts';
 import { jointVoteResult } from '../../src/raft/state/quorum.ts';
-import { type Configuration, type Effects, type Input, NO_NODE, type NodeId } from '../../src/raft/state/types.ts';
-import { decodeHardState } from '../../src/replica/log/persister.ts';
-import type { Wal } from '../../src/storage/wal/types.ts';
+import {
+  type Configuration,
+  type Effects,
+  type Entry,
+  type HardState,
+  type Input,
+  NO_NODE,
+  type NodeId,
+} from '../../src/raft/state/types.ts';
+import type { LogBase } from '../../src/storage/wal/types.ts';
 import { truncatedFrom } from '../support/truncation.ts';
 import type { World } from './world.ts';
 
@@ -30,6 +36,8 @@ export class Durability {
   readonly #nodes = new Map<NodeId, Written>();
   /** Of every directory that has or had rights, by node and directory id. */
   readonly #directories = new Map<string, Written>();
+  /** The last term that each log file was given to write. */
+  readonly #termsGiven = new WeakMap<Core, number>();
   /** Which directories have written a vote, by term and candidate. */
   readonly #votes = new Map<string, Set<string>>();
 
@@ -44,20 +52,16 @@ export class Durability {
   started(core: Core): void {
     const written = { core, term: core.term, vote: core.vote, index: core.log.lastIndex };
     this.#nodes.set(core.id, written);
+    this.#termsGiven.set(core, core.term);
     this.#adopt(written);
   }
 
   /** Entries must not be on disk before the term that they belong to: a start would take part in that term again. */
-  watchLog({ id, term: recoveredTerm }: Core, wal: Wal): void {
-    let term = recoveredTerm;
-    const append = wal.append.bind(wal);
-    wal.append = (write) => {
-      if (write.hardState !== null) term = decodeHardState(write.hardState).term;
-      const last = write.entries.at(-1);
-      const lastTerm = last === undefined ? (write.reset?.term ?? 0) : readEntry(last, 0).term;
-      if (lastTerm > term) this.#fail(`node ${id} writes what is of term ${lastTerm}; its disk knows term ${term}`);
-      append(write);
-    };
+  writing(core: Core, reset: LogBase | null, hardState: HardState | null, entries: readonly Entry[]): void {
+    const term = hardState?.term ?? this.#termsGiven.get(core) ?? 0;
+    this.#termsGiven.set(core, term);
+    const lastTerm = entries.at(-1)?.term ?? reset?.term ?? 0;
+    if (lastTerm > term) this.#fail(`node ${core.id} writes what is of term ${lastTerm}; its disk knows term ${term}`);
   }
 
   /** From now on the directory may have rights. An uninitialized one has none, and must not have promised anything. */

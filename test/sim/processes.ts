@@ -2,18 +2,18 @@ import { RaftkvError } from '../../src/base/errors.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import type { Core } from '../../src/raft/state/core.ts';
 import type { NodeAddress, NodeId } from '../../src/raft/state/types.ts';
-import { NodeReplica } from '../../src/replica/loop/node-replica.ts';
+import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
 import { type InitialCluster, openReplica } from '../../src/replica/loop/open-replica.ts';
-import type { Proposer } from '../../src/replica/writes/proposer.ts';
-import type { Wal } from '../../src/storage/wal/types.ts';
+import type { ReplicaView } from '../../src/replica/observer.ts';
 import type { MemoryDisk } from '../support/memory-disk.ts';
 import type { Random } from '../support/random.ts';
+import { CheckedReads } from './checked-reads.ts';
 import type { ClusterChecks } from './checks.ts';
 import { type ClientDoor, openClientDoor } from './client-door.ts';
 import { SimDisk } from './disk.ts';
 import { describe, Incarnation } from './incarnation.ts';
-import { proposerOf, walOf } from './internals.ts';
 import type { Network } from './network.ts';
+import { ObservedReplica } from './observed-replica.ts';
 import type { Plan } from './plan.ts';
 import { type ClientSide, NodeSocket } from './socket.ts';
 import type { World } from './world.ts';
@@ -28,6 +28,7 @@ const WALL_START_MS = 1_767_225_600_000;
 
 interface Running {
   readonly replica: NodeReplica;
+  readonly view: ReplicaView;
   readonly door: ClientDoor;
   readonly close: () => Promise<void>;
 }
@@ -81,17 +82,7 @@ export class SimNode {
 
   /** Nothing that this node has accepted from its clients, in this incarnation, waits to be applied. */
   get isDrained(): boolean {
-    return this.proposer?.unapplied === 0;
-  }
-
-  /** Null where it is not up. */
-  get proposer(): Proposer | null {
-    return this.running === null ? null : proposerOf(this.running.replica);
-  }
-
-  /** Null where it is not up. */
-  get wal(): Wal | null {
-    return this.running === null ? null : walOf(this.running.replica);
+    return this.running?.view.proposer.unapplied === 0;
   }
 
   /** Set up to join a cluster that has these members, and started. */
@@ -259,6 +250,10 @@ export class SimNode {
       incarnation,
       initial.nodes.map(({ id }) => id),
     );
+    const observer = new ObservedReplica(incarnation, this.disk, this.#checks, ({ core }) => {
+      this.core = core;
+      this.#checkDamage();
+    });
     const { replica, close } = await openReplica({
       nodeId: this.id,
       clusterId: `sim-${seed}`,
@@ -266,6 +261,7 @@ export class SimNode {
       initial,
       timing,
       limits: proposerLimits,
+      sendLimits: sending,
       walLimits,
       snapshotLimits,
       transferLimits,
@@ -274,26 +270,16 @@ export class SimNode {
       clock: incarnation.clock,
       random: () => random.next(),
       logger: silentLogger,
-      createTransport: () => ({
-        ...network,
-        start: (events) => {
-          // All is put together, and nothing has happened yet.
-          if (events instanceof NodeReplica) {
-            Object.assign(events.raft.core.options, sending);
-            this.core = events.raft.core;
-            this.#checkDamage();
-            this.#checks.watch(incarnation, events, this.disk);
-          }
-          return network.start(events);
-        },
-      }),
+      createTransport: () => network,
+      observer,
       onFatal: (error) => this.#fatal(incarnation, error),
       onRemoved: () => this.#removed(incarnation),
       onLeaderChanged: (leader, term) => this.#world.say(() => `${this.id}: sees leader ${leader} of term ${term}`),
     });
     const { itemBytesMax } = proposerLimits;
-    const door = openClientDoor(incarnation.clock, replica, { itemBytesMax, drainMsMax: timing.electionTimeoutMs * 4 });
-    return { replica, door, close };
+    const reads = new CheckedReads(replica, incarnation, this.#world, () => this.#checks.lastCommitted);
+    const door = openClientDoor(incarnation.clock, reads, { itemBytesMax, drainMsMax: timing.electionTimeoutMs * 4 });
+    return { replica, view: observer.view, door, close };
   }
 
   /** Whatever a node dies of, its next start must not take for damage what is none. */

@@ -147,15 +147,15 @@ function sameSession(scene: Scene): boolean {
   if (!comesUp(scene, victim)) return false;
   if (!wait(scene, 40, () => victim.core?.rights.lifecycle === 'normal')) return false;
   if (!isAnswered(scene, ask(scene, victim, counting))) return false;
-  const sessionId = victim.proposer?.sessionId ?? 0;
+  const sessionId = victim.running?.view.proposer.sessionId ?? 0;
   const wallMs = victim.incarnation?.clock.wallMs() ?? 0;
   if (!victim.hasOldDisk || !directories.mayHarm(victim)) return false;
   separate(scene, victim);
   victim.swapBack();
   victim.jumpWallTime(sessionId * 1000 + 100 - wallMs);
-  if (!comesUp(scene, victim) || victim.proposer?.sessionId !== sessionId) return false;
+  if (!comesUp(scene, victim) || victim.running?.view.proposer.sessionId !== sessionId) return false;
   ask(scene, victim, counting);
-  const isAccepted = wait(scene, 1, () => (victim.proposer?.unapplied ?? 0) > 0);
+  const isAccepted = wait(scene, 1, () => (victim.running?.view.proposer.unapplied ?? 0) > 0);
   scene.network.healAll();
   wait(scene, 20);
   return isAccepted && world.violation === null;
@@ -230,7 +230,7 @@ function slowReader(scene: Scene): boolean {
   leader.disk.hangAt(({ kind }) => kind === 'open' && isFetching() && !leader.disk.hangs);
   linkAnew(scene, follower, leader);
   if (!wait(scene, 5, () => leader.disk.hangs)) return false;
-  if (!fill(scene, leader, () => (leader.wal?.firstIndex ?? 0) > wanted)) return false;
+  if (!fill(scene, leader, () => (leader.running?.view.wal.firstIndex ?? 0) > wanted)) return false;
   wait(scene, 1);
   leader.disk.goOnEverywhere();
   return wait(scene, 5, () => !isFetching());

@@ -2,7 +2,6 @@ import type { StateMachine } from '../../src/kv/state-machine.ts';
 import type { Core } from '../../src/raft/state/core.ts';
 import type { Progress } from '../../src/raft/state/progress.ts';
 import type { Effects, Input } from '../../src/raft/state/types.ts';
-import type { NodeReplica } from '../../src/replica/loop/node-replica.ts';
 import type { Incarnation } from './incarnation.ts';
 import type { World } from './world.ts';
 
@@ -31,27 +30,23 @@ export class SnapshotChecks {
     this.#committedTermAt = committedTermAt;
   }
 
-  watch(incarnation: Incarnation, replica: NodeReplica): void {
-    const { stateMachine: machine } = replica;
-    const { core } = replica.raft;
-    this.#checkState(incarnation, machine, core.log.appliedIndex, 'has recovered');
-    const beginSnapshot = machine.beginSnapshot.bind(machine);
-    machine.beginSnapshot = () => {
-      this.taken++;
-      this.#checkState(incarnation, machine, replica.status().appliedIndex, 'takes a snapshot of');
-      return beginSnapshot();
-    };
-    const adopt = machine.adopt.bind(machine);
-    machine.adopt = (other) => {
-      adopt(other);
-      const index = this.#installing.get(incarnation);
-      if (index === undefined) {
-        this.#fail(`node ${incarnation.nodeId} replaces its state, which its core did not ask for`);
-        return;
-      }
-      this.#installing.delete(incarnation);
-      if (incarnation.alive) this.#checkState(incarnation, machine, index, 'has installed');
-    };
+  recovered(incarnation: Incarnation, machine: StateMachine, index: number): void {
+    this.#checkState(incarnation, machine, index, 'has recovered');
+  }
+
+  begins(incarnation: Incarnation, machine: StateMachine, index: number): void {
+    this.taken++;
+    this.#checkState(incarnation, machine, index, 'takes a snapshot of');
+  }
+
+  /** The state was replaced by that of a snapshot up to `index`, as the replica says. */
+  replaced(incarnation: Incarnation, machine: StateMachine, index: number): void {
+    if (this.#installing.get(incarnation) !== index) {
+      this.#fail(`node ${incarnation.nodeId} replaces its state by that at ${index}, which its core did not ask for`);
+      return;
+    }
+    this.#installing.delete(incarnation);
+    if (incarnation.alive) this.#checkState(incarnation, machine, index, 'has installed');
   }
 
   /** `agrees`: before the step, the log held the entry that a snapshot which was received ends with. */

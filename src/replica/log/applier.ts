@@ -5,6 +5,7 @@ import { ENTRY_HEADER_BYTES, readEntry } from '../../raft/state/entry.ts';
 import type { RaftLog } from '../../raft/state/log.ts';
 import type { Entry } from '../../raft/state/types.ts';
 import type { Wal } from '../../storage/wal/types.ts';
+import type { ReplicaObserver } from '../observer.ts';
 import type { Proposer } from '../writes/proposer.ts';
 
 /**
@@ -25,6 +26,7 @@ export interface ApplierContext {
   readonly wal: Wal;
   readonly stateMachine: StateMachine;
   readonly proposer: Proposer;
+  readonly observer: ReplicaObserver | null;
   /** More is committed than one slice may apply: call `applyCommitted` again in the next turn. */
   readonly scheduleMore: () => void;
   /** Entries came back from disk and were applied, up to `index`. */
@@ -86,7 +88,9 @@ export class Applier {
     }
     this.appliedIndex = entry.index;
     this.bytesApplied += entry.bytes.length;
-    if (entry.kind === 'data') this.#applyBatch(entry.bytes);
+    if (entry.kind !== 'data') return;
+    this.#applyBatch(entry.bytes);
+    this.#context.observer?.applied(entry);
   }
 
   #applyBatch(bytes: Buffer): void {

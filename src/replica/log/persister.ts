@@ -2,6 +2,7 @@ import { RaftkvError } from '../../base/errors.ts';
 import { readUint64, writeUint64 } from '../../base/uint64.ts';
 import type { Effects, Entry, HardState, Message } from '../../raft/state/types.ts';
 import type { LogBase, Wal } from '../../storage/wal/types.ts';
+import type { ReplicaObserver } from '../observer.ts';
 
 /**
  * Between the core's effects and the log file: writes what must be durable, and releases the messages that promise
@@ -21,13 +22,15 @@ const HARD_STATE_BYTES = 24;
 
 export class Persister {
   readonly #wal: Wal;
+  readonly #observer: ReplicaObserver | null;
   readonly #onPersisted: (persisted: Persisted) => void;
   /** Written or waiting to be, oldest first. */
   readonly #pending: Persisted[] = [];
   #writesSinceHint = 0;
 
-  constructor(wal: Wal, onPersisted: (persisted: Persisted) => void) {
+  constructor(wal: Wal, onPersisted: (persisted: Persisted) => void, observer: ReplicaObserver | null = null) {
     this.#wal = wal;
+    this.#observer = observer;
     this.#onPersisted = onPersisted;
   }
 
@@ -68,6 +71,7 @@ export class Persister {
   ): void {
     const last = append.at(-1);
     this.#pending.push({ term: last?.term ?? 0, index: last?.index ?? 0, hardState, messages });
+    this.#observer?.writing(reset, hardState, append);
     this.#wal.append({
       reset,
       hardState: hardState === null ? null : encodeHardState(hardState),

@@ -1,10 +1,12 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
+import type { CoreOptions } from '../../raft/state/core.ts';
 import type { LifecycleStatus, NodeId } from '../../raft/state/types.ts';
 import type { Snapshots } from '../../storage/snapshots/types.ts';
 import type { LogBase, Wal } from '../../storage/wal/types.ts';
 import type { PeerAddress, Transport } from '../../transport/types.ts';
 import type { LogRecovery } from '../log/recovery.ts';
+import type { ReplicaObserver } from '../observer.ts';
 import type { TransferLimits } from '../snapshots/exchange.ts';
 import type { SnapshotLimits } from '../snapshots/snapshotter.ts';
 import type { ProposerLimits } from '../writes/proposer.ts';
@@ -19,6 +21,15 @@ export interface ReplicaTiming {
   readonly tickMs?: number;
 }
 
+/** What a leader sends to one follower at once. */
+export type SendLimits = Pick<CoreOptions, 'appendBytesMax' | 'flow'>;
+
+export const SEND_LIMITS: SendLimits = {
+  // Larger appends are split, so that a heartbeat behind one never waits long.
+  appendBytesMax: 1024 * 1024,
+  flow: { inflightMessagesMax: 256, inflightBytesMax: 16 * 1024 * 1024 },
+};
+
 export interface NodeReplicaOptions {
   readonly nodeId: NodeId;
   /** The number of this incarnation of the node: its session id to begin with. */
@@ -32,6 +43,7 @@ export interface NodeReplicaOptions {
   readonly peerAddresses: readonly PeerAddress[];
   readonly timing: ReplicaTiming;
   readonly limits: ProposerLimits;
+  readonly sendLimits: SendLimits;
   readonly snapshotLimits: SnapshotLimits;
   readonly transfer: TransferLimits;
   readonly clock: Clock;
@@ -57,6 +69,8 @@ export interface NodeReplicaOptions {
   readonly onLeaderChanged: (leader: NodeId, term: number) => void;
   /** The node is no longer a member: its process should say so and end. Called once. */
   readonly onRemoved: () => void;
+  /** Null but for tests that watch the replica at work. */
+  readonly observer: ReplicaObserver | null;
 }
 
 /** Directories are told apart by a random number below this, never 0. */

@@ -11,6 +11,7 @@ import { InputQueue, type ReplicaInput } from '../input-queue.ts';
 import type { NodeLifecycle } from '../lifecycle/node-lifecycle.ts';
 import type { Applier } from '../log/applier.ts';
 import { type Persisted, Persister } from '../log/persister.ts';
+import type { ReplicaObserver } from '../observer.ts';
 import type { MemberRequests } from '../peers/member-requests.ts';
 import type { Peers } from '../peers/peers.ts';
 import { Sender } from '../peers/sender.ts';
@@ -46,6 +47,7 @@ const DEFAULT_TICK_MS = 10;
 
 export class NodeReplica implements Replica, TransportEvents {
   private readonly options: NodeReplicaOptions;
+  private readonly observer: ReplicaObserver | null;
   /** For status, tests and the simulator to look at. Only this class steps it. */
   readonly raft: Raft;
   private readonly inputs = new InputQueue((input) => this.take(input));
@@ -83,7 +85,8 @@ export class NodeReplica implements Replica, TransportEvents {
     this.stateMachine = stateMachine;
     this.proposer = new Proposer(nodeId, incarnation, options.limits);
     this.readBatches = new ReadBatches(options.random());
-    this.persister = new Persister(wal, (persisted) => this.guard(() => this.onPersisted(persisted)));
+    this.observer = options.observer;
+    this.persister = new Persister(wal, (persisted) => this.guard(() => this.onPersisted(persisted)), this.observer);
     this.sender = new Sender(options.transport, () => this.scheduleTurn());
     const balancer = new LeaderBalancer(nodeId);
     const parts = createParts({
@@ -107,6 +110,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.lifecycle = parts.nodeLifecycle;
     this.exchange = parts.exchange;
     this.maintenance = new LeaderMaintenance(this.raft, stateMachine, balancer, (input) => this.inputs.put(input));
+    this.observer?.opened({ core: this.raft.core, stateMachine, wal, proposer: this.proposer });
     if (options.logReset !== null) this.persister.resetLog(options.logReset, hardState, []);
     this.ticker = new Ticker(clock, tickMs, (count, nowMs) => this.guard(() => this.tick(count, nowMs)));
   }
@@ -305,7 +309,9 @@ export class NodeReplica implements Replica, TransportEvents {
   private take(input: ReplicaInput): void {
     const { core } = this.raft;
     const committedBefore = this.log.commitIndex;
+    this.observer?.stepping(input);
     const effects = this.raft.step(input);
+    this.observer?.stepped(input, effects);
     this.persister.persist(effects, { term: core.term, vote: core.vote, commitIndex: this.log.commitIndex });
     for (const message of effects.sendNow) this.sender.send(message);
     for (const each of effects.readBacks) this.serveReadBack(each);

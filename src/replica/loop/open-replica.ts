@@ -13,10 +13,11 @@ import type { Snapshots } from '../../storage/snapshots/types.ts';
 import { openWal, type WalLimits } from '../../storage/wal/wal.ts';
 import type { Transport } from '../../transport/types.ts';
 import { LogRecovery, type RecoveryBase } from '../log/recovery.ts';
+import type { ReplicaObserver } from '../observer.ts';
 import { TRANSFER_LIMITS, type TransferLimits } from '../snapshots/exchange.ts';
 import { SNAPSHOT_LIMITS, type SnapshotLimits } from '../snapshots/snapshotter.ts';
 import type { ProposerLimits } from '../writes/proposer.ts';
-import { newDirectoryId, type ReplicaTiming } from './node-options.ts';
+import { newDirectoryId, type ReplicaTiming, SEND_LIMITS, type SendLimits } from './node-options.ts';
 import { NodeReplica } from './node-replica.ts';
 
 /**
@@ -36,6 +37,8 @@ export interface OpenReplicaOptions {
   readonly initial: InitialCluster;
   readonly timing: ReplicaTiming;
   readonly limits: ProposerLimits;
+  /** See `SEND_LIMITS`. */
+  readonly sendLimits?: SendLimits;
   readonly walLimits?: Partial<WalLimits>;
   readonly snapshotLimits?: Partial<SnapshotLimits>;
   readonly transferLimits?: Partial<TransferLimits>;
@@ -51,6 +54,8 @@ export interface OpenReplicaOptions {
   readonly onFatal: (error: unknown) => void;
   readonly onLeaderChanged: (leader: NodeId, term: number) => void;
   readonly onRemoved: () => void;
+  /** Told what the replica does; for tests. */
+  readonly observer?: ReplicaObserver;
 }
 
 /**
@@ -117,6 +122,8 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       directoryId: meta.directoryId,
       initialMembers: meta.initialMembers ?? (initial.kind === 'join' ? null : initial.nodes.map(({ id }) => id)),
       peerAddresses: initial.nodes.map(({ id, address }) => ({ id, host: address.host, port: address.peerPort })),
+      observer: options.observer ?? null,
+      sendLimits: options.sendLimits ?? SEND_LIMITS,
       snapshotLimits: { ...SNAPSHOT_LIMITS, ...options.snapshotLimits },
       transfer: { ...TRANSFER_LIMITS, ...options.transferLimits },
       transport,

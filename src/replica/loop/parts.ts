@@ -15,12 +15,6 @@ import { type NodeReplicaOptions, newDirectoryId } from './node-options.ts';
 
 /** Puts the parts of a replica together around the core; the loop in `node-replica.ts` makes them work. */
 
-/** Larger appends are split, so that a heartbeat behind one never waits long. */
-const APPEND_BYTES_MAX = 1024 * 1024;
-/** See `FlowLimits`: what may be in flight to one follower. */
-const INFLIGHT_MESSAGES_MAX = 256;
-const INFLIGHT_BYTES_MAX = 16 * 1024 * 1024;
-
 /** What the parts ask of the loop. */
 export interface PartsHost {
   readonly options: NodeReplicaOptions;
@@ -49,7 +43,7 @@ export interface Parts {
 
 export function createParts(host: PartsHost): Parts {
   const { options, proposer, balancer, put, guard, tell, scheduleTurn, onFatal } = host;
-  const { timing, clock, wal, nodeId, recovered, transport } = options;
+  const { timing, clock, wal, nodeId, recovered, transport, observer } = options;
   const { log, stateMachine } = recovered;
   const { electionTimeoutMs, requestTimeoutMs } = timing;
   const raft = createCore(options, host.tickMs);
@@ -73,7 +67,7 @@ export function createParts(host: PartsHost): Parts {
   });
   const onSessionUsed = () => nodeLifecycle.sessionUsed();
   const applier = new Applier(
-    { log, wal, stateMachine, proposer, scheduleMore: scheduleTurn, onApplied, onSessionUsed, onFatal },
+    { log, wal, stateMachine, proposer, observer, scheduleMore: scheduleTurn, onApplied, onSessionUsed, onFatal },
     log.appliedIndex,
   );
   return {
@@ -120,8 +114,7 @@ function createCore(options: NodeReplicaOptions, tickMs: number): Raft {
     hardState: recovered.hardState,
     electionTimeoutTicks: Math.max(1, Math.round(timing.electionTimeoutMs / tickMs)),
     heartbeatIntervalTicks: Math.max(1, Math.round(timing.heartbeatIntervalMs / tickMs)),
-    appendBytesMax: APPEND_BYTES_MAX,
-    flow: { inflightMessagesMax: INFLIGHT_MESSAGES_MAX, inflightBytesMax: INFLIGHT_BYTES_MAX },
+    ...options.sendLimits,
     random: options.random,
   });
 }

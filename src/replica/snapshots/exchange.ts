@@ -9,6 +9,7 @@ import type { Wal } from '../../storage/wal/types.ts';
 import type { Transport } from '../../transport/types.ts';
 import type { ReplicaInput } from '../input-queue.ts';
 import type { Applier } from '../log/applier.ts';
+import type { ReplicaObserver } from '../observer.ts';
 import type { Backup } from '../types.ts';
 import { type BulkMessage, decodeBulk, encodeBulk } from './bulk-wire.ts';
 import { SnapshotFetcher } from './fetcher.ts';
@@ -26,6 +27,7 @@ export interface SnapshotExchangeContext {
   readonly core: Core;
   readonly stateMachine: StateMachine;
   readonly applier: Applier;
+  readonly observer: ReplicaObserver | null;
   readonly wal: Wal;
   readonly snapshots: Snapshots;
   readonly transport: Pick<Transport, 'sendBulk'>;
@@ -128,8 +130,9 @@ export class SnapshotExchange {
 
   /** Replaces the state by `state`, which is that of a snapshot at `index`. */
   install(index: number, state: StateMachine): void {
-    const { stateMachine, applier } = this.#context;
+    const { stateMachine, applier, observer } = this.#context;
     stateMachine.adopt(state);
+    observer?.installed(index);
     applier.jumpTo(index);
     this.#snapshotter.replaced();
   }

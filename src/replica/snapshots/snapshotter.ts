@@ -7,6 +7,7 @@ import type { Core } from '../../raft/state/core.ts';
 import type { SnapshotInfo, Snapshots, SnapshotWriter } from '../../storage/snapshots/types.ts';
 import type { Wal } from '../../storage/wal/types.ts';
 import type { Applier } from '../log/applier.ts';
+import type { ReplicaObserver } from '../observer.ts';
 
 /**
  * Takes snapshots of this node's state while it works, and lets the log go behind them.
@@ -21,6 +22,7 @@ export interface SnapshotterContext {
   readonly core: Core;
   readonly stateMachine: StateMachine;
   readonly applier: Applier;
+  readonly observer: ReplicaObserver | null;
   readonly wal: Wal;
   readonly snapshots: Snapshots;
   readonly limits: SnapshotLimits;
@@ -144,7 +146,7 @@ export class Snapshotter {
   }
 
   async #write(): Promise<SnapshotInfo | null> {
-    const { stateMachine, applier, core, snapshots, clock, logger } = this.#context;
+    const { stateMachine, applier, core, snapshots, clock, logger, observer } = this.#context;
     const index = applier.appliedIndex;
     const term = core.log.termAt(index);
     const members = core.configurations.asOf(index);
@@ -155,6 +157,7 @@ export class Snapshotter {
     const startedMs = clock.monotonicMs();
     const replacements = this.#replacements;
     this.#runningIndex = index;
+    observer?.snapshotBegins(index);
     const iterator = stateMachine.beginSnapshot();
     let writer: SnapshotWriter | null = null;
     let bytesUntilPause = PAUSE_EVERY_BYTES;

@@ -39,6 +39,7 @@ describe('the applier', () => {
       wal,
       stateMachine,
       proposer,
+      observer: null,
       scheduleMore: () => turnsWanted++,
       onApplied: () => readBacks++,
       onSessionUsed: () => sessionsUsed++,
