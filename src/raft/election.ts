@@ -170,9 +170,8 @@ export function ignoresVote(core: Core, message: Vote): boolean {
  * 6. If node 2 voted for node 3, a leader without entry 7 would overwrite it everywhere.
  *
  * A grant waits for the disk. Otherwise node 2 votes for node 1 in term 5, crashes, comes back without that vote, votes
- * for node 3, and term 5 has two leaders. Refusals wait for the disk like grants. They need not, as they promise nothing;
- * but a candidate that is refused has nothing to do with the answer that cannot wait, and one path is easier to trust than
- * two.
+ * for node 3, and term 5 has two leaders. Refusals wait for the disk like grants. They promise nothing and need not
+ * wait; but nothing is lost if a candidate hears of a refusal a little later, and one path is easier to trust than two.
  */
 export function handleVote(core: Core, message: Vote): void {
   const granted =

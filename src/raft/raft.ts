@@ -62,7 +62,9 @@ export interface RaftStart extends CoreOptions {
  *
  *   tick, message, proposal, read, "the disk has caught up" ──▶ step ──▶ hard state and entries for the disk,
  *                                                                       messages now, messages after the disk,
- *                                                                       commit index, reads that may be served
+ *                                                                       reads that may be served
+ *
+ * How far the log is committed is no effect: the caller reads `RaftLog.commitIndex` after the step.
  *
  * Files in the order in which to read them; each imports only from those above it:
  *

@@ -7,7 +7,9 @@ import { NO_NODE, type NodeId } from './state/types.ts';
  * rights belong to a directory, not to a node id. What a directory without rights says counts towards no quorum: not for
  * an election, a commitment, a read or CheckQuorum.
  *
- *   uninitialized ──▶ recovering ── asks the leader ──▶ a committed configuration names its directory, as a learner ──▶ normal
+ *   uninitialized ──▶ recovering ── asks the leader ──▶ a committed configuration names its directory ──▶ normal
+ *
+ * That configuration makes a voter a learner, or is the joint one that begins to; a later one makes it a voter again.
  *
  * | word                   | set by                          | read by                                          |
  * | ---------------------- | ------------------------------- | ------------------------------------------------ |

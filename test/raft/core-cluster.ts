@@ -162,10 +162,14 @@ export class CoreCluster {
     const node = this.node(id);
     if (node.raft === null) return null;
     this.options.trace?.(`${id} ${describeInput(input)}`);
-    const before = summarize(node.raft.core);
-    const effects = node.raft.step(input);
-    this.checks.afterStep(node, node.raft.core, before, effects);
-    this.options.observe?.(node.raft.core, before, effects);
+    return this.carryOut(node, node.raft, input);
+  }
+
+  private carryOut(node: ClusterNode, raft: Raft, input: Input): Effects {
+    const before = summarize(raft.core);
+    const effects = raft.step(input);
+    this.checks.afterStep(node, raft.core, before, effects);
+    this.options.observe?.(raft.core, before, effects);
     if (input.kind === 'lifecycle')
       Object.assign(node.disk, { lifecycle: input.lifecycle, directoryId: input.directoryId });
     if (effects.recovered) node.remembering = 'pending';
@@ -213,12 +217,14 @@ export class CoreCluster {
     const node = this.node(id);
     const write = node.disk.completed.shift();
     if (write === undefined) return false;
-    for (const message of write.messages) this.send(node, message);
     const last = write.entries.at(-1);
     const { hardState } = write;
-    // A log reset to a snapshot needs no message: the snapshot is durable.
-    if (last === undefined && hardState === null) return true;
-    this.step(id, { kind: 'persisted', term: last?.term ?? 0, index: last?.index ?? 0, hardState });
+    const input: Input = { kind: 'persisted', term: last?.term ?? 0, index: last?.index ?? 0, hardState };
+    // Printed first, because the messages leave for this reason.
+    this.options.trace?.(`${id} ${describeInput(input)}`);
+    for (const message of write.messages) this.send(node, message);
+    // A log reset to a snapshot is nothing that the core must hear of: the snapshot is durable.
+    if (node.raft !== null && (last !== undefined || hardState !== null)) this.carryOut(node, node.raft, input);
     return true;
   }
 

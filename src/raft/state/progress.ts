@@ -5,12 +5,12 @@ import { type FlowLimits, Inflights } from './inflights.ts';
  * What the leader knows of one follower's log, and how much it may send to it: the paper's nextIndex and matchIndex with
  * three states around them.
  *
- *            ┌──── an append was acknowledged ────▶ replicate
- *   probe ───┤                                       │  ▲  │
- *    ▲  ▲    └─ needs what is no longer in the log ─┐│  │  │
- *    │  │                                           ▼▼  │  │
- *    │  └── link lost, snapshot stalled ────────── snapshot (it holds where the log begins)
- *    └────── refused, link lost ───────────────────────────┘
+ *   probe     ── an append was acknowledged ──────────────────▶ replicate
+ *   probe     ── it needs what is no longer in the log ───────▶ snapshot
+ *   replicate ── an append was refused, or the link was lost ─▶ probe
+ *   replicate ── it needs what is no longer in the log ───────▶ snapshot
+ *   snapshot  ── it acknowledges as far as the log begins ────▶ replicate
+ *   snapshot  ── the link was lost, or the transfer stalled ──▶ probe
  *
  * In `probe` one append at a time looks for the place where the logs agree. In `replicate` appends are sent ahead of
  * their acknowledgements (§10.2.2), bounded in number and bytes. In `snapshot` (§5) nothing is sent but heartbeats and

@@ -223,7 +223,10 @@ export interface Commit extends Envelope {
   readonly indexTerm: number;
   readonly commitIndex: number;
 }
-/** From a leader that hands over, to a voter that holds its whole log: campaign at once, without a pre-vote (§3.10). */
+/**
+ * From a leader that hands over, to a voter that holds its whole log: campaign at once, without a pre-vote (§3.10). A leader
+ * whose disk hangs, or that has left the configuration, sends it to the most advanced voter.
+ */
 export interface TimeoutNow extends Envelope {
   readonly kind: 'timeoutNow';
 }
