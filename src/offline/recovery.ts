@@ -5,7 +5,7 @@ import { StateMachine } from '../kv/state-machine.ts';
 import { configurationOf } from '../raft/state/configuration.ts';
 import { ENTRY_HEADER_BYTES } from '../raft/state/entry.ts';
 import type { Entry, NodeAddress } from '../raft/state/types.ts';
-import { newDirectoryId } from '../replica/loop/node-options.ts';
+import { newDirectoryId } from '../replica/lifecycle/node-lifecycle.ts';
 import type { Disk } from '../storage/disk/disk.ts';
 import { readSnapshotFile } from '../storage/snapshots/reader.ts';
 import type { LogBase } from '../storage/wal/types.ts';

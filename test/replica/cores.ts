@@ -5,10 +5,14 @@ import { RaftLog } from '../../src/raft/state/log.ts';
 import { type Configuration, type LifecycleStatus, NO_NODE } from '../../src/raft/state/types.ts';
 
 /** The core of a node that has just started, for a test to put by hand where it wants it. */
-export function coreOf(
+export function coreOf(id: number, start: Partial<CoreStart> = {}): Core {
+  return raftOf(id, start).core;
+}
+
+export function raftOf(
   id: number,
   { configuration = configurationOf([1, 2, 3]), lifecycle = 'normal', term = 4 }: Partial<CoreStart> = {},
-): Core {
+): Raft {
   const log = new RaftLog({ snapshotIndex: 0, snapshotTerm: 0, cacheBytesMax: 1000 });
   return new Raft({
     id,
@@ -23,7 +27,7 @@ export function coreOf(
     appendBytesMax: 1000,
     flow: { inflightMessagesMax: 10, inflightBytesMax: 1000 },
     random: () => 0,
-  }).core;
+  });
 }
 
 interface CoreStart {

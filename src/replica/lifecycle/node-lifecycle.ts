@@ -1,9 +1,12 @@
 import { RaftkvError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
-import type { Core } from '../../raft/state/core.ts';
 import { type Message, NO_NODE, type NodeId } from '../../raft/state/types.ts';
-import type { ReplicaInput } from '../input-queue.ts';
-import type { LifecycleMessage } from '../peers/wire.ts';
+import type { Transport } from '../../transport/types.ts';
+import type { NodeLoop } from '../node-loop.ts';
+import { Peers, type PeersOptions } from '../peers/peers.ts';
+import type { Sender } from '../peers/sender.ts';
+import type { LifecycleMessage, MembersNews } from '../peers/wire.ts';
+import type { ReadPath } from '../reads/read-path.ts';
 import { Bootstrap, NODES_DIFFER_REMEDY } from './bootstrap.ts';
 import { healthProblemOf, lostQuorum } from './health.ts';
 
@@ -11,36 +14,33 @@ import { healthProblemOf, lostQuorum } from './health.ts';
  * The lifecycle of this node's data directory, beside what the other nodes say of theirs (ADR 0008): bootstraps a new cluster,
  * joins an existing one, and names the nodes that lost data if that stops the cluster.
  */
-export interface NodeLifecycleContext {
-  readonly core: Core;
+export interface LifecycleOptions extends PeersOptions {
   readonly logger: Logger;
+  readonly random: () => number;
+  readonly transport: Pick<Transport, 'isUp' | 'setPeers'>;
+  readonly timing: { readonly electionTimeoutMs: number };
   /** The nodes that bootstrap the cluster if there is none yet; null if this node joins an existing one. */
   readonly initialMembers: readonly NodeId[] | null;
-  /** The session id under which this node proposes: the number of its incarnation, or a higher one if that was used already. */
-  readonly sessionId: () => number;
-  readonly knownMember: boolean;
-  /** Calls back once a read that was asked for now may be served. */
-  readonly onceCurrent: (callback: () => void) => void;
-  readonly electionTimeoutMs: number;
-  readonly newDirectoryId: () => number;
-  readonly isLinked: (peer: NodeId) => boolean;
-  readonly send: (to: NodeId, news: LifecycleMessage) => void;
-  readonly put: (input: ReplicaInput) => void;
-  /** The newest session id of this node from which the state machine has applied a batch; 0 for none. */
-  readonly appliedSessionId: () => number;
-  /** Gives this incarnation another session id. Only before it has proposed anything. */
-  readonly changeSessionId: (sessionId: number) => void;
-  /** These resolve once it is durable. */
+  /** Persists that this node has bootstrapped the cluster and is a member; resolves once that is durable, as the others do. */
   readonly persistBootstrapped: () => Promise<void>;
   readonly persistLifecycle: (lifecycle: 'recovering' | 'normal', directoryId: number) => Promise<void>;
+  /** Makes the next incarnation's number higher than `incarnation`. */
   readonly raiseIncarnation: (incarnation: number) => Promise<void>;
-  /** Whether no other node could restore what this one loses. */
+  /** Remembers whether this node is the only voter, so that no other node could restore what it loses. */
   readonly persistAlone: (alone: boolean) => Promise<void>;
-  /** Runs what follows a promise within the loop's own guard. */
-  readonly guard: (action: () => void) => void;
-  readonly onMayPropose: () => void;
+  /** The node is no longer a member: its process should say so and end. Called once. */
   readonly onRemoved: () => void;
-  readonly onFatal: (error: unknown) => void;
+}
+
+/** The session under which this node proposes. Its lifecycle decides which one that is and when it begins. */
+export interface OwnSession {
+  readonly sessionId: number;
+  /** The newest session id of this node from which the state machine has applied a batch; 0 for none. */
+  readonly appliedSessionId: number;
+  readonly mayPropose: boolean;
+  /** Only before anything has been proposed. */
+  changeSessionId(sessionId: number): void;
+  startProposing(): void;
 }
 
 /**
@@ -50,15 +50,14 @@ export interface NodeLifecycleContext {
 const LOST_ELECTION_TIMEOUTS = 10;
 
 export class NodeLifecycle {
-  /** No leader has been heard of for long: the members may be others than this node knows. */
-  isLost = false;
-  /**
-   * True once no earlier incarnation of this node can have used our session id, that is, after we applied everything
-   * that was committed before we started. Until then we must not propose: the directory may be a restored backup.
-   */
-  mayPropose = false;
-  readonly #context: NodeLifecycleContext;
+  readonly #options: LifecycleOptions;
+  readonly #loop: Pick<NodeLoop, 'core' | 'put' | 'run' | 'fail'>;
+  readonly #session: OwnSession;
+  readonly #reads: Pick<ReadPath, 'onceCurrent'>;
+  readonly #peers: Peers;
   readonly #bootstrap: Bootstrap;
+  /** No leader has been heard of for long: the members may be others than this node knows. */
+  #isLost = false;
   /** Nodes that say that they have no rights. */
   readonly #withoutRights = new Set<NodeId>();
   /** Members that say that this node was removed. */
@@ -75,27 +74,38 @@ export class NodeLifecycle {
   #alone: boolean | null = null;
   #notedAtMs = 0;
 
-  constructor(context: NodeLifecycleContext) {
-    this.#context = context;
+  constructor(
+    options: LifecycleOptions,
+    loop: Pick<NodeLoop, 'core' | 'put' | 'run' | 'fail'>,
+    sender: Pick<Sender, 'tell'>,
+    session: OwnSession,
+    reads: Pick<ReadPath, 'onceCurrent'>,
+  ) {
+    this.#options = options;
+    this.#loop = loop;
+    this.#session = session;
+    this.#reads = reads;
+    this.#peers = new Peers(options, loop.core, sender);
     this.#bootstrap = new Bootstrap({
-      ...context,
-      isLost: () => this.isLost,
+      core: loop.core,
+      initialMembers: options.initialMembers,
+      electionTimeoutMs: options.timing.electionTimeoutMs,
+      isLost: () => this.#isLost,
+      send: (to, news) => sender.tell(to, news),
       become: (lifecycle) => this.#become(lifecycle),
     });
   }
 
   begin(): void {
+    const isMember = this.#loop.core.rights.lifecycle === 'normal';
     this.#bootstrap.begin();
     this.configured();
-    if (this.#context.knownMember) this.#context.onceCurrent(() => this.#caughtUp());
+    if (isMember) this.#reads.onceCurrent(() => this.#caughtUp());
   }
 
   /** Everything acknowledged before this incarnation started is applied. */
   #caughtUp(): void {
-    this.#onceSessionIdUnused(() => {
-      this.mayPropose = true;
-      this.#context.onMayPropose();
-    });
+    this.#onceSessionIdUnused(() => this.#session.startProposing());
   }
 
   /**
@@ -103,24 +113,26 @@ export class NodeLifecycle {
    * possible because nothing has been proposed yet. It is persisted first, so that the next start continues above it.
    */
   #onceSessionIdUnused(callback: () => void): void {
-    const { logger, sessionId, appliedSessionId, raiseIncarnation, changeSessionId, guard, onFatal } = this.#context;
-    const newestApplied = appliedSessionId();
-    if (newestApplied < sessionId()) {
+    const { sessionId, appliedSessionId } = this.#session;
+    if (appliedSessionId < sessionId) {
       callback();
       return;
     }
-    const next = newestApplied + 1;
-    logger.warn(
-      { sessionId: sessionId(), newestApplied },
+    const next = appliedSessionId + 1;
+    this.#options.logger.warn(
+      { sessionId, newestApplied: appliedSessionId },
       'session id already used: data directory wiped or restored, or clock set back; continuing with a higher one',
     );
-    raiseIncarnation(next).then(
-      () =>
-        guard(() => {
-          changeSessionId(next);
-          this.#onceSessionIdUnused(callback);
-        }),
-      onFatal,
+    this.#oncePersisted(this.#options.raiseIncarnation(next), () => {
+      this.#session.changeSessionId(next);
+      this.#onceSessionIdUnused(callback);
+    });
+  }
+
+  #oncePersisted(persisted: Promise<void>, action: () => void): void {
+    persisted.then(
+      () => this.#loop.run(action),
+      (error) => this.#loop.fail(error),
     );
   }
 
@@ -133,16 +145,21 @@ export class NodeLifecycle {
     this.#bootstrap.linkLost(peer);
   }
 
-  receive(peer: NodeId, news: LifecycleMessage): void {
-    this.#rememberRights(peer, news.lifecycle === 'recovering');
-    this.#bootstrap.receive(peer, news);
+  receive(peer: NodeId, message: LifecycleMessage | MembersNews): void {
+    if (message.kind === 'membersNews') {
+      this.#peers.receive(message);
+      return;
+    }
+    this.#rememberRights(peer, message.lifecycle === 'recovering');
+    this.#bootstrap.receive(peer, message);
+    this.#peers.tellMembers(peer);
   }
 
   /** To be called with every message of another core, before it is stepped. */
   hear(message: Message): void {
     if (message.kind === 'preVoteReply' || message.kind === 'voteReply') {
       this.#rememberRights(message.from, message.withoutRights);
-    } else if (comesFromLeader(message) && this.#context.core.rights.lifecycle === 'uninitialized') {
+    } else if (comesFromLeader(message) && this.#loop.core.rights.lifecycle === 'uninitialized') {
       // A node that hears a leader has found a cluster, even if all lifecycle messages were lost.
       this.#bootstrap.receive(message.from, { kind: 'lifecycle', lifecycle: 'normal', ready: true, nodes: [] });
     }
@@ -155,24 +172,18 @@ export class NodeLifecycle {
 
   /** What an uninitialized node has turned out to be. */
   #become(lifecycle: 'recovering' | 'normal'): void {
-    const { newDirectoryId, logger, persistBootstrapped, persistLifecycle, guard, put, onMayPropose, onFatal } =
-      this.#context;
-    const directoryId = lifecycle === 'normal' ? 0 : newDirectoryId();
+    const { random, logger, persistBootstrapped, persistLifecycle } = this.#options;
+    const directoryId = lifecycle === 'normal' ? 0 : newDirectoryId(random);
     const what =
       lifecycle === 'normal' ? 'bootstrapped a new cluster' : 'joining an existing cluster, without a vote yet';
     logger.info({ lifecycle }, what);
     const persisted = lifecycle === 'normal' ? persistBootstrapped() : persistLifecycle(lifecycle, directoryId);
-    persisted.then(
-      () =>
-        guard(() => {
-          if (lifecycle === 'normal') this.mayPropose = true;
-          put({ kind: 'lifecycle', lifecycle, directoryId });
-          this.configured();
-          this.#bootstrap.announce();
-          if (lifecycle === 'normal') onMayPropose();
-        }),
-      onFatal,
-    );
+    this.#oncePersisted(persisted, () => {
+      this.#loop.put({ kind: 'lifecycle', lifecycle, directoryId });
+      this.configured();
+      this.#bootstrap.announce();
+      if (lifecycle === 'normal') this.#session.startProposing();
+    });
   }
 
   /**
@@ -180,52 +191,49 @@ export class NodeLifecycle {
    * incarnations on this directory proposed comes before that entry in every log, or is lost.
    */
   recovered(): void {
-    const { core, logger } = this.#context;
-    logger.info({ directoryId: core.rights.directoryId }, 'this data directory is in the committed configuration');
+    const { core } = this.#loop;
+    this.#options.logger.info(
+      { directoryId: core.rights.directoryId },
+      'this data directory is in the committed configuration',
+    );
     this.#earlierIncarnationsEndAt = core.log.commitIndex;
     this.applied(core.log.appliedIndex);
   }
 
   /** To be called when entries have been applied. */
   applied(appliedIndex: number): void {
-    const { core, sessionId, appliedSessionId } = this.#context;
-    const newestApplied = appliedSessionId();
+    const { sessionId, appliedSessionId, mayPropose } = this.#session;
     // A restored disk has missed the starts of the disk that was in its place.
-    if (this.mayPropose && newestApplied > sessionId()) this.#endStaleSession(newestApplied);
-    if (this.mayPropose || this.#earlierIncarnationsEndAt === 0 || appliedIndex < this.#earlierIncarnationsEndAt)
-      return;
+    if (mayPropose && appliedSessionId > sessionId) this.#endStaleSession(appliedSessionId);
+    if (mayPropose || this.#earlierIncarnationsEndAt === 0 || appliedIndex < this.#earlierIncarnationsEndAt) return;
     this.#earlierIncarnationsEndAt = 0;
-    this.#onceSessionIdUnused(() => this.#becomeMember(core.rights.directoryId));
+    this.#onceSessionIdUnused(() => this.#becomeMember(this.#loop.core.rights.directoryId));
   }
 
   /** Another incarnation has used our session id: from then on our proposals have no effect. */
   sessionUsed(): void {
-    const { sessionId, appliedSessionId } = this.#context;
-    if (this.mayPropose) this.#endStaleSession(Math.max(sessionId(), appliedSessionId()));
+    const { sessionId, appliedSessionId, mayPropose } = this.#session;
+    if (mayPropose) this.#endStaleSession(Math.max(sessionId, appliedSessionId));
   }
 
   /** Our proposals have no effect, or are taken for another incarnation's. Persists a higher number and ends the process. */
   #endStaleSession(newestApplied: number): void {
-    const { core, sessionId, raiseIncarnation, onFatal } = this.#context;
     if (this.#isEnding) return;
     this.#isEnding = true;
-    raiseIncarnation(newestApplied).then(() => onFatal(sessionBehind(core.id, sessionId(), newestApplied)), onFatal);
+    this.#oncePersisted(this.#options.raiseIncarnation(newestApplied), () =>
+      this.#loop.fail(sessionBehind(this.#loop.core.id, this.#session.sessionId, newestApplied)),
+    );
   }
 
   /** Persisted first: otherwise a crash could leave a voter that says that it has no rights. */
   #becomeMember(directoryId: number): void {
-    const { persistLifecycle, guard, put, onceCurrent, onFatal } = this.#context;
-    persistLifecycle('normal', directoryId).then(
-      () =>
-        guard(() => {
-          put({ kind: 'lifecycle', lifecycle: 'normal', directoryId });
-          this.configured();
-          this.#bootstrap.announce();
-          // An old disk may have been named before another took its place, whose batches come only now.
-          onceCurrent(() => this.#caughtUp());
-        }),
-      onFatal,
-    );
+    this.#oncePersisted(this.#options.persistLifecycle('normal', directoryId), () => {
+      this.#loop.put({ kind: 'lifecycle', lifecycle: 'normal', directoryId });
+      this.configured();
+      this.#bootstrap.announce();
+      // An old disk may have been named before another took its place, whose batches come only now.
+      this.#reads.onceCurrent(() => this.#caughtUp());
+    });
   }
 
   /** A node of this cluster that is no peer asked for a link. */
@@ -233,22 +241,28 @@ export class NodeLifecycle {
     this.#bootstrap.unknownPeer(peer);
   }
 
-  /**
-   * To be called when the configuration in force changes. A member persists whether it is the only voter, also if on one
-   * side of a joint configuration only: then no other node could restore what it loses.
-   */
+  /** To be called when the configuration in force changes. */
   configured(): void {
-    const { core, persistAlone, onFatal } = this.#context;
+    this.#peers.update(this.#isLost);
+    this.#persistAlone();
+  }
+
+  /**
+   * A member persists whether it is the only voter, also if on one side of a joint configuration only: then no other node
+   * could restore what it loses.
+   */
+  #persistAlone(): void {
+    const { core } = this.#loop;
     // What a node that has lost its part of the cluster takes for the members may be long out of date.
     if (core.rights.lifecycle !== 'normal') return;
     const { voters, votersOutgoing } = core.configurations.current;
     const alone = [voters, votersOutgoing].some((group) => group.length === 1 && group[0] === core.id);
     if (alone === this.#alone) return;
     this.#alone = alone;
-    persistAlone(alone).catch((error: NodeJS.ErrnoException) => {
+    this.#options.persistAlone(alone).catch((error: NodeJS.ErrnoException) => {
       // A node outlives a full disk; it tries again.
       if (error.code === 'ENOSPC') this.#alone = null;
-      else onFatal(error);
+      else this.#loop.fail(error);
     });
   }
 
@@ -258,7 +272,7 @@ export class NodeLifecycle {
    * an older configuration than this node, from before this node was added again.
    */
   removedSays(peer: NodeId): void {
-    const { core } = this.#context;
+    const { core } = this.#loop;
     // A node without rights may be a new one under an id that was used before, and wait to be added. The addition may be in
     // its own log already while the nodes that refuse it still lack that entry.
     if (core.rights.lifecycle !== 'normal') return;
@@ -267,16 +281,18 @@ export class NodeLifecycle {
     const agreeing = others.filter((id) => this.#removedBy.has(id));
     if (agreeing.length * 2 <= others.length || this.#removalReported) return;
     this.#removalReported = true;
-    this.#context.onRemoved();
+    this.#options.onRemoved();
   }
 
   tick(nowMs: number): void {
-    const { core, electionTimeoutMs } = this.#context;
+    const { core } = this.#loop;
+    const { electionTimeoutMs } = this.#options.timing;
     this.#lookForLeader(nowMs);
+    this.#peers.update(this.#isLost);
     this.#bootstrap.tick(nowMs);
     if (this.#alone === null && nowMs - this.#notedAtMs >= electionTimeoutMs) {
       this.#notedAtMs = nowMs;
-      this.configured();
+      this.#persistAlone();
     }
     // Where no leader is heard, the others may know of members that this node does not, and say so in answer.
     const seeksOthers = core.rights.lifecycle === 'uninitialized' || core.term === 0 || core.leader === NO_NODE;
@@ -289,32 +305,42 @@ export class NodeLifecycle {
   }
 
   #lookForLeader(nowMs: number): void {
-    const { core, electionTimeoutMs } = this.#context;
+    const { core } = this.#loop;
+    const { electionTimeoutMs } = this.#options.timing;
     this.#leaderlessSinceMs = core.leader === NO_NODE ? (this.#leaderlessSinceMs ?? nowMs) : null;
     const sinceMs = this.#leaderlessSinceMs;
-    this.isLost = sinceMs !== null && nowMs - sinceMs >= LOST_ELECTION_TIMEOUTS * electionTimeoutMs;
+    this.#isLost = sinceMs !== null && nowMs - sinceMs >= LOST_ELECTION_TIMEOUTS * electionTimeoutMs;
   }
 
   #reportQuorumLoss(): void {
-    const { core, logger } = this.#context;
+    const { core } = this.#loop;
     const lost = core.leader === NO_NODE ? lostQuorum(core, this.#withoutRights) : '';
     if (lost !== '' && !this.#quorumLossReported)
-      logger.error({ code: 'QUORUM_LOST', remedy: QUORUM_LOST_REMEDY }, lost);
+      this.#options.logger.error({ code: 'QUORUM_LOST', remedy: QUORUM_LOST_REMEDY }, lost);
     this.#quorumLossReported = lost !== '';
   }
 
   #reportDifference(): void {
     const difference = this.#bootstrap.difference();
     const isNews = difference !== '' && difference !== this.#differenceReported;
-    if (isNews) this.#context.logger.error({ code: 'CONFIG_INVALID', remedy: NODES_DIFFER_REMEDY }, difference);
+    if (isNews) this.#options.logger.error({ code: 'CONFIG_INVALID', remedy: NODES_DIFFER_REMEDY }, difference);
     this.#differenceReported = difference;
   }
 
   healthProblem(): string {
     const difference = this.#bootstrap.difference();
     const nodesDiffer = difference === '' ? '' : `${difference}. ${NODES_DIFFER_REMEDY}`;
-    return healthProblemOf(this.#context.core, this.#withoutRights, this.#context.isLinked, nodesDiffer);
+    const { transport } = this.#options;
+    return healthProblemOf(this.#loop.core, this.#withoutRights, (peer) => transport.isUp(peer), nodesDiffer);
   }
+}
+
+/** Directories are told apart by a random number below this, never 0. */
+const DIRECTORY_IDS = 2 ** 48;
+
+/** The id of a data directory that is empty or has lost something. */
+export function newDirectoryId(random: () => number): number {
+  return 1 + Math.floor(random() * (DIRECTORY_IDS - 1));
 }
 
 function comesFromLeader({ kind }: Message): boolean {

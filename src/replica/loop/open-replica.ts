@@ -12,12 +12,13 @@ import { openSnapshots } from '../../storage/snapshots/files.ts';
 import type { Snapshots } from '../../storage/snapshots/types.ts';
 import { openWal, type WalLimits } from '../../storage/wal/wal.ts';
 import type { Transport } from '../../transport/types.ts';
+import { newDirectoryId } from '../lifecycle/node-lifecycle.ts';
 import { LogRecovery, type RecoveryBase } from '../log/recovery.ts';
 import type { ReplicaObserver } from '../observer.ts';
 import { TRANSFER_LIMITS, type TransferLimits } from '../snapshots/exchange.ts';
 import { SNAPSHOT_LIMITS, type SnapshotLimits } from '../snapshots/snapshotter.ts';
 import type { ProposerLimits } from '../writes/proposer.ts';
-import { newDirectoryId, type ReplicaTiming, SEND_LIMITS, type SendLimits } from './node-options.ts';
+import { type ReplicaTiming, SEND_LIMITS, type SendLimits } from './node-options.ts';
 import { NodeReplica } from './node-replica.ts';
 
 /**

@@ -10,7 +10,8 @@ import {
   type NodeAddress,
   type NodeId,
 } from '../../raft/state/types.ts';
-import type { ReplicaInput } from '../input-queue.ts';
+import type { Transport } from '../../transport/types.ts';
+import type { NodeLoop } from '../node-loop.ts';
 import type { MembersView, MemberView } from '../types.ts';
 
 /**
@@ -19,12 +20,10 @@ import type { MembersView, MemberView } from '../types.ts';
  *
  *   change ─▶ core ─▶ in the log ─▶ committed ─▶ done
  */
-export interface MemberRequestsContext {
+export interface MemberRequestOptions {
   readonly clock: Clock;
-  readonly core: Core;
-  readonly timeoutMs: number;
-  readonly put: (input: ReplicaInput) => void;
-  readonly isLinked: (peer: NodeId) => boolean;
+  readonly transport: Pick<Transport, 'isUp'>;
+  readonly timing: { readonly requestTimeoutMs: number };
 }
 
 /** The leader, as a node that does not lead knows it. */
@@ -64,18 +63,22 @@ interface Appended {
 const PENDING_MAX = 64;
 
 export class MemberRequests {
-  readonly #context: MemberRequestsContext;
+  readonly #options: MemberRequestOptions;
+  readonly #loop: Pick<NodeLoop, 'core' | 'put' | 'run'>;
   #nextId = 1;
   readonly #pending = new Map<number, Pending>();
   #appended: Appended[] = [];
 
-  constructor(context: MemberRequestsContext) {
-    this.#context = context;
+  constructor(options: MemberRequestOptions, loop: Pick<NodeLoop, 'core' | 'put' | 'run'>) {
+    this.#options = options;
+    this.#loop = loop;
   }
 
   /** Resolves once the change is committed. @throws RaftkvError NOT_LEADER (`NotLeaderError`), MEMBER_CHANGE_REFUSED */
   change(change: MemberChange): Promise<void> {
-    const { clock, core, timeoutMs, put } = this.#context;
+    const { clock, timing } = this.#options;
+    const { core } = this.#loop;
+    const timeoutMs = timing.requestTimeoutMs;
     if (core.leading === null) return Promise.reject(new NotLeaderError(core));
     if (this.#pending.size >= PENDING_MAX)
       return Promise.reject(refusal('BUSY', 'too many member requests are pending on this node'));
@@ -84,13 +87,13 @@ export class MemberRequests {
       const late = refusal('TIMEOUT', `no answer within ${timeoutMs} ms; whether the change took place is unknown`);
       const cancelTimer = clock.after(timeoutMs, () => this.#take(id)?.reject(late));
       this.#pending.set(id, { resolve, reject, cancelTimer });
-      put({ kind: 'changeMembers', id, change });
+      this.#loop.run(() => this.#loop.put({ kind: 'changeMembers', id, change }));
     });
   }
 
   /** @throws NotLeaderError */
   view(): MembersView {
-    const { core } = this.#context;
+    const { core } = this.#loop;
     if (core.leading === null) throw new NotLeaderError(core);
     const { configurations, log } = core;
     const configuration = configurations.current;
@@ -110,14 +113,14 @@ export class MemberRequests {
       this.#take(id)?.reject(refusal(code, text));
       return;
     }
-    const { core } = this.#context;
+    const { core } = this.#loop;
     this.#appended.push({ id, index: core.configurations.newest.index, term: core.term });
   }
 
   /** To be called when the commit index or the leader may have changed. */
   progress(): void {
     if (this.#appended.length === 0) return;
-    const { core } = this.#context;
+    const { core } = this.#loop;
     const open: Appended[] = [];
     for (const each of this.#appended) {
       if (core.log.commitIndex >= each.index && core.log.termAt(each.index) === each.term) {
@@ -147,7 +150,7 @@ export class MemberRequests {
   }
 
   #describeMember(id: NodeId): MemberView {
-    const { core, isLinked } = this.#context;
+    const { core } = this.#loop;
     const { configurations, log, leading } = core;
     const configuration = configurations.current;
     const detail = configuration.details.find((each) => each.id === id);
@@ -165,7 +168,7 @@ export class MemberRequests {
       joins: detail?.joins ?? false,
       replaces: detail?.replaces ?? NO_NODE,
       matchIndex: isSelf ? log.lastIndex : (progress?.matchIndex ?? 0),
-      state: isSelf ? 'leader' : isLinked(id) ? (progress?.state ?? 'probe') : 'unreachable',
+      state: isSelf ? 'leader' : this.#options.transport.isUp(id) ? (progress?.state ?? 'probe') : 'unreachable',
       hasRights: isSelf || progress?.hasRights === true,
     };
   }

@@ -2,6 +2,7 @@ import { members } from '../../raft/state/configuration.ts';
 import type { Core } from '../../raft/state/core.ts';
 import type { Configuration, NodeId } from '../../raft/state/types.ts';
 import type { PeerAddress, Transport } from '../../transport/types.ts';
+import type { Sender } from './sender.ts';
 import type { MembersNews } from './wire.ts';
 
 /**
@@ -14,60 +15,57 @@ import type { MembersNews } from './wire.ts';
  *
  * Addresses of nodes that `cluster.json` lists come from there; those of the others are in the log.
  */
-export interface PeersContext {
-  readonly core: Core;
+export interface PeersOptions {
   readonly transport: Pick<Transport, 'setPeers'>;
   /** The nodes that `cluster.json` lists. */
   readonly peerAddresses: readonly PeerAddress[];
-  /** No leader has been heard of for long. */
-  readonly isLost: () => boolean;
-  readonly send: (to: NodeId, news: MembersNews) => void;
 }
 
 export class Peers {
-  readonly #context: PeersContext;
+  readonly #options: PeersOptions;
+  readonly #core: Core;
+  readonly #sender: Pick<Sender, 'tell'>;
   #configuration: Configuration | null = null;
   #committed: Configuration | null = null;
   #wasLost = false;
   /** What another node knew to be committed, where that is more than this one knows. */
   #heard: MembersNews | null = null;
 
-  constructor(context: PeersContext) {
-    this.#context = context;
+  constructor(options: PeersOptions, core: Core, sender: Pick<Sender, 'tell'>) {
+    this.#options = options;
+    this.#core = core;
+    this.#sender = sender;
   }
 
-  /** To be called whenever the core may have changed its mind about members. */
-  update(): void {
-    const { core, isLost } = this.#context;
-    const lost = isLost();
-    const committed = core.configurations.committed.configuration;
-    const isSame = core.configurations.current === this.#configuration && committed === this.#committed;
-    if (isSame && lost === this.#wasLost) return;
-    this.#configuration = core.configurations.current;
-    this.#committed = committed;
-    this.#wasLost = lost;
+  /** To be called when the members in the core, or `isLost`, may have changed. `isLost`: no leader has been heard of for long. */
+  update(isLost: boolean): void {
+    const { current, committed } = this.#core.configurations;
+    const isSame = current === this.#configuration && committed.configuration === this.#committed;
+    if (isSame && isLost === this.#wasLost) return;
+    this.#configuration = current;
+    this.#committed = committed.configuration;
+    this.#wasLost = isLost;
     this.#link();
   }
 
   /** Tells `peer`, which may have been away, who the members are. */
   tellMembers(peer: NodeId): void {
-    const { core, send } = this.#context;
-    const index = core.configurations.committed.index;
-    if (index > 0) send(peer, { kind: 'membersNews', index, configuration: core.configurations.asOf(index) });
+    const { configurations } = this.#core;
+    const { index } = configurations.committed;
+    if (index > 0) this.#sender.tell(peer, { kind: 'membersNews', index, configuration: configurations.asOf(index) });
   }
 
   receive(news: MembersNews): void {
-    if (news.index <= Math.max(this.#context.core.configurations.committed.index, this.#heard?.index ?? 0)) return;
+    if (news.index <= Math.max(this.#core.configurations.committed.index, this.#heard?.index ?? 0)) return;
     this.#heard = news;
     this.#link();
   }
 
   #link(): void {
-    const { core, transport } = this.#context;
     const wanted = this.#wanted();
     // A node that is told of its removal ends its process, so only a committed removal may be told.
-    const { removed } = core.configurations.committed.configuration;
-    transport.setPeers(
+    const { removed } = this.#core.configurations.committed.configuration;
+    this.#options.transport.setPeers(
       wanted,
       removed.filter((id) => !wanted.some((peer) => peer.id === id)),
     );
@@ -76,27 +74,25 @@ export class Peers {
   /** The members as others know them, while this node's own log does not reach so far. */
   get #ahead(): Configuration | null {
     const heard = this.#heard;
-    return heard !== null && heard.index > this.#context.core.configurations.committed.index
-      ? heard.configuration
-      : null;
+    return heard !== null && heard.index > this.#core.configurations.committed.index ? heard.configuration : null;
   }
 
   #wanted(): PeerAddress[] {
-    const { core, peerAddresses } = this.#context;
-    const ids = core.configurations.possibleMembers();
+    const { configurations, id: self } = this.#core;
+    const ids = configurations.possibleMembers();
     // A new node knows only the nodes that its file lists. The file may still list nodes that were removed.
-    const { removed } = core.configurations.committed.configuration;
-    const isOutside = !ids.has(core.id) || this.#wasLost;
-    if (isOutside) for (const { id } of peerAddresses) if (!removed.includes(id)) ids.add(id);
+    const { removed } = configurations.committed.configuration;
+    const isOutside = !ids.has(self) || this.#wasLost;
+    if (isOutside) for (const { id } of this.#options.peerAddresses) if (!removed.includes(id)) ids.add(id);
     if (this.#ahead !== null) for (const id of members(this.#ahead)) ids.add(id);
-    ids.delete(core.id);
+    ids.delete(self);
     return [...ids].flatMap((id) => this.#addressOf(id) ?? []);
   }
 
   #addressOf(id: NodeId): PeerAddress | null {
-    const listed = this.#context.peerAddresses.find((node) => node.id === id);
+    const listed = this.#options.peerAddresses.find((node) => node.id === id);
     if (listed !== undefined) return listed;
-    const known = this.#context.core.configurations.entries.map(({ configuration }) => configuration).reverse();
+    const known = this.#core.configurations.entries.map(({ configuration }) => configuration).reverse();
     for (const configuration of this.#ahead === null ? known : [this.#ahead, ...known]) {
       const address = configuration.details.find((detail) => detail.id === id)?.address;
       if (address) return { id, host: address.host, port: address.peerPort };

@@ -2,15 +2,14 @@ import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
 import { decodeConfiguration } from '../../raft/state/configuration.ts';
-import type { Core } from '../../raft/state/core.ts';
 import type { NodeId, WantSnapshot } from '../../raft/state/types.ts';
-import type { Snapshots } from '../../storage/snapshots/types.ts';
+import type { SnapshotInfo, Snapshots } from '../../storage/snapshots/types.ts';
 import type { Wal } from '../../storage/wal/types.ts';
 import type { Transport } from '../../transport/types.ts';
-import type { ReplicaInput } from '../input-queue.ts';
-import type { Applier } from '../log/applier.ts';
+import type { NodeLoop } from '../node-loop.ts';
 import type { ReplicaObserver } from '../observer.ts';
 import type { Backup } from '../types.ts';
+import type { Applier } from '../writes/applier.ts';
 import { type BulkMessage, decodeBulk, encodeBulk } from './bulk-wire.ts';
 import { SnapshotFetcher } from './fetcher.ts';
 import { SnapshotServer } from './server.ts';
@@ -21,22 +20,17 @@ import { noSnapshot, type SnapshotLimits, Snapshotter } from './snapshotter.ts';
  *
  *   own state ─▶ snapshotter.ts ─▶ file ─▶ snapshots/server.ts ═ bulk link ═▶ snapshots/fetcher.ts ─▶ file ─▶ state
  */
-export interface SnapshotExchangeContext {
+export interface SnapshotOptions {
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly core: Core;
-  readonly stateMachine: StateMachine;
-  readonly applier: Applier;
   readonly observer: ReplicaObserver | null;
   readonly wal: Wal;
   readonly snapshots: Snapshots;
   readonly transport: Pick<Transport, 'sendBulk'>;
-  readonly limits: SnapshotLimits;
+  readonly snapshotLimits: SnapshotLimits;
   readonly transfer: TransferLimits;
-  readonly bytesBehind: number;
-  readonly electionTimeoutMs: number;
-  readonly put: (input: ReplicaInput) => void;
-  readonly onFatal: (error: unknown) => void;
+  readonly timing: { readonly electionTimeoutMs: number };
+  readonly recovered: { readonly stateMachine: StateMachine; readonly bytesBehindBase: number };
 }
 
 export interface TransferLimits {
@@ -51,39 +45,51 @@ export const TRANSFER_LIMITS: TransferLimits = { transferPieceBytes: 256 * 1024,
 const STALLED_TIMEOUTS = 10;
 
 export class SnapshotExchange {
-  readonly #context: SnapshotExchangeContext;
+  readonly #options: SnapshotOptions;
+  readonly #loop: NodeLoop;
+  readonly #applier: Applier;
   readonly #snapshotter: Snapshotter;
   readonly #server: SnapshotServer;
   readonly #fetcher: SnapshotFetcher;
 
-  constructor(context: SnapshotExchangeContext) {
-    this.#context = context;
-    const { put, transport, transfer, electionTimeoutMs } = context;
+  constructor(options: SnapshotOptions, loop: NodeLoop, applier: Applier) {
+    this.#options = options;
+    this.#loop = loop;
+    this.#applier = applier;
+    const { transfer, clock, logger, snapshots } = options;
+    const { electionTimeoutMs } = options.timing;
     const send = (to: NodeId, message: BulkMessage) => {
-      transport.sendBulk(to, encodeBulk(message));
+      options.transport.sendBulk(to, encodeBulk(message));
     };
-    this.#snapshotter = new Snapshotter({
-      ...context,
-      onStored: ({ index, term }) => put({ kind: 'snapshotStored', index, term }),
-      compactCore: (index) => put({ kind: 'compact', index }),
-    });
+    const onFatal = (error: unknown) => loop.fail(error);
+    this.#snapshotter = new Snapshotter(options, loop, applier);
     this.#server = new SnapshotServer({
-      ...context,
+      clock,
+      core: loop.core,
+      snapshots,
       send,
       pieceBytesMax: transfer.transferPieceBytes,
       stalledMs: STALLED_TIMEOUTS * electionTimeoutMs,
-      onStalled: (peer) => put({ kind: 'snapshotStalled', peer }),
+      onStalled: (peer) => loop.run(() => loop.put({ kind: 'snapshotStalled', peer })),
+      onFatal,
     });
     this.#fetcher = new SnapshotFetcher({
-      ...context,
+      clock,
+      logger,
+      snapshots,
       send,
       pieceBytes: transfer.transferPieceBytes,
       piecesInFlightMax: transfer.transferPiecesMax,
       retryMs: electionTimeoutMs,
-      // The core decides whether it is still of use.
-      onLoaded: ({ index, term, configuration: bytes }, state) =>
-        put({ kind: 'snapshotReceived', index, term, configuration: decodeConfiguration(bytes, 0), state }),
+      onLoaded: (info, state) => loop.run(() => this.#loaded(info, state)),
+      onFatal,
     });
+  }
+
+  /** The core decides whether a snapshot that was fetched is still of use. */
+  #loaded({ index, term, configuration: bytes }: SnapshotInfo, state: StateMachine): void {
+    const configuration = decodeConfiguration(bytes, 0);
+    this.#loop.put({ kind: 'snapshotReceived', index, term, configuration, state });
   }
 
   /** A snapshot of this node's own state is being written. */
@@ -125,15 +131,14 @@ export class SnapshotExchange {
   tick(): void {
     this.#snapshotter.consider();
     this.#server.tick();
-    this.#fetcher.tick(this.#context.core.leader);
+    this.#fetcher.tick(this.#loop.core.leader);
   }
 
   /** Replaces the state by `state`, which is that of a snapshot at `index`. */
   install(index: number, state: StateMachine): void {
-    const { stateMachine, applier, observer } = this.#context;
-    stateMachine.adopt(state);
-    observer?.installed(index);
-    applier.jumpTo(index);
+    this.#options.recovered.stateMachine.adopt(state);
+    this.#options.observer?.installed(index);
+    this.#applier.jumpTo(index);
     this.#snapshotter.replaced();
   }
 
@@ -144,7 +149,7 @@ export class SnapshotExchange {
 
   /** A snapshot file that holds all that is applied now. */
   async backup(): Promise<Backup> {
-    const { snapshots } = this.#context;
+    const { snapshots } = this.#options;
     const info = await this.#snapshotter.take();
     if (info === null || !snapshots.hold(info.index, info.term)) throw noSnapshot();
     const { index, term } = info;

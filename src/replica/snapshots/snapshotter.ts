@@ -3,11 +3,11 @@ import { RaftkvError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
 import { encodeConfiguration } from '../../raft/state/configuration.ts';
-import type { Core } from '../../raft/state/core.ts';
 import type { SnapshotInfo, Snapshots, SnapshotWriter } from '../../storage/snapshots/types.ts';
 import type { Wal } from '../../storage/wal/types.ts';
-import type { Applier } from '../log/applier.ts';
+import type { NodeLoop } from '../node-loop.ts';
 import type { ReplicaObserver } from '../observer.ts';
+import type { Applier } from '../writes/applier.ts';
 
 /**
  * Takes snapshots of this node's state while it works, and lets the log go behind them.
@@ -16,22 +16,15 @@ import type { ReplicaObserver } from '../observer.ts';
  *                                (what changes meanwhile is kept aside)                                       │
  *              log: oldest segments go ◀── all but a tail, and what a transfer needs ◀── core.compact ◀───────┘
  */
-export interface SnapshotterContext {
+export interface SnapshotterOptions {
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly core: Core;
-  readonly stateMachine: StateMachine;
-  readonly applier: Applier;
   readonly observer: ReplicaObserver | null;
   readonly wal: Wal;
   readonly snapshots: Snapshots;
-  readonly limits: SnapshotLimits;
-  /** Bytes of log behind the newest snapshot at the start of this incarnation. */
-  readonly bytesBehind: number;
-  readonly onStored: (info: SnapshotInfo) => void;
-  /** Lets the core forget its log up to `index`, or as far as it sees fit; then `compacted` is called. */
-  readonly compactCore: (index: number) => void;
-  readonly onFatal: (error: unknown) => void;
+  readonly snapshotLimits: SnapshotLimits;
+  /** `bytesBehindBase`: bytes of log behind the newest snapshot at the start of this incarnation. */
+  readonly recovered: { readonly stateMachine: StateMachine; readonly bytesBehindBase: number };
 }
 
 export interface SnapshotLimits {
@@ -64,7 +57,9 @@ const RETRY_MS = 10_000;
 const EARLIEST_SHARE = 0.75;
 
 export class Snapshotter {
-  readonly #context: SnapshotterContext;
+  readonly #options: SnapshotterOptions;
+  readonly #loop: NodeLoop;
+  readonly #applier: Applier;
   #running: Promise<SnapshotInfo | null> | null = null;
   #runningIndex = 0;
   #compacting = false;
@@ -78,9 +73,11 @@ export class Snapshotter {
   #notBeforeMs = Number.NEGATIVE_INFINITY;
   #stopping = false;
 
-  constructor(context: SnapshotterContext) {
-    this.#context = context;
-    this.#bytesAtSnapshot = -context.bytesBehind;
+  constructor(options: SnapshotterOptions, loop: NodeLoop, applier: Applier) {
+    this.#options = options;
+    this.#loop = loop;
+    this.#applier = applier;
+    this.#bytesAtSnapshot = -options.recovered.bytesBehindBase;
   }
 
   get isRunning(): boolean {
@@ -89,36 +86,37 @@ export class Snapshotter {
 
   /** To be called now and then: begins a snapshot, or compacts further, where it is time. */
   consider(): void {
-    const { applier, clock } = this.#context;
-    const isDue = this.#newestIsMissing() || applier.bytesApplied - this.#bytesAtSnapshot >= this.#thresholdBytes();
-    if (isDue && this.#running === null && clock.monotonicMs() >= this.#notBeforeMs) void this.#begin();
+    const bytesBehind = this.#applier.bytesApplied - this.#bytesAtSnapshot;
+    const isDue = this.#newestIsMissing() || bytesBehind >= this.#thresholdBytes();
+    if (isDue && this.#running === null && this.#options.clock.monotonicMs() >= this.#notBeforeMs) void this.#begin();
     this.#compact();
   }
 
   /** It was found damaged: the log begins behind it, so there has to be another, however little has come since. */
   #newestIsMissing(): boolean {
-    const { snapshots, core } = this.#context;
-    return (snapshots.newest?.index ?? 0) < (core.snapshot?.index ?? 0);
+    const { core } = this.#loop;
+    return (this.#options.snapshots.newest?.index ?? 0) < (core.snapshot?.index ?? 0);
   }
 
   #thresholdBytes(): number {
-    const { limits, snapshots, core } = this.#context;
+    const { snapshotLimits, snapshots } = this.#options;
+    const { core } = this.#loop;
     const { voters } = core.configurations.current;
     const place = Math.max(0, voters.indexOf(core.id));
     const share = EARLIEST_SHARE + ((1 - EARLIEST_SHARE) * place) / Math.max(1, voters.length - 1);
     // Writing a large state again for every little log would cost more than the log.
-    return share * Math.max(limits.snapshotLogBytes, snapshots.newest?.byteLength ?? 0);
+    return share * Math.max(snapshotLimits.snapshotLogBytes, snapshots.newest?.byteLength ?? 0);
   }
 
   /** A snapshot that holds all that is applied now. Null where the disk is full or the node stops. */
   async take(): Promise<SnapshotInfo | null> {
-    const wanted = this.#context.applier.appliedIndex;
+    const wanted = this.#applier.appliedIndex;
     while (this.#running !== null) {
       const isEnough = this.#runningIndex >= wanted;
       const info = await this.#running;
       if (isEnough && info !== null) return info;
     }
-    const { newest } = this.#context.snapshots;
+    const { newest } = this.#options.snapshots;
     if (newest !== null && newest.index >= wanted) return newest;
     return this.#begin();
   }
@@ -136,7 +134,7 @@ export class Snapshotter {
   /** The state has been replaced by a snapshot from elsewhere: what is being written is of no use any more. */
   replaced(): void {
     this.#replacements++;
-    this.#bytesAtSnapshot = this.#context.applier.bytesApplied;
+    this.#bytesAtSnapshot = this.#applier.bytesApplied;
   }
 
   /** Resolves once nothing is being written any more. */
@@ -146,26 +144,27 @@ export class Snapshotter {
   }
 
   async #write(): Promise<SnapshotInfo | null> {
-    const { stateMachine, applier, core, snapshots, clock, logger, observer } = this.#context;
-    const index = applier.appliedIndex;
+    const { snapshots, clock, logger, observer, wal, snapshotLimits } = this.#options;
+    const { core } = this.#loop;
+    const index = this.#applier.appliedIndex;
     const term = core.log.termAt(index);
     const members = core.configurations.asOf(index);
     // A newcomer that has not come to the entry yet that says who is a member.
     if (members.voters.length === 0) return null;
     const configuration = encodeConfiguration(members, 0);
-    const bytesAtBegin = applier.bytesApplied;
+    const bytesAtBegin = this.#applier.bytesApplied;
     const startedMs = clock.monotonicMs();
     const replacements = this.#replacements;
     this.#runningIndex = index;
     observer?.snapshotBegins(index);
-    const iterator = stateMachine.beginSnapshot();
+    const iterator = this.#options.recovered.stateMachine.beginSnapshot();
     let writer: SnapshotWriter | null = null;
     let bytesUntilPause = PAUSE_EVERY_BYTES;
     try {
       writer = await snapshots.write({ index, term, configuration });
       for (;;) {
         if (this.#stopping || replacements !== this.#replacements) return await abandoned(writer);
-        const chunk = iterator.next(this.#context.limits.snapshotChunkBytes);
+        const chunk = iterator.next(snapshotLimits.snapshotChunkBytes);
         if (chunk === null) break;
         bytesUntilPause -= chunk.length;
         await writer.write(chunk);
@@ -182,9 +181,11 @@ export class Snapshotter {
       this.#bytesAtSnapshot = bytesAtBegin;
       const tookMs = Math.round(clock.monotonicMs() - startedMs);
       logger.info({ index, bytes: info.byteLength, tookMs }, 'took a snapshot');
-      this.#context.onStored(info);
-      this.#compactTo = Math.min(index, this.#context.wal.indexBehind(this.#context.limits.logTailBytes));
-      this.#compact();
+      this.#loop.run(() => {
+        this.#loop.put({ kind: 'snapshotStored', index: info.index, term: info.term });
+        this.#compactTo = Math.min(index, wal.indexBehind(snapshotLimits.logTailBytes));
+        this.#compact();
+      });
       return info;
     } catch (error) {
       await writer?.abandon().catch(() => {});
@@ -196,9 +197,9 @@ export class Snapshotter {
 
   /** Nothing was promised of a snapshot that is not finished, so a full disk only puts it off. */
   #failed(error: unknown): null {
-    const { clock, logger, onFatal } = this.#context;
+    const { clock, logger } = this.#options;
     if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') {
-      onFatal(error);
+      this.#loop.fail(error);
       return null;
     }
     this.#notBeforeMs = clock.monotonicMs() + RETRY_MS;
@@ -207,21 +208,23 @@ export class Snapshotter {
   }
 
   #compact(): void {
-    const { core, compactCore } = this.#context;
-    if (this.#compactTo > core.log.snapshotIndex) compactCore(this.#compactTo);
+    const { log } = this.#loop.core;
+    if (this.#compactTo > log.snapshotIndex) this.#loop.put({ kind: 'compact', index: this.#compactTo });
     else this.compacted();
   }
 
   /** Compacts the log file as far as the core's log, unless it is being compacted. */
   compacted(): void {
-    const { wal, core, onFatal } = this.#context;
-    const { snapshotIndex } = core.log;
+    const { snapshotIndex } = this.#loop.core.log;
     if (this.#compacting || this.#stopping || this.#compactTo === 0 || snapshotIndex <= this.#compactedTo) return;
     this.#compacting = true;
-    wal.compact(snapshotIndex).then(() => {
-      this.#compacting = false;
-      this.#compactedTo = snapshotIndex;
-    }, onFatal);
+    this.#options.wal.compact(snapshotIndex).then(
+      () => {
+        this.#compacting = false;
+        this.#compactedTo = snapshotIndex;
+      },
+      (error) => this.#loop.fail(error),
+    );
   }
 }
 

@@ -1,9 +1,10 @@
 import { RaftkvError } from '../../base/errors.ts';
 import { stampBatchTime, validateBatch } from '../../kv/batch.ts';
-import type { Core } from '../../raft/state/core.ts';
 import { ENTRY_HEADER_BYTES } from '../../raft/state/entry.ts';
 import { NO_NODE, type NodeId } from '../../raft/state/types.ts';
-import type { PeerMessage, Proposal, ProposalRefused } from '../peers/wire.ts';
+import type { NodeLoop } from '../node-loop.ts';
+import type { Sender } from '../peers/sender.ts';
+import type { Proposal, ProposalRefused } from '../peers/wire.ts';
 import type { LeaderBalancer } from './leader-balancer.ts';
 import type { Proposer } from './proposer.ts';
 
@@ -58,22 +59,14 @@ export class ProposalSequencer {
  * A proposer sends its batches in order, each once; all again, from the oldest that is not applied, to a new leader or
  * over a new link. What is not taken is refused, never forwarded (RedisRaft 13).
  */
-export interface ProposalsContext {
-  readonly nodeId: NodeId;
-  readonly core: Core;
-  readonly proposer: Proposer;
-  readonly balancer: LeaderBalancer;
-  /** False where the message was dropped. */
-  readonly send: (to: NodeId, message: PeerMessage) => boolean;
-  /** Something waits for the end of the turn. */
-  readonly scheduleTurn: () => void;
-}
-
 /** What is sent again when nothing moves: as much as one append carries. */
 const RESENT_BYTES_MAX = 1024 * 1024;
 
 export class Proposals {
-  readonly #context: ProposalsContext;
+  readonly #loop: Pick<NodeLoop, 'core' | 'scheduleTurn'>;
+  readonly #sender: Pick<Sender, 'tell'>;
+  readonly #proposer: Proposer;
+  readonly #balancer: LeaderBalancer;
   readonly #sequencer = new ProposalSequencer();
   /** Held for longer than a turn only while leadership is being handed over. */
   #taken: Buffer[] = [];
@@ -82,8 +75,16 @@ export class Proposals {
   #checkedAtMs = 0;
   #oldestWhenChecked = 0;
 
-  constructor(context: ProposalsContext) {
-    this.#context = context;
+  constructor(
+    loop: Pick<NodeLoop, 'core' | 'scheduleTurn'>,
+    sender: Pick<Sender, 'tell'>,
+    proposer: Proposer,
+    balancer: LeaderBalancer,
+  ) {
+    this.#loop = loop;
+    this.#sender = sender;
+    this.#proposer = proposer;
+    this.#balancer = balancer;
   }
 
   get waiting(): boolean {
@@ -92,30 +93,29 @@ export class Proposals {
 
   /** Sends the batches that the leader has not been sent yet. */
   sendNew(): void {
-    if (this.#context.core.leader === NO_NODE) return;
-    let sequence = Math.max(this.#sentSequence + 1, this.#context.proposer.oldestSequence);
+    if (this.#loop.core.leader === NO_NODE) return;
+    let sequence = Math.max(this.#sentSequence + 1, this.#proposer.oldestSequence);
     while (this.#sendBatch(sequence) > 0) this.#sentSequence = sequence++;
   }
 
   /** How many bytes went out: none where there is no such batch, or where its link takes no more. */
   #sendBatch(sequence: number): number {
-    const { core, proposer, nodeId, send } = this.#context;
-    const { leader, term } = core;
-    const batch = proposer.batch(sequence);
+    const { id, leader, term } = this.#loop.core;
+    const batch = this.#proposer.batch(sequence);
     if (batch === undefined) return 0;
-    const { oldestSequence, sessionId } = proposer;
+    const { oldestSequence, sessionId } = this.#proposer;
     const { bytes } = batch;
     const proposal: Proposal = { kind: 'proposal', term, sessionId, sequence, oldestSequence, bytes };
-    if (leader === nodeId) this.receive(nodeId, proposal, batch.sent);
-    else if (!send(leader, proposal)) return 0;
+    if (leader === id) this.receive(id, proposal, batch.sent);
+    else if (!this.#sender.tell(leader, proposal)) return 0;
     batch.sent = true;
     return bytes.length;
   }
 
   /** Whatever was sent may be lost: begin again with the oldest batch that is not applied. */
   sendAllAgain(): void {
-    this.#sentSequence = this.#context.proposer.oldestSequence - 1;
-    this.#context.scheduleTurn();
+    this.#sentSequence = this.#proposer.oldestSequence - 1;
+    this.#loop.scheduleTurn();
   }
 
   /**
@@ -125,7 +125,7 @@ export class Proposals {
    */
   sendAgainIfStuck(nowMs: number, stuckMs: number): void {
     if (nowMs - this.#checkedAtMs < stuckMs) return;
-    const { unapplied, oldestSequence } = this.#context.proposer;
+    const { unapplied, oldestSequence } = this.#proposer;
     const isStuck = unapplied > 0 && oldestSequence === this.#oldestWhenChecked;
     this.#checkedAtMs = nowMs;
     this.#oldestWhenChecked = oldestSequence;
@@ -144,26 +144,26 @@ export class Proposals {
    * entry of this log, or in a link that has not sent them yet.
    */
   receive(from: NodeId, proposal: Proposal, sent = false): void {
-    const { core, nodeId, send, scheduleTurn } = this.#context;
-    const verdict = this.#sequencer.judge(from, proposal, core.term, core.role === 'leader');
+    const { id, term, role } = this.#loop.core;
+    const verdict = this.#sequencer.judge(from, proposal, term, role === 'leader');
     if (verdict === 'ignore') return;
     if (verdict === 'take') {
-      this.#context.balancer.count(from);
+      this.#balancer.count(from);
       this.#taken.push(sent ? Buffer.from(proposal.bytes) : proposal.bytes);
-      scheduleTurn();
+      this.#loop.scheduleTurn();
       return;
     }
-    if (from === nodeId) this.receiveRefusal(from, verdict);
-    else send(from, verdict);
+    if (from === id) this.receiveRefusal(from, verdict);
+    else this.#sender.tell(from, verdict);
   }
 
   receiveRefusal(from: NodeId, refusal: ProposalRefused): void {
-    const { core, proposer, scheduleTurn } = this.#context;
-    if (from !== core.leader || refusal.term !== core.term || refusal.sessionId !== proposer.sessionId) return;
+    const { leader, term } = this.#loop.core;
+    if (from !== leader || refusal.term !== term || refusal.sessionId !== this.#proposer.sessionId) return;
     // "Does not lead" (0) needs no action: once the new leader is known, everything is sent again.
-    if (refusal.expectedSequence < proposer.oldestSequence) return;
+    if (refusal.expectedSequence < this.#proposer.oldestSequence) return;
     this.#sentSequence = Math.min(this.#sentSequence, refusal.expectedSequence - 1);
-    scheduleTurn();
+    this.#loop.scheduleTurn();
   }
 
   /** What was taken, for the log, under the leader's time. */

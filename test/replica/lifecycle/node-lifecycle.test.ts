@@ -3,13 +3,35 @@ import { silentLogger } from '../../../src/base/logger.ts';
 import { configurationOf } from '../../../src/raft/state/configuration.ts';
 import type { Core } from '../../../src/raft/state/core.ts';
 import type { Input, LifecycleStatus, Message } from '../../../src/raft/state/types.ts';
-import { NodeLifecycle } from '../../../src/replica/lifecycle/node-lifecycle.ts';
-import type { LifecycleMessage } from '../../../src/replica/peers/wire.ts';
+import { NodeLifecycle, type OwnSession } from '../../../src/replica/lifecycle/node-lifecycle.ts';
+import type { LifecycleMessage, PeerMessage } from '../../../src/replica/peers/wire.ts';
+import type { PeerAddress } from '../../../src/transport/types.ts';
 import { coreOf } from '../cores.ts';
 import { microtasks } from '../support.ts';
 
 const SELF = 2;
 const ELECTION_MS = 300;
+/** Listed in the configuration file, but no member. */
+const NOT_A_MEMBER = 8;
+
+class FakeSession implements OwnSession {
+  sessionId = 7;
+  appliedSessionId = 0;
+  mayPropose = false;
+  starts = 0;
+  readonly changes: number[] = [];
+
+  changeSessionId(sessionId: number): void {
+    this.sessionId = sessionId;
+    this.changes.push(sessionId);
+  }
+
+  startProposing(): void {
+    this.mayPropose = true;
+    this.starts++;
+  }
+}
+
 /** From a node that is ready to bootstrap, unless told otherwise. */
 const news = (lifecycle: LifecycleStatus, nodes = [1, 2, 3], ready = true): LifecycleMessage => ({
   kind: 'lifecycle',
@@ -43,12 +65,12 @@ describe('the lifecycle of a node', () => {
   let noRoom: boolean;
   let fatal: unknown[];
   let removals: number;
-  let turns: number;
-  let appliedSessionId: number;
-  let sessions: number[];
+  let session: FakeSession;
   /** What is to become durable waits here. */
   let disk: { resolve: () => void; reject: (error: Error) => void }[];
   let nodeLifecycle: NodeLifecycle;
+  /** The nodes with which links are kept. */
+  let linked: number[];
   /** Who waits until all is applied that was acknowledged when this incarnation began. */
   let waiting: (() => void)[];
 
@@ -61,54 +83,60 @@ describe('the lifecycle of a node', () => {
     noRoom = false;
     fatal = [];
     removals = 0;
-    turns = 0;
-    appliedSessionId = 0;
-    sessions = [];
     disk = [];
     waiting = [];
+    linked = [];
   });
 
-  function begin(
-    lifecycle: LifecycleStatus,
-    { initialMembers = [1, 2, 3] as number[] | null, knownMember = false, term = 0 } = {},
-  ) {
+  function begin(lifecycle: LifecycleStatus, { initialMembers = [1, 2, 3] as number[] | null, term = 0 } = {}) {
     core = coreOf(SELF, { lifecycle, term, configuration: configurationOf(initialMembers ?? []) });
     const persist = (what: string) => {
       persisted.push(what);
       return new Promise<void>((resolve, reject) => disk.push({ resolve, reject }));
     };
-    nodeLifecycle = new NodeLifecycle({
-      core,
+    const options = {
       logger: silentLogger,
       initialMembers,
-      sessionId: () => sessions.at(-1) ?? 7,
-      knownMember,
-      onceCurrent: (callback) => waiting.push(callback),
-      electionTimeoutMs: ELECTION_MS,
-      newDirectoryId: () => 99,
-      isLinked: () => true,
-      send(to, { lifecycle: said, ready, nodes }) {
-        sent.push(`${to} ${said === 'uninitialized' && ready ? 'ready' : said}`);
-        nodesSent.push(nodes);
+      timing: { electionTimeoutMs: ELECTION_MS },
+      // Of 2^48 - 1 directory ids, the one at 99.
+      random: () => 98.5 / (2 ** 48 - 1),
+      peerAddresses: [{ id: NOT_A_MEMBER, host: 'listed', port: 1 }],
+      transport: {
+        isUp: () => true,
+        setPeers(peers: readonly PeerAddress[]) {
+          linked = peers.map(({ id }) => id);
+        },
       },
-      put(input) {
-        stepped.push(input);
-        if (input.kind === 'lifecycle') core.rights.lifecycle = input.lifecycle;
-      },
-      appliedSessionId: () => appliedSessionId,
-      changeSessionId: (sessionId) => sessions.push(sessionId),
       persistBootstrapped: () => persist('bootstrapped'),
-      persistLifecycle: (which, directoryId) => persist(`${which} ${directoryId}`),
-      raiseIncarnation: (count) => persist(`incarnation ${count}`),
-      async persistAlone(alone) {
+      persistLifecycle: (which: string, directoryId: number) => persist(`${which} ${directoryId}`),
+      raiseIncarnation: (count: number) => persist(`incarnation ${count}`),
+      async persistAlone(alone: boolean) {
         aloneNotes.push(alone);
         if (noRoom) throw Object.assign(new Error('no room'), { code: 'ENOSPC' });
       },
-      guard: (action) => action(),
-      onMayPropose: () => turns++,
       onRemoved: () => removals++,
-      onFatal: (error) => fatal.push(error),
-    });
+    };
+    const loop = {
+      core,
+      put(input: Input) {
+        stepped.push(input);
+        if (input.kind === 'lifecycle') core.rights.lifecycle = input.lifecycle;
+      },
+      run: (action: () => void) => action(),
+      fail: (error: unknown) => fatal.push(error),
+    };
+    const sender = {
+      tell(to: number, message: PeerMessage) {
+        if (message.kind !== 'lifecycle') return true;
+        const { lifecycle: said, ready, nodes } = message;
+        sent.push(`${to} ${said === 'uninitialized' && ready ? 'ready' : said}`);
+        nodesSent.push(nodes);
+        return true;
+      },
+    };
+    const reads = { onceCurrent: (callback: () => void) => waiting.push(callback) };
+    session = new FakeSession();
+    nodeLifecycle = new NodeLifecycle(options, loop, sender, session, reads);
     nodeLifecycle.begin();
   }
 
@@ -116,6 +144,9 @@ describe('the lifecycle of a node', () => {
   function listen(electionTimeouts = 1): void {
     for (let ms = 0; ms <= electionTimeouts * ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
   }
+
+  /** A node that is lost also keeps links with nodes that only its configuration file lists. */
+  const isLost = () => linked.includes(NOT_A_MEMBER);
 
   function catchUp(): void {
     for (const callback of waiting.splice(0)) callback();
@@ -139,10 +170,10 @@ describe('the lifecycle of a node', () => {
       nodeLifecycle.receive(3, news('uninitialized'));
       nodeLifecycle.receive(3, news('uninitialized'));
       await microtasks();
-      expect([persisted, stepped, nodeLifecycle.mayPropose]).toEqual([['bootstrapped'], [], false]);
+      expect([persisted, stepped, session.mayPropose]).toEqual([['bootstrapped'], [], false]);
       await written();
       expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'normal', directoryId: 0 }]);
-      expect([nodeLifecycle.mayPropose, turns]).toEqual([true, 1]);
+      expect([session.mayPropose, session.starts]).toEqual([true, 1]);
       // It has done nothing yet, so a node that died meanwhile must not be taken for wiped.
       expect(sent).toEqual(['1 ready', '3 ready']);
     });
@@ -202,7 +233,7 @@ describe('the lifecycle of a node', () => {
         await written();
         expect(persisted).toEqual(['recovering 99']);
         expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'recovering', directoryId: 99 }]);
-        expect(nodeLifecycle.mayPropose).toBe(false);
+        expect(session.mayPropose).toBe(false);
         expect(sent.slice(-2)).toEqual(['1 recovering', '3 recovering']);
       },
     );
@@ -331,12 +362,12 @@ describe('the lifecycle of a node', () => {
       expect(persisted).toEqual([]);
       nodeLifecycle.applied(12);
       nodeLifecycle.applied(13);
-      expect([persisted, stepped, nodeLifecycle.mayPropose]).toEqual([['normal 0'], [], false]);
+      expect([persisted, stepped, session.mayPropose]).toEqual([['normal 0'], [], false]);
       await written();
       expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'normal', directoryId: 0 }]);
-      expect(nodeLifecycle.mayPropose).toBe(false);
+      expect(session.mayPropose).toBe(false);
       catchUp();
-      expect([nodeLifecycle.mayPropose, turns]).toEqual([true, 1]);
+      expect([session.mayPropose, session.starts]).toEqual([true, 1]);
     });
 
     it('takes a higher session id before it proposes, if it was named long ago and another disk has used its own since', async () => {
@@ -345,33 +376,33 @@ describe('the lifecycle of a node', () => {
       nodeLifecycle.recovered();
       nodeLifecycle.applied(12);
       await written();
-      appliedSessionId = 7;
+      session.appliedSessionId = 7;
       nodeLifecycle.applied(13);
       catchUp();
-      expect([persisted, nodeLifecycle.mayPropose]).toEqual([['normal 0', 'incarnation 8'], false]);
+      expect([persisted, session.mayPropose]).toEqual([['normal 0', 'incarnation 8'], false]);
       await written();
-      expect([sessions, nodeLifecycle.mayPropose, fatal]).toEqual([[8], true, []]);
+      expect([session.changes, session.mayPropose, fatal]).toEqual([[8], true, []]);
     });
 
     it.each([7, 8])(
       'takes a higher session id, durably first, if an earlier incarnation has used %i',
       async (sessionId) => {
         begin('recovering');
-        appliedSessionId = sessionId;
+        session.appliedSessionId = sessionId;
         core.log.commitIndex = 12;
         nodeLifecycle.recovered();
         nodeLifecycle.applied(12);
-        expect([persisted.splice(0), sessions]).toEqual([[`incarnation ${sessionId + 1}`], []]);
+        expect([persisted.splice(0), session.changes]).toEqual([[`incarnation ${sessionId + 1}`], []]);
         await written();
-        expect([persisted, sessions, nodeLifecycle.mayPropose]).toEqual([['normal 0'], [sessionId + 1], false]);
+        expect([persisted, session.changes, session.mayPropose]).toEqual([['normal 0'], [sessionId + 1], false]);
         await written();
         catchUp();
-        expect([sessions, nodeLifecycle.mayPropose, fatal]).toEqual([[sessionId + 1], true, []]);
+        expect([session.changes, session.mayPropose, fatal]).toEqual([[sessionId + 1], true, []]);
         // What it goes by from now on is the new one.
-        appliedSessionId = sessionId + 1;
+        session.appliedSessionId = sessionId + 1;
         nodeLifecycle.applied(13);
         expect(persisted).toEqual(['normal 0']);
-        appliedSessionId = sessionId + 2;
+        session.appliedSessionId = sessionId + 2;
         nodeLifecycle.applied(14);
         await written();
         expect(fatal).toEqual([expect.objectContaining({ code: 'SESSION_BEHIND' })]);
@@ -381,42 +412,42 @@ describe('the lifecycle of a node', () => {
 
   describe('that is a member', () => {
     it('lets it propose once it has applied all that was acknowledged before, if no other incarnation has used its session', () => {
-      begin('normal', { knownMember: true, term: 3 });
-      expect([nodeLifecycle.mayPropose, turns]).toEqual([false, 0]);
-      appliedSessionId = 6;
+      begin('normal', { term: 3 });
+      expect([session.mayPropose, session.starts]).toEqual([false, 0]);
+      session.appliedSessionId = 6;
       catchUp();
-      expect([nodeLifecycle.mayPropose, turns, persisted]).toEqual([true, 1, []]);
+      expect([session.mayPropose, session.starts, persisted]).toEqual([true, 1, []]);
     });
 
     it('takes a higher session id before it proposes, if its disk was restored and another has used its own', async () => {
-      begin('normal', { knownMember: true, term: 3 });
-      appliedSessionId = 7;
+      begin('normal', { term: 3 });
+      session.appliedSessionId = 7;
       catchUp();
-      expect(nodeLifecycle.mayPropose).toBe(false);
-      appliedSessionId = 9;
+      expect(session.mayPropose).toBe(false);
+      session.appliedSessionId = 9;
       await written();
-      expect([sessions, nodeLifecycle.mayPropose]).toEqual([[8], false]);
+      expect([session.changes, session.mayPropose]).toEqual([[8], false]);
       await written();
-      expect([sessions, nodeLifecycle.mayPropose, turns]).toEqual([[8, 10], true, 1]);
+      expect([session.changes, session.mayPropose, session.starts]).toEqual([[8, 10], true, 1]);
       expect([persisted, fatal]).toEqual([['incarnation 8', 'incarnation 10'], []]);
     });
 
     it('proposes nothing where it cannot count on', async () => {
-      begin('normal', { knownMember: true, term: 3 });
-      appliedSessionId = 7;
+      begin('normal', { term: 3 });
+      session.appliedSessionId = 7;
       catchUp();
       disk[0]?.reject(new Error('EIO'));
       await microtasks();
-      expect([sessions, nodeLifecycle.mayPropose, fatal]).toEqual([[], false, [new Error('EIO')]]);
+      expect([session.changes, session.mayPropose, fatal]).toEqual([[], false, [new Error('EIO')]]);
     });
 
     it('ends, to count on from there, where its disk is an old one that has missed starts', async () => {
-      begin('normal', { knownMember: true, term: 3 });
+      begin('normal', { term: 3 });
       catchUp();
-      appliedSessionId = 7;
+      session.appliedSessionId = 7;
       nodeLifecycle.applied(11);
       expect(persisted).toEqual([]);
-      appliedSessionId = 9;
+      session.appliedSessionId = 9;
       nodeLifecycle.applied(12);
       nodeLifecycle.applied(13);
       await written();
@@ -424,7 +455,7 @@ describe('the lifecycle of a node', () => {
     });
 
     it('ends where a batch that is not its own has its session, once it has proposed', async () => {
-      begin('normal', { knownMember: true, term: 3 });
+      begin('normal', { term: 3 });
       nodeLifecycle.sessionUsed();
       expect(persisted).toEqual([]);
       catchUp();
@@ -434,7 +465,7 @@ describe('the lifecycle of a node', () => {
     });
 
     it('ends when most of the others say that it was removed; one alone may be behind', () => {
-      begin('normal', { knownMember: true, term: 3 });
+      begin('normal', { term: 3 });
       nodeLifecycle.removedSays(1);
       nodeLifecycle.removedSays(1);
       nodeLifecycle.removedSays(9);
@@ -451,13 +482,13 @@ describe('the lifecycle of a node', () => {
     expect(nodeLifecycle.healthProblem()).toMatch(/^node 1 of this cluster is not in the configuration file/);
     core.leader = 3;
     expect(nodeLifecycle.healthProblem()).toBe('');
-    begin('normal', { knownMember: true, term: 3 });
+    begin('normal', { term: 3 });
     nodeLifecycle.unknownPeer(9);
     expect(nodeLifecycle.healthProblem()).toBe('');
   });
 
   it('remembers whether it is the only voter, on either side of a joint configuration, once that changes', () => {
-    begin('normal', { knownMember: true, term: 3 });
+    begin('normal', { term: 3 });
     const become = (voters: number[], votersOutgoing: number[] = []) => {
       core.configurations.append(core.configurations.newest.index + 1, { ...configurationOf(voters), votersOutgoing });
       nodeLifecycle.configured();
@@ -474,29 +505,29 @@ describe('the lifecycle of a node', () => {
   });
 
   it('is lost when it has heard of no leader for long; from then on unknown nodes are news', () => {
-    begin('normal', { knownMember: true, term: 3 });
+    begin('normal', { term: 3 });
     listen(9);
     nodeLifecycle.unknownPeer(9);
-    expect([nodeLifecycle.isLost, nodeLifecycle.healthProblem()]).toEqual([false, '']);
+    expect([isLost(), nodeLifecycle.healthProblem()]).toEqual([false, '']);
     listen(10);
     nodeLifecycle.unknownPeer(9);
-    expect(nodeLifecycle.isLost).toBe(true);
+    expect(isLost()).toBe(true);
     expect(nodeLifecycle.healthProblem()).toMatch(/^node 9 of this cluster is not in the configuration file/);
     core.leader = 1;
     nodeLifecycle.tick(11 * ELECTION_MS);
-    expect([nodeLifecycle.isLost, nodeLifecycle.healthProblem()]).toEqual([false, '']);
+    expect([isLost(), nodeLifecycle.healthProblem()]).toEqual([false, '']);
     // Another time counts from its own beginning, and by its own unknown nodes.
     core.leader = 0;
     nodeLifecycle.tick(12 * ELECTION_MS);
     nodeLifecycle.tick(21 * ELECTION_MS);
-    expect(nodeLifecycle.isLost).toBe(false);
+    expect(isLost()).toBe(false);
     nodeLifecycle.tick(22 * ELECTION_MS);
-    expect([nodeLifecycle.isLost, nodeLifecycle.healthProblem()]).toEqual([true, '']);
+    expect([isLost(), nodeLifecycle.healthProblem()]).toEqual([true, '']);
   });
 
   it('tries again to remember it while the disk is full', async () => {
     noRoom = true;
-    begin('normal', { knownMember: true, term: 3 });
+    begin('normal', { term: 3 });
     await microtasks();
     nodeLifecycle.tick(ELECTION_MS);
     await microtasks();
@@ -519,7 +550,7 @@ describe('the lifecycle of a node', () => {
   });
 
   it('names who has lost data, for as long as they say so', () => {
-    begin('normal', { knownMember: true, term: 3 });
+    begin('normal', { term: 3 });
     nodeLifecycle.receive(1, news('recovering'));
     expect(nodeLifecycle.healthProblem()).toBe('');
     nodeLifecycle.hear({

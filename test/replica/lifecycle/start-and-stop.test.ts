@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { BATCH_HEADER_BYTES } from '../../../src/kv/batch.ts';
 import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/state/entry.ts';
-import type { NodeReplicaOptions } from '../../../src/replica/loop/node-options.ts';
 import { encodeMessage } from '../../../src/replica/peers/wire.ts';
 import { Cluster, ELECTION_MS, FRAME_KIND, TIMING } from '../cluster.ts';
 import { batchOf, type Request } from '../support.ts';
@@ -302,10 +301,13 @@ describe('a replica that stops', () => {
 
   it('says so to those who wait even where the log takes nothing more', async () => {
     const cluster = await Cluster.start();
-    const { replica } = cluster.node(3);
-    const write = cluster.set(3, 'a', 'x');
-    await (Reflect.get(replica, 'options') as NodeReplicaOptions).wal.close();
-    expect(() => replica.stop()).toThrow(expect.objectContaining({ code: 'WAL_CLOSED' }));
+    const { replica, disk, fatal } = cluster.node(3);
+    cluster.set(1, 'a', 'x');
+    disk.fault = () => 'EIO';
+    await cluster.waitUntilIdle();
+    expect(fatal).toMatchObject([{ code: 'WAL_WRITE_FAILED' }]);
+    const write = cluster.set(3, 'a', 'y');
+    expect(() => replica.stop()).toThrow(expect.objectContaining({ code: 'WAL_WRITE_FAILED' }));
     expect(write.outcomes).toEqual(['failed: stopping']);
   });
 

@@ -23,13 +23,10 @@ describe('questions about members', () => {
     core = coreOf(SELF);
     stepped = [];
     outcomes = [];
-    requests = new MemberRequests({
-      clock: clock.forProcess(() => true),
-      core,
-      timeoutMs: TIMEOUT_MS,
-      put: (input) => stepped.push(input),
-      isLinked: () => true,
-    });
+    const timing = { requestTimeoutMs: TIMEOUT_MS };
+    const options = { clock: clock.forProcess(() => true), transport: { isUp: () => true }, timing };
+    const loop = { core, put: (input: Input) => stepped.push(input), run: (action: () => void) => action() };
+    requests = new MemberRequests(options, loop);
   });
 
   function lead(): void {

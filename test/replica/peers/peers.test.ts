@@ -3,7 +3,7 @@ import { configurationOf } from '../../../src/raft/state/configuration.ts';
 import type { Core } from '../../../src/raft/state/core.ts';
 import type { Configuration } from '../../../src/raft/state/types.ts';
 import { Peers } from '../../../src/replica/peers/peers.ts';
-import type { MembersNews } from '../../../src/replica/peers/wire.ts';
+import type { PeerMessage } from '../../../src/replica/peers/wire.ts';
 import type { PeerAddress } from '../../../src/transport/types.ts';
 import { addressOf } from '../cluster.ts';
 import { coreOf } from '../cores.ts';
@@ -18,27 +18,25 @@ const addressesOf = (...ids: number[]): PeerAddress[] => ids.map((id) => ({ id, 
 describe('whom a node keeps links with', () => {
   let told: { peers: readonly PeerAddress[]; removed: readonly number[] }[];
 
-  let said: { to: number; news: MembersNews }[];
-  let isLost: boolean;
+  let said: { to: number; news: PeerMessage }[];
 
   beforeEach(() => {
     told = [];
     said = [];
-    isLost = false;
   });
 
   function peersOf(core: Core, listed: PeerAddress[]): Peers {
     const transport = {
       setPeers: (peers: readonly PeerAddress[], removed: readonly number[]) => told.push({ peers, removed }),
     };
-    const peers = new Peers({
-      core,
-      transport: transport as never,
-      peerAddresses: listed,
-      isLost: () => isLost,
-      send: (to, news) => said.push({ to, news }),
-    });
-    peers.update();
+    const sender = {
+      tell(to: number, news: PeerMessage) {
+        said.push({ to, news });
+        return true;
+      },
+    };
+    const peers = new Peers({ transport, peerAddresses: listed }, core, sender);
+    peers.update(false);
     return peers;
   }
 
@@ -71,11 +69,11 @@ describe('whom a node keeps links with', () => {
   it('are told to the transport only when they change', () => {
     const core = coreOf(2, { configuration: of([1, 2, 3]) });
     const peers = peersOf(core, addressesOf(1, 3));
-    peers.update();
+    peers.update(false);
     expect(told).toHaveLength(1);
     adopt(core, of([1, 2, 3, 4]));
-    peers.update();
-    peers.update();
+    peers.update(false);
+    peers.update(false);
     expect(told).toHaveLength(2);
     expect(ids()).toEqual([1, 3, 4]);
   });
@@ -93,11 +91,9 @@ describe('whom a node keeps links with', () => {
   it('are those of the file, too, while no leader is heard of for long: the others may have been replaced', () => {
     const core = coreOf(1, { configuration: of([1, 2], { removed: [3] }) });
     const peers = peersOf(core, addressesOf(1, 2, 3, 4));
-    isLost = true;
-    peers.update();
+    peers.update(true);
     expect(ids()).toEqual([2, 4]);
-    isLost = false;
-    peers.update();
+    peers.update(false);
     expect(ids()).toEqual([2]);
   });
 
@@ -111,10 +107,10 @@ describe('whom a node keeps links with', () => {
     const core = coreOf(1, { configuration: of([1, 2, 3]) });
     const peers = peersOf(core, addressesOf(1, 2, 3));
     adopt(core, of([1, 2], { removed: [3] }), { committed: false });
-    peers.update();
+    peers.update(false);
     expect([ids(), told.at(-1)?.removed]).toEqual([[2, 3], []]);
     core.configurations.commit(core.configurations.newest.index);
-    peers.update();
+    peers.update(false);
     expect([ids(), told.at(-1)?.removed]).toEqual([[2], [3]]);
   });
 
@@ -123,7 +119,7 @@ describe('whom a node keeps links with', () => {
     const peers = peersOf(core, addressesOf(1, 2, 3));
     expect([ids(), told.at(-1)?.removed]).toEqual([[2], [3]]);
     adopt(core, of([1, 2], { learners: [3], details: [1, 2, 3].map(detail) }), { committed: false });
-    peers.update();
+    peers.update(false);
     expect([ids(), told.at(-1)?.removed]).toEqual([[2, 3], []]);
   });
 
@@ -147,7 +143,7 @@ describe('whom a node keeps links with', () => {
     expect(told).toHaveLength(changes);
     core.configurations.append(6, of([1, 4]));
     core.configurations.commit(6);
-    peers.update();
+    peers.update(false);
     expect(ids()).toEqual([4]);
     peers.receive({ kind: 'membersNews', index: 6, configuration: of([1, 9]) });
     expect(ids()).toEqual([4]);

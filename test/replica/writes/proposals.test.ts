@@ -1,41 +1,19 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { readBatchHeader } from '../../../src/kv/batch.ts';
 import { Op } from '../../../src/kv/types.ts';
-import { Raft } from '../../../src/raft/raft.ts';
-import { configurationOf } from '../../../src/raft/state/configuration.ts';
 import type { Core } from '../../../src/raft/state/core.ts';
 import { ENTRY_HEADER_BYTES } from '../../../src/raft/state/entry.ts';
-import { RaftLog } from '../../../src/raft/state/log.ts';
-import { NO_NODE } from '../../../src/raft/state/types.ts';
 import type { PeerMessage, Proposal } from '../../../src/replica/peers/wire.ts';
 import { LeaderBalancer } from '../../../src/replica/writes/leader-balancer.ts';
 import { checkProposal, Proposals } from '../../../src/replica/writes/proposals.ts';
 import { Proposer } from '../../../src/replica/writes/proposer.ts';
 import { commandOf } from '../../support/write-command.ts';
+import { coreOf } from '../cores.ts';
 import { batchOf, LIMITS, Request } from '../support.ts';
 
 const SELF = 2;
 const SESSION = 7;
 const KEY = 'key';
-
-/** A core to be put by hand where a test wants it. */
-function coreOf(id: number): Core {
-  const log = new RaftLog({ snapshotIndex: 0, snapshotTerm: 0, cacheBytesMax: 1000 });
-  return new Raft({
-    id,
-    configurations: [{ index: 0, configuration: configurationOf([1, 2, 3]) }],
-    snapshot: null,
-    lifecycle: 'normal',
-    directoryId: 0,
-    log,
-    hardState: { term: 4, vote: NO_NODE, commitIndex: 0 },
-    electionTimeoutTicks: 10,
-    heartbeatIntervalTicks: 3,
-    appendBytesMax: 1000,
-    flow: { inflightMessagesMax: 10, inflightBytesMax: 1000 },
-    random: () => 0,
-  }).core;
-}
 
 describe('proposals', () => {
   let core: Core;
@@ -51,18 +29,14 @@ describe('proposals', () => {
     sent = [];
     turns = 0;
     linkTakes = Number.POSITIVE_INFINITY;
-    proposals = new Proposals({
-      balancer: new LeaderBalancer(2),
-      nodeId: SELF,
-      core,
-      proposer,
-      send(to, message) {
+    const sender = {
+      tell(to: number, message: PeerMessage) {
         if (sent.length >= linkTakes) return false;
         sent.push({ to, message });
         return true;
       },
-      scheduleTurn: () => turns++,
-    });
+    };
+    proposals = new Proposals({ core, scheduleTurn: () => turns++ }, sender, proposer, new LeaderBalancer(SELF));
   });
 
   function follow(leader: number, term = core.term): void {

@@ -120,15 +120,15 @@ message.term === core.term &&`,
     fault: 'tells a node that it was removed before that is committed',
     file: 'replica/peers/peers.ts',
     within: '#link',
-    find: 'const { removed } = core.configurations.committed.configuration;',
-    replace: 'const { removed } = core.configurations.current;',
+    find: 'const { removed } = this.#core.configurations.committed.configuration;',
+    replace: 'const { removed } = this.#core.configurations.current;',
   },
   {
     name: 'unknown-peers-refused',
     fault: 'a node that was away never hears of members that came meanwhile',
-    file: 'replica/loop/node-replica.ts',
+    file: 'replica/lifecycle/node-lifecycle.ts',
     within: 'receive',
-    find: 'this.peers.receive(message);',
+    find: 'this.#peers.receive(message);',
     replace: '',
   },
   {
@@ -241,17 +241,16 @@ message.term === core.term &&`,
     fault: 'a node whose disk was wiped or restored uses a session id again',
     file: 'replica/lifecycle/node-lifecycle.ts',
     within: 'begin',
-    find: 'if (this.#context.knownMember) this.#context.onceCurrent(() => this.#caughtUp());',
-    replace: 'this.mayPropose = true;',
+    find: 'if (isMember) this.#reads.onceCurrent(() => this.#caughtUp());',
+    replace: 'if (isMember) this.#session.startProposing();',
   },
   {
     name: 'proposes-once-named',
     fault: 'proposes once an old configuration is found to name it, though another disk has used its session id since',
     file: 'replica/lifecycle/node-lifecycle.ts',
     within: '#becomeMember',
-    find: 'onceCurrent(() => this.#caughtUp());',
-    replace: `if (onceCurrent !== null) this.mayPropose = true;
-this.#context.onMayPropose();`,
+    find: 'this.#reads.onceCurrent(() => this.#caughtUp());',
+    replace: 'this.#session.startProposing();',
   },
   {
     name: 'completes-unsent',
@@ -331,10 +330,11 @@ rights.lifecycle = 'normal';`,
     fault: 'counts as a member while that is being written',
     file: 'replica/lifecycle/node-lifecycle.ts',
     within: 'applied',
-    find: 'this.#onceSessionIdUnused(() => this.#becomeMember(core.rights.directoryId));',
+    find: 'this.#onceSessionIdUnused(() => this.#becomeMember(this.#loop.core.rights.directoryId));',
     replace: `this.#onceSessionIdUnused(() => {
-  this.#becomeMember(core.rights.directoryId);
-  this.#context.put({ kind: 'lifecycle', lifecycle: 'normal', directoryId: core.rights.directoryId });
+  const { directoryId } = this.#loop.core.rights;
+  this.#becomeMember(directoryId);
+  this.#loop.put({ kind: 'lifecycle', lifecycle: 'normal', directoryId });
 });`,
   },
   {
@@ -343,7 +343,7 @@ rights.lifecycle = 'normal';`,
     file: 'replica/lifecycle/node-lifecycle.ts',
     within: '#become',
     find: "const persisted = lifecycle === 'normal' ? persistBootstrapped()",
-    replace: `if (lifecycle === 'normal') put({ kind: 'lifecycle', lifecycle, directoryId });
+    replace: `if (lifecycle === 'normal') this.#loop.put({ kind: 'lifecycle', lifecycle, directoryId });
     const persisted = lifecycle === 'normal' ? persistBootstrapped()`,
   },
   {

@@ -2,11 +2,11 @@ import { RaftkvError } from '../../base/errors.ts';
 import { readBatchHeader } from '../../kv/batch.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
 import { ENTRY_HEADER_BYTES, readEntry } from '../../raft/state/entry.ts';
-import type { RaftLog } from '../../raft/state/log.ts';
 import type { Entry } from '../../raft/state/types.ts';
 import type { Wal } from '../../storage/wal/types.ts';
+import type { NodeLoop } from '../node-loop.ts';
 import type { ReplicaObserver } from '../observer.ts';
-import type { Proposer } from '../writes/proposer.ts';
+import type { Proposer } from './proposer.ts';
 
 /**
  * Applies committed entries to the state machine, in order, each once.
@@ -22,18 +22,12 @@ const SLICE_BYTES = 2 * 1024 * 1024;
 const READ_BYTES = 4 * 1024 * 1024;
 
 export interface ApplierContext {
-  readonly log: RaftLog;
-  readonly wal: Wal;
+  readonly wal: Pick<Wal, 'read'>;
   readonly stateMachine: StateMachine;
   readonly proposer: Proposer;
   readonly observer: ReplicaObserver | null;
-  /** More is committed than one slice may apply: call `applyCommitted` again in the next turn. */
-  readonly scheduleMore: () => void;
-  /** Entries came back from disk and were applied, up to `index`. */
-  readonly onApplied: (index: number) => void;
   /** A batch of this incarnation had no effect: another incarnation of this node has used its session id, or a higher one. */
   readonly onSessionUsed: () => void;
-  readonly onFatal: (error: unknown) => void;
 }
 
 export class Applier {
@@ -41,19 +35,21 @@ export class Applier {
   /** Bytes of the entries applied in this incarnation. */
   bytesApplied = 0;
   readonly #context: ApplierContext;
+  readonly #loop: Pick<NodeLoop, 'core' | 'put' | 'run' | 'scheduleTurn' | 'fail'>;
   #reading = false;
   /** How often a snapshot has overtaken what was being read. */
   #jumps = 0;
 
-  constructor(context: ApplierContext, appliedIndex: number) {
+  constructor(context: ApplierContext, loop: Pick<NodeLoop, 'core' | 'put' | 'run' | 'scheduleTurn' | 'fail'>) {
     this.#context = context;
-    this.appliedIndex = appliedIndex;
+    this.#loop = loop;
+    this.appliedIndex = loop.core.log.appliedIndex;
   }
 
-  /** Applies what is committed, up to a slice. True where anything was applied. */
-  applyCommitted(): boolean {
-    if (this.#reading) return false;
-    const { log } = this.#context;
+  /** Applies committed entries, up to a slice, and tells the core. If more are committed, another turn follows. */
+  applyCommitted(): void {
+    if (this.#reading) return;
+    const { log } = this.#loop.core;
     const from = this.appliedIndex;
     let bytes = 0;
     while (this.appliedIndex < log.commitIndex) {
@@ -63,13 +59,13 @@ export class Applier {
         break;
       }
       if (bytes >= SLICE_BYTES) {
-        this.#context.scheduleMore();
+        this.#loop.scheduleTurn();
         break;
       }
       this.#apply(entry);
       bytes += entry.bytes.length;
     }
-    return this.appliedIndex > from;
+    if (this.appliedIndex > from) this.#loop.put({ kind: 'applied', index: this.appliedIndex });
   }
 
   /** The state machine has been replaced by one that has applied up to `index`. */
@@ -116,26 +112,22 @@ export class Applier {
 
   #readBack(): void {
     this.#reading = true;
-    const { wal, log, onFatal } = this.#context;
+    const { log } = this.#loop.core;
     const last = Math.min(log.commitIndex, log.firstCachedIndex - 1);
     const jumps = this.#jumps;
-    wal.read(this.appliedIndex + 1, last, READ_BYTES).then(
+    this.#context.wal.read(this.appliedIndex + 1, last, READ_BYTES).then(
       (records) => {
-        if (jumps === this.#jumps) this.#applyRecords(records);
+        if (jumps === this.#jumps) this.#loop.run(() => this.#applyRecords(records));
       },
       (error) => {
-        if (jumps === this.#jumps) onFatal(error);
+        if (jumps === this.#jumps) this.#loop.fail(error);
       },
     );
   }
 
   #applyRecords(records: readonly Buffer[]): void {
     this.#reading = false;
-    try {
-      for (const record of records) this.#apply(readEntry(record, 0));
-      this.#context.onApplied(this.appliedIndex);
-    } catch (error) {
-      this.#context.onFatal(error);
-    }
+    for (const record of records) this.#apply(readEntry(record, 0));
+    this.#loop.put({ kind: 'applied', index: this.appliedIndex });
   }
 }

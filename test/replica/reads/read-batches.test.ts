@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { ReadBatches } from '../../../src/replica/loop/read-batches.ts';
+import { ReadBatches } from '../../../src/replica/reads/read-batches.ts';
 import { Request } from '../support.ts';
 
 describe('read batches', () => {

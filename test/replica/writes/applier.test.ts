@@ -2,9 +2,11 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { clockBatch, stampBatchTime } from '../../../src/kv/batch.ts';
 import { StateMachine } from '../../../src/kv/state-machine.ts';
 import { Op } from '../../../src/kv/types.ts';
+import type { Core } from '../../../src/raft/state/core.ts';
 import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/state/entry.ts';
 import { RaftLog } from '../../../src/raft/state/log.ts';
-import { Applier } from '../../../src/replica/log/applier.ts';
+import type { ReplicaInput } from '../../../src/replica/input-queue.ts';
+import { Applier } from '../../../src/replica/writes/applier.ts';
 import { Proposer } from '../../../src/replica/writes/proposer.ts';
 import { commandOf } from '../../support/write-command.ts';
 import { batchOf, FakeWal, LIMITS, Request } from '../support.ts';
@@ -20,7 +22,8 @@ describe('the applier', () => {
   let fatal: unknown[];
   let turnsWanted: number;
   let sessionsUsed: number;
-  let readBacks: number;
+  /** What the core was told: indexes up to which entries are applied. */
+  let applied: number[];
   let applier: Applier;
 
   beforeEach(() => setUp(1024 * 1024));
@@ -33,19 +36,32 @@ describe('the applier', () => {
     fatal = [];
     turnsWanted = 0;
     sessionsUsed = 0;
-    readBacks = 0;
-    const context = {
-      log,
-      wal,
-      stateMachine,
-      proposer,
-      observer: null,
-      scheduleMore: () => turnsWanted++,
-      onApplied: () => readBacks++,
-      onSessionUsed: () => sessionsUsed++,
-      onFatal: (error: unknown) => fatal.push(error),
+    const context = { wal, stateMachine, proposer, observer: null, onSessionUsed: () => sessionsUsed++ };
+    applied = [];
+    const loop = {
+      core: { log } as Core,
+      put(input: ReplicaInput) {
+        if (input.kind === 'applied') applied.push(input.index);
+      },
+      run(action: () => void) {
+        try {
+          action();
+        } catch (error) {
+          fatal.push(error);
+        }
+      },
+      scheduleTurn: () => turnsWanted++,
+      fail: (error: unknown) => fatal.push(error),
     };
-    applier = new Applier(context, 0);
+    applier = new Applier(context, loop);
+  }
+
+  /** How many times the applier has told the core of applied entries in this call. */
+  function apply(): number {
+    const before = applied.length;
+    applier.applyCommitted();
+    if (applied.length > before) expect(applied.at(-1)).toBe(applier.appliedIndex);
+    return applied.length - before;
   }
 
   /** Puts a batch into the log, and what the log's memory does not hold on the disk. */
@@ -79,12 +95,12 @@ describe('the applier', () => {
 
   it('applies what is committed and nothing more, once', () => {
     appendSets(3);
-    expect(applier.applyCommitted()).toBe(false);
+    expect(apply()).toBe(0);
     commit(2);
-    expect(applier.applyCommitted()).toBe(true);
+    expect(apply()).toBe(1);
     expect(applier.appliedIndex).toBe(2);
     expect([stateMachine.items, stateMachine.totalItems]).toEqual([2, 2]);
-    expect(applier.applyCommitted()).toBe(false);
+    expect(apply()).toBe(0);
     commit(3);
     applier.applyCommitted();
     expect([stateMachine.items, stateMachine.totalItems]).toEqual([3, 3]);
@@ -93,7 +109,7 @@ describe('the applier', () => {
   it('passes over entries that hold no batch', () => {
     append(Buffer.alloc(ENTRY_HEADER_BYTES), 'noop');
     commit();
-    expect(applier.applyCommitted()).toBe(true);
+    expect(apply()).toBe(1);
     expect(applier.appliedIndex).toBe(1);
   });
 
@@ -193,10 +209,10 @@ describe('the applier', () => {
     setUp(64 * 1024 * 1024);
     appendSets(50, 60 * 1024);
     commit();
-    expect(applier.applyCommitted()).toBe(true);
+    expect(apply()).toBe(1);
     expect(applier.appliedIndex).toBe(35);
     expect(turnsWanted).toBe(1);
-    expect(applier.applyCommitted()).toBe(true);
+    expect(apply()).toBe(1);
     expect(applier.appliedIndex).toBe(50);
     expect(turnsWanted).toBe(1);
   });
@@ -207,13 +223,13 @@ describe('the applier', () => {
     commit();
     const cached = log.lastIndex - log.firstCachedIndex + 1;
     expect(cached).toBeLessThan(100);
-    expect(applier.applyCommitted()).toBe(false);
-    expect(applier.applyCommitted()).toBe(false);
+    expect(apply()).toBe(0);
+    expect(apply()).toBe(0);
     expect(wal.readsWaiting).toBe(1);
     await wal.answerReads();
     expect(applier.appliedIndex).toBe(100 - cached);
-    expect(readBacks).toBe(1);
-    expect(applier.applyCommitted()).toBe(true);
+    expect(applied).toEqual([applier.appliedIndex]);
+    expect(apply()).toBe(1);
     expect(stateMachine.items).toBe(100);
     expect(fatal).toEqual([]);
   });
@@ -225,7 +241,7 @@ describe('the applier', () => {
     applier.applyCommitted();
     appendSets(50);
     commit();
-    expect(applier.applyCommitted()).toBe(false);
+    expect(apply()).toBe(0);
     for (let reads = 0; applier.appliedIndex < 100 && reads < 10; reads++) {
       await wal.answerReads();
       applier.applyCommitted();
