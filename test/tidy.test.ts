@@ -29,8 +29,8 @@ const HIDDEN_TIME = /\b(Date\.now|performance\.now|setTimeout|setInterval|setImm
 const SIMULATED_ROOMS = ['storage', 'transport', 'replica', 'server', 'offline'];
 /** What only commands run, on the files of a stopped node. */
 const NOT_SIMULATED = ['offline/directory.ts'];
-/** The disk itself, and the lock, which is about processes and so cannot be simulated. */
-const MAY_USE_FILES = ['storage/disk/file-disk.ts', 'storage/disk/lock.ts'];
+/** The disk itself, and the lock, which is about processes and so is not part of the simulator. */
+const MAY_USE_FILES = ['storage/disk/file-disk.ts', 'storage/lock/system.ts'];
 
 const LINES_PER_FILE_MAX = 400;
 /** Longer than that. */

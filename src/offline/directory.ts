@@ -1,12 +1,12 @@
-import { existsSync, promises, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { existsSync, promises, readdirSync, renameSync, rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { systemClock } from '../base/clock.ts';
 import { RaftkvError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
 import type { Disk, DiskFile } from '../storage/disk/disk.ts';
-import { type DataDirLock, lockDataDir } from '../storage/disk/lock.ts';
+import { type DataDirLock, LOCK_FOLDER, lockDataDir } from '../storage/lock/lock.ts';
 
 /** Data directories that tools work on while no node does. */
-
-const LOCK_FOLDER = 'LOCK';
 
 export function nodeDirectory(dataDir: string, nodeId: number): string {
   return join(dataDir, `node-${nodeId}`);
@@ -18,17 +18,35 @@ export function nodeDirectory(dataDir: string, nodeId: number): string {
  * @throws RaftkvError DATA_DIR_LOCKED
  */
 export async function withNodeStopped<T>(directory: string, work: () => Promise<T>): Promise<T> {
-  const lock = existsSync(join(directory, LOCK_FOLDER)) ? lockIfWritable(directory) : null;
+  const lock = existsSync(join(directory, LOCK_FOLDER)) ? await lockIfWritable(directory) : null;
   try {
     return await work();
   } finally {
-    lock?.release();
+    await lock?.release();
   }
 }
 
-function lockIfWritable(directory: string): DataDirLock | null {
+/**
+ * Takes a directory for a tool, which ends with the error as soon as the lock is lost.
+ * @throws RaftkvError DATA_DIR_LOCKED
+ */
+export function lockForTool(directory: string): Promise<DataDirLock> {
+  return lockDataDir(directory, {
+    clock: systemClock,
+    logger: toolLogger,
+    onLost(error) {
+      throw error;
+    },
+  });
+}
+
+/** A tool's output is its result; what it waits for goes to the terminal beside it. */
+const say = (_fields: object, message: string) => void process.stderr.write(`${message}\n`);
+const toolLogger: Logger = { debug() {}, info() {}, warn: say, error: say };
+
+async function lockIfWritable(directory: string): Promise<DataDirLock | null> {
   try {
-    return lockDataDir(directory, Math.random);
+    return await lockForTool(directory);
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? error.code : undefined;
     if (code === 'EROFS' || code === 'EACCES' || code === 'EPERM') return null;
@@ -48,14 +66,20 @@ export function refuseNonEmpty(directory: string): void {
   );
 }
 
-/** Removes an empty directory, so that another can be renamed to its name. At most it holds a stale lock. */
-export function removeEmptyDirectory(directory: string): void {
-  if (!existsSync(directory)) return;
-  if (existsSync(join(directory, LOCK_FOLDER))) {
-    lockDataDir(directory, Math.random).release();
-    rmSync(join(directory, LOCK_FOLDER), { recursive: true });
+/**
+ * Puts `built` in the place of an empty directory, or of one that holds a stale lock at most, or of none.
+ * @throws RaftkvError DATA_DIR_LOCKED
+ */
+export async function replaceEmptyDirectory(directory: string, built: string): Promise<void> {
+  if (existsSync(directory)) {
+    if (existsSync(join(directory, LOCK_FOLDER))) {
+      await (await lockForTool(directory)).continueIn(built);
+      rmSync(join(directory, LOCK_FOLDER), { recursive: true });
+    }
+    // Fails if a node has begun to use it.
+    rmdirSync(directory);
   }
-  rmdirSync(directory);
+  renameSync(built, directory);
 }
 
 /**

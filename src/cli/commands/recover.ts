@@ -1,15 +1,14 @@
 import { existsSync, renameSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { systemClock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
 import { findNode, loadConfig } from '../../config/load.ts';
 import type { Config } from '../../config/schema.ts';
-import { nodeDirectory, readOnlyDisk } from '../../offline/directory.ts';
+import { lockForTool, nodeDirectory, readOnlyDisk } from '../../offline/directory.ts';
 import { examineNode } from '../../offline/examination.ts';
 import { type Remains, readAllOf, rebuildAlone } from '../../offline/recovery.ts';
 import { fileDisk } from '../../storage/disk/file-disk.ts';
-import { lockDataDir } from '../../storage/disk/lock.ts';
+import type { DataDirLock } from '../../storage/lock/lock.ts';
 import { UsageError } from '../terminal/output.ts';
 
 /**
@@ -51,14 +50,13 @@ export async function recoverCommand(options: RecoverOptions): Promise<void> {
       'Pass the data directory of the nodes with --data-dir.',
     );
   }
-  const lock = lockDataDir(directory, Math.random);
+  const lock = await lockForTool(directory);
   try {
     process.stdout.write(await describeBefore(config, id, directory));
     if (!options.yes) await confirm();
-    await recover(config, id, directory);
+    await recover(config, id, directory, lock);
   } finally {
-    // It went aside with the old files, where they went.
-    if (existsSync(join(directory, 'LOCK'))) lock.release();
+    await lock.release();
   }
 }
 
@@ -94,7 +92,7 @@ async function confirm(): Promise<void> {
   if (answer.trim() !== 'yes') throw new UsageError('nothing was changed');
 }
 
-async function recover(config: Config, id: number, directory: string): Promise<void> {
+async function recover(config: Config, id: number, directory: string, lock: DataDirLock): Promise<void> {
   const when = new Date().toISOString().replaceAll(':', '-');
   const building = `${directory}.recovering`;
   const aside = `${directory}.before-recovery-${when}`;
@@ -117,6 +115,7 @@ async function recover(config: Config, id: number, directory: string): Promise<v
     clock: systemClock,
     random: Math.random,
   });
+  await lock.continueIn(building);
   renameSync(directory, aside);
   renameSync(building, directory);
   await fileDisk.syncDirectory(config.dataDir);

@@ -9,7 +9,7 @@ import type { Config, NodeConfig } from '../../config/schema.ts';
 import { SnapshotLoader } from '../../kv/snapshot.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
 import { buildNode } from '../../offline/build.ts';
-import { nodeDirectory, readOnlyDisk, refuseNonEmpty, removeEmptyDirectory } from '../../offline/directory.ts';
+import { nodeDirectory, readOnlyDisk, refuseNonEmpty, replaceEmptyDirectory } from '../../offline/directory.ts';
 import { configurationOf, decodeConfiguration } from '../../raft/state/configuration.ts';
 import type { Configuration } from '../../raft/state/types.ts';
 import { fileDisk } from '../../storage/disk/file-disk.ts';
@@ -203,8 +203,7 @@ async function restoreNode(config: Config, id: number, file: string, { head, sta
       throw new RaftkvError('BACKUP_INVALID', `${file} changed while it was read`, 'Restore it again.');
     },
   });
-  removeEmptyDirectory(directory);
-  renameSync(building, directory);
+  await replaceEmptyDirectory(directory, building);
   await fileDisk.syncDirectory(config.dataDir);
 }
 

@@ -10,7 +10,7 @@ import { RECOVERING, watchReadiness } from '../../server/admin/readiness.ts';
 import { openClientPort } from '../../server/clients/client-port.ts';
 import type { ClientLimits } from '../../server/clients/limits.ts';
 import { fileDisk } from '../../storage/disk/file-disk.ts';
-import { lockDataDir } from '../../storage/disk/lock.ts';
+import { lockDataDir } from '../../storage/lock/lock.ts';
 import { TcpTransport } from '../../transport/transport.ts';
 import { readVersion } from '../terminal/output.ts';
 import { loadSecrets, type Secrets } from './secrets.ts';
@@ -82,8 +82,9 @@ async function assemble(
 
   const directory = join(config.dataDir, `node-${node.id}`);
   await fileDisk.makeDirectory(directory);
-  const lock = lockDataDir(directory, Math.random);
-  open.push(async () => lock.release());
+  const onFatal = (error: unknown) => onEvent({ kind: 'fatal', error });
+  const lock = await lockDataDir(directory, { clock: systemClock, logger, onLost: onFatal });
+  open.push(() => lock.release());
 
   let transport: TcpTransport | null = null;
   const { heartbeatIntervalMs, electionTimeoutMs, requestTimeoutMs, limits } = config;
@@ -104,7 +105,7 @@ async function assemble(
       transport = transportOf(config, node, incarnation, secrets, logger);
       return transport;
     },
-    onFatal: (error) => onEvent({ kind: 'fatal', error }),
+    onFatal,
     onLeaderChanged: (leader, term) => onEvent({ kind: 'leaderChanged', leader, term }),
     onRemoved: () => onEvent({ kind: 'removed' }),
   });

@@ -28,13 +28,12 @@ import { BatchBuilder, stampBatchTime } from '../../../src/kv/batch.ts';
 import { StateMachine } from '../../../src/kv/state-machine.ts';
 import { Op } from '../../../src/kv/types.ts';
 import { buildNode } from '../../../src/offline/build.ts';
-import { readOnlyDisk } from '../../../src/offline/directory.ts';
+import { lockForTool, readOnlyDisk } from '../../../src/offline/directory.ts';
 import { examineNode } from '../../../src/offline/examination.ts';
 import { configurationOf, decodeConfiguration, encodeConfiguration } from '../../../src/raft/state/configuration.ts';
 import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/state/entry.ts';
 import { encodeHardState } from '../../../src/replica/log/persister.ts';
 import { fileDisk } from '../../../src/storage/disk/file-disk.ts';
-import { lockDataDir } from '../../../src/storage/disk/lock.ts';
 import { openWal } from '../../../src/storage/wal/wal.ts';
 import { commandOf } from '../../support/write-command.ts';
 import { createFakeAdmin, type FakeAdmin } from './fake-admin.ts';
@@ -207,9 +206,9 @@ describe('raftkv log verify', () => {
 
   it('refuses while the node runs', async () => {
     const directory = await makeNode(1);
-    const lock = lockDataDir(directory, Math.random);
+    const lock = await lockForTool(directory);
     await expect(logVerifyCommand(directory, { json: false })).rejects.toMatchObject({ code: 'DATA_DIR_LOCKED' });
-    lock.release();
+    await lock.release();
     expect(await logVerifyCommand(directory, { json: false })).toBe(0);
   });
 });
@@ -320,7 +319,7 @@ describe('raftkv snapshot', () => {
   it('restore fills one node, where only one is named, and an empty folder that a node has locked before', async () => {
     await makeBackup();
     mkdirSync(nodeFolder(2), { recursive: true });
-    lockDataDir(nodeFolder(2), Math.random).release();
+    await (await lockForTool(nodeFolder(2))).release();
     await snapshotRestoreCommand(backupFile(), { config, id: 2 });
     expect(readdirSync(join(folder, 'data'))).toEqual(['node-2']);
     expect(output).toContain('on the machines of all other nodes');
@@ -413,9 +412,9 @@ describe('raftkv recover --force-new-cluster', () => {
     await expect(recoverCommand(options({ yes: false }))).rejects.toThrow(UsageError);
     await expect(recoverCommand(options({ id: 9 }))).rejects.toThrow(UsageError);
     await expect(recoverCommand(options({ id: 2 }))).rejects.toMatchObject({ code: 'BACKUP_INVALID' });
-    const lock = lockDataDir(directory, Math.random);
+    const lock = await lockForTool(directory);
     await expect(recoverCommand(options())).rejects.toMatchObject({ code: 'DATA_DIR_LOCKED' });
-    lock.release();
+    await lock.release();
     expect(contentsOf(join(directory, 'wal'))).toEqual(before);
     expect(readdirSync(join(folder, 'data'))).toEqual(['node-1']);
   });
