@@ -10,9 +10,11 @@ import { RECOVERING, watchReadiness } from '../../server/admin/readiness.ts';
 import { openClientPort } from '../../server/clients/client-port.ts';
 import type { ClientLimits } from '../../server/clients/limits.ts';
 import { fileDisk } from '../../storage/disk/file-disk.ts';
+import { guardedDisk } from '../../storage/lock/guarded-disk.ts';
 import { lockDataDir } from '../../storage/lock/lock.ts';
 import { TcpTransport } from '../../transport/transport.ts';
 import { readVersion } from '../terminal/output.ts';
+import { guardedClock, guardedTransport } from './guards.ts';
 import { loadSecrets, type Secrets } from './secrets.ts';
 import type { NodeContext, RunNode, RunningNode } from './types.ts';
 
@@ -85,6 +87,7 @@ async function assemble(
   const onFatal = (error: unknown) => onEvent({ kind: 'fatal', error });
   const lock = await lockDataDir(directory, { clock: systemClock, logger, onLost: onFatal });
   open.push(() => lock.release());
+  const isLocked = () => lock.check();
 
   let transport: TcpTransport | null = null;
   const { heartbeatIntervalMs, electionTimeoutMs, requestTimeoutMs, limits } = config;
@@ -97,13 +100,13 @@ async function assemble(
     limits: { ...limits, batchBytesMax: BATCH_BYTES_MAX },
     walLimits: { walSegmentBytes: config.walSegmentBytes },
     snapshotLimits: { snapshotLogBytes: config.snapshotLogBytes },
-    disk: fileDisk,
-    clock: systemClock,
+    disk: guardedDisk(fileDisk, isLocked, directory),
+    clock: guardedClock(systemClock, isLocked),
     random: Math.random,
     logger,
     createTransport(incarnation) {
       transport = transportOf(config, node, incarnation, secrets, logger);
-      return transport;
+      return guardedTransport(transport, isLocked);
     },
     onFatal,
     onLeaderChanged: (leader, term) => onEvent({ kind: 'leaderChanged', leader, term }),

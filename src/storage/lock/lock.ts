@@ -23,6 +23,7 @@ import { lockFiles, type SystemFacts, systemFacts } from './system.ts';
  *   held-lock.ts     the heartbeat of the holder, and whether it may still act
  *   system.ts        the files and processes of this machine
  *   lock.ts          takes the lock of a directory
+ *   guarded-disk.ts  a disk that changes nothing once the lock is lost
  * ```
  */
 
