@@ -112,7 +112,8 @@ describe('decision records', () => {
   it('are all in the index, in order', () => {
     expect(records.length).toBeGreaterThan(0);
     expect(index.filter((target) => /^\d/.test(target))).toEqual(records);
-    expect(records.map((name) => Number(name.slice(0, 4)))).toEqual(records.map((_, at) => at + 1));
+    // A number may be missing: a record gets its number when it is proposed, and some are accepted later than others.
+    expect(new Set(records.map((name) => Number(name.slice(0, 4)))).size).toBe(records.length);
   });
 
   it.each(records)('%s has the form that the index describes', (name) => {
