@@ -214,6 +214,6 @@ function locked(folder: string, record: LockRecord | null): RaftkvError {
   return new RaftkvError(
     'DATA_DIR_LOCKED',
     `the data directory is in use by ${describeHolder(record)} (${folder})`,
-    `Stop process ${pid} first, or give this node a dataDir of its own.`,
+    `Stop process ${pid} first, or give this node a dataDir of its own. If this is a copy of its directory, remove ${folder}.`,
   );
 }

@@ -31,8 +31,9 @@ export interface Identity {
 }
 
 /**
- * Within which a pid means one process: a running kernel and one of its pid namespaces. Null if the system does not tell both;
- * such a place equals no other.
+ * Within which a pid means one process: a running kernel and one of its pid namespaces. No two namespaces that exist at the same
+ * time have the same number, so if a number was used again, the processes of the older namespace are dead. Null if the system
+ * does not tell both; such a place equals no other.
  */
 export type Place = { readonly boot: string; readonly pidNamespace: string } | null;
 
