@@ -23,7 +23,7 @@ export interface BuildNodeOptions {
   readonly random: () => number;
   /** It must be empty. What is in it counts only once this has returned. */
   readonly directory: string;
-  readonly clusterId: string;
+  readonly clusterName: string;
   readonly nodeId: number;
   /** The last entry that the state holds. */
   readonly index: number;
@@ -41,12 +41,12 @@ export interface BuildNodeOptions {
 }
 
 export async function buildNode(options: BuildNodeOptions): Promise<void> {
-  const { disk, directory, clusterId, nodeId, index, term, configuration, directoryId, incarnation } = options;
+  const { disk, directory, clusterName, nodeId, index, term, configuration, directoryId, incarnation } = options;
   await disk.makeDirectory(directory);
-  const meta = await openMeta({ disk, directory, clusterId, nodeId, incarnationMin: incarnation });
+  const meta = await openMeta({ disk, directory, clusterName, nodeId, incarnationMin: incarnation });
   const snapshots = join(directory, SNAPSHOTS_FOLDER);
   await disk.makeDirectory(snapshots);
-  const head = { index, term, clusterId, configuration: encodeConfiguration(configuration, 0) };
+  const head = { index, term, clusterName, configuration: encodeConfiguration(configuration, 0) };
   await writeSnapshotFile(disk, join(snapshots, snapshotName(index, term)), head, options.produce);
   await beginLog(options);
   await writeAlone(disk, directory, configuration.voters.length === 1);
@@ -55,7 +55,7 @@ export async function buildNode(options: BuildNodeOptions): Promise<void> {
 }
 
 async function beginLog(options: BuildNodeOptions): Promise<void> {
-  const { disk, clock, random, directory, clusterId, index, term, currentTerm, walSegmentBytes } = options;
+  const { disk, clock, random, directory, clusterName, index, term, currentTerm, walSegmentBytes } = options;
   let fail = (_error: unknown) => {};
   const failed = new Promise<never>((_resolve, reject) => {
     fail = reject;
@@ -63,7 +63,7 @@ async function beginLog(options: BuildNodeOptions): Promise<void> {
   // Heard below; a failure after that has been reported there already.
   failed.catch(() => {});
   const { wal } = await openWal({
-    ...{ disk, clock, random, clusterId },
+    ...{ disk, clock, random, clusterName },
     directory: join(directory, WAL_FOLDER),
     mustExist: false,
     begin: { index, term },

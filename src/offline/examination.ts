@@ -28,7 +28,7 @@ const META_NAME = 'meta';
 const META_BYTES_MAX = 64 * 1024;
 
 export interface MetaFacts {
-  readonly clusterId: string;
+  readonly clusterName: string;
   readonly nodeId: number;
   /** Of its last start. */
   readonly incarnation: number;
@@ -89,20 +89,20 @@ export async function examineNode({
       return null;
     }
   };
-  const clusterId = await findClusterId(disk, directory);
-  if (clusterId === null) throw noDataDirectory(directory, await disk.list(directory));
+  const clusterName = await findClusterName(disk, directory);
+  if (clusterName === null) throw noDataDirectory(directory, await disk.list(directory));
   const meta = await judge(join(directory, META_NAME), () => readMetaFacts(disk, directory));
 
   const snapshots: StoredSnapshot[] = [];
   for (const path of await snapshotPaths(disk, directory)) {
-    const snapshot = await judge(path, () => readSnapshot(disk, path, clusterId, headsOnly));
+    const snapshot = await judge(path, () => readSnapshot(disk, path, clusterName, headsOnly));
     if (snapshot !== null) snapshots.push(snapshot);
   }
   const newest = snapshots.at(-1);
   const checks = createEntryChecks();
   const log = await judge(join(directory, WAL_FOLDER), async () => {
     const read = await readOfflineLog({
-      ...{ disk, directory, clusterId },
+      ...{ disk, directory, clusterName },
       begin: { index: newest?.index ?? 0, term: newest?.term ?? 0 },
       mustExist: meta?.logCreated ?? true,
       onDamage: null,
@@ -125,15 +125,23 @@ export async function snapshotPaths(disk: Disk, directory: string): Promise<stri
   return (await disk.list(folder)).filter(isSnapshotName).map((name) => join(folder, name));
 }
 
-async function readSnapshot(disk: Disk, path: string, clusterId: string, headsOnly: boolean): Promise<StoredSnapshot> {
+async function readSnapshot(
+  disk: Disk,
+  path: string,
+  clusterName: string,
+  headsOnly: boolean,
+): Promise<StoredSnapshot> {
   const loader = headsOnly ? null : new SnapshotLoader();
   const head =
     loader === null
       ? await readSnapshotHead(disk, path)
       : await readSnapshotFile(disk, path, (chunk) => loader.push(chunk));
   decodeConfiguration(head.configuration, 0);
-  if (head.clusterId !== clusterId) {
-    throw new RaftkvError('DATA_DIR_FOREIGN', `${path} belongs to cluster "${head.clusterId}", not to "${clusterId}"`);
+  if (head.clusterName !== clusterName) {
+    throw new RaftkvError(
+      'DATA_DIR_FOREIGN',
+      `${path} belongs to cluster "${head.clusterName}", not to "${clusterName}"`,
+    );
   }
   return { ...head, path, items: loader === null ? null : loader.finish().items };
 }
@@ -168,35 +176,35 @@ export async function readMetaFacts(disk: Disk, directory: string): Promise<Meta
   // Opening it counts a start and asks whose it should be; on this disk nothing comes of the one, and the file itself
   // answers the other. Whether it is whole is judged there.
   const said = await peekMeta(disk, directory);
-  const { clusterId = '', nodeId = 0 } = said ?? {};
-  const meta = await openMeta({ disk, directory, clusterId, nodeId, incarnationMin: 1 });
+  const { clusterName = '', nodeId = 0 } = said ?? {};
+  const meta = await openMeta({ disk, directory, clusterName, nodeId, incarnationMin: 1 });
   if (said === null) throw new RaftkvError('META_DAMAGED', `${join(directory, META_NAME)} is missing`);
   const { logCreated, lifecycle, directoryId } = meta;
-  return { clusterId, nodeId, incarnation: meta.incarnation - 1, logCreated, lifecycle, directoryId };
+  return { clusterName, nodeId, incarnation: meta.incarnation - 1, logCreated, lifecycle, directoryId };
 }
 
 /** What the file says, whole or not. */
-async function peekMeta(disk: Disk, directory: string): Promise<{ clusterId: string; nodeId: number } | null> {
+async function peekMeta(disk: Disk, directory: string): Promise<{ clusterName: string; nodeId: number } | null> {
   if (!(await disk.list(directory)).includes(META_NAME)) return null;
   const text = (await readStart(disk, join(directory, META_NAME), META_BYTES_MAX)).toString('utf8');
-  const clusterId = /"clusterId":("[^"]*")/.exec(text)?.[1];
+  const clusterName = /"clusterName":("[^"]*")/.exec(text)?.[1];
   const nodeId = /"nodeId":(\d+)/.exec(text)?.[1];
-  if (clusterId === undefined || nodeId === undefined) return null;
-  return { clusterId: JSON.parse(clusterId), nodeId: Number(nodeId) };
+  if (clusterName === undefined || nodeId === undefined) return null;
+  return { clusterName: JSON.parse(clusterName), nodeId: Number(nodeId) };
 }
 
 /** From what still tells, the most trustworthy first: meta may be damaged. Null where nothing does. */
-async function findClusterId(disk: Disk, directory: string): Promise<string | null> {
+async function findClusterName(disk: Disk, directory: string): Promise<string | null> {
   const wal = join(directory, WAL_FOLDER);
   for (const number of segmentNumbers(await disk.list(wal))) {
     const header = readSegmentHeader(await readStart(disk, join(wal, segmentName(number)), SECTOR_BYTES));
-    if (header !== null) return header.clusterId;
+    if (header !== null) return header.clusterName;
   }
   for (const path of await snapshotPaths(disk, directory)) {
     const head = await readSnapshotHead(disk, path).catch(() => null);
-    if (head !== null) return head.clusterId;
+    if (head !== null) return head.clusterName;
   }
-  return (await peekMeta(disk, directory))?.clusterId ?? null;
+  return (await peekMeta(disk, directory))?.clusterName ?? null;
 }
 
 async function readStart(disk: Disk, path: string, bytesMax: number): Promise<Buffer> {
@@ -222,7 +230,7 @@ export interface OfflineLogOptions {
   readonly disk: Disk;
   /** The node's data directory. */
   readonly directory: string;
-  readonly clusterId: string;
+  readonly clusterName: string;
   /** What the newest good snapshot stands for; index 0 without one. */
   readonly begin: LogBase;
   readonly mustExist: boolean;
@@ -248,11 +256,11 @@ export interface OfflineLog {
 
 /** Null where there is none. @throws RaftkvError WAL_DAMAGED, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN, and what `onEntry` throws. */
 export async function readOfflineLog(options: OfflineLogOptions): Promise<OfflineLog | null> {
-  const { disk, directory, clusterId, begin, mustExist, onDamage, random, segmentBytes } = options;
+  const { disk, directory, clusterName, begin, mustExist, onDamage, random, segmentBytes } = options;
   let hardState: HardState | null = null;
   let lastTerm = 0;
   const { log } = await recoverLog({
-    ...{ disk, clusterId, begin, mustExist, onDamage, random, segmentBytes },
+    ...{ disk, clusterName, begin, mustExist, onDamage, random, segmentBytes },
     directory: join(directory, WAL_FOLDER),
     logger: silentLogger,
     sink: {

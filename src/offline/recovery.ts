@@ -33,7 +33,7 @@ export interface ReadAllOptions {
   /** The same, on which nothing can be changed. */
   readonly view: Disk;
   readonly directory: string;
-  readonly clusterId: string;
+  readonly clusterName: string;
   readonly nodeId: number;
   /** Where damaged files of the log are moved. */
   readonly damagedFolder: string;
@@ -48,19 +48,19 @@ export interface ReadAllOptions {
  * @throws RaftkvError BACKUP_INVALID where there is nothing; DATA_DIR_FOREIGN, FORMAT_UNSUPPORTED.
  */
 export async function readAllOf(options: ReadAllOptions): Promise<Remains> {
-  const { disk, view, directory, clusterId, nodeId, damagedFolder, walSegmentBytes, random } = options;
+  const { disk, view, directory, clusterName, nodeId, damagedFolder, walSegmentBytes, random } = options;
   const meta = await readMetaFacts(view, directory).catch(asUnknown);
-  if (meta !== null && (meta.clusterId !== clusterId || meta.nodeId !== nodeId)) {
+  if (meta !== null && (meta.clusterName !== clusterName || meta.nodeId !== nodeId)) {
     throw new RaftkvError(
       'DATA_DIR_FOREIGN',
-      `${directory} belongs to node ${meta.nodeId} of cluster "${meta.clusterId}", not to node ${nodeId} of "${clusterId}"`,
+      `${directory} belongs to node ${meta.nodeId} of cluster "${meta.clusterName}", not to node ${nodeId} of "${clusterName}"`,
       'Check --config and --id.',
     );
   }
-  const { state, begin } = await loadNewest(view, directory, clusterId);
+  const { state, begin } = await loadNewest(view, directory, clusterName);
   const follower = createFollower(state, begin);
   const log = await readOfflineLog({
-    ...{ disk, directory, clusterId, random, begin },
+    ...{ disk, directory, clusterName, random, begin },
     mustExist: false,
     onDamage: async () => damagedFolder,
     segmentBytes: walSegmentBytes,
@@ -82,13 +82,13 @@ function asUnknown(error: unknown): null {
 async function loadNewest(
   disk: Disk,
   directory: string,
-  clusterId: string,
+  clusterName: string,
 ): Promise<{ readonly state: StateMachine; readonly begin: LogBase }> {
   for (const path of (await snapshotPaths(disk, directory)).reverse()) {
     const loader = new SnapshotLoader();
     try {
       const head = await readSnapshotFile(disk, path, (chunk) => loader.push(chunk));
-      if (head.clusterId === clusterId)
+      if (head.clusterName === clusterName)
         return { state: loader.finish(), begin: { index: head.index, term: head.term } };
     } catch (error) {
       if (!(error instanceof RaftkvError && error.code === 'SNAPSHOT_DAMAGED')) throw error;
@@ -119,7 +119,7 @@ export interface RebuildOptions {
   readonly random: () => number;
   /** It must be empty. */
   readonly directory: string;
-  readonly clusterId: string;
+  readonly clusterName: string;
   readonly nodeId: number;
   readonly address: NodeAddress;
   readonly walSegmentBytes: number;

@@ -12,7 +12,7 @@ import { isSnapshotName } from './snapshots/files.ts';
  *
  * ```
  * raftkv meta 1                                                      the format's version
- * {"clusterId":"demo","nodeId":1,"incarnation":7,"logCreated":true,"lifecycle":"normal","directoryId":0,"initialMembers":[1,2,3]}
+ * {"clusterName":"demo","nodeId":1,"incarnation":7,"logCreated":true,"lifecycle":"normal","directoryId":0,"initialMembers":[1,2,3]}
  * 8a5c1d20                                                           CRC-32 of the two lines before, in hex
  * ```
  *
@@ -37,7 +37,7 @@ export interface MetaOptions {
   readonly disk: Disk;
   /** The node's data directory; made where there is none. */
   readonly directory: string;
-  readonly clusterId: string;
+  readonly clusterName: string;
   readonly nodeId: number;
   /**
    * The lowest number for this incarnation; 1 by default. The Unix time is a good value: it keeps a node whose disk was
@@ -78,7 +78,7 @@ export interface Meta {
 }
 
 interface Content {
-  readonly clusterId: string;
+  readonly clusterName: string;
   readonly nodeId: number;
   readonly incarnation: number;
   readonly logCreated: boolean;
@@ -136,10 +136,10 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
 
 /** What was there before this start; of a directory that starts empty, its initial content. */
 async function contentBefore(options: MetaOptions, exists: boolean): Promise<Content> {
-  const { disk, directory, clusterId, nodeId, onDamage = null, directoryIdAfterDamage = 0 } = options;
+  const { disk, directory, clusterName, nodeId, onDamage = null, directoryIdAfterDamage = 0 } = options;
   const path = join(directory, META_NAME);
   const fresh: Content = {
-    clusterId,
+    clusterName,
     nodeId,
     incarnation: 0,
     logCreated: false,
@@ -153,7 +153,7 @@ async function contentBefore(options: MetaOptions, exists: boolean): Promise<Con
       await refuseOrphans(disk, directory);
       return fresh;
     }
-    refuseForeign(found, path, clusterId, nodeId);
+    refuseForeign(found, path, clusterName, nodeId);
     return { lifecycle: found.logCreated ? 'normal' : 'uninitialized', directoryId: 0, initialMembers: null, ...found };
   } catch (error) {
     if (!(error instanceof RaftkvError && error.code === 'META_DAMAGED') || onDamage === null) throw error;
@@ -199,11 +199,11 @@ async function moveAside(disk: Disk, from: string, names: readonly string[], to:
   await disk.syncDirectory(from);
 }
 
-function refuseForeign(found: FoundContent, path: string, clusterId: string, nodeId: number): void {
-  if (found.clusterId === clusterId && found.nodeId === nodeId) return;
+function refuseForeign(found: FoundContent, path: string, clusterName: string, nodeId: number): void {
+  if (found.clusterName === clusterName && found.nodeId === nodeId) return;
   throw new RaftkvError(
     'DATA_DIR_FOREIGN',
-    `${path} belongs to node ${found.nodeId} of cluster "${found.clusterId}", not to node ${nodeId} of "${clusterId}"`,
+    `${path} belongs to node ${found.nodeId} of cluster "${found.clusterName}", not to node ${nodeId} of "${clusterName}"`,
     'Point dataDir to the data of this cluster, or to an empty folder.',
   );
 }

@@ -19,18 +19,18 @@ import { readUint64, writeUint64 } from '../base/uint64.ts';
  * ```
  *  0  u32 magic            "RKVP"
  *  4  u16 protocolVersion  what data frames mean
- *  6  u16 length           of the cluster id
+ *  6  u16 length           of the cluster name
  *  8  u32 fromId
  * 12  u32 toId
  * 16  u64 incarnation      the number of the sender's incarnation
- * 24  cluster id           UTF-8
+ * 24  cluster name           UTF-8
  *  …  u8  channel          what the connection is for: 0 main, 1 bulk; where it is missing, 0
  * ```
  */
 export const PROTOCOL_VERSION = 2;
 const MAGIC = 0x50564b52;
 const HELLO_FIXED_BYTES = 24;
-const CLUSTER_ID_BYTES_MAX = 512;
+const CLUSTER_NAME_BYTES_MAX = 512;
 const REFUSAL_TEXT_BYTES_MAX = 512;
 
 /** No frame may be longer before the handshake is done: an unauthenticated connection can fill this much and no more. */
@@ -43,7 +43,7 @@ const CHANNELS: readonly Channel[] = ['main', 'bulk'];
 
 export interface Hello {
   readonly protocolVersion: number;
-  readonly clusterId: string;
+  readonly clusterName: string;
   readonly fromId: number;
   readonly toId: number;
   readonly incarnation: number;
@@ -94,7 +94,7 @@ const REMEDIES: Record<RefusalCode, string> = {
 
 interface Identity {
   readonly selfId: number;
-  readonly clusterId: string;
+  readonly clusterName: string;
   readonly incarnation: number;
 }
 
@@ -105,25 +105,25 @@ export interface LocalIdentity extends Identity {
   isRemoved(id: number): boolean;
 }
 
-/** @throws RaftkvError CONFIG_INVALID where the cluster id is too long to be told. */
+/** @throws RaftkvError CONFIG_INVALID where the cluster name is too long to be told. */
 export function encodeHello(local: Identity, toId: number, channel: Channel = 'main'): Buffer {
-  const clusterId = Buffer.from(local.clusterId, 'utf8');
-  if (clusterId.length > CLUSTER_ID_BYTES_MAX) {
+  const clusterName = Buffer.from(local.clusterName, 'utf8');
+  if (clusterName.length > CLUSTER_NAME_BYTES_MAX) {
     throw new RaftkvError(
       'CONFIG_INVALID',
-      `the cluster name is ${clusterId.length} bytes long`,
-      `Choose a name of at most ${CLUSTER_ID_BYTES_MAX} bytes.`,
+      `the cluster name is ${clusterName.length} bytes long`,
+      `Choose a name of at most ${CLUSTER_NAME_BYTES_MAX} bytes.`,
     );
   }
-  const payload = Buffer.alloc(HELLO_FIXED_BYTES + clusterId.length + 1);
+  const payload = Buffer.alloc(HELLO_FIXED_BYTES + clusterName.length + 1);
   payload.writeUInt32LE(MAGIC, 0);
   payload.writeUInt16LE(PROTOCOL_VERSION, 4);
-  payload.writeUInt16LE(clusterId.length, 6);
+  payload.writeUInt16LE(clusterName.length, 6);
   payload.writeUInt32LE(local.selfId, 8);
   payload.writeUInt32LE(toId, 12);
   writeUint64(payload, local.incarnation, 16);
-  payload.set(clusterId, HELLO_FIXED_BYTES);
-  payload[HELLO_FIXED_BYTES + clusterId.length] = CHANNELS.indexOf(channel);
+  payload.set(clusterName, HELLO_FIXED_BYTES);
+  payload[HELLO_FIXED_BYTES + clusterName.length] = CHANNELS.indexOf(channel);
   return payload;
 }
 
@@ -134,7 +134,7 @@ export function decodeHello(payload: Buffer): Hello {
   if (clusterEnd > payload.length) throw notHello();
   return {
     protocolVersion: payload.readUInt16LE(4),
-    clusterId: payload.toString('utf8', HELLO_FIXED_BYTES, clusterEnd),
+    clusterName: payload.toString('utf8', HELLO_FIXED_BYTES, clusterEnd),
     fromId: payload.readUInt32LE(8),
     toId: payload.readUInt32LE(12),
     incarnation: readUint64(payload, 16),
@@ -161,8 +161,8 @@ export function checkHello(hello: Hello, local: LocalIdentity, dialed: Dialed | 
       `node ${selfId} speaks protocol version ${PROTOCOL_VERSION}, the peer ${hello.protocolVersion}`,
     );
   }
-  if (hello.clusterId !== local.clusterId) {
-    return refusal('cluster', `node ${selfId} belongs to cluster "${local.clusterId}", not "${hello.clusterId}"`);
+  if (hello.clusterName !== local.clusterName) {
+    return refusal('cluster', `node ${selfId} belongs to cluster "${local.clusterName}", not "${hello.clusterName}"`);
   }
   if (hello.fromId === selfId) return refusal('self', `the peer has the same node id, ${selfId}`);
   if (hello.toId !== selfId)

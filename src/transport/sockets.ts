@@ -38,7 +38,7 @@ export const plainSockets: Sockets = {
 /** Each end has to show a certificate of the authority that names it as the node that it says it is. */
 export async function createTlsSockets(
   initial: TlsIdentity,
-  clusterId: string,
+  clusterName: string,
   guard: HandshakeGuard,
 ): Promise<Sockets> {
   const tls = await import('node:tls');
@@ -55,7 +55,7 @@ export async function createTlsSockets(
           port,
           secureContext,
           checkServerIdentity: (_host, { subjectaltname }) =>
-            isNodeCertificate(subjectaltname, clusterId, id) ? undefined : anotherNode(id, clusterId),
+            isNodeCertificate(subjectaltname, clusterName, id) ? undefined : anotherNode(id, clusterName),
         },
         onOpen,
       );
@@ -69,7 +69,7 @@ export async function createTlsSockets(
     },
     proves(socket, nodeId) {
       if (!(socket instanceof tls.TLSSocket) || !socket.authorized) return false;
-      return isNodeCertificate(socket.getPeerCertificate().subjectaltname, clusterId, nodeId);
+      return isNodeCertificate(socket.getPeerCertificate().subjectaltname, clusterName, nodeId);
     },
     replaceIdentity(other) {
       secureContext = contextOf(other);
@@ -82,10 +82,10 @@ export async function createTlsSockets(
   };
 }
 
-function anotherNode(id: number, clusterId: string): RaftkvError {
+function anotherNode(id: number, clusterName: string): RaftkvError {
   return new RaftkvError(
     'PEER_REFUSED',
-    `refused a peer (certificate): the certificate is not that of node ${id} of cluster "${clusterId}"`,
+    `refused a peer (certificate): the certificate is not that of node ${id} of cluster "${clusterName}"`,
     'Check its host and peerPort in the configuration of this node, and that its certificate names it.',
   );
 }

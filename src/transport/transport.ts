@@ -39,7 +39,7 @@ import {
  */
 export interface TcpTransportOptions {
   readonly selfId: number;
-  readonly clusterId: string;
+  readonly clusterName: string;
   /** How often this node has started on its data directory. */
   readonly incarnation: number;
   /** Port 0 takes any free one; see `port`. */
@@ -88,15 +88,15 @@ export class TcpTransport implements Transport {
   };
   readonly #counters = { rejected: 0, refusals: 0, evictions: 0 };
 
-  /** @throws RaftkvError CONFIG_INVALID where the cluster id is too long to be told. */
+  /** @throws RaftkvError CONFIG_INVALID where the cluster name is too long to be told. */
   constructor(options: TcpTransportOptions) {
-    const { selfId, clusterId, incarnation, clock, logger } = options;
+    const { selfId, clusterName, incarnation, clock, logger } = options;
     this.#options = options;
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.#initialPeers = options.peers;
     this.#local = {
       selfId,
-      clusterId,
+      clusterName,
       incarnation,
       isPeer: (id) => this.#peers?.get(id) !== undefined,
       isRemoved: (id) => this.#removedIds.has(id),
@@ -106,12 +106,12 @@ export class TcpTransport implements Transport {
   }
 
   async start(events: TransportEvents): Promise<void> {
-    const { clock, random, logger, tls, clusterId, listen } = this.#options;
+    const { clock, random, logger, tls, clusterName, listen } = this.#options;
     const limits = this.#limits;
     const rateLimitedLog = this.#rateLimitedLog;
     if (tls) {
       const guard = { clock, rateLimitedLog, portName: 'the peer port', handshakeMsMax: limits.handshakeMsMax };
-      this.#sockets = await createTlsSockets(tls, clusterId, guard);
+      this.#sockets = await createTlsSockets(tls, clusterName, guard);
     }
     const sockets = this.#sockets;
     const context = { local: this.#local, clock, limits, sockets, random, logger, rateLimitedLog, events };

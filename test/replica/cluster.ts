@@ -502,7 +502,7 @@ export class Cluster {
     machine.alive = true;
     const { replica, close } = await openReplica({
       nodeId: id,
-      clusterId: 'test',
+      clusterName: 'test',
       directory: DIRECTORY,
       initial: { kind: isInitialMember ? 'bootstrap' : 'join', nodes: this.listedBy(id) },
       timing: TIMING,

@@ -256,7 +256,7 @@ export class SimNode {
     });
     const { replica, close } = await openReplica({
       nodeId: this.id,
-      clusterId: `sim-${seed}`,
+      clusterName: `sim-${seed}`,
       directory: '/data/node',
       initial,
       timing,

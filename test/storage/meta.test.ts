@@ -10,7 +10,7 @@ const DIRECTORY = '/node';
 const FILE = '/node/meta';
 const ASIDE = '/node/damaged-1';
 const openNode = (disk: MemoryDisk, options: Partial<MetaOptions> = {}) =>
-  openMeta({ disk, directory: DIRECTORY, clusterId: 'demo', nodeId: 1, ...options });
+  openMeta({ disk, directory: DIRECTORY, clusterName: 'demo', nodeId: 1, ...options });
 /** Moves what is damaged to `ASIDE`; `errors` has what was said of it. */
 const healing = () => {
   const errors: RaftkvError[] = [];
@@ -118,7 +118,7 @@ describe('meta', () => {
   it('refuses the folder of another cluster or node, and counts no start', async () => {
     const disk = new MemoryDisk();
     await openNode(disk);
-    for (const other of [{ clusterId: 'other' }, { nodeId: 2 }]) {
+    for (const other of [{ clusterName: 'other' }, { nodeId: 2 }]) {
       const error = await errorOf(openNode(disk, other));
       expect(error.code).toBe('DATA_DIR_FOREIGN');
       expect(error.remedy).not.toBe('');
@@ -183,9 +183,9 @@ describe('the lifecycle status of a directory', () => {
       disk.plant(FILE, Buffer.from(`${lines}${crc32(lines).toString(16).padStart(8, '0')}\n`));
       return disk;
     };
-    const used = await plantOld('{"clusterId":"demo","nodeId":1,"incarnation":7,"logCreated":true}');
+    const used = await plantOld('{"clusterName":"demo","nodeId":1,"incarnation":7,"logCreated":true}');
     expect(await openNode(used)).toMatchObject({ lifecycle: 'normal', directoryId: 0, incarnation: 8 });
-    const fresh = await plantOld('{"clusterId":"demo","nodeId":1,"incarnation":1,"logCreated":false}');
+    const fresh = await plantOld('{"clusterName":"demo","nodeId":1,"incarnation":1,"logCreated":false}');
     expect(await openNode(fresh)).toMatchObject({ lifecycle: 'uninitialized', directoryId: 0, incarnation: 2 });
   });
 

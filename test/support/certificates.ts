@@ -12,7 +12,7 @@ const DAY_MS = 24 * 3600 * 1000;
 const HOST = '127.0.0.1';
 
 export interface TestAuthority {
-  node(id: number, clusterId?: string): Promise<TlsIdentity>;
+  node(id: number, clusterName?: string): Promise<TlsIdentity>;
   client(): Promise<TlsIdentity>;
   issue(request: CertificateRequest): Promise<TlsIdentity>;
 }
@@ -27,8 +27,8 @@ export async function newAuthority(name = 'test CA'): Promise<TestAuthority> {
   };
   return {
     issue,
-    node: (id, clusterId = 'test') =>
-      issue({ commonName: `node ${id}`, uris: [nodeUri(clusterId, id)], hosts: [HOST, 'localhost'] }),
+    node: (id, clusterName = 'test') =>
+      issue({ commonName: `node ${id}`, uris: [nodeUri(clusterName, id)], hosts: [HOST, 'localhost'] }),
     client: () => issue({ commonName: 'client' }),
   };
 }

@@ -30,7 +30,7 @@ afterEach(cleanUp);
 const warnings = (node: TestNode) => node.logs.filter(({ level }) => level === 'warn');
 
 function otherVersion(): Buffer {
-  const payload = encodeHello({ selfId: 3, clusterId: 'test', incarnation: 1 }, 2);
+  const payload = encodeHello({ selfId: 3, clusterName: 'test', incarnation: 1 }, 2);
   payload.writeUInt16LE(99, 4);
   return frameOf('hello', payload);
 }
@@ -98,7 +98,7 @@ describe('a dialing node', () => {
   it('and its peer both log a refusal and what to do; it goes on trying, at ease', async () => {
     const manual = createManualClock();
     const one = await startNode({ id: 1, peers: { 2: NO_PORT } });
-    const two = await startNode({ id: 2, peers: { 1: one.transport.port }, clusterId: 'other', clock: manual.clock });
+    const two = await startNode({ id: 2, peers: { 1: one.transport.port }, clusterName: 'other', clock: manual.clock });
     await Promise.all([one, two].map((node) => node.until(() => warnings(node).length === 1)));
     for (const node of [one, two]) {
       expect(warnings(node)[0]?.fields).toMatchObject({
@@ -298,7 +298,7 @@ describe('a bad message', () => {
         onClosed() {},
       };
       const connection = new Connection(socket, null, owner, {
-        local: { selfId: 1, clusterId: 'test', incarnation: 1, isPeer: () => true, isRemoved: () => false },
+        local: { selfId: 1, clusterName: 'test', incarnation: 1, isPeer: () => true, isRemoved: () => false },
         clock: systemClock,
         limits: DEFAULT_LIMITS,
         sockets: plainSockets,

@@ -19,7 +19,7 @@ import {
 
 const node2: LocalIdentity = {
   selfId: 2,
-  clusterId: 'demo',
+  clusterName: 'demo',
   incarnation: 7,
   isPeer: (id) => id === 1 || id === 3,
   // 3 was added again.
@@ -27,7 +27,7 @@ const node2: LocalIdentity = {
 };
 const fromNode3: Hello = {
   protocolVersion: PROTOCOL_VERSION,
-  clusterId: 'demo',
+  clusterName: 'demo',
   fromId: 3,
   toId: 2,
   incarnation: 1,
@@ -46,9 +46,9 @@ describe('hello', () => {
         anyId,
         fc.maxSafeNat(),
         fc.constantFrom<Channel>('main', 'bulk'),
-        (clusterId, selfId, toId, incarnation, channel) => {
-          const payload = encodeHello({ selfId, clusterId, incarnation }, toId, channel);
-          const hello = { protocolVersion: PROTOCOL_VERSION, clusterId, fromId: selfId, toId, incarnation, channel };
+        (clusterName, selfId, toId, incarnation, channel) => {
+          const payload = encodeHello({ selfId, clusterName, incarnation }, toId, channel);
+          const hello = { protocolVersion: PROTOCOL_VERSION, clusterName, fromId: selfId, toId, incarnation, channel };
           // What a later version appends does not matter.
           expect(decodeHello(Buffer.concat([payload, Buffer.of(1, 2, 3)]))).toEqual(hello);
         },
@@ -57,7 +57,7 @@ describe('hello', () => {
   });
 
   it('of the longest cluster name fits into the frame allowed before the handshake, and a longer name is no configuration', () => {
-    const named = (length: number) => encodeHello({ ...node2, clusterId: 'c'.repeat(length) }, 1);
+    const named = (length: number) => encodeHello({ ...node2, clusterName: 'c'.repeat(length) }, 1);
     expect(named(512).length).toBeLessThanOrEqual(HANDSHAKE_PAYLOAD_BYTES_MAX);
     expect(() => named(513)).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
   });
@@ -93,7 +93,7 @@ describe('checking a hello', () => {
 
   const refused: [RefusalCode, Hello, Dialed | null][] = [
     ['version', { ...fromNode3, protocolVersion: PROTOCOL_VERSION + 1 }, null],
-    ['cluster', { ...fromNode3, clusterId: 'other' }, null],
+    ['cluster', { ...fromNode3, clusterName: 'other' }, null],
     ['self', { ...fromNode3, fromId: 2 }, null],
     ['wrongAddressee', { ...fromNode3, toId: 5 }, null],
     ['wrongAddressee', fromNode3, node1],

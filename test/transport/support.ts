@@ -43,7 +43,7 @@ export interface NodeOptions {
   readonly id: number;
   /** Port by id of the other nodes. */
   readonly peers: Readonly<Record<number, number>>;
-  readonly clusterId?: string;
+  readonly clusterName?: string;
   readonly incarnation?: number;
   readonly port?: number;
   readonly clock?: Clock;
@@ -95,7 +95,7 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
   };
   const transport = new TcpTransport({
     selfId: options.id,
-    clusterId: options.clusterId ?? 'test',
+    clusterName: options.clusterName ?? 'test',
     incarnation: options.incarnation ?? 1,
     listen: { host: HOST, port: options.port ?? 0 },
     peers: Object.entries(options.peers).map(([id, port]) => ({ id: Number(id), host: HOST, port })),
@@ -180,11 +180,11 @@ function rawPeer(socket: Socket): RawPeer {
 export function helloFrom(
   fromId: number,
   toId: number,
-  clusterId = 'test',
+  clusterName = 'test',
   incarnation = 1,
   channel: Channel = 'main',
 ): Buffer {
-  return frameOf('hello', encodeHello({ selfId: fromId, clusterId, incarnation }, toId, channel));
+  return frameOf('hello', encodeHello({ selfId: fromId, clusterName, incarnation }, toId, channel));
 }
 
 export function dialRaw(port: number): RawPeer {

@@ -139,7 +139,7 @@ function describe(directory: string, examination: Examination): string {
   const lines: string[] = [];
   if (meta !== null) {
     const lifecycle = meta.lifecycle === 'normal' ? 'normal' : `${meta.lifecycle}, without a vote`;
-    lines.push(`meta       ok: node ${meta.nodeId} of cluster ${meta.clusterId}, ${lifecycle}`);
+    lines.push(`meta       ok: node ${meta.nodeId} of cluster ${meta.clusterName}, ${lifecycle}`);
   }
   for (const { index, term, items, byteLength } of snapshots) {
     lines.push(`snapshot   ok: up to entry ${index} of term ${term}, ${items} items, ${byteLength} bytes`);

@@ -97,7 +97,7 @@ async function recover(config: Config, id: number, directory: string, lock: Data
   const building = `${directory}.recovering`;
   const aside = `${directory}.before-recovery-${when}`;
   rmSync(building, { recursive: true, force: true });
-  const where = { disk: fileDisk, clusterId: config.cluster, nodeId: id, walSegmentBytes: config.walSegmentBytes };
+  const where = { disk: fileDisk, clusterName: config.cluster, nodeId: id, walSegmentBytes: config.walSegmentBytes };
   const remains: Remains = await readAllOf({
     ...where,
     view: readOnlyDisk,

@@ -46,8 +46,8 @@ export async function snapshotSaveCommand(file: string, options: SnapshotSaveOpt
   try {
     const node = await download(config, nodes, part);
     const { head, state } = await readBackup(part);
-    if (head.clusterId !== config.cluster) {
-      throw new RaftkvError('BACKUP_INVALID', `node ${node.id} sent a snapshot of cluster "${head.clusterId}"`);
+    if (head.clusterName !== config.cluster) {
+      throw new RaftkvError('BACKUP_INVALID', `node ${node.id} sent a snapshot of cluster "${head.clusterName}"`);
     }
     renameSync(part, file);
     syncFolder(dirname(resolve(file)));
@@ -185,7 +185,7 @@ async function restoreNode(config: Config, id: number, file: string, { head, sta
     clock: systemClock,
     random: Math.random,
     directory: building,
-    clusterId: config.cluster,
+    clusterName: config.cluster,
     nodeId: id,
     index: head.index,
     term: head.term,
@@ -216,16 +216,16 @@ export interface SnapshotInspectOptions {
 /** @throws RaftkvError as `readBackup`. */
 export async function snapshotInspectCommand(file: string, { json }: SnapshotInspectOptions): Promise<void> {
   const { head, configuration, state } = await readBackup(file);
-  const { clusterId, index, term, byteLength, chunks } = head;
+  const { clusterName, index, term, byteLength, chunks } = head;
   const { voters, learners } = configuration;
   const { items, storeBytes, timeMs } = state;
-  const facts = { cluster: clusterId, index, term, byteLength, chunks, items, storeBytes, timeMs, voters, learners };
+  const facts = { cluster: clusterName, index, term, byteLength, chunks, items, storeBytes, timeMs, voters, learners };
   if (json) {
     process.stdout.write(`${JSON.stringify(facts, null, 2)}\n`);
     return;
   }
   const lines = [
-    ['cluster', clusterId],
+    ['cluster', clusterName],
     ['up to', `entry ${index} of term ${term}`],
     [
       'taken at',

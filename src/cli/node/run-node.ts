@@ -93,7 +93,7 @@ async function assemble(
   const { heartbeatIntervalMs, electionTimeoutMs, requestTimeoutMs, limits } = config;
   const opened = await openReplica({
     nodeId: node.id,
-    clusterId: config.cluster,
+    clusterName: config.cluster,
     directory,
     initial: { kind: isJoining ? 'join' : 'bootstrap', nodes: config.nodes.map(memberOf) },
     timing: { heartbeatIntervalMs, electionTimeoutMs, requestTimeoutMs },
@@ -174,7 +174,7 @@ function transportOf(
 ): TcpTransport {
   return new TcpTransport({
     selfId: node.id,
-    clusterId: config.cluster,
+    clusterName: config.cluster,
     incarnation,
     listen: { host: node.host, port: node.peerPort },
     peers: config.nodes.map(({ id, host, peerPort }) => ({ id, host, port: peerPort })),

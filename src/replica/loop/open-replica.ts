@@ -32,7 +32,7 @@ import { NodeReplica } from './node-replica.ts';
  */
 export interface OpenReplicaOptions {
   readonly nodeId: NodeId;
-  readonly clusterId: string;
+  readonly clusterName: string;
   /** The node's own data directory. The caller has made sure that no other process uses it. */
   readonly directory: string;
   readonly initial: InitialCluster;
@@ -77,13 +77,13 @@ export interface OpenedReplica {
 
 /** @throws RaftkvError as `openMeta`, `openSnapshots`, `openWal` and `Transport.start` do; what was opened is closed again. */
 export async function openReplica(options: OpenReplicaOptions): Promise<OpenedReplica> {
-  const { disk, clock, random, logger, directory, clusterId, nodeId, onFatal } = options;
+  const { disk, clock, random, logger, directory, clusterName, nodeId, onFatal } = options;
   const keeper = (await isAlone(options)) ? null : damageKeeper(options);
   const incarnationMin = Math.max(1, Math.floor(clock.wallMs() / 1000));
   const meta = await openMeta({
     disk,
     directory,
-    clusterId,
+    clusterName,
     nodeId,
     incarnationMin,
     onDamage: keeper?.folder ?? null,
@@ -91,7 +91,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
   });
   keeper?.knows(meta);
   const snapshots = await openSnapshots({
-    ...{ disk, clusterId, logger },
+    ...{ disk, clusterName, logger },
     directory: join(directory, 'snapshots'),
     onDamage: keeper?.folder ?? null,
   });
@@ -101,7 +101,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
   /** One change at a time. */
   let notedAlone = Promise.resolve();
   const { wal } = await openWal({
-    ...{ disk, clock, clusterId, random, logger, sink: recovery },
+    ...{ disk, clock, clusterName, random, logger, sink: recovery },
     directory: join(directory, 'wal'),
     mustExist: meta.logCreated,
     begin: { index: base.index, term: base.term },

@@ -91,7 +91,7 @@ interface SegmentOptions {
   readonly segmentBytes: number;
   /** How much of the file to fill at once, header included. */
   readonly fillBytes: number;
-  readonly clusterId: string;
+  readonly clusterName: string;
   readonly random: () => number;
 }
 
@@ -126,7 +126,7 @@ async function fillAndName(
 ): Promise<Segment> {
   const path = join(directory, segmentName(number));
   const temporary = temporaryOf(path);
-  const header = encodeSegmentHeader(number, options.segmentBytes, options.clusterId, options.random);
+  const header = encodeSegmentHeader(number, options.segmentBytes, options.clusterName, options.random);
   await writeFully(plain, header, SECTOR_BYTES, 0);
   await writeZeros(plain, SECTOR_BYTES, Math.min(options.fillBytes, options.segmentBytes));
   await plain.sync();
@@ -168,7 +168,12 @@ async function dropTemporary(disk: Disk, directory: string, temporary: string, f
 /**
  * @throws RaftkvError WAL_DAMAGED where the header does not verify, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN.
  */
-export async function openSegment(disk: Disk, directory: string, number: number, clusterId: string): Promise<Segment> {
+export async function openSegment(
+  disk: Disk,
+  directory: string,
+  number: number,
+  clusterName: string,
+): Promise<Segment> {
   const path = join(directory, segmentName(number));
   const plain = await disk.open(path, { create: false, dataSync: false });
   const sector = Buffer.alloc(SECTOR_BYTES);
@@ -181,7 +186,7 @@ export async function openSegment(disk: Disk, directory: string, number: number,
     await plain.close();
     throw walDamaged(path, 0, 'the segment header is corrupt');
   }
-  const refusal = refusalOf(header, path, number, clusterId);
+  const refusal = refusalOf(header, path, number, clusterName);
   if (refusal !== null) {
     await plain.close();
     throw refusal;
@@ -210,7 +215,7 @@ export async function readOfDisk(
   }
 }
 
-function refusalOf(header: SegmentHeader, path: string, number: number, clusterId: string): RaftkvError | null {
+function refusalOf(header: SegmentHeader, path: string, number: number, clusterName: string): RaftkvError | null {
   if (header.version !== WAL_FORMAT_VERSION) {
     return new RaftkvError(
       'FORMAT_UNSUPPORTED',
@@ -218,10 +223,10 @@ function refusalOf(header: SegmentHeader, path: string, number: number, clusterI
       'Start the version of raftkv that wrote it.',
     );
   }
-  if (header.clusterId !== clusterId) {
+  if (header.clusterName !== clusterName) {
     return new RaftkvError(
       'DATA_DIR_FOREIGN',
-      `${path} belongs to cluster "${header.clusterId}", not "${clusterId}"`,
+      `${path} belongs to cluster "${header.clusterName}", not "${clusterName}"`,
       'Point dataDir to the data of this cluster, or to an empty folder.',
     );
   }

@@ -15,7 +15,7 @@ export interface FillOptions {
   readonly disk: Disk;
   readonly clock: Clock;
   readonly directory: string;
-  readonly clusterId: string;
+  readonly clusterName: string;
   readonly random: () => number;
   readonly segmentBytes: number;
   /** How much of a new segment is filled before its name appears. */
@@ -163,7 +163,7 @@ export class SegmentFiller {
 
   /** One step: a small one where little is missing, a large one where a burst is about to catch up. */
   async #fill(shortBytes: number): Promise<void> {
-    const { disk, directory, segmentBytes, firstFillBytes, clusterId, random } = this.#options;
+    const { disk, directory, segmentBytes, firstFillBytes, clusterName, random } = this.#options;
     const segment = this.#nextToExtend();
     if (segment !== null) {
       const { fillStepBytes, fillStepBytesMax } = this.#options;
@@ -172,6 +172,6 @@ export class SegmentFiller {
     }
     const number = this.active.number + this.spares.length + 1;
     const fillBytes = firstFillBytes;
-    this.spares.push(await createSegment(disk, directory, number, { segmentBytes, fillBytes, clusterId, random }));
+    this.spares.push(await createSegment(disk, directory, number, { segmentBytes, fillBytes, clusterName, random }));
   }
 }

@@ -20,8 +20,8 @@ import { readUint64, writeUint64 } from '../../base/uint64.ts';
  *  12  u32      segment bytes: how long the file may grow
  *  16  u64      segment number, from 1
  *  24  8 bytes  salt: random, so that no client can store a value that looks like a block of this file
- *  32  u16      length of the cluster id
- *  34  …        cluster id, UTF-8; then zeros
+ *  32  u16      length of the cluster name
+ *  34  …        cluster name, UTF-8; then zeros
  * 508  u32      CRC-32 of the 508 bytes before
  * ```
  *
@@ -70,7 +70,7 @@ export const RECORD_LOG_RESET = 3;
 /** u64 term. */
 export const LOG_RESET_BODY_BYTES = 8;
 /** What fits beside the other fields of a segment header, with room to spare. */
-export const CLUSTER_ID_BYTES_MAX = 255;
+export const CLUSTER_NAME_BYTES_MAX = 255;
 
 const SEGMENT_MAGIC = Buffer.from('raftkvWL', 'latin1');
 const SEGMENT_CRC_OFFSET = SECTOR_BYTES - 4;
@@ -84,7 +84,7 @@ export interface SegmentHeader {
   readonly version: number;
   readonly segmentBytes: number;
   readonly number: number;
-  readonly clusterId: string;
+  readonly clusterName: string;
   /** CRC of the salt, which seeds the CRC of every block header in the segment. */
   readonly saltCrc: number;
 }
@@ -92,7 +92,7 @@ export interface SegmentHeader {
 export function encodeSegmentHeader(
   number: number,
   segmentBytes: number,
-  clusterId: string,
+  clusterName: string,
   random: () => number,
 ): Buffer {
   const sector = Buffer.alloc(SECTOR_BYTES);
@@ -102,8 +102,8 @@ export function encodeSegmentHeader(
   writeUint64(sector, number, 16);
   sector.writeUInt32LE(Math.floor(random() * 0x1_0000_0000), SALT_OFFSET);
   sector.writeUInt32LE(Math.floor(random() * 0x1_0000_0000), SALT_OFFSET + 4);
-  sector.writeUInt16LE(Buffer.byteLength(clusterId), 32);
-  sector.write(clusterId, 34);
+  sector.writeUInt16LE(Buffer.byteLength(clusterName), 32);
+  sector.write(clusterName, 34);
   sector.writeUInt32LE(crc32(sector.subarray(0, SEGMENT_CRC_OFFSET)), SEGMENT_CRC_OFFSET);
   return sector;
 }
@@ -116,7 +116,7 @@ export function readSegmentHeader(sector: Buffer): SegmentHeader | null {
     version: sector.readUInt32LE(8),
     segmentBytes: sector.readUInt32LE(12),
     number: readUint64(sector, 16),
-    clusterId: sector.toString('utf8', 34, 34 + Math.min(sector.readUInt16LE(32), CLUSTER_ID_BYTES_MAX)),
+    clusterName: sector.toString('utf8', 34, 34 + Math.min(sector.readUInt16LE(32), CLUSTER_NAME_BYTES_MAX)),
     saltCrc: crc32(sector.subarray(SALT_OFFSET, SALT_OFFSET + 8)),
   };
 }

@@ -32,7 +32,7 @@ export interface SnapshotsOptions {
   readonly disk: Disk;
   /** The folder of the snapshots; made where there is none. */
   readonly directory: string;
-  readonly clusterId: string;
+  readonly clusterName: string;
   readonly logger: Logger;
   /**
    * Called with what is damaged before anything is changed on the disk; gives the folder to move the file into. Null:
@@ -133,7 +133,7 @@ class SnapshotFiles implements Snapshots {
       const path = this.#pathOf(head.index, head.term);
       const file = await this.#create(path + WRITING_SUFFIX);
       this.#writing = file;
-      const encoder = await SnapshotEncoder.begin(file, head, this.#options.clusterId);
+      const encoder = await SnapshotEncoder.begin(file, head, this.#options.clusterName);
       return {
         write: (chunk) => encoder.write(chunk),
         finish: async () => {
@@ -319,10 +319,10 @@ class SnapshotFiles implements Snapshots {
   }
 
   #refuseForeign(head: SnapshotFileHead, path: string): void {
-    if (head.clusterId === this.#options.clusterId) return;
+    if (head.clusterName === this.#options.clusterName) return;
     throw new RaftkvError(
       'DATA_DIR_FOREIGN',
-      `${path} belongs to cluster "${head.clusterId}", not "${this.#options.clusterId}"`,
+      `${path} belongs to cluster "${head.clusterName}", not "${this.#options.clusterName}"`,
       'Point dataDir to the data of this cluster, or to an empty folder.',
     );
   }

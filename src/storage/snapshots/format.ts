@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 import { readUint64, writeUint64 } from '../../base/uint64.ts';
-import { CLUSTER_ID_BYTES_MAX, SECTOR_BYTES } from '../segments/format.ts';
+import { CLUSTER_NAME_BYTES_MAX, SECTOR_BYTES } from '../segments/format.ts';
 
 /**
  * The byte layout of a snapshot file. All integers are little-endian. Every byte is under one CRC, and each piece is
@@ -22,8 +22,8 @@ import { CLUSTER_ID_BYTES_MAX, SECTOR_BYTES } from '../segments/format.ts';
  *  16  u64      index of the last entry that the snapshot stands for
  *  24  u64      term of that entry
  *  32  u32      CRC-32 of the configuration
- *  36  u16      length of the cluster id
- *  38  …        cluster id, UTF-8; then zeros
+ *  36  u16      length of the cluster name
+ *  38  …        cluster name, UTF-8; then zeros
  * 508  u32      CRC-32 of the 508 bytes before
  * ```
  *
@@ -65,7 +65,7 @@ export interface SnapshotHeader {
   readonly version: number;
   readonly index: number;
   readonly term: number;
-  readonly clusterId: string;
+  readonly clusterName: string;
   readonly configurationBytes: number;
   readonly configurationCrc: number;
   /** The header's CRC, with which the chain of the chunks begins. */
@@ -79,7 +79,7 @@ export interface SnapshotTrailer {
 }
 
 /** Header and configuration, as they stand at the start of the file. */
-export function encodeSnapshotHead(index: number, term: number, clusterId: string, configuration: Buffer): Buffer {
+export function encodeSnapshotHead(index: number, term: number, clusterName: string, configuration: Buffer): Buffer {
   const bytes = Buffer.alloc(SNAPSHOT_HEADER_BYTES + configuration.length);
   HEADER_MAGIC.copy(bytes);
   bytes.writeUInt32LE(SNAPSHOT_FORMAT_VERSION, 8);
@@ -87,8 +87,8 @@ export function encodeSnapshotHead(index: number, term: number, clusterId: strin
   writeUint64(bytes, index, 16);
   writeUint64(bytes, term, 24);
   bytes.writeUInt32LE(crc32(configuration), 32);
-  bytes.writeUInt16LE(Buffer.byteLength(clusterId), 36);
-  bytes.write(clusterId, 38);
+  bytes.writeUInt16LE(Buffer.byteLength(clusterName), 36);
+  bytes.write(clusterName, 38);
   bytes.writeUInt32LE(crc32(bytes.subarray(0, HEADER_CRC_OFFSET)), HEADER_CRC_OFFSET);
   configuration.copy(bytes, SNAPSHOT_HEADER_BYTES);
   return bytes;
@@ -107,7 +107,7 @@ export function readSnapshotHeader(bytes: Buffer): SnapshotHeader | null {
     version: bytes.readUInt32LE(8),
     index,
     term,
-    clusterId: bytes.toString('utf8', 38, 38 + Math.min(bytes.readUInt16LE(36), CLUSTER_ID_BYTES_MAX)),
+    clusterName: bytes.toString('utf8', 38, 38 + Math.min(bytes.readUInt16LE(36), CLUSTER_NAME_BYTES_MAX)),
     configurationBytes: bytes.readUInt32LE(12),
     configurationCrc: bytes.readUInt32LE(32),
     chain,

@@ -19,7 +19,7 @@ import type { SnapshotHead } from './types.ts';
 /** Reads a snapshot file and believes none of it before it verifies. Holds one chunk in memory, whatever the file's length. */
 
 export interface SnapshotFileHead extends SnapshotHead {
-  readonly clusterId: string;
+  readonly clusterName: string;
   /** Of the whole file. */
   readonly byteLength: number;
   readonly chunks: number;
@@ -85,7 +85,7 @@ async function readEnds(file: DiskFile, path: string): Promise<Ends> {
       'Use the version of raftkv that wrote it.',
     );
   }
-  const { index, term, clusterId, configurationBytes } = header;
+  const { index, term, clusterName, configurationBytes } = header;
   const chunksAt = SNAPSHOT_HEADER_BYTES + configurationBytes;
   if (configurationBytes > SNAPSHOT_CONFIGURATION_BYTES_MAX || chunksAt + SNAPSHOT_TRAILER_BYTES > size) {
     throw snapshotDamaged(path, 0, `the file is truncated: it has only ${size} bytes`);
@@ -100,7 +100,7 @@ async function readEnds(file: DiskFile, path: string): Promise<Ends> {
   if (trailer.byteLength !== size) {
     throw snapshotDamaged(path, trailerAt, `the file has ${size} bytes, but its trailer says ${trailer.byteLength}`);
   }
-  const head = { index, term, configuration, clusterId, byteLength: size, chunks: trailer.chunks };
+  const head = { index, term, configuration, clusterName, byteLength: size, chunks: trailer.chunks };
   return { head, trailer, chunksAt, chain: header.chain };
 }
 

@@ -1,7 +1,7 @@
 import { basename, dirname } from 'node:path';
 import { RaftkvError } from '../../base/errors.ts';
 import { type Disk, type DiskFile, writeFully } from '../disk/disk.ts';
-import { CLUSTER_ID_BYTES_MAX } from '../segments/format.ts';
+import { CLUSTER_NAME_BYTES_MAX } from '../segments/format.ts';
 import {
   CHUNK_HEADER_BYTES,
   encodeChunkHeader,
@@ -152,11 +152,11 @@ export class SnapshotEncoder {
     this.#chain = chain;
   }
 
-  static async begin(file: GrowingFile, head: SnapshotHead, clusterId: string): Promise<SnapshotEncoder> {
+  static async begin(file: GrowingFile, head: SnapshotHead, clusterName: string): Promise<SnapshotEncoder> {
     const tooLong = (what: string) => new RaftkvError('INVARIANT_BROKEN', `the ${what} is too long for a snapshot`);
-    if (Buffer.byteLength(clusterId) > CLUSTER_ID_BYTES_MAX) throw tooLong('cluster id');
+    if (Buffer.byteLength(clusterName) > CLUSTER_NAME_BYTES_MAX) throw tooLong('cluster name');
     if (head.configuration.length > SNAPSHOT_CONFIGURATION_BYTES_MAX) throw tooLong('configuration');
-    const bytes = encodeSnapshotHead(head.index, head.term, clusterId, head.configuration);
+    const bytes = encodeSnapshotHead(head.index, head.term, clusterName, head.configuration);
     const encoder = new SnapshotEncoder(file, readChain(bytes));
     await encoder.#stage(bytes);
     return encoder;
@@ -202,7 +202,7 @@ export class SnapshotEncoder {
 export async function writeSnapshotFile(
   disk: Disk,
   path: string,
-  head: SnapshotHead & { readonly clusterId: string },
+  head: SnapshotHead & { readonly clusterName: string },
   produce: (write: (chunk: Buffer) => Promise<void>) => Promise<unknown>,
 ): Promise<{ readonly byteLength: number }> {
   const temporary = `${path}.tmp`;
@@ -210,7 +210,7 @@ export async function writeSnapshotFile(
   if ((await disk.list(dirname(path))).includes(basename(temporary))) await disk.remove(temporary);
   const file = await GrowingFile.create(disk, temporary);
   try {
-    const encoder = await SnapshotEncoder.begin(file, head, head.clusterId);
+    const encoder = await SnapshotEncoder.begin(file, head, head.clusterName);
     await produce((chunk) => encoder.write(chunk));
     await encoder.end();
     await file.moveTo(path);

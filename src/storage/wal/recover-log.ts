@@ -49,12 +49,12 @@ const REPAIRS_MAX = 3;
 export async function recoverLog(
   options: RecoverLogOptions,
 ): Promise<{ readonly log: RecoveredLog | null; readonly damage: string | null }> {
-  const { disk, directory, clusterId, begin } = options;
+  const { disk, directory, clusterName, begin } = options;
   let damage: string | null = null;
   for (let repairs = 0; ; repairs++) {
     const names = await disk.list(directory);
     const numbers = segmentNumbers(names);
-    const scan = new LogScan(disk, directory, clusterId, numbers, begin);
+    const scan = new LogScan(disk, directory, clusterName, numbers, begin);
     const found = await judge(options, scan, names, numbers);
     if (found.error === null) {
       // Only now: where there is damage and no repair, everything stays as it was found.

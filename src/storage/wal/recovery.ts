@@ -68,7 +68,7 @@ const NOT_TORN = false;
 export class LogScan {
   readonly #disk: Disk;
   readonly #directory: string;
-  readonly #clusterId: string;
+  readonly #clusterName: string;
   readonly #numbers: readonly number[];
   readonly #begin: LogBase;
 
@@ -92,10 +92,10 @@ export class LogScan {
   #goodBytes = 0;
 
   /** @param numbers of the segments there are, ascending; not none. */
-  constructor(disk: Disk, directory: string, clusterId: string, numbers: readonly number[], begin: LogBase) {
+  constructor(disk: Disk, directory: string, clusterName: string, numbers: readonly number[], begin: LogBase) {
     this.#disk = disk;
     this.#directory = directory;
-    this.#clusterId = clusterId;
+    this.#clusterName = clusterName;
     this.#numbers = numbers;
     this.#begin = begin;
     this.#goodNumber = numbers[0] ?? 1;
@@ -183,7 +183,7 @@ export class LogScan {
   }
 
   async #openSegment(number: number): Promise<Segment> {
-    const segment = await openSegment(this.#disk, this.#directory, number, this.#clusterId);
+    const segment = await openSegment(this.#disk, this.#directory, number, this.#clusterName);
     this.#open.push(segment);
     return segment;
   }

@@ -38,7 +38,7 @@ import type { GoodPart, LogBase } from './types.ts';
 export interface RepairPlace {
   readonly disk: Disk;
   readonly directory: string;
-  readonly clusterId: string;
+  readonly clusterName: string;
   readonly segmentBytes: number;
   readonly random: () => number;
 }
@@ -82,13 +82,13 @@ async function copyGoodBlocks(disk: Disk, directory: string, good: GoodPart, to:
 
 /** A segment without entries; with `base`, one that resets the log to it. */
 async function writeNewSegment(
-  { segmentBytes, clusterId, random }: RepairPlace,
+  { segmentBytes, clusterName, random }: RepairPlace,
   number: number,
   base: LogBase | null,
   hardState: Buffer | null,
   to: DiskFile,
 ): Promise<void> {
-  const header = encodeSegmentHeader(number, segmentBytes, clusterId, random);
+  const header = encodeSegmentHeader(number, segmentBytes, clusterName, random);
   const saltCrc = readSegmentHeader(header)?.saltCrc ?? 0;
   const block = base === null ? Buffer.alloc(0) : firstBlock(number, saltCrc, base, hardState);
   const bytes = Buffer.concat([header, block, Buffer.alloc(SECTOR_BYTES)]);

@@ -4,7 +4,7 @@ import type { Logger } from '../../base/logger.ts';
 import type { Disk } from '../disk/disk.ts';
 import { createSegment } from '../segments/files.ts';
 import type { FillOptions } from '../segments/filler.ts';
-import { BLOCK_HEADER_BYTES, CLUSTER_ID_BYTES_MAX, RECORD_HEADER_BYTES, SECTOR_BYTES } from '../segments/format.ts';
+import { BLOCK_HEADER_BYTES, CLUSTER_NAME_BYTES_MAX, RECORD_HEADER_BYTES, SECTOR_BYTES } from '../segments/format.ts';
 import { EntryLocations } from './entries.ts';
 import { type RecoverySink, recoverLog } from './recover-log.ts';
 import { SegmentedWal } from './segmented-wal.ts';
@@ -38,7 +38,7 @@ export interface WalOptions {
   readonly clock: Clock;
   /** The folder of the log; made where there is none. */
   readonly directory: string;
-  readonly clusterId: string;
+  readonly clusterName: string;
   /**
    * True where this node is known to have had a log. Its absence is then damage; otherwise a new log is begun.
    * `Meta.logCreated` knows.
@@ -109,15 +109,15 @@ export interface OpenedWal {
  * @throws RaftkvError WAL_DAMAGED, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN, CONFIG_INVALID; the disk's own errors.
  */
 export async function openWal(options: WalOptions): Promise<OpenedWal> {
-  const { disk, clock, directory, clusterId, begin, onFatal, logger } = options;
+  const { disk, clock, directory, clusterName, begin, onFatal, logger } = options;
   const limits = { ...WAL_LIMITS, ...options.limits };
-  checkLimits(limits, clusterId);
+  checkLimits(limits, clusterName);
   const startedMs = clock.monotonicMs();
   const fill: FillOptions = {
     disk,
     clock,
     directory,
-    clusterId,
+    clusterName,
     random: options.random,
     segmentBytes: limits.walSegmentBytes,
     firstFillBytes: Math.min(limits.walFirstFillBytes, limits.walSegmentBytes),
@@ -155,8 +155,8 @@ export async function openWal(options: WalOptions): Promise<OpenedWal> {
 }
 
 async function beginLog(fill: FillOptions, damage: string | null): Promise<RecoveredLog> {
-  const { disk, directory, segmentBytes, firstFillBytes: fillBytes, clusterId, random } = fill;
-  const active = await createSegment(disk, directory, 1, { segmentBytes, fillBytes, clusterId, random });
+  const { disk, directory, segmentBytes, firstFillBytes: fillBytes, clusterName, random } = fill;
+  const active = await createSegment(disk, directory, 1, { segmentBytes, fillBytes, clusterName, random });
   return {
     active,
     spares: [],
@@ -171,10 +171,10 @@ async function beginLog(fill: FillOptions, damage: string | null): Promise<Recov
   };
 }
 
-function checkLimits(limits: WalLimits, clusterId: string): void {
+function checkLimits(limits: WalLimits, clusterName: string): void {
   const invalid = (what: string) => new RaftkvError('CONFIG_INVALID', what, 'Correct the configuration.');
-  if (Buffer.byteLength(clusterId) > CLUSTER_ID_BYTES_MAX) {
-    throw invalid(`the cluster id is longer than ${CLUSTER_ID_BYTES_MAX} bytes`);
+  if (Buffer.byteLength(clusterName) > CLUSTER_NAME_BYTES_MAX) {
+    throw invalid(`the cluster name is longer than ${CLUSTER_NAME_BYTES_MAX} bytes`);
   }
   for (const [name, bytes] of Object.entries(limits)) {
     if (!Number.isSafeInteger(bytes) || bytes < SECTOR_BYTES) throw invalid(`${name} must be at least ${SECTOR_BYTES}`);

@@ -97,7 +97,7 @@ async function makeNode(id: number): Promise<string> {
   state.apply(batchOf(1, { a: '1', b: 'two' }), ENTRY_HEADER_BYTES, null);
   const directory = nodeFolder(id);
   await buildNode({
-    ...{ disk: fileDisk, clock: systemClock, random: Math.random, directory, clusterId: 'demo', nodeId: id },
+    ...{ disk: fileDisk, clock: systemClock, random: Math.random, directory, clusterName: 'demo', nodeId: id },
     ...{ index: 10, term: 3, currentTerm: 3, configuration: initialMembers, directoryId: 0, incarnation: 7 },
     walSegmentBytes: SEGMENT_BYTES,
     async produce(write) {
@@ -111,7 +111,7 @@ async function makeNode(id: number): Promise<string> {
     sealEntry(batchOf(3, { 'd\x01': '' }), 'data', 4, 13),
   ];
   const { wal } = await openWal({
-    ...{ disk: fileDisk, clock: systemClock, clusterId: 'demo', random: Math.random, logger: silentLogger },
+    ...{ disk: fileDisk, clock: systemClock, clusterName: 'demo', random: Math.random, logger: silentLogger },
     directory: join(directory, 'wal'),
     mustExist: true,
     begin: { index: 10, term: 3 },
@@ -295,7 +295,7 @@ describe('raftkv snapshot', () => {
       const { findings, meta, snapshots, log } = await examineNode({ disk: readOnlyDisk, directory: nodeFolder(id) });
       expect(findings.filter(({ fault }) => fault !== null)).toEqual([]);
       expect(meta).toMatchObject({
-        clusterId: 'other',
+        clusterName: 'other',
         nodeId: id,
         logCreated: true,
         lifecycle: 'normal',

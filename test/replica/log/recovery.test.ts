@@ -114,7 +114,7 @@ describe('recovery', () => {
     const disk = new MemoryDisk();
     const clock = new ManualClock().forProcess(() => true);
     const open = async (sink: LogRecovery, mustExist: boolean) => {
-      const place = { disk, clock, directory: '/wal', clusterId: 'test', mustExist, random: seededRandom(1) };
+      const place = { disk, clock, directory: '/wal', clusterName: 'test', mustExist, random: seededRandom(1) };
       const rest = { begin: BLANK, onDamage: null, onFull: () => {} };
       const { wal } = await openWal({ ...place, ...rest, onFatal: fail, logger: silentLogger, sink });
       return wal;

@@ -16,7 +16,7 @@ const IN_FLIGHT = 3;
 const RETRY_MS = 300;
 
 const stores = (disk: MemoryDisk) =>
-  openSnapshots({ disk, directory: '/s', clusterId: 'test', logger: silentLogger, onDamage: async () => '/damaged' });
+  openSnapshots({ disk, directory: '/s', clusterName: 'test', logger: silentLogger, onDamage: async () => '/damaged' });
 
 /** A state, and a snapshot file that holds it. */
 async function sourceFile(salt = ''): Promise<{ hash: string; file: Buffer }> {

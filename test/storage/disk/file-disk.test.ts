@@ -117,7 +117,7 @@ describe('a log on the disk of the machine', () => {
   });
 
   it('stands beside a meta that outlives the process', async () => {
-    const options = { disk: fileDisk, directory: join(root, 'node'), clusterId: 'demo', nodeId: 1 };
+    const options = { disk: fileDisk, directory: join(root, 'node'), clusterName: 'demo', nodeId: 1 };
     expect((await openMeta(options)).incarnation).toBe(1);
     expect((await openMeta(options)).incarnation).toBe(2);
     expect(readFileSync(join(root, 'node/meta'), 'utf8')).toMatch(

@@ -30,7 +30,7 @@ describe('the bytes of the log', () => {
         fc.nat(SECTOR_BYTES * 8 - 1),
         (number, bytes, id, seed, bit) => {
           const sector = encodeSegmentHeader(number, bytes, id, seededRandom(seed));
-          expect(readSegmentHeader(sector)).toMatchObject({ version: 1, number, segmentBytes: bytes, clusterId: id });
+          expect(readSegmentHeader(sector)).toMatchObject({ version: 1, number, segmentBytes: bytes, clusterName: id });
           sector.writeUInt8(sector.readUInt8(bit >> 3) ^ (1 << (bit & 7)), bit >> 3);
           expect(readSegmentHeader(sector)).toBeNull();
           expect(readSegmentHeader(sector.subarray(0, 511))).toBeNull();

@@ -158,7 +158,7 @@ describe('a folder of snapshots', () => {
   it('refuses a file of another cluster, and a format of the future', async () => {
     const disk = new MemoryDisk();
     await writeSnapshot(await openFolder(disk), 10);
-    expect((await errorOf(openFolder(disk, { clusterId: 'other' }))).code).toBe('DATA_DIR_FOREIGN');
+    expect((await errorOf(openFolder(disk, { clusterName: 'other' }))).code).toBe('DATA_DIR_FOREIGN');
     // As version 2 would write it: its magic, version and CRC keep their places.
     const future = disk.contentOf(pathOf(10));
     future.writeUInt32LE(2, 8);
@@ -503,7 +503,7 @@ describe('a transfer', () => {
     }
     expect((await errorOf(bring(content, 11))).code).toBe('SNAPSHOT_DAMAGED');
     expect((await errorOf(bring(content, 10, 4))).code).toBe('SNAPSHOT_DAMAGED');
-    const foreign = await openFolder(there, { directory: '/foreign', clusterId: 'other' });
+    const foreign = await openFolder(there, { directory: '/foreign', clusterName: 'other' });
     await writeSnapshot(foreign, 10);
     expect((await errorOf(bring(there.contentOf(`/foreign/${snapshotName(10, 3)}`)))).code).toBe('DATA_DIR_FOREIGN');
     expect(to.newest?.index).toBe(5);
@@ -640,7 +640,7 @@ describe('snapshot files for tools', () => {
     await disk.makeDirectory('/new');
     disk.plant('/new/copy.tmp', Buffer.from('left by an interrupted run'));
     const { term } = await readSnapshotHead(disk, pathOf(10));
-    const head = { index: 10, term, configuration: Buffer.from('other'), clusterId: 'new' };
+    const head = { index: 10, term, configuration: Buffer.from('other'), clusterName: 'new' };
     await writeSnapshotFile(disk, '/new/copy', head, (write) => readSnapshotFile(disk, pathOf(10), write));
     const found: Buffer[] = [];
     const read = await readSnapshotFile(disk, '/new/copy', (chunk) => void found.push(chunk));
@@ -663,7 +663,7 @@ describe('snapshot files for tools', () => {
   it('are not left behind where anything fails', async () => {
     const disk = new MemoryDisk();
     await disk.makeDirectory('/new');
-    const head = { index: 1, term: 1, configuration: Buffer.alloc(0), clusterId: 'new' };
+    const head = { index: 1, term: 1, configuration: Buffer.alloc(0), clusterName: 'new' };
     const failing = writeSnapshotFile(disk, '/new/f', head, async (write) => {
       await write(Buffer.from('x'));
       throw new Error('mine');

@@ -28,13 +28,13 @@ describe('the bytes of a snapshot', () => {
         position,
         fc.string({ maxLength: 60 }),
         bytes(300),
-        (index, term, clusterId, configuration) => {
-          const head = encodeSnapshotHead(index, term, clusterId, configuration);
+        (index, term, clusterName, configuration) => {
+          const head = encodeSnapshotHead(index, term, clusterName, configuration);
           expect(head.length).toBe(SNAPSHOT_HEADER_BYTES + configuration.length);
           expect(head.subarray(SNAPSHOT_HEADER_BYTES)).toEqual(configuration);
           const header = readSnapshotHeader(head);
           expect(header).toMatchObject({ version: 1, index, term, configurationBytes: configuration.length });
-          expect(header?.clusterId).toBe(Buffer.from(clusterId).toString());
+          expect(header?.clusterName).toBe(Buffer.from(clusterName).toString());
         },
       ),
     );
@@ -85,7 +85,7 @@ describe('the bytes of a snapshot', () => {
           const [index, term, configuration, chunks] = written;
           const disk = new MemoryDisk();
           await disk.makeDirectory('/b');
-          const head = { index, term, configuration, clusterId: 'demo' };
+          const head = { index, term, configuration, clusterName: 'demo' };
           const { byteLength } = await writeSnapshotFile(disk, '/b/f', head, async (write) => {
             for (const chunk of chunks) await write(chunk);
           });
@@ -106,7 +106,7 @@ describe('the bytes of a snapshot', () => {
   it('stay what they are: a file of this version, byte by byte', async () => {
     const disk = new MemoryDisk();
     await disk.makeDirectory('/b');
-    const head = { index: 258, term: 7, configuration: Buffer.from('{"voters":[1]}'), clusterId: 'demo' };
+    const head = { index: 258, term: 7, configuration: Buffer.from('{"voters":[1]}'), clusterName: 'demo' };
     await writeSnapshotFile(disk, '/b/f', head, async (write) => {
       await write(Buffer.from('one'));
       await write(Buffer.alloc(0));

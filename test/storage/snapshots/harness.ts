@@ -9,7 +9,7 @@ export const ASIDE = '/node/damaged-1';
 
 export function openFolder(disk: Disk, options: Partial<SnapshotsOptions> = {}): Promise<Snapshots> {
   const onDamage = async () => ASIDE;
-  return openSnapshots({ disk, directory: DIRECTORY, clusterId: 'test', logger: silentLogger, onDamage, ...options });
+  return openSnapshots({ disk, directory: DIRECTORY, clusterName: 'test', logger: silentLogger, onDamage, ...options });
 }
 
 /** Chunks that differ from each other and from those of other indexes. */

@@ -203,7 +203,7 @@ describe('files that are not as they were left', () => {
 describe('a log that is not for this node', () => {
   it('is refused where it belongs to another cluster', async () => {
     const { disk } = await threeSegments();
-    const error = await errorOf(open(disk, { limits: LIMITS, clusterId: 'other' }));
+    const error = await errorOf(open(disk, { limits: LIMITS, clusterName: 'other' }));
     expect(error).toMatchObject({ code: 'DATA_DIR_FOREIGN', message: expect.stringContaining('"test"') });
   });
 
@@ -227,7 +227,7 @@ describe('a log that is not for this node', () => {
       const error = await errorOf(open(new MemoryDisk(), { limits: { ...SMALL, ...bad } }));
       expect(error.code, JSON.stringify(bad)).toBe('CONFIG_INVALID');
     }
-    const error = await errorOf(open(new MemoryDisk(), { clusterId: 'x'.repeat(256) }));
+    const error = await errorOf(open(new MemoryDisk(), { clusterName: 'x'.repeat(256) }));
     expect(error.code).toBe('CONFIG_INVALID');
   });
 });

@@ -37,7 +37,7 @@ export interface OpenChoices {
   readonly limits?: Partial<WalLimits>;
   readonly directory?: string;
   readonly mustExist?: boolean;
-  readonly clusterId?: string;
+  readonly clusterName?: string;
   readonly begin?: LogBase;
   readonly onDamage?: ((error: RaftkvError) => Promise<string>) | null;
   readonly clock?: Clock;
@@ -46,7 +46,7 @@ export interface OpenChoices {
 export const NO_SNAPSHOT: LogBase = { index: 0, term: 0 };
 
 export async function open(disk: Disk, choices: OpenChoices = {}): Promise<Opened> {
-  const { limits = SMALL, directory = '/node/wal', mustExist = false, clusterId = 'test' } = choices;
+  const { limits = SMALL, directory = '/node/wal', mustExist = false, clusterName = 'test' } = choices;
   const { begin = NO_SNAPSHOT, onDamage = null, clock = systemClock } = choices;
   const entries: Buffer[] = [];
   const indexes: number[] = [];
@@ -59,7 +59,7 @@ export async function open(disk: Disk, choices: OpenChoices = {}): Promise<Opene
     disk,
     clock,
     directory,
-    clusterId,
+    clusterName,
     mustExist,
     begin,
     onDamage,

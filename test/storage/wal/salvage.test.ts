@@ -282,7 +282,9 @@ describe('a log that lacks files, where its node can heal', () => {
   it('belongs to another cluster: that is no damage to repair', async () => {
     const disk = diskOf((await build(3)).files);
     const onDamage = async () => ASIDE;
-    expect((await errorOf(open(disk, { limits: LIMITS, clusterId: 'other', onDamage }))).code).toBe('DATA_DIR_FOREIGN');
+    expect((await errorOf(open(disk, { limits: LIMITS, clusterName: 'other', onDamage }))).code).toBe(
+      'DATA_DIR_FOREIGN',
+    );
   });
 
   it('stays as it was where the disk has no room for the repair, and is repaired when it has', async () => {
