@@ -129,7 +129,7 @@ export class SnapshotExchange {
   }
 
   tick(): void {
-    this.#snapshotter.consider();
+    this.#snapshotter.tick();
     this.#server.tick();
     this.#fetcher.tick(this.#loop.core.leader);
   }

@@ -92,6 +92,21 @@ export class Snapshotter {
     this.#compact();
   }
 
+  /** To be called with each tick. */
+  tick(): void {
+    this.#extendCompaction();
+    this.consider();
+  }
+
+  /** The log file may have been far behind the state when the snapshot was taken: then the tail that it keeps begins too early. */
+  #extendCompaction(): void {
+    const { wal, snapshotLimits } = this.#options;
+    const snapshotIndex = this.#loop.core.snapshot?.index ?? 0;
+    if (this.#compactTo === 0 || this.#compactTo >= snapshotIndex) return;
+    const tailBegin = Math.min(snapshotIndex, wal.indexBehind(snapshotLimits.logTailBytes));
+    this.#compactTo = Math.max(this.#compactTo, tailBegin);
+  }
+
   /** It was found damaged: the log begins behind it, so there has to be another, however little has come since. */
   #newestIsMissing(): boolean {
     const { core } = this.#loop;
