@@ -209,3 +209,8 @@ function unwrapped(field: unknown): unknown {
 function variableName(path: readonly string[]): string {
   return PREFIX + path.map((key) => key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()).join('_');
 }
+
+/** The node as a member of the cluster. */
+export function memberOf({ id, host, clientPort, peerPort, adminPort }: NodeConfig) {
+  return { id, address: { host, clientPort, peerPort, adminPort } };
+}

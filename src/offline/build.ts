@@ -5,7 +5,7 @@ import { encodeConfiguration } from '../raft/state/configuration.ts';
 import { type Configuration, NO_NODE } from '../raft/state/types.ts';
 import { encodeHardState } from '../replica/log/persister.ts';
 import type { Disk } from '../storage/disk/disk.ts';
-import { openMeta, writeAlone } from '../storage/meta.ts';
+import { openMeta } from '../storage/meta.ts';
 import { snapshotName } from '../storage/snapshots/files.ts';
 import { writeSnapshotFile } from '../storage/snapshots/writer.ts';
 import { openWal } from '../storage/wal/wal.ts';
@@ -43,15 +43,15 @@ export interface BuildNodeOptions {
 export async function buildNode(options: BuildNodeOptions): Promise<void> {
   const { disk, directory, clusterName, nodeId, index, term, configuration, directoryId, incarnation } = options;
   await disk.makeDirectory(directory);
-  const meta = await openMeta({ disk, directory, clusterName, nodeId, incarnationMin: incarnation });
+  const newDirectoryId = () => directoryId;
+  const meta = await openMeta({ disk, directory, clusterName, nodeId, incarnationMin: incarnation, newDirectoryId });
   const snapshots = join(directory, SNAPSHOTS_FOLDER);
   await disk.makeDirectory(snapshots);
   const head = { index, term, clusterName, configuration: encodeConfiguration(configuration, 0) };
   await writeSnapshotFile(disk, join(snapshots, snapshotName(index, term)), head, options.produce);
   await beginLog(options);
-  await writeAlone(disk, directory, configuration.voters.length === 1);
-  await meta.persistLogCreated();
-  await meta.persistLifecycle('normal', directoryId);
+  const { clusterId, voters } = configuration;
+  await meta.persist({ logCreated: true, lifecycle: 'normal', clusterId, onlyVoter: voters.length === 1 });
 }
 
 async function beginLog(options: BuildNodeOptions): Promise<void> {

@@ -5,7 +5,7 @@ import { validateBatch } from '../kv/batch.ts';
 import { SnapshotLoader } from '../kv/snapshot.ts';
 import { decodeConfiguration } from '../raft/state/configuration.ts';
 import { ENTRY_HEADER_BYTES, readEntry } from '../raft/state/entry.ts';
-import type { Entry, HardState, LifecycleStatus } from '../raft/state/types.ts';
+import type { ClusterId, Entry, HardState, LifecycleStatus } from '../raft/state/types.ts';
 import { decodeHardState } from '../replica/log/persister.ts';
 import type { Disk } from '../storage/disk/disk.ts';
 import { openMeta } from '../storage/meta.ts';
@@ -29,6 +29,8 @@ const META_BYTES_MAX = 64 * 1024;
 
 export interface MetaFacts {
   readonly clusterName: string;
+  /** Empty where the directory belongs to no history yet. */
+  readonly clusterId: ClusterId;
   readonly nodeId: number;
   /** Of its last start. */
   readonly incarnation: number;
@@ -177,10 +179,10 @@ export async function readMetaFacts(disk: Disk, directory: string): Promise<Meta
   // answers the other. Whether it is whole is judged there.
   const said = await peekMeta(disk, directory);
   const { clusterName = '', nodeId = 0 } = said ?? {};
-  const meta = await openMeta({ disk, directory, clusterName, nodeId, incarnationMin: 1 });
+  const meta = await openMeta({ disk, directory, clusterName, nodeId, incarnationMin: 1, newDirectoryId: () => 0 });
   if (said === null) throw new RaftkvError('META_DAMAGED', `${join(directory, META_NAME)} is missing`);
-  const { logCreated, lifecycle, directoryId } = meta;
-  return { clusterName, nodeId, incarnation: meta.incarnation - 1, logCreated, lifecycle, directoryId };
+  const { clusterId, logCreated, lifecycle, directoryId } = meta;
+  return { clusterName, clusterId, nodeId, incarnation: meta.incarnation - 1, logCreated, lifecycle, directoryId };
 }
 
 /** What the file says, whole or not. */

@@ -2,10 +2,11 @@ import type { Clock } from '../base/clock.ts';
 import { RaftkvError } from '../base/errors.ts';
 import { SnapshotLoader } from '../kv/snapshot.ts';
 import { StateMachine } from '../kv/state-machine.ts';
-import { configurationOf } from '../raft/state/configuration.ts';
+import { configurationOf, DIRECTORY_UNKNOWN, simple, withDetail } from '../raft/state/configuration.ts';
 import { ENTRY_HEADER_BYTES } from '../raft/state/entry.ts';
-import type { Entry, NodeAddress } from '../raft/state/types.ts';
-import { newDirectoryId } from '../replica/lifecycle/node-lifecycle.ts';
+import { type Configuration, type Entry, NO_NODE, type NodeId } from '../raft/state/types.ts';
+import type { InitialMember } from '../replica/lifecycle/bootstrap.ts';
+import { newClusterId, newDirectoryId } from '../replica/lifecycle/identity.ts';
 import type { Disk } from '../storage/disk/disk.ts';
 import { readSnapshotFile } from '../storage/snapshots/reader.ts';
 import type { LogBase } from '../storage/wal/types.ts';
@@ -121,17 +122,45 @@ export interface RebuildOptions {
   readonly directory: string;
   readonly clusterName: string;
   readonly nodeId: number;
-  readonly address: NodeAddress;
+  /** All nodes that the cluster is to have, this one among them. */
+  readonly members: readonly InitialMember[];
   readonly walSegmentBytes: number;
 }
 
 /** What one slice of the state encodes: bounds the memory, nothing else waits. */
 const SLICE_BYTES = 256 * 1024;
 
-/** The node alone, with a directory id of its own: whatever old nodes remember of it has no say in it any more. */
+/**
+ * The configuration with which one node begins a history of its own (ADR 0014). It is the only voter. The other members start
+ * empty: the leader brings them in, and promotes each once it has caught up.
+ */
+export function beginningAt(
+  nodeId: NodeId,
+  directoryId: number,
+  members: readonly InitialMember[],
+  random: () => number,
+): Configuration {
+  const others = members.filter(({ id }) => id !== nodeId);
+  const address = members.find(({ id }) => id === nodeId)?.address ?? null;
+  const self = { id: nodeId, address, directoryId, joins: false, replaces: NO_NODE };
+  const alone = configurationOf([nodeId], [self], newClusterId(random));
+  return others.reduce(
+    (configuration, { id, address: where }) =>
+      withDetail(simple(configuration, [{ op: 'learner', id }]), {
+        id,
+        address: where,
+        directoryId: DIRECTORY_UNKNOWN,
+        joins: true,
+        replaces: NO_NODE,
+      }),
+    alone,
+  );
+}
+
+/** What the node has is the state of a new history. */
 export async function rebuildAlone(remains: Remains, options: RebuildOptions): Promise<void> {
   const { state, index, term, currentTerm, incarnation } = remains;
-  const { nodeId, address, clock, random } = options;
+  const { nodeId, members, clock, random } = options;
   const directoryId = newDirectoryId(random);
   const sessionId = state.session(nodeId)?.sessionId ?? 0;
   await buildNode({
@@ -140,7 +169,7 @@ export async function rebuildAlone(remains: Remains, options: RebuildOptions): P
     term,
     // A vote may have been given in the current term.
     currentTerm: currentTerm + 1,
-    configuration: configurationOf([nodeId], [{ id: nodeId, address, directoryId, joins: false, replaces: 0 }]),
+    configuration: beginningAt(nodeId, directoryId, members, random),
     directoryId,
     incarnation: Math.max(Math.floor(clock.wallMs() / 1000), incarnation + 1, sessionId + 1),
     async produce(write) {

@@ -12,7 +12,7 @@ import {
   recheckLaggards,
   sendAppends,
 } from './replication.ts';
-import { reportRecovery, setLifecycle, updateRights } from './rights.ts';
+import { beginCluster, reportRecovery, setLifecycle, updateRights } from './rights.ts';
 import { compact, snapshotReceived, snapshotStalled, snapshotStored, tickCatchUps } from './snapshot.ts';
 import { ConfigurationTracker, type IndexedConfiguration } from './state/configuration-tracker.ts';
 import {
@@ -215,6 +215,9 @@ function dispatch(core: Core, input: Exclude<Input, { kind: 'applied' }>, accept
       return;
     case 'changeMembers':
       changeMembers(core, input.id, input.change);
+      return;
+    case 'begin':
+      beginCluster(core, input.first);
       return;
     case 'lifecycle':
       setLifecycle(core, input.lifecycle, input.directoryId);

@@ -1,6 +1,7 @@
+import { RaftkvError } from '../base/errors.ts';
 import { detailOf, isVoter, NO_DIRECTORY } from './state/configuration.ts';
 import { type Core, send } from './state/core.ts';
-import { NO_NODE, type NodeId } from './state/types.ts';
+import { type Configuration, NO_NODE, type NodeId } from './state/types.ts';
 
 /**
  * Which data directories have rights. A disk that was wiped or damaged may have forgotten votes and acknowledgements, so
@@ -8,13 +9,14 @@ import { NO_NODE, type NodeId } from './state/types.ts';
  * an election, a commitment, a read or CheckQuorum.
  *
  *   uninitialized ──▶ recovering ── asks the leader ──▶ a committed configuration names its directory ──▶ normal
+ *         └── the first configuration of a new cluster names its directory ──────────────────────────────────┘
  *
  * That configuration makes a voter a learner, or is the joint one that begins to; a later one makes it a voter again.
  *
  * | word                   | set by                          | read by                                          |
  * | ---------------------- | ------------------------------- | ------------------------------------------------ |
  * | lifecycle              | the node itself, from its disk  | the node itself: `withoutRights`                 |
- * | directoryId            | drawn by an empty directory     | every answer carries it; receivers compare it    |
+ * | directoryId            | drawn when the directory is made | every answer carries it; receivers compare it    |
  * | isSuperseded           | `updateRights`, from the log    | the node itself: `withoutRights`                 |
  * | withoutRights          | the sender of an answer         | the candidate or leader that receives the answer |
  * | configuredDirectoryId  | the leader, from its log        | `Progress.hasRights`                             |
@@ -63,6 +65,19 @@ export function reportRecovery(core: Core): void {
   if (detailOf(committed.configuration, id)?.directoryId !== rights.directoryId) return;
   rights.recoveryReported = true;
   core.effects.recovered = true;
+}
+
+/**
+ * This directory becomes a member by the first configuration of its cluster, which names it. It begins as every server of a
+ * new cluster does: without a term, a vote and a log. A directory that had promised anything could promise it twice.
+ */
+export function beginCluster(core: Core, first: Configuration): void {
+  const { configurations, log, rights } = core;
+  if (rights.lifecycle !== 'uninitialized' || core.term > 0 || log.lastIndex > 0)
+    throw new RaftkvError('INVARIANT_BROKEN', `node ${core.id} was to begin a cluster, but is part of one`);
+  configurations.install(0, first, 0);
+  rights.lifecycle = 'normal';
+  updateRights(core);
 }
 
 /** An uninitialized node learned what it is, or a recovering one has persisted that its status is normal. */

@@ -1,7 +1,15 @@
 import type { WriteCommand } from '../kv/batch.ts';
 import type { ChangeObserver } from '../kv/changes.ts';
 import type { Item, ResultCode } from '../kv/types.ts';
-import type { Configuration, LifecycleStatus, MemberChange, NodeAddress, NodeId, Role } from '../raft/state/types.ts';
+import type {
+  ClusterId,
+  Configuration,
+  LifecycleStatus,
+  MemberChange,
+  NodeAddress,
+  NodeId,
+  Role,
+} from '../raft/state/types.ts';
 import type { SnapshotInfo } from '../storage/snapshots/types.ts';
 
 /** Why a request got no result. */
@@ -111,6 +119,8 @@ export interface ReplicaStatus {
   readonly pendingReads: number;
   /** Members other than this node whose links stand. */
   readonly peersConnected: readonly NodeId[];
+  /** The history that this node belongs to; empty while it belongs to none. */
+  readonly clusterId: ClusterId;
   readonly lifecycle: LifecycleStatus;
   readonly voters: readonly NodeId[];
   readonly learners: readonly NodeId[];

@@ -1,32 +1,25 @@
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { RaftkvError } from '../base/errors.ts';
-import type { LifecycleStatus } from '../raft/state/types.ts';
+import { type ClusterId, type Configuration, type LifecycleStatus, NO_CLUSTER } from '../raft/state/types.ts';
 import { type Disk, readFile, replaceFile } from './disk/disk.ts';
 import { segmentNumbers } from './segments/files.ts';
 import { isSnapshotName } from './snapshots/files.ts';
 
 /**
- * The file `meta` says whose data directory this is, the number of the node's incarnation, and the lifecycle status
- * of the directory. Three lines of text:
+ * The file `meta` says whose data directory this is, which history it belongs to, the number of the node's incarnation, and
+ * the lifecycle status of the directory. Three lines of text:
  *
  * ```
- * raftkv meta 1                                                      the format's version
- * {"clusterName":"demo","nodeId":1,"incarnation":7,"logCreated":true,"lifecycle":"normal","directoryId":0,"initialMembers":[1,2,3]}
+ * raftkv meta 2                                                      the format's version
+ * {"clusterName":"demo","nodeId":1,"incarnation":7,"logCreated":true,"lifecycle":"normal","directoryId":42, …}
  * 8a5c1d20                                                           CRC-32 of the two lines before, in hex
  * ```
- *
- * - `incarnation`: increased by every start.
- * - `logCreated`: the node has had a log, so that a missing log is damage.
- * - `lifecycle`, `directoryId`: the lifecycle status and the id of the directory. If they are missing, a node that has had
- *   a log is a member with directory id 0.
- * - `initialMembers`: the node ids with which the cluster was bootstrapped, so that a changed `cluster.json` changes no
- *   majority; null in a directory that joined later.
  *
  * The first and the last line keep their form in every version. The file is replaced as a whole: written under another
  * name, synced, renamed, folder synced.
  */
-const META_FORMAT_VERSION = 1;
+const META_FORMAT_VERSION = 2;
 const META_NAME = 'meta';
 const WAL_FOLDER = 'wal';
 const SNAPSHOT_FOLDER = 'snapshots';
@@ -49,46 +42,40 @@ export interface MetaOptions {
    * everything into: without its meta, the owner of the rest is unknown. Null or left out: damage is refused.
    */
   readonly onDamage?: ((error: RaftkvError) => Promise<string>) | null;
-  /**
-   * The id of this directory if damage makes the directory start empty: it is `recovering` then, durably, and so cannot
-   * pass for uninitialized and help to form a new cluster. Left out: it is uninitialized.
-   */
-  readonly directoryIdAfterDamage?: number;
+  /** Draws an id for a directory that is made now or starts empty after damage. */
+  readonly newDirectoryId: () => number;
 }
 
-export interface Meta {
+/** What can change after the start. Each field is durable once the `persist` that was given it has resolved. */
+export interface MetaState {
+  /** The node has had a log, so a missing log is damage. */
+  readonly logCreated: boolean;
+  /** `uninitialized` in a fresh directory; `recovering` in one that starts empty after damage. */
+  readonly lifecycle: LifecycleStatus;
+  /** The id of this directory. It changes when the directory loses something (ADR 0008). */
+  readonly directoryId: number;
+  /** The history that this directory belongs to; empty until it has become part of one (ADR 0014). */
+  readonly clusterId: ClusterId;
+  /** The first configuration of the cluster, if this directory came in by it. */
+  readonly first: Configuration | null;
+  /** Whether no other node could restore what this one loses; null while that is not known. */
+  readonly onlyVoter: boolean | null;
+}
+
+export interface Meta extends MetaState {
   /** The number of this incarnation: higher at each start, and durable before `openMeta` returns, so no two starts share one. */
   readonly incarnation: number;
-  /** True once this node has had a log: what `openWal` needs to know to tell a new node from one that lost its log. */
-  readonly logCreated: boolean;
-  /** To be called when the log has been opened; durable when it returns. */
-  persistLogCreated(): Promise<void>;
-  /** `uninitialized` in a fresh directory. */
-  readonly lifecycle: LifecycleStatus;
-  /** The id of this directory: 0 for one that a cluster began with, and while it is uninitialized. */
-  readonly directoryId: number;
-  /** The nodes with which the cluster was bootstrapped; null in a directory that joined later. */
-  readonly initialMembers: readonly number[] | null;
-  /** This node is one of the initial members of a new cluster: lifecycle `normal`, directory id 0. Durable when it returns. */
-  persistBootstrapped(initialMembers: readonly number[]): Promise<void>;
-  /** Durable when it returns, and `lifecycle` and `directoryId` say so. */
-  persistLifecycle(lifecycle: LifecycleStatus, directoryId: number): Promise<void>;
-  /** Makes the next start use a number above `incarnation`. Durable when it returns. */
+  /** Durable when it resolves. After a failure, all later calls fail; after ENOSPC, the next may find room. */
+  persist(changes: Partial<MetaState>): Promise<void>;
+  /** Makes the next start use a number above `incarnation`. Durable when it resolves. */
   raiseIncarnation(incarnation: number): Promise<void>;
 }
 
-interface Content {
+interface Content extends MetaState {
   readonly clusterName: string;
   readonly nodeId: number;
   readonly incarnation: number;
-  readonly logCreated: boolean;
-  readonly lifecycle: LifecycleStatus;
-  readonly directoryId: number;
-  readonly initialMembers: readonly number[] | null;
 }
-
-/** As earlier versions wrote it. */
-type FoundContent = Omit<Content, 'lifecycle' | 'directoryId' | 'initialMembers'> & Partial<Content>;
 
 /**
  * Opens the data directory of a node, or makes it, and counts the start.
@@ -104,15 +91,21 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
   /** One after the other: they share the temporary name. After a failure, all fail. */
   let writing = Promise.resolve();
   const change = (changes: Partial<Content>): Promise<void> => {
-    writing = writing.then(async () => {
+    const changing = writing.then(async () => {
       const changed = { ...content, ...changes };
       await writeContent(disk, directory, changed);
       content = changed;
     });
-    return writing;
+    writing = changing.catch((error: NodeJS.ErrnoException) => {
+      // The file is as it was, so another change may find room.
+      if (error.code !== 'ENOSPC') throw error;
+    });
+    // The caller hears of the failure through the promise that it got.
+    writing.catch(() => {});
+    return changing;
   };
   return {
-    incarnation: content.incarnation,
+    incarnation,
     get logCreated() {
       return content.logCreated;
     },
@@ -122,21 +115,23 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
     get directoryId() {
       return content.directoryId;
     },
-    get initialMembers() {
-      return content.initialMembers;
+    get clusterId() {
+      return content.clusterId;
     },
-    persistBootstrapped: (initialMembers) => change({ lifecycle: 'normal', directoryId: 0, initialMembers }),
-    async persistLogCreated() {
-      if (!content.logCreated) await change({ logCreated: true });
+    get first() {
+      return content.first;
     },
-    persistLifecycle: (lifecycle, directoryId) => change({ lifecycle, directoryId }),
-    raiseIncarnation: (incarnation) => change({ incarnation: Math.max(incarnation, content.incarnation) }),
+    get onlyVoter() {
+      return content.onlyVoter;
+    },
+    persist: change,
+    raiseIncarnation: (next) => change({ incarnation: Math.max(next, content.incarnation) }),
   };
 }
 
 /** What was there before this start; of a directory that starts empty, its initial content. */
 async function contentBefore(options: MetaOptions, exists: boolean): Promise<Content> {
-  const { disk, directory, clusterName, nodeId, onDamage = null, directoryIdAfterDamage = 0 } = options;
+  const { disk, directory, clusterName, nodeId, onDamage = null, newDirectoryId } = options;
   const path = join(directory, META_NAME);
   const fresh: Content = {
     clusterName,
@@ -144,8 +139,10 @@ async function contentBefore(options: MetaOptions, exists: boolean): Promise<Con
     incarnation: 0,
     logCreated: false,
     lifecycle: 'uninitialized',
-    directoryId: 0,
-    initialMembers: null,
+    directoryId: newDirectoryId(),
+    clusterId: NO_CLUSTER,
+    first: null,
+    onlyVoter: null,
   };
   try {
     const found = exists ? await readContent(disk, path) : null;
@@ -154,13 +151,12 @@ async function contentBefore(options: MetaOptions, exists: boolean): Promise<Con
       return fresh;
     }
     refuseForeign(found, path, clusterName, nodeId);
-    return { lifecycle: found.logCreated ? 'normal' : 'uninitialized', directoryId: 0, initialMembers: null, ...found };
+    return found;
   } catch (error) {
     if (!(error instanceof RaftkvError && error.code === 'META_DAMAGED') || onDamage === null) throw error;
     await moveAllAside(disk, directory, await onDamage(error));
-    return directoryIdAfterDamage === 0
-      ? fresh
-      : { ...fresh, lifecycle: 'recovering', directoryId: directoryIdAfterDamage };
+    // It has belonged to a cluster, so it must not help to form a new one.
+    return { ...fresh, lifecycle: 'recovering' };
   }
 }
 
@@ -199,7 +195,7 @@ async function moveAside(disk: Disk, from: string, names: readonly string[], to:
   await disk.syncDirectory(from);
 }
 
-function refuseForeign(found: FoundContent, path: string, clusterName: string, nodeId: number): void {
+function refuseForeign(found: Content, path: string, clusterName: string, nodeId: number): void {
   if (found.clusterName === clusterName && found.nodeId === nodeId) return;
   throw new RaftkvError(
     'DATA_DIR_FOREIGN',
@@ -208,11 +204,11 @@ function refuseForeign(found: FoundContent, path: string, clusterName: string, n
   );
 }
 
-async function readContent(disk: Disk, path: string): Promise<FoundContent> {
+async function readContent(disk: Disk, path: string): Promise<Content> {
   return parse((await readFile(disk, path, META_BYTES_MAX)).toString('utf8'), path);
 }
 
-function parse(text: string, path: string): FoundContent {
+function parse(text: string, path: string): Content {
   const lines = text.split('\n');
   const [head = '', body = '', checksum, end] = lines;
   const version = /^raftkv meta (\d+)$/.exec(head)?.[1];
@@ -226,7 +222,7 @@ function parse(text: string, path: string): FoundContent {
       'Start the version of raftkv that wrote it.',
     );
   }
-  return JSON.parse(body) as FoundContent;
+  return JSON.parse(body) as Content;
 }
 
 async function writeContent(disk: Disk, directory: string, content: Content): Promise<void> {
@@ -248,26 +244,4 @@ function damaged(path: string, what: string): RaftkvError {
     'Check the disk and keep a copy of the folder. `raftkv recover` makes a cluster from the intact data, `raftkv snapshot ' +
       'restore` from a backup. Do not put an older copy of the folder back.',
   );
-}
-
-/**
- * The file `alone` of a data directory says whether its node is the only voter of its cluster, so that no other node could
- * restore what it loses: `yes` or `no`, and a line feed. Who the members are is in the log and in snapshots; but this has to
- * be known where those, or `meta`, turn out to be damaged.
- */
-const ALONE_NAME = 'alone';
-const ALONE_BYTES_MAX = 16;
-
-/** Null where the file is missing, or says neither. */
-export async function readAlone(disk: Disk, directory: string): Promise<boolean | null> {
-  if (!(await disk.list(directory)).includes(ALONE_NAME)) return null;
-  const text = (await readFile(disk, join(directory, ALONE_NAME), ALONE_BYTES_MAX)).toString('latin1');
-  if (text === 'yes\n') return true;
-  return text === 'no\n' ? false : null;
-}
-
-/** Durable when it returns. One call at a time. */
-export async function writeAlone(disk: Disk, directory: string, alone: boolean): Promise<void> {
-  if ((await readAlone(disk, directory)) === alone) return;
-  await replaceFile(disk, directory, ALONE_NAME, Buffer.from(alone ? 'yes\n' : 'no\n'));
 }

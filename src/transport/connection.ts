@@ -11,9 +11,9 @@ import {
   encodeHello,
   encodeRefusal,
   HANDSHAKE_PAYLOAD_BYTES_MAX,
+  type Hello,
   type LocalIdentity,
   type Refusal,
-  type RefusalCode,
   refusalError,
 } from './handshake.ts';
 import { Outbox } from './outbox.ts';
@@ -38,7 +38,7 @@ export interface ConnectionContext {
   readonly clock: Clock;
   readonly limits: TransportLimits;
   readonly sockets: Sockets;
-  readonly events: Pick<TransportEvents, 'onUnknownPeer'>;
+  readonly events: Pick<TransportEvents, 'onUnknownPeer' | 'onForeignPeer'>;
 }
 
 /** One TCP connection to a peer, from its first byte to its last: handshake, frames, keep-alive, end. */
@@ -55,7 +55,8 @@ export class Connection {
   #peerId: number;
   #channel: Channel;
   #incarnation = 0;
-  #refusedFor: RefusalCode | null = null;
+  #peerClusterId = '';
+  #refusedFor: Refusal | null = null;
   #partingWith: Error | null = null;
 
   #framesIn = 0;
@@ -104,12 +105,17 @@ export class Connection {
   }
 
   /** Why the other end refused this connection, if it did. */
-  get refusedFor(): RefusalCode | null {
+  get refusedFor(): Refusal | null {
     return this.#refusedFor;
   }
 
   get incarnation(): number {
     return this.#incarnation;
+  }
+
+  /** As the peer's hello says; empty where its directory has none. */
+  get peerClusterId(): string {
+    return this.#peerClusterId;
   }
 
   get framesIn(): number {
@@ -243,11 +249,12 @@ export class Connection {
     const hello = decodeHello(payload);
     const refusal = checkHello(hello, local, this.#dialed) ?? this.#checkProof(hello.fromId);
     if (refusal !== null) {
-      this.#refuse(refusal, hello.fromId);
+      this.#refuse(refusal, hello);
       return;
     }
     this.#peerId = hello.fromId;
     this.#incarnation = hello.incarnation;
+    this.#peerClusterId = hello.clusterId;
     this.#channel = hello.channel ?? this.#channel;
     if (this.#dialed !== null) {
       this.#goUp('ping');
@@ -257,16 +264,17 @@ export class Connection {
     this.#state = 'confirming';
   }
 
-  #refuse(refusal: Refusal, claimedId: number): void {
+  #refuse(refusal: Refusal, { fromId }: Hello): void {
     this.#outbox.send('refuse', [encodeRefusal(refusal)]);
     this.#partFor(refusalError(refusal, 'us'));
-    const isUnknownPeer = refusal.code === 'unknownPeer' && this.#checkProof(claimedId) === null;
-    if (isUnknownPeer) this.#context.events.onUnknownPeer(claimedId);
+    if (this.#checkProof(fromId) !== null) return;
+    if (refusal.code === 'unknownPeer') this.#context.events.onUnknownPeer(fromId);
+    else if (refusal.code === 'history') this.#context.events.onForeignPeer(fromId, refusal.text);
   }
 
   #refusedByPeer(payload: Buffer): void {
     const refusal = decodeRefusal(payload);
-    this.#refusedFor = refusal.code;
+    this.#refusedFor = refusal;
     this.close(refusalError(refusal, 'peer'));
   }
 

@@ -23,13 +23,16 @@ import { readUint64, writeUint64 } from '../base/uint64.ts';
  *  8  u32 fromId
  * 12  u32 toId
  * 16  u64 incarnation      the number of the sender's incarnation
- * 24  cluster name           UTF-8
- *  …  u8  channel          what the connection is for: 0 main, 1 bulk; where it is missing, 0
+ * 24  16 bytes cluster id  of the sender's data directory (ADR 0014); zeros where it has none yet
+ * 40  cluster name         UTF-8
+ *  …  u8  channel          what the connection is for: 0 main, 1 bulk
  * ```
  */
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 const MAGIC = 0x50564b52;
-const HELLO_FIXED_BYTES = 24;
+const CLUSTER_ID_AT = 24;
+const HELLO_FIXED_BYTES = 40;
+const NO_CLUSTER_ID = '0'.repeat(32);
 const CLUSTER_NAME_BYTES_MAX = 512;
 const REFUSAL_TEXT_BYTES_MAX = 512;
 
@@ -47,6 +50,8 @@ export interface Hello {
   readonly fromId: number;
   readonly toId: number;
   readonly incarnation: number;
+  /** 32 hexadecimal digits; empty where the sender's directory has none yet. */
+  readonly clusterId: string;
   /** Null for one that this version does not know. */
   readonly channel: Channel | null;
 }
@@ -54,6 +59,7 @@ export interface Hello {
 export type RefusalCode =
   | 'version'
   | 'cluster'
+  | 'history'
   | 'self'
   | 'wrongAddressee'
   | 'unknownPeer'
@@ -77,11 +83,14 @@ const REFUSAL_CODES: readonly RefusalCode[] = [
   'certificate',
   'removed',
   'channel',
+  'history',
 ];
 
 const REMEDIES: Record<RefusalCode, string> = {
   version: 'Run the same version of raftkv on every node.',
   cluster: 'Configure the same cluster name on every node, and check host and peerPort.',
+  history:
+    'The two data directories hold different histories, as after a restore. `raftkv log verify` shows the cluster id of each. Empty the one that does not belong here; the other nodes fill it again.',
   self: 'Two entries of the configuration point to the same node: check ids, hosts and peerPorts.',
   wrongAddressee: 'A host and peerPort in the configuration belong to another node: check them on both nodes.',
   unknownPeer: 'Configure the same list of nodes on every node, and restart those whose list has changed.',
@@ -95,6 +104,8 @@ const REMEDIES: Record<RefusalCode, string> = {
 interface Identity {
   readonly selfId: number;
   readonly clusterName: string;
+  /** Empty while the data directory has none. */
+  readonly clusterId: string;
   readonly incarnation: number;
 }
 
@@ -122,6 +133,7 @@ export function encodeHello(local: Identity, toId: number, channel: Channel = 'm
   payload.writeUInt32LE(local.selfId, 8);
   payload.writeUInt32LE(toId, 12);
   writeUint64(payload, local.incarnation, 16);
+  payload.write(local.clusterId, CLUSTER_ID_AT, 'hex');
   payload.set(clusterName, HELLO_FIXED_BYTES);
   payload[HELLO_FIXED_BYTES + clusterName.length] = CHANNELS.indexOf(channel);
   return payload;
@@ -130,16 +142,22 @@ export function encodeHello(local: Identity, toId: number, channel: Channel = 'm
 /** @throws RaftkvError FRAME_INVALID where the bytes are no hello. */
 export function decodeHello(payload: Buffer): Hello {
   if (payload.length < HELLO_FIXED_BYTES || payload.readUInt32LE(0) !== MAGIC) throw notHello();
-  const clusterEnd = HELLO_FIXED_BYTES + payload.readUInt16LE(6);
-  if (clusterEnd > payload.length) throw notHello();
+  const nameEnd = HELLO_FIXED_BYTES + payload.readUInt16LE(6);
+  if (nameEnd > payload.length) throw notHello();
   return {
     protocolVersion: payload.readUInt16LE(4),
-    clusterName: payload.toString('utf8', HELLO_FIXED_BYTES, clusterEnd),
+    clusterName: payload.toString('utf8', HELLO_FIXED_BYTES, nameEnd),
     fromId: payload.readUInt32LE(8),
     toId: payload.readUInt32LE(12),
     incarnation: readUint64(payload, 16),
-    channel: CHANNELS[payload[clusterEnd] ?? 0] ?? null,
+    clusterId: clusterIdIn(payload),
+    channel: CHANNELS[payload[nameEnd] ?? 0] ?? null,
   };
+}
+
+function clusterIdIn(payload: Buffer): string {
+  const clusterId = payload.toString('hex', CLUSTER_ID_AT, HELLO_FIXED_BYTES);
+  return clusterId === NO_CLUSTER_ID ? '' : clusterId;
 }
 
 function notHello(): RaftkvError {
@@ -169,6 +187,12 @@ export function checkHello(hello: Hello, local: LocalIdentity, dialed: Dialed | 
     return refusal('wrongAddressee', `the peer dialed node ${hello.toId}, but this is node ${selfId}`);
   if (dialed !== null && hello.fromId !== dialed.id) {
     return refusal('wrongAddressee', `node ${dialed.id} was dialed, node ${hello.fromId} answered`);
+  }
+  if (hello.clusterId !== '' && local.clusterId !== '' && hello.clusterId !== local.clusterId) {
+    return refusal(
+      'history',
+      `the data directory of node ${selfId} belongs to cluster id ${local.clusterId}, that of node ${hello.fromId} to ${hello.clusterId}`,
+    );
   }
   if (!local.isPeer(hello.fromId)) {
     if (local.isRemoved(hello.fromId)) return removedRefusal(hello.fromId);

@@ -31,11 +31,11 @@ export interface PeerLinkOwner {
   address(): PeerAddress;
   /** Called before a connection becomes the link: the last moment to release it. */
   beforeUp(): void;
-  onUp(): void;
+  onUp(connection: Connection): void;
   onLost(): void;
   onFrame(frame: Buffer): void;
   /** The peer refused this node; the link goes on trying. */
-  onRefused(code: RefusalCode): void;
+  onRefused(refusal: Refusal): void;
 }
 
 /** A peer that starts at the same time is unreachable for a moment: so many failed dials in a row are no news yet. */
@@ -115,6 +115,13 @@ export class PeerLink {
     if (this.#current?.send(parts)) return true;
     this.#counters.drops += 1;
     return false;
+  }
+
+  /** Closes the connection, if there is one, and makes the link again. */
+  remake(why: Error): void {
+    this.#abandonDial();
+    if (this.#current !== null) this.#current.close(why);
+    else if (this.#wanted) this.open();
   }
 
   /** Closes at once, and says that the link is lost where it was up. */
@@ -207,7 +214,7 @@ export class PeerLink {
       logger.warn({ peer, incarnation, before }, 'a peer reconnected with an older or a new data directory');
     }
     logger[this.#channel === 'main' ? 'info' : 'debug']({ peer, incarnation }, `${this.#name} is up`);
-    this.#owner.onUp();
+    this.#owner.onUp(connection);
   }
 
   #closed(connection: Connection, why: Error | null): void {
@@ -218,7 +225,7 @@ export class PeerLink {
     this.#dialing = null;
     const { clock, limits } = this.#context;
     if (wasCurrent && clock.monotonicMs() - this.#upSinceMs >= limits.soundLinkMs) this.#failures = 0;
-    this.#report(why, wasCurrent, connection.refusedFor);
+    this.#report(why, wasCurrent, connection.refusedFor?.code ?? null);
     if (this.#wanted) this.#redialLater(isRefusal(why));
     if (wasCurrent) this.#owner.onLost();
     if (connection.refusedFor !== null) this.#owner.onRefused(connection.refusedFor);

@@ -39,8 +39,8 @@ export class Peer {
     const mainOwner: PeerLinkOwner = {
       address: () => this.#address,
       beforeUp: reportReleased,
-      onUp: () => {
-        events.onLinkUp(id);
+      onUp: (connection) => {
+        events.onLinkUp(id, connection.peerClusterId);
         if (this.main.isUp) this.bulk.open();
       },
       onLost: () => {
@@ -48,8 +48,9 @@ export class Peer {
         events.onLinkLost(id);
       },
       onFrame: (frame) => events.onFrame(id, frame),
-      onRefused(code) {
+      onRefused({ code, text }) {
         if (code === 'removed') events.onRemoved(id);
+        else if (code === 'history') events.onForeignPeer(id, text);
       },
     };
     const bulkOwner: PeerLinkOwner = {
@@ -70,6 +71,11 @@ export class Peer {
 
   open(): void {
     this.main.open();
+  }
+
+  remake(why: Error): void {
+    this.bulk.drop(why);
+    this.main.remake(why);
   }
 
   /** Hands over an accepted connection of this peer. False, and it should be closed, where it has no place here. */
@@ -150,6 +156,11 @@ export class PeerSet {
         peer.open();
       } else if (isElsewhere(address, known.address)) this.#seeOff(known.readdress(address));
     }
+  }
+
+  /** Closes the connections of all links at once, and makes them again. */
+  remake(why: Error): void {
+    for (const peer of [...this.#peers.values()]) peer.remake(why);
   }
 
   /** Closes all links after what was sent has left. Nothing is reported from now on. */

@@ -40,6 +40,8 @@ import {
 export interface TcpTransportOptions {
   readonly selfId: number;
   readonly clusterName: string;
+  /** Of this node's data directory; empty while it has none. */
+  readonly clusterId: string;
   /** How often this node has started on its data directory. */
   readonly incarnation: number;
   /** Port 0 takes any free one; see `port`. */
@@ -69,7 +71,7 @@ interface TransportStats {
 export class TcpTransport implements Transport {
   readonly #options: TcpTransportOptions;
   readonly #limits: TransportLimits;
-  readonly #local: LocalIdentity;
+  readonly #local: LocalIdentity & { clusterId: string };
   readonly #rateLimitedLog: RateLimitedLog;
   #initialPeers: readonly PeerAddress[];
   #removedIds: ReadonlySet<number> = new Set();
@@ -100,6 +102,7 @@ export class TcpTransport implements Transport {
       incarnation,
       isPeer: (id) => this.#peers?.get(id) !== undefined,
       isRemoved: (id) => this.#removedIds.has(id),
+      clusterId: options.clusterId,
     };
     encodeHello(this.#local, selfId);
     this.#rateLimitedLog = createRateLimitedLog(clock, logger, this.#limits.repeatedWarningMs);
@@ -137,6 +140,14 @@ export class TcpTransport implements Transport {
     this.#initialPeers = wanted;
     this.#removedIds = new Set(removedIds);
     this.#peers?.set(wanted, this.#removedIds);
+  }
+
+  setClusterId(clusterId: string): void {
+    this.#local.clusterId = clusterId;
+    for (const connection of [...this.#pending]) connection.close(null);
+    this.#peers?.remake(
+      new Error('this node has become part of a cluster: its links are made again under the cluster id'),
+    );
   }
 
   async stop(): Promise<void> {

@@ -8,8 +8,11 @@ export interface TransportEvents {
    * link; anything else thrown is a defect and ends the process.
    */
   onFrame(peer: number, frame: Buffer): void;
-  /** A link stands and the handshake is done. Nothing sent before has arrived unless its effect was seen. */
-  onLinkUp(peer: number): void;
+  /**
+   * A link stands and the handshake is done. Nothing sent before has arrived unless its effect was seen. `clusterId` is that
+   * of the peer's data directory, for as long as this link stands; empty where it has none yet.
+   */
+  onLinkUp(peer: number, clusterId: string): void;
   /** The link broke. A link that is replaced by a newer one of the same peer is first reported lost. */
   onLinkLost(peer: number): void;
   /**
@@ -26,6 +29,11 @@ export interface TransportEvents {
    * nor one that was removed. Called each time it asks.
    */
   onUnknownPeer(peer: number): void;
+  /**
+   * The data directory of the peer belongs to another history than this node's, so there is no link. `text` names both
+   * cluster ids. Called each time one of the two asks.
+   */
+  onForeignPeer(peer: number, text: string): void;
 }
 
 /** A node to keep a link with. */
@@ -53,6 +61,11 @@ export interface Transport {
    * are told that they are no longer members when they come. An entry for this node itself is ignored.
    */
   setPeers(peers: readonly PeerAddress[], removedIds: readonly number[]): void;
+  /**
+   * This node's data directory has got a cluster id; it had none. All connections are closed, and made again under the id, so
+   * that each link joins two ends that know of each other's ids.
+   */
+  setClusterId(clusterId: string): void;
   /** Closes all links and stops listening; what was sent before is flushed first, within a short limit. No event follows. */
   stop(): Promise<void>;
 }

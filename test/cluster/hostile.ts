@@ -184,7 +184,7 @@ export function itSurvivesHostility(cluster: () => Cluster, crowd: Crowd): void 
       const victim = cluster().node(1);
       // The peer that nonsense comes from must not be there itself.
       await cluster().kill(3);
-      const local = { selfId: 3, clusterName: 'test', incarnation: 1000, isPeer: () => true };
+      const local = { selfId: 3, clusterName: 'test', clusterId: '', incarnation: 1000, isPeer: () => true };
       await inParallel(crowd.nonsense, 1, async (i) => {
         const hello = frame('hello', encodeHello({ ...local, incarnation: 1000 + i }, victim.id));
         const nonsense = Array.from({ length: 1 + below(5) }, () => {
@@ -294,6 +294,7 @@ function mangledFrames(): Buffer[] {
   const local = {
     selfId: below(5),
     clusterName: below(2) === 0 ? 'test' : 'other',
+    clusterId: below(2) === 0 ? '' : randomBytes(16).toString('hex'),
     incarnation: below(3),
     isPeer: () => true,
   };

@@ -4,6 +4,7 @@ import type { Configuration, MemberDetail, NodeId } from '../../src/raft/state/t
 /** Configurations as tests want them, whole: any shape, first directories, addresses unknown. */
 export function configurationWith(parts: Partial<Configuration>): Configuration {
   const configuration: Configuration = {
+    clusterId: '',
     voters: [],
     votersOutgoing: [],
     learners: [],

@@ -115,6 +115,8 @@ export function describeInput(input: Input): string {
       return `snapshotStalled ${input.peer}`;
     case 'changeMembers':
       return `changeMembers: ${describeChange(input.change)}`;
+    case 'begin':
+      return `begin with voters ${input.first.voters.join(' ')}`;
     case 'lifecycle':
       return `lifecycle ${input.lifecycle}${input.directoryId === 0 ? '' : `, directory ${input.directoryId}`}`;
     case 'diskFull':

@@ -54,6 +54,9 @@ interface Wanted {
   readonly removed: ReadonlySet<number>;
 }
 
+/** How often a node whose link was refused asks again. */
+const ASK_AGAIN_MS = 500;
+
 /**
  * Links that deliver whole frames in order. A partition loses what is on its way; both ends hear of it. Beside each stands a
  * bulk link, which is lost with it and can be partitioned by itself; its frames come one at a time, when no others are to come.
@@ -80,6 +83,9 @@ class MemoryNetwork {
   /** Who has told whom that it was removed, or that it is not known, as "teller>told". */
   private readonly told = new Set<string>();
   private peersChanged = false;
+  private readonly clusterIds = new Map<number, string>();
+  /** Nodes that got a cluster id, so that their links are to be made again. */
+  private readonly remade = new Set<number>();
 
   isUp(a: number, b: number): boolean {
     return this.links.has(linkName(a, b));
@@ -90,8 +96,9 @@ class MemoryNetwork {
   }
 
   /** The node runs, on this transport. */
-  attach(id: number, handler: TransportEvents, peers: readonly { readonly id: number }[]): void {
+  attach(id: number, handler: TransportEvents, peers: readonly { readonly id: number }[], clusterId: string): void {
     this.handlers.set(id, handler);
+    this.clusterIds.set(id, clusterId);
     this.wanted.set(id, { ids: new Set(peers.map((peer) => peer.id)), removed: new Set() });
     this.joinAll();
   }
@@ -105,6 +112,12 @@ class MemoryNetwork {
 
   setPeers(id: number, peers: readonly PeerAddress[], removedIds: readonly number[]): void {
     this.wanted.set(id, { ids: new Set(peers.map((peer) => peer.id)), removed: new Set(removedIds) });
+    this.peersChanged = true;
+  }
+
+  setClusterId(id: number, clusterId: string): void {
+    this.clusterIds.set(id, clusterId);
+    this.remade.add(id);
     this.peersChanged = true;
   }
 
@@ -181,8 +194,9 @@ class MemoryNetwork {
     this.peersChanged = false;
     for (const name of [...this.links]) {
       const [a, b] = endsOf(name);
-      if (!this.wants(a, b) || !this.wants(b, a)) this.lose(a, b);
+      if (!this.wants(a, b) || !this.wants(b, a) || this.remade.has(a) || this.remade.has(b)) this.lose(a, b);
     }
+    this.remade.clear();
     this.joinAll();
     return true;
   }
@@ -209,10 +223,19 @@ class MemoryNetwork {
       else handlerA.onUnknownPeer(b);
       return;
     }
+    const [idA, idB] = [this.clusterIdOf(a), this.clusterIdOf(b)];
+    if (idA !== '' && idB !== '' && idA !== idB) {
+      handlerA.onForeignPeer(b, `cluster id ${idA} here, ${idB} there`);
+      return;
+    }
     this.links.add(linkName(a, b));
-    handlerA.onLinkUp(b);
-    handlerB.onLinkUp(a);
+    handlerA.onLinkUp(b, idB);
+    handlerB.onLinkUp(a, idA);
     this.joinBulk(a, b);
+  }
+
+  private clusterIdOf(id: number): string {
+    return this.clusterIds.get(id) ?? '';
   }
 
   private joinBulk(a: number, b: number): void {
@@ -425,10 +448,15 @@ export class Cluster {
   /** Lets `durationMs` pass, and all that can happen in it. */
   async run(durationMs: number): Promise<void> {
     const endMs = this.clock.nowMs + durationMs;
+    let askedAtMs = this.clock.nowMs;
     this.network.askAgain();
     await this.waitUntilIdle();
     for (let nextMs = this.clock.nextTimerMs(); nextMs <= endMs; nextMs = this.clock.nextTimerMs()) {
       this.clock.moveTo(nextMs);
+      if (nextMs - askedAtMs >= ASK_AGAIN_MS) {
+        askedAtMs = nextMs;
+        this.network.askAgain();
+      }
       await this.waitUntilIdle();
     }
     this.clock.moveTo(endMs);
@@ -515,7 +543,7 @@ export class Cluster {
       clock,
       random: () => share,
       logger: silentLogger,
-      createTransport: () => this.transportOf(id),
+      createTransport: (_incarnation, clusterId) => this.transportOf(id, clusterId),
       onFatal: (error) => fatal.push(error),
       onLeaderChanged: () => {},
       onRemoved: () => {
@@ -530,13 +558,14 @@ export class Cluster {
     return ids.map((id) => ({ id, address: addressOf(id) }));
   }
 
-  private transportOf(id: number): Transport {
+  private transportOf(id: number, clusterId: string): Transport {
     return {
-      start: async (events) => this.network.attach(id, events, this.listedBy(id)),
+      start: async (events) => this.network.attach(id, events, this.listedBy(id), clusterId),
       send: (to, parts) => this.network.send(id, to, parts),
       isUp: (to) => this.network.isUp(id, to),
       sendBulk: (to, parts) => this.network.sendBulk(id, to, parts),
       setPeers: (peers, removedIds) => this.network.setPeers(id, peers, removedIds),
+      setClusterId: (now) => this.network.setClusterId(id, now),
       stop: () => Promise.resolve(),
     };
   }

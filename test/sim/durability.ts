@@ -28,6 +28,8 @@ interface Written {
   vote: NodeId;
   /** The log is written up to here. */
   index: number;
+  /** A snapshot up to here was installed, and the log file does not begin behind it yet; else 0. Nothing of it is acknowledged. */
+  installing: number;
 }
 
 export class Durability {
@@ -50,7 +52,7 @@ export class Durability {
    * whose disk was damaged may have lost some of it, but must then be another directory.
    */
   started(core: Core): void {
-    const written = { core, term: core.term, vote: core.vote, index: core.log.lastIndex };
+    const written = { core, term: core.term, vote: core.vote, index: core.log.lastIndex, installing: 0 };
     this.#nodes.set(core.id, written);
     this.#termsGiven.set(core, core.term);
     this.#adopt(written);
@@ -84,7 +86,8 @@ export class Durability {
     if (written === undefined || written.core !== core || input.kind !== 'persisted') return;
     const { term, index, hardState } = input;
     if (hardState !== null) {
-      Object.assign(written, { term: hardState.term, vote: hardState.vote });
+      // A log file that is begun behind a snapshot says so with a hard state.
+      Object.assign(written, { term: hardState.term, vote: hardState.vote, installing: 0 });
       this.#voted(core, hardState.term, hardState.vote);
     }
     if (index > written.index && core.log.termAt(index) === term) written.index = index;
@@ -112,7 +115,7 @@ export class Durability {
   stepped(core: Core, input: Input, effects: Effects, before: CoreSummary): void {
     const written = this.#nodes.get(core.id);
     if (written === undefined) return;
-    if (input.kind === 'lifecycle') this.#adopt(written);
+    if (input.kind === 'lifecycle' || input.kind === 'begin') this.#adopt(written);
     if (input.kind === 'snapshotReceived' && input.term > written.term) {
       this.#fail(`node ${core.id} stores a snapshot of term ${input.term}; its disk knows term ${written.term}`);
     }
@@ -120,7 +123,10 @@ export class Durability {
     if (truncated > 0) written.index = Math.min(written.index, truncated - 1);
     // The snapshot is durable, and so is what it stands for.
     const { install } = effects;
-    if (install !== null) written.index = install.resetLog ? install.index : Math.max(written.index, install.index);
+    if (install !== null) {
+      written.index = install.resetLog ? install.index : Math.max(written.index, install.index);
+      if (install.resetLog) written.installing = install.index;
+    }
     if (core.log.persistedIndex > written.index) {
       this.#fail(`node ${core.id} takes entry ${core.log.persistedIndex} for written; its disk has ${written.index}`);
     }
@@ -138,11 +144,14 @@ export class Durability {
     if (core.role === 'leader' && commitIndex > before.commitIndex) this.#checkCommitted(core, commitIndex);
   }
 
-  #compare({ core: before, term, vote, index }: Written, now: Written): void {
+  #compare({ core: before, term, vote, index, installing }: Written, now: Written): void {
     const { core } = now;
+    // A snapshot that was damaged before the log file began behind it leaves an empty log, as before it came.
+    const isForgotten = installing > 0 && core.rights.lifecycle === 'recovering' && core.log.lastIndex === 0;
     // Up to where its log begins, a snapshot stands for it.
     const termBefore = before.log.termAt(index);
-    if (index > core.log.snapshotIndex && termBefore !== -1 && core.log.termAt(index) !== termBefore) {
+    const isLost = index > core.log.snapshotIndex && termBefore !== -1 && core.log.termAt(index) !== termBefore;
+    if (isLost && !isForgotten) {
       const has = `its log has term ${core.log.termAt(index)} there and ends at ${core.log.lastIndex}`;
       this.#fail(`node ${core.id} had written entry ${index} of term ${termBefore}; after its start ${has}`);
     }

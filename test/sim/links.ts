@@ -59,11 +59,14 @@ export class Port {
   /** Whom it keeps links with, and who is no longer a member as far as it knows. */
   peers: ReadonlySet<number>;
   removed: ReadonlySet<number> = new Set();
+  /** Of its data directory; empty where it has none yet. */
+  clusterId: string;
   readonly main: Channel = { links: new Map(), open: new Map() };
   readonly bulk: Channel = { links: new Map(), open: new Map() };
 
-  constructor(incarnation: Incarnation, peers: readonly number[]) {
+  constructor(incarnation: Incarnation, peers: readonly number[], clusterId: string) {
     this.incarnation = incarnation;
+    this.clusterId = clusterId;
     this.peers = new Set(peers);
   }
 

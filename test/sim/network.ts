@@ -62,8 +62,8 @@ export class Network {
   }
 
   /** The transport of one incarnation of a node. */
-  transportOf(incarnation: Incarnation, peers: readonly number[]): Transport {
-    const port = new Port(incarnation, peers);
+  transportOf(incarnation: Incarnation, peers: readonly number[], clusterId: string): Transport {
+    const port = new Port(incarnation, peers, clusterId);
     return {
       start: async (events: TransportEvents) => {
         // It may have died in the very callback in which its start goes on.
@@ -76,6 +76,7 @@ export class Network {
       isUp: (peer) => port.isUp('main', peer),
       sendBulk: (peer, parts) => this.#send(port, 'bulk', peer, parts),
       setPeers: (now, removedIds) => this.#setPeers(port, now, removedIds),
+      setClusterId: (now) => this.#setClusterId(port, now),
       stop: async () => this.#leave(port, true),
     };
   }
@@ -120,6 +121,20 @@ export class Network {
       }
     }
     this.#dialAll(port);
+  }
+
+  /** All links of this end are closed, and dialed again under the id. */
+  #setClusterId(port: Port, clusterId: string): void {
+    port.clusterId = clusterId;
+    if (port.events === null) return;
+    this.#world.say(() => `${port.id}: is part of cluster id ${clusterId} now`);
+    for (const name of CHANNELS) {
+      for (const link of port[name].links.values()) {
+        this.#part(link, port);
+        // Not from inside the call that asked for it.
+        this.#loseAfter(link, link.sideOf(port), 0);
+      }
+    }
   }
 
   get hasPartitions(): boolean {
@@ -316,6 +331,10 @@ export class Network {
         if (channel === 'main') this.#refuse(one, other);
         return;
       }
+      if (isForeign(one, other)) {
+        if (channel === 'main') this.#refuseForeign(one, other);
+        return;
+      }
       // The main link's coming up dials the other.
       if (channel === 'bulk' && !(one.isUp('main', b) && other.isUp('main', a))) return;
       for (const [port, peer] of [
@@ -351,6 +370,20 @@ export class Network {
     }
   }
 
+  /** Their data directories belong to two histories. Both hear so, and try again after a while. */
+  #refuseForeign(one: Port, other: Port): void {
+    for (const [port, peer] of [
+      [one, other],
+      [other, one],
+    ] as const) {
+      port.incarnation.post(0, () => {
+        this.#world.say(() => `${port.id}: gets no link to ${peer.id}, which belongs to another history`);
+        port.events?.onForeignPeer(peer.id, `cluster id ${port.clusterId} here, ${peer.clusterId} there`);
+      });
+    }
+    this.#dial('main', one.id, other.id, this.#habits.silenceMs);
+  }
+
   /** In a refused handshake, or as the last that comes over a link that is closed because of it. */
   #tellRemoved(port: Port, by: number, link?: Link): void {
     const arrivalMs = link === undefined ? 0 : Math.max(0, link.sideOf(port).lastArrivalMs - this.#world.nowMs);
@@ -384,7 +417,7 @@ export class Network {
           return;
         }
         this.#dial('bulk', port.id, peer);
-        port.events.onLinkUp(peer);
+        port.events.onLinkUp(peer, link.otherThan(port).port.clusterId);
       });
     }
   }
@@ -420,6 +453,10 @@ export class Network {
     if (channel === 'main') port.events.onLinkLost(peer);
     else port.events.onBulkLost(peer);
   }
+}
+
+function isForeign(one: Port, other: Port): boolean {
+  return one.clusterId !== '' && other.clusterId !== '' && one.clusterId !== other.clusterId;
 }
 
 function isUnchanged(bytes: Buffer, parts: readonly Buffer[]): boolean {

@@ -246,10 +246,7 @@ export class SimNode {
     const { snapshotLimits, transferLimits } = this.#plan;
     const random = this.#random.fork(incarnation.nodeId);
     const initial = this.#initial;
-    const network = this.#network.transportOf(
-      incarnation,
-      initial.nodes.map(({ id }) => id),
-    );
+    const peers = initial.nodes.map(({ id }) => id);
     const observer = new ObservedReplica(incarnation, this.disk, this.#checks, ({ core }) => {
       this.core = core;
       this.#checkDamage();
@@ -270,7 +267,7 @@ export class SimNode {
       clock: incarnation.clock,
       random: () => random.next(),
       logger: silentLogger,
-      createTransport: () => network,
+      createTransport: (_number, clusterId) => this.#network.transportOf(incarnation, peers, clusterId),
       observer,
       onFatal: (error) => this.#fatal(incarnation, error),
       onRemoved: () => this.#removed(incarnation),

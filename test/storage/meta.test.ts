@@ -1,6 +1,6 @@
-import { crc32 } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import type { RaftkvError } from '../../src/base/errors.ts';
+import { configurationOf } from '../../src/raft/state/configuration.ts';
 import { type MetaOptions, openMeta } from '../../src/storage/meta.ts';
 import { MemoryDisk } from '../support/memory-disk.ts';
 import { seededRandom } from '../support/random.ts';
@@ -10,7 +10,7 @@ const DIRECTORY = '/node';
 const FILE = '/node/meta';
 const ASIDE = '/node/damaged-1';
 const openNode = (disk: MemoryDisk, options: Partial<MetaOptions> = {}) =>
-  openMeta({ disk, directory: DIRECTORY, clusterName: 'demo', nodeId: 1, ...options });
+  openMeta({ disk, directory: DIRECTORY, clusterName: 'demo', nodeId: 1, newDirectoryId: () => 42, ...options });
 /** Moves what is damaged to `ASIDE`; `errors` has what was said of it. */
 const healing = () => {
   const errors: RaftkvError[] = [];
@@ -24,8 +24,7 @@ const healing = () => {
 async function usedNode(): Promise<MemoryDisk> {
   const disk = new MemoryDisk();
   const meta = await openNode(disk);
-  await meta.persistLogCreated();
-  await meta.persistLifecycle('normal', 0);
+  await meta.persist({ logCreated: true, lifecycle: 'normal' });
   const { wal } = await open(disk);
   await append(wal, [Buffer.from('a')]);
   await wal.close();
@@ -42,13 +41,22 @@ describe('meta', () => {
     expect((await openNode(disk, { incarnationMin: 4000 })).incarnation).toBe(5001);
   });
 
-  it('remembers whom the cluster began with, and that this node is a member of it', async () => {
+  it('draws the directory id once, when the directory is made', async () => {
+    const disk = new MemoryDisk();
+    expect((await openNode(disk, { newDirectoryId: () => 7 })).directoryId).toBe(7);
+    expect((await openNode(disk, { newDirectoryId: () => 8 })).directoryId).toBe(7);
+  });
+
+  it('remembers which history the directory belongs to, and how that began', async () => {
     const disk = new MemoryDisk();
     const meta = await openNode(disk);
-    expect([meta.lifecycle, meta.initialMembers]).toEqual(['uninitialized', null]);
-    await meta.persistBootstrapped([1, 2, 5]);
+    expect([meta.lifecycle, meta.clusterId, meta.first, meta.onlyVoter]).toEqual(['uninitialized', '', null, null]);
+    const first = configurationOf([1, 2, 5], [], '0123456789abcdef0123456789abcdef');
+    await meta.persist({ lifecycle: 'normal', clusterId: first.clusterId, first });
+    await meta.persist({ onlyVoter: false });
     const next = await openNode(disk);
-    expect([next.lifecycle, next.directoryId, next.initialMembers]).toEqual(['normal', 0, [1, 2, 5]]);
+    expect([next.lifecycle, next.directoryId, next.clusterId]).toEqual(['normal', 42, first.clusterId]);
+    expect([next.first, next.onlyVoter]).toEqual([first, false]);
   });
 
   it('continues from a number that it was raised to, and never goes back', async () => {
@@ -107,11 +115,10 @@ describe('meta', () => {
     const disk = new MemoryDisk();
     const first = await openNode(disk);
     expect(first.logCreated).toBe(false);
-    await first.persistLogCreated();
+    await first.persist({ logCreated: true });
     disk.crash(() => 0.99);
     const second = await openNode(disk);
     expect(second).toMatchObject({ logCreated: true, incarnation: 2 });
-    await second.persistLogCreated();
     expect((await openNode(disk)).incarnation).toBe(3);
   });
 
@@ -145,7 +152,7 @@ describe('meta', () => {
     const disk = new MemoryDisk();
     await disk.makeDirectory(DIRECTORY);
     // CRC-32 of the two lines, worked out elsewhere.
-    disk.plant(FILE, Buffer.from('raftkv meta 2\n{}\n7fbe24de\n'));
+    disk.plant(FILE, Buffer.from('raftkv meta 3\n{}\n42de0d6e\n'));
     const error = await errorOf(openNode(disk));
     expect(error.code).toBe('FORMAT_UNSUPPORTED');
   });
@@ -163,30 +170,16 @@ describe('the lifecycle status of a directory', () => {
   it('is uninitialized in a fresh directory, and from then on what it was persisted as', async () => {
     const disk = new MemoryDisk();
     const first = await openNode(disk);
-    expect(first).toMatchObject({ lifecycle: 'uninitialized', directoryId: 0 });
-    await first.persistLifecycle('recovering', 77);
+    expect(first).toMatchObject({ lifecycle: 'uninitialized', directoryId: 42 });
+    await first.persist({ lifecycle: 'recovering', directoryId: 77 });
     expect(first).toMatchObject({ lifecycle: 'recovering', directoryId: 77 });
-    await first.persistLogCreated();
+    await first.persist({ logCreated: true });
     expect(await openNode(disk)).toMatchObject({
       lifecycle: 'recovering',
       directoryId: 77,
       logCreated: true,
       incarnation: 2,
     });
-  });
-
-  it('is that of a member of directory id 0 where a version without a lifecycle status has kept a log', async () => {
-    const plantOld = async (body: string) => {
-      const disk = new MemoryDisk();
-      await disk.makeDirectory(DIRECTORY);
-      const lines = `raftkv meta 1\n${body}\n`;
-      disk.plant(FILE, Buffer.from(`${lines}${crc32(lines).toString(16).padStart(8, '0')}\n`));
-      return disk;
-    };
-    const used = await plantOld('{"clusterName":"demo","nodeId":1,"incarnation":7,"logCreated":true}');
-    expect(await openNode(used)).toMatchObject({ lifecycle: 'normal', directoryId: 0, incarnation: 8 });
-    const fresh = await plantOld('{"clusterName":"demo","nodeId":1,"incarnation":1,"logCreated":false}');
-    expect(await openNode(fresh)).toMatchObject({ lifecycle: 'uninitialized', directoryId: 0, incarnation: 2 });
   });
 
   it('is one that was persisted, and none before the last that was done, whenever power fails', async () => {
@@ -199,16 +192,16 @@ describe('the lifecycle status of a directory', () => {
           if (++operations < stopAt) queueMicrotask(complete);
         },
       });
-      const meta = await openNode(disk);
+      const meta = await openNode(disk, { newDirectoryId: () => 0 });
       stopAt = operations + 1 + Math.floor(random() * 40);
       let begun = 0;
       let done = 0;
       const persistAll = async () => {
         for (let directoryId = 1; directoryId <= 6; directoryId++) {
           begun = directoryId;
-          const persisted = meta.persistLifecycle('recovering', directoryId);
+          const persisted = meta.persist({ lifecycle: 'recovering', directoryId });
           // At the same time: they share a temporary name.
-          if (directoryId === 3) await meta.persistLogCreated();
+          if (directoryId === 3) await meta.persist({ logCreated: true });
           await persisted;
           done = directoryId;
         }
@@ -231,9 +224,23 @@ describe('the lifecycle status of a directory', () => {
       const disk = new MemoryDisk();
       const meta = await openNode(disk);
       disk.failOnce('EIO', (operation) => operation.kind === kind);
-      await expect(meta.persistLifecycle('normal', 0), kind).rejects.toMatchObject({ code: 'EIO' });
+      await expect(meta.persist({ lifecycle: 'normal' }), kind).rejects.toMatchObject({ code: 'EIO' });
       expect(meta.lifecycle).toBe('uninitialized');
-      await expect(meta.persistLogCreated(), kind).rejects.toMatchObject({ code: 'EIO' });
+      await expect(meta.persist({ logCreated: true }), kind).rejects.toMatchObject({ code: 'EIO' });
+    }
+  });
+});
+
+describe('a full disk', () => {
+  it('refuses a change, and takes another once there is room', async () => {
+    for (const kind of ['write', 'sync', 'rename', 'syncDirectory'] as const) {
+      const disk = new MemoryDisk();
+      const meta = await openNode(disk);
+      disk.failOnce('ENOSPC', (operation) => operation.kind === kind);
+      await expect(meta.persist({ onlyVoter: true }), kind).rejects.toMatchObject({ code: 'ENOSPC' });
+      expect(meta.onlyVoter).toBeNull();
+      await meta.persist({ logCreated: true });
+      expect(await openNode(disk), kind).toMatchObject({ logCreated: true, onlyVoter: null });
     }
   });
 });
@@ -260,23 +267,18 @@ describe('damage, where it may be moved aside', () => {
     const { errors, onDamage } = healing();
     const meta = await openNode(disk, { onDamage, incarnationMin: 100 });
     expect(errors.map(({ code }) => code)).toEqual(['META_DAMAGED']);
-    expect(meta).toMatchObject({ lifecycle: 'uninitialized', directoryId: 0, logCreated: false, incarnation: 100 });
+    expect(meta).toMatchObject({ lifecycle: 'recovering', clusterId: '', logCreated: false, incarnation: 100 });
     expect(left(disk)).toEqual([]);
     expect(disk.contentOf(`${ASIDE}/meta`)).toEqual(damagedMeta);
     for (const [path, bytes] of content) expect(disk.contentOf(path.replace('/node', ASIDE))).toEqual(bytes);
-    expect(await openNode(disk)).toMatchObject({ lifecycle: 'uninitialized', incarnation: 101 });
+    expect(await openNode(disk)).toMatchObject({ lifecycle: 'recovering', incarnation: 101 });
   });
 
-  it('is recovering from then on where a directory id was given for that', async () => {
+  it('leaves a directory with a new id', async () => {
     const disk = await usedNode();
     disk.flipBit(FILE, 300);
-    const meta = await openNode(disk, { onDamage: healing().onDamage, directoryIdAfterDamage: 4711 });
+    const meta = await openNode(disk, { onDamage: healing().onDamage, newDirectoryId: () => 4711 });
     expect(meta).toMatchObject({ lifecycle: 'recovering', directoryId: 4711 });
-    // A fresh directory is no damage.
-    expect(await openNode(new MemoryDisk(), { directoryIdAfterDamage: 4711 })).toMatchObject({
-      lifecycle: 'uninitialized',
-      directoryId: 0,
-    });
   });
 
   it('is a meta that is missing beside a log, and also beside a snapshot alone', async () => {
@@ -295,7 +297,7 @@ describe('damage, where it may be moved aside', () => {
     const { errors, onDamage } = healing();
     const disk = await usedNode();
     expect((await errorOf(openNode(disk, { onDamage, nodeId: 2 }))).code).toBe('DATA_DIR_FOREIGN');
-    disk.plant(FILE, Buffer.from('raftkv meta 2\n{}\n7fbe24de\n'));
+    disk.plant(FILE, Buffer.from('raftkv meta 3\n{}\n42de0d6e\n'));
     expect((await errorOf(openNode(disk, { onDamage }))).code).toBe('FORMAT_UNSUPPORTED');
     expect(errors).toEqual([]);
     expect(left(disk).length).toBeGreaterThan(0);
@@ -316,7 +318,7 @@ describe('damage, where it may be moved aside', () => {
             if (operations++ < stopAfter) queueMicrotask(complete);
           };
           let ended = false;
-          void openNode(disk, { onDamage: healing().onDamage, directoryIdAfterDamage: 4711 }).then(() => {
+          void openNode(disk, { onDamage: healing().onDamage, newDirectoryId: () => 4711 }).then(() => {
             ended = true;
           });
           await waitUntilIdle();
@@ -324,7 +326,7 @@ describe('damage, where it may be moved aside', () => {
           if (seed % 3 === 0) disk.kill(random);
           else disk.crash(random);
           disk.schedule = (_, complete) => queueMicrotask(complete);
-          const again = await openNode(disk, { onDamage: healing().onDamage, directoryIdAfterDamage: 4712 });
+          const again = await openNode(disk, { onDamage: healing().onDamage, newDirectoryId: () => 4712 });
           const where = `stopped after ${stopAfter}, seed ${seed}`;
           expect(again.lifecycle, where).toBe('recovering');
           expect(left(disk), where).toEqual([]);

@@ -156,6 +156,7 @@ export class FakeReplica implements Replica {
       pendingWrites: this.#writers.length,
       pendingReads: this.#readers.length,
       peersConnected: [],
+      clusterId: '0123456789abcdef0123456789abcdef',
       lifecycle: 'normal',
       voters: [PROPOSER],
       learners: [],

@@ -166,7 +166,7 @@ describe('unknown peers on the bulk channel', () => {
       helloFrom(2, 1, 'other', 1, 'bulk'),
       helloFrom(2, 7, 'test', 1, 'bulk'),
     ];
-    const unknown = encodeHello({ selfId: 2, clusterName: 'test', incarnation: 1 }, 1);
+    const unknown = encodeHello({ selfId: 2, clusterName: 'test', incarnation: 1, clusterId: '' }, 1);
     unknown[unknown.length - 1] = 9;
     hellos.push(frameOf('hello', unknown));
     for (const hello of hellos) {

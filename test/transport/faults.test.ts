@@ -30,7 +30,7 @@ afterEach(cleanUp);
 const warnings = (node: TestNode) => node.logs.filter(({ level }) => level === 'warn');
 
 function otherVersion(): Buffer {
-  const payload = encodeHello({ selfId: 3, clusterName: 'test', incarnation: 1 }, 2);
+  const payload = encodeHello({ selfId: 3, clusterName: 'test', incarnation: 1, clusterId: '' }, 2);
   payload.writeUInt16LE(99, 4);
   return frameOf('hello', payload);
 }
@@ -298,11 +298,18 @@ describe('a bad message', () => {
         onClosed() {},
       };
       const connection = new Connection(socket, null, owner, {
-        local: { selfId: 1, clusterName: 'test', incarnation: 1, isPeer: () => true, isRemoved: () => false },
+        local: {
+          selfId: 1,
+          clusterName: 'test',
+          clusterId: '',
+          incarnation: 1,
+          isPeer: () => true,
+          isRemoved: () => false,
+        },
         clock: systemClock,
         limits: DEFAULT_LIMITS,
         sockets: plainSockets,
-        events: { onUnknownPeer() {} },
+        events: { onUnknownPeer() {}, onForeignPeer() {} },
       });
       socket.emit('data', Buffer.concat([helloFrom(2, 1), frameOf('ping')]));
       expect(() => socket.emit('data', frameOf('data', Buffer.from('x')))).toThrow('a defect');

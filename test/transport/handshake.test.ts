@@ -20,6 +20,7 @@ import {
 const node2: LocalIdentity = {
   selfId: 2,
   clusterName: 'demo',
+  clusterId: '',
   incarnation: 7,
   isPeer: (id) => id === 1 || id === 3,
   // 3 was added again.
@@ -28,6 +29,7 @@ const node2: LocalIdentity = {
 const fromNode3: Hello = {
   protocolVersion: PROTOCOL_VERSION,
   clusterName: 'demo',
+  clusterId: '',
   fromId: 3,
   toId: 2,
   incarnation: 1,
@@ -46,9 +48,20 @@ describe('hello', () => {
         anyId,
         fc.maxSafeNat(),
         fc.constantFrom<Channel>('main', 'bulk'),
-        (clusterName, selfId, toId, incarnation, channel) => {
-          const payload = encodeHello({ selfId, clusterName, incarnation }, toId, channel);
-          const hello = { protocolVersion: PROTOCOL_VERSION, clusterName, fromId: selfId, toId, incarnation, channel };
+        fc.option(fc.string({ unit: fc.constantFrom(...'123456789abcdef'), minLength: 32, maxLength: 32 }), {
+          nil: '',
+        }),
+        (clusterName, selfId, toId, incarnation, channel, clusterId) => {
+          const payload = encodeHello({ selfId, clusterName, clusterId, incarnation }, toId, channel);
+          const hello = {
+            protocolVersion: PROTOCOL_VERSION,
+            clusterName,
+            clusterId,
+            fromId: selfId,
+            toId,
+            incarnation,
+            channel,
+          };
           // What a later version appends does not matter.
           expect(decodeHello(Buffer.concat([payload, Buffer.of(1, 2, 3)]))).toEqual(hello);
         },
@@ -89,6 +102,24 @@ describe('checking a hello', () => {
     const payload = encodeHello(node2, 1);
     payload[payload.length - 1] = 2;
     expect(checkHello({ ...fromNode3, channel: decodeHello(payload).channel }, node2, null)?.code).toBe('channel');
+  });
+
+  it('accepts a peer without a cluster id, and any where it has none itself', () => {
+    const [own, other] = ['a'.repeat(32), 'b'.repeat(32)];
+    expect(checkHello({ ...fromNode3, clusterId: '' }, { ...node2, clusterId: own }, null)).toBeNull();
+    expect(checkHello({ ...fromNode3, clusterId: own }, { ...node2, clusterId: own }, null)).toBeNull();
+    expect(checkHello({ ...fromNode3, clusterId: other }, { ...node2, clusterId: '' }, null)).toBeNull();
+  });
+
+  it('of another history refuses with both cluster ids, whether the peer is known or not', () => {
+    const [own, other] = ['a'.repeat(32), 'b'.repeat(32)];
+    for (const fromId of [3, 4, 9]) {
+      const refusal = checkHello({ ...fromNode3, fromId, clusterId: other }, { ...node2, clusterId: own }, null);
+      expect(refusal).toMatchObject({ code: 'history', text: expect.stringContaining(own) });
+      expect(refusal?.text).toContain(other);
+      expect(decodeRefusal(encodeRefusal(refusal ?? { code: 'self', text: '' }))).toEqual(refusal);
+      expect(refusalError(refusal ?? { code: 'self', text: '' }, 'peer').remedy).toContain('log verify');
+    }
   });
 
   const refused: [RefusalCode, Hello, Dialed | null][] = [

@@ -52,6 +52,7 @@ export interface NodeOptions {
   readonly tls?: TlsIdentity;
   readonly onFrame?: (peer: number, frame: Buffer) => void;
   readonly onBulkFrame?: (peer: number, frame: Buffer) => void;
+  readonly clusterId?: string;
   readonly beforeStart?: (transport: TcpTransport) => void;
   /** Called at each event, after it was recorded. */
   readonly onEvent?: (event: string, node: TestNode) => void;
@@ -61,6 +62,8 @@ export interface TestNode {
   readonly transport: TcpTransport;
   /** 'up 2', 'lost 2', 'removed 2', in order. */
   readonly events: string[];
+  /** What each link that came up said of the other end's cluster id. */
+  readonly clusterIds: string[];
   /** Those, and 'bulk up 2' and 'bulk lost 2' among them. */
   readonly allEvents: string[];
   readonly frames: { readonly peer: number; readonly frame: Buffer }[];
@@ -80,6 +83,7 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
   const signal = createSignal();
   const events: string[] = [];
   const allEvents: string[] = [];
+  const clusterIds: string[] = [];
   const frames: TestNode['frames'] = [];
   const bulkFrames: TestNode['bulkFrames'] = [];
   const logs: LogRecord[] = [];
@@ -96,6 +100,7 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
   const transport = new TcpTransport({
     selfId: options.id,
     clusterName: options.clusterName ?? 'test',
+    clusterId: options.clusterId ?? '',
     incarnation: options.incarnation ?? 1,
     listen: { host: HOST, port: options.port ?? 0 },
     peers: Object.entries(options.peers).map(([id, port]) => ({ id: Number(id), host: HOST, port })),
@@ -105,7 +110,7 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
     limits: options.limits ?? {},
     tls: options.tls ?? null,
   });
-  const node: TestNode = { transport, events, allEvents, frames, bulkFrames, logs, until: signal.until };
+  const node: TestNode = { transport, events, clusterIds, allEvents, frames, bulkFrames, logs, until: signal.until };
   const recordEvent = (event: string) => {
     allEvents.push(event);
     if (!event.startsWith('bulk')) events.push(event);
@@ -120,7 +125,10 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
       frames.push({ peer, frame });
       signal.changed();
     },
-    onLinkUp: (peer) => recordEvent(`up ${peer}`),
+    onLinkUp(peer, clusterId) {
+      clusterIds.push(clusterId);
+      recordEvent(`up ${peer}`);
+    },
     onLinkLost: (peer) => recordEvent(`lost ${peer}`),
     onBulkFrame(peer, frame) {
       options.onBulkFrame?.(peer, frame);
@@ -131,6 +139,7 @@ export async function startNode(options: NodeOptions): Promise<TestNode> {
     onBulkLost: (peer) => recordEvent(`bulk lost ${peer}`),
     onRemoved: (peer) => recordEvent(`removed ${peer}`),
     onUnknownPeer: (peer) => recordEvent(`unknown peer ${peer}`),
+    onForeignPeer: (peer) => recordEvent(`foreign peer ${peer}`),
   });
   return node;
 }
@@ -184,7 +193,7 @@ export function helloFrom(
   incarnation = 1,
   channel: Channel = 'main',
 ): Buffer {
-  return frameOf('hello', encodeHello({ selfId: fromId, clusterName, incarnation }, toId, channel));
+  return frameOf('hello', encodeHello({ selfId: fromId, clusterName, incarnation, clusterId: '' }, toId, channel));
 }
 
 export function dialRaw(port: number): RawPeer {

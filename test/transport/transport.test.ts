@@ -183,7 +183,7 @@ describe('counters', () => {
       peer.socket.destroy();
       await one.until(() => one.events.length === 2 * round + 2);
     }
-    const hello = FRAME_HEADER_BYTES + 24 + 'test'.length + 1;
+    const hello = FRAME_HEADER_BYTES + 40 + 'test'.length + 1;
     const around = hello + FRAME_HEADER_BYTES;
     expect(one.transport.stats().peers).toEqual([
       {

@@ -139,7 +139,8 @@ function describe(directory: string, examination: Examination): string {
   const lines: string[] = [];
   if (meta !== null) {
     const lifecycle = meta.lifecycle === 'normal' ? 'normal' : `${meta.lifecycle}, without a vote`;
-    lines.push(`meta       ok: node ${meta.nodeId} of cluster ${meta.clusterName}, ${lifecycle}`);
+    const history = meta.clusterId === '' ? 'no history yet' : `cluster id ${meta.clusterId}`;
+    lines.push(`meta       ok: node ${meta.nodeId} of cluster ${meta.clusterName}, ${history}, ${lifecycle}`);
   }
   for (const { index, term, items, byteLength } of snapshots) {
     lines.push(`snapshot   ok: up to entry ${index} of term ${term}, ${items} items, ${byteLength} bytes`);

@@ -48,7 +48,8 @@ const STALE_MS_MAX = 2_000;
 export async function memberListCommand(options: MemberOptions): Promise<void> {
   const { client, config } = await connect(options);
   const view = await client.view();
-  process.stdout.write(options.json ? asJson(view) : `${describeMembers(view)}\n\n${describeVerdict(config, view)}\n`);
+  const text = `${describeMembers(view)}\n\n${describeVerdict(config, view)}\nCluster id: ${view.configuration.clusterId}.\n`;
+  process.stdout.write(options.json ? asJson(view) : text);
 }
 
 export async function memberAddCommand(id: number, options: AddOptions): Promise<void> {

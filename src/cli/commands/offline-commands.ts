@@ -89,18 +89,20 @@ Examples:
   withConfigOption(snapshot.command('restore'))
     .summary('create a new cluster from a backup')
     .description(
-      'Fills the empty data directories of a new cluster from a backup. The new cluster may have other nodes than the one ' +
-        'that was backed up, and more or fewer.',
+      'Fills the empty data directory of one node from a backup. Start all nodes then: this one fills the others and makes ' +
+        'them voters. The new cluster may have other nodes than the one that was backed up, and more or fewer.',
     )
     .argument('<file>', 'a file written by `raftkv snapshot save`')
-    .addOption(new Option('--id <number>', 'only this node: for one node per machine').argParser(parseId))
+    .addOption(
+      new Option('--id <number>', 'the node to fill; by default the one with the lowest id').argParser(parseId),
+    )
     .option('--data-dir <folder>', 'data directory of the nodes; overrides the file')
     .addHelpText(
       'after',
       `
 Examples:
   $ raftkv snapshot restore backup.snapshot --config examples/five-nodes.json
-  $ raftkv snapshot restore backup.snapshot --id 2             on each machine, with its id`,
+  $ raftkv snapshot restore backup.snapshot --id 2             on the machine of node 2 only`,
     )
     .action(async (file: string, options: SnapshotRestoreOptions) => {
       const { snapshotRestoreCommand } = await import('./snapshot.ts');

@@ -2,7 +2,7 @@ import { existsSync, renameSync, rmSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
 import { systemClock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
-import { findNode, loadConfig } from '../../config/load.ts';
+import { findNode, loadConfig, memberOf } from '../../config/load.ts';
 import type { Config } from '../../config/schema.ts';
 import { lockForTool, nodeDirectory, readOnlyDisk } from '../../offline/directory.ts';
 import { examineNode } from '../../offline/examination.ts';
@@ -78,7 +78,7 @@ async function describeBefore(config: Config, id: number, directory: string): Pr
     'This makes a new cluster from this one node. Writes that other nodes had and this node had not are lost,',
     'acknowledged ones included. Writes that were never acknowledged may appear. Compare the other nodes first with',
     '`raftkv log verify`: take the one whose last entry has the highest term, and of those the one with the highest entry.',
-    'Afterwards no other node may be started with its old data.',
+    'Afterwards the old data of all other nodes belongs to another history: such a node is refused until it is empty.',
     '',
   );
   return `${lines.join('\n')}\n`;
@@ -105,13 +105,10 @@ async function recover(config: Config, id: number, directory: string, lock: Data
     damagedFolder: `${directory}/damaged/${when}`,
     random: Math.random,
   });
-  const node = findNode(config, id);
-  if (node === undefined) throw new UsageError(`the configuration has no node ${id}`);
-  const { host, clientPort, peerPort, adminPort } = node;
   await rebuildAlone(remains, {
     ...where,
     directory: building,
-    address: { host, clientPort, peerPort, adminPort },
+    members: config.nodes.map(memberOf),
     clock: systemClock,
     random: Math.random,
   });
@@ -122,16 +119,13 @@ async function recover(config: Config, id: number, directory: string, lock: Data
   const { items } = remains.state;
   const others = config.nodes.filter((other) => other.id !== id).map((other) => other.id);
   process.stdout.write(
-    `Node ${id} is now a cluster of one node, with ${items} items. Its old files are in ${aside}.\n${nextSteps(id, others)}`,
+    `Node ${id} begins a new history, with ${items} items. Its old files are in ${aside}.\n${nextSteps(id, others)}`,
   );
 }
 
 function nextSteps(id: number, others: readonly number[]): string {
-  const lines = [`Next: start node ${id} (raftkv node --id ${id}) and check its data.`];
-  for (const other of others) {
-    lines.push(
-      `Then empty the data directory of node ${other}, start it with --join, and run: raftkv member add ${other}`,
-    );
-  }
-  return lines.map((line) => `${line}\n`).join('');
+  const next = `Next: start node ${id} (raftkv node --id ${id}) and check its data.\n`;
+  if (others.length === 0) return next;
+  const rest = `node${others.length === 1 ? '' : 's'} ${others.join(', ')}`;
+  return `${next}Then empty the data directories of ${rest} and start them as usual: they are filled and become voters by themselves.\n`;
 }

@@ -4,14 +4,16 @@ import { dirname, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { systemClock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
-import { findNode, loadConfig } from '../../config/load.ts';
+import { findNode, loadConfig, memberOf } from '../../config/load.ts';
 import type { Config, NodeConfig } from '../../config/schema.ts';
 import { SnapshotLoader } from '../../kv/snapshot.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
 import { buildNode } from '../../offline/build.ts';
 import { nodeDirectory, readOnlyDisk, refuseNonEmpty, replaceEmptyDirectory } from '../../offline/directory.ts';
-import { configurationOf, decodeConfiguration } from '../../raft/state/configuration.ts';
+import { beginningAt } from '../../offline/recovery.ts';
+import { decodeConfiguration } from '../../raft/state/configuration.ts';
 import type { Configuration } from '../../raft/state/types.ts';
+import { newDirectoryId } from '../../replica/lifecycle/identity.ts';
 import { fileDisk } from '../../storage/disk/file-disk.ts';
 import { readSnapshotFile, type SnapshotFileHead } from '../../storage/snapshots/reader.ts';
 import { type AdminTarget, explainFailure, operatorTls, readText, requestAdmin } from '../admin/admin-client.ts';
@@ -126,60 +128,59 @@ function syncFolder(folder: string): void {
 }
 
 /**
- * `raftkv snapshot restore`: begins a new cluster with the contents of a backup. Every node of the configuration gets
- * the same state, with the configuration's nodes as its members, so all start as members that agree already.
+ * `raftkv snapshot restore`: begins a new history with the contents of a backup (ADR 0014). One node is filled; it is the only
+ * voter of a cluster whose other members start empty, and are brought in by it.
  *
- *   FILE, verified ─▶ node-N.restoring: snapshot, log begun behind it, meta ─▶ node-N
+ *   FILE, verified ─▶ node-N.restoring: snapshot, log begun behind it, meta with a new cluster id ─▶ node-N
  */
 
 export interface SnapshotRestoreOptions {
   readonly config: string;
   readonly dataDir?: string;
-  /** Only this node: where each machine has one. Without, all of the configuration. */
+  /** The node to fill; without, the one with the lowest id. */
   readonly id?: number;
 }
 
 /** @throws RaftkvError BACKUP_INVALID, SNAPSHOT_DAMAGED, FORMAT_UNSUPPORTED, DATA_DIR_LOCKED. */
 export async function snapshotRestoreCommand(file: string, options: SnapshotRestoreOptions): Promise<void> {
   const { config } = loadConfig({ file: options.config, environment: process.env, flags: options });
-  const nodes = nodesToRestore(config, options.id);
-  for (const { id } of nodes) refuseNonEmpty(nodeDirectory(config.dataDir, id));
+  const id = nodeToRestore(config, options.id);
+  // The others have to start empty, too. Those on other machines can't be seen; they are refused by their cluster id.
+  for (const node of config.nodes) refuseNonEmpty(nodeDirectory(config.dataDir, node.id));
   const backup = await readBackup(file);
-  for (const { id } of nodes) await restoreNode(config, id, file, backup);
-  const ids = nodes.map(({ id }) => id).join(', ');
+  const { clusterId } = await restoreNode(config, id, file, backup);
+  const others = config.nodes.map((node) => node.id).filter((other) => other !== id);
   const rest =
-    nodes.length === config.nodes.length
-      ? 'Start the cluster.'
-      : `Restore the same file on the machines of all other nodes of cluster ${config.cluster} before you start any of them.`;
+    others.length === 0
+      ? 'Start the node.'
+      : `Start all nodes. Nodes ${others.join(', ')} start with empty data directories; node ${id} fills them and makes them voters.`;
   const what = `${backup.state.items} items, as of entry ${backup.head.index}`;
   process.stdout.write(
-    `Restored ${what}, into ${nodes.length === 1 ? 'node' : 'nodes'} ${ids} of cluster ${config.cluster}. ${rest}\n`,
+    `Restored ${what}, into node ${id} of cluster ${config.cluster}, which has the cluster id ${clusterId} now.\n${rest}\n`,
   );
 }
 
-function nodesToRestore(config: Config, id: number | undefined): readonly NodeConfig[] {
-  if (id === undefined) return config.nodes;
-  const node = findNode(config, id);
-  if (node !== undefined) return [node];
-  throw new UsageError(
-    `cluster ${config.cluster} has no node ${id}; it has ${config.nodes.map((each) => each.id).join(', ')}`,
-  );
+function nodeToRestore(config: Config, id: number | undefined): number {
+  const ids = config.nodes.map((node) => node.id);
+  if (id === undefined) return Math.min(...ids);
+  if (ids.includes(id)) return id;
+  throw new UsageError(`cluster ${config.cluster} has no node ${id}; it has ${ids.join(', ')}`);
 }
 
-async function restoreNode(config: Config, id: number, file: string, { head, state }: ReadBackup): Promise<void> {
+async function restoreNode(
+  config: Config,
+  id: number,
+  file: string,
+  { head, state }: ReadBackup,
+): Promise<Configuration> {
   const directory = nodeDirectory(config.dataDir, id);
   const building = `${directory}.restoring`;
   // Left by a restore that was interrupted.
   rmSync(building, { recursive: true, force: true });
   mkdirSync(config.dataDir, { recursive: true });
-  const details = config.nodes.map(({ id: member, host, clientPort, peerPort, adminPort }) => ({
-    id: member,
-    address: { host, clientPort, peerPort, adminPort },
-    directoryId: 0,
-    joins: false,
-    replaces: 0,
-  }));
   const sessionId = state.session(id)?.sessionId ?? 0;
+  const directoryId = newDirectoryId(Math.random);
+  const configuration = beginningAt(id, directoryId, config.nodes.map(memberOf), Math.random);
   await buildNode({
     disk: fileDisk,
     clock: systemClock,
@@ -190,11 +191,8 @@ async function restoreNode(config: Config, id: number, file: string, { head, sta
     index: head.index,
     term: head.term,
     currentTerm: head.term,
-    configuration: configurationOf(
-      details.map((detail) => detail.id).sort((a, b) => a - b),
-      details,
-    ),
-    directoryId: 0,
+    configuration,
+    directoryId,
     incarnation: Math.max(Math.floor(Date.now() / 1000), sessionId + 1),
     walSegmentBytes: config.walSegmentBytes,
     async produce(write) {
@@ -205,6 +203,7 @@ async function restoreNode(config: Config, id: number, file: string, { head, sta
   });
   await replaceEmptyDirectory(directory, building);
   await fileDisk.syncDirectory(config.dataDir);
+  return configuration;
 }
 
 /** `raftkv snapshot inspect`: what a backup holds, after all of it was verified. */
@@ -217,15 +216,28 @@ export interface SnapshotInspectOptions {
 export async function snapshotInspectCommand(file: string, { json }: SnapshotInspectOptions): Promise<void> {
   const { head, configuration, state } = await readBackup(file);
   const { clusterName, index, term, byteLength, chunks } = head;
-  const { voters, learners } = configuration;
+  const { clusterId, voters, learners } = configuration;
   const { items, storeBytes, timeMs } = state;
-  const facts = { cluster: clusterName, index, term, byteLength, chunks, items, storeBytes, timeMs, voters, learners };
+  const facts = {
+    cluster: clusterName,
+    clusterId,
+    index,
+    term,
+    byteLength,
+    chunks,
+    items,
+    storeBytes,
+    timeMs,
+    voters,
+    learners,
+  };
   if (json) {
     process.stdout.write(`${JSON.stringify(facts, null, 2)}\n`);
     return;
   }
   const lines = [
     ['cluster', clusterName],
+    ['id', clusterId],
     ['up to', `entry ${index} of term ${term}`],
     [
       'taken at',

@@ -19,6 +19,8 @@ export interface StatusOptions {
 
 interface Overview {
   readonly cluster: string;
+  /** Of the history that the nodes with a leader belong to, else of the one with the most nodes; empty where none is known. */
+  readonly clusterId: string;
   readonly reports: readonly NodeReport[];
   /** As the newest report has them; those of the configuration where none does. */
   readonly voters: readonly number[];
@@ -45,7 +47,8 @@ async function lookAround(config: Config, tls: TlsIdentity | null): Promise<Over
   const askAll = (nodes: readonly AskedNode[]) =>
     Promise.all(nodes.map((node) => askStatus(node, config.cluster, tls)));
   const listed = await askAll(config.nodes);
-  const newest = newestOf(listed);
+  const clusterId = mainHistoryOf(listed);
+  const newest = newestOf(ofHistory(listed, clusterId));
   const isListed = (id: number) => config.nodes.some((node) => node.id === id);
   const members = newest?.voters.length ? [...newest.voters, ...newest.learners] : null;
   const unlisted = (members ?? []).filter((id) => !isListed(id));
@@ -55,9 +58,10 @@ async function lookAround(config: Config, tls: TlsIdentity | null): Promise<Over
   const healthProblems = reports
     .map(({ answer }) => answer?.replica?.healthProblem ?? '')
     .filter((problem) => problem !== '');
-  const leader = agreedLeader(reports, voters);
+  const leader = agreedLeader(ofHistory(reports, clusterId), voters);
   return {
     cluster: config.cluster,
+    clusterId,
     reports,
     voters,
     members,
@@ -65,6 +69,21 @@ async function lookAround(config: Config, tls: TlsIdentity | null): Promise<Over
     leader,
     healthProblems: [...new Set(healthProblems)],
   };
+}
+
+function ofHistory(reports: readonly NodeReport[], clusterId: string): readonly NodeReport[] {
+  return reports.filter(({ answer }) => (answer?.replica?.clusterId ?? '') === clusterId);
+}
+
+/** Data directories of several histories may stand under one configuration; the nodes of one know nothing of the others. */
+function mainHistoryOf(reports: readonly NodeReport[]): string {
+  const ids = new Set(reports.map(({ answer }) => answer?.replica?.clusterId ?? ''));
+  const weightOf = (clusterId: string) => {
+    const same = ofHistory(reports, clusterId);
+    const hasLeader = same.some(({ answer }) => answer?.replica?.leader);
+    return (clusterId === '' ? 0 : same.length) + (hasLeader ? reports.length : 0);
+  };
+  return [...ids].sort((a, b) => weightOf(b) - weightOf(a))[0] ?? '';
 }
 
 function newestOf(reports: readonly NodeReport[]): ReplicaStatus | null {
@@ -102,20 +121,30 @@ function agreedLeader(reports: readonly NodeReport[], voters: readonly number[])
   return 0;
 }
 
-function describeAsJson({ cluster, reports, leader, voters, healthProblems }: Overview): string {
+function describeAsJson({ cluster, clusterId, reports, leader, voters, healthProblems }: Overview): string {
   const nodes = reports.map(({ node, answer, failure }) =>
     answer === null
       ? { id: node.id, host: node.host, adminPort: node.adminPort, reachable: false, error: failure }
       : { id: node.id, host: node.host, adminPort: node.adminPort, reachable: true, ...answer },
   );
-  const body = { cluster, leader: leader === 0 ? null : leader, serves: leader !== 0, voters, healthProblems, nodes };
+  const serves = leader !== 0;
+  const body = { cluster, clusterId, leader: serves ? leader : null, serves, voters, healthProblems, nodes };
   return `${JSON.stringify(body, null, 2)}\n`;
 }
 
 const HEAD = ['node', 'clients', 'role', 'term', 'leader', 'committed', 'applied', 'log', 'snapshot', 'state'];
 const UNKNOWN = ['-', '-', '-', '-', '-', '-', '-'];
 
-function describeAsTable({ cluster, reports, leader, voters, members, unlisted, healthProblems }: Overview): string {
+function describeAsTable({
+  cluster,
+  clusterId,
+  reports,
+  leader,
+  voters,
+  members,
+  unlisted,
+  healthProblems,
+}: Overview): string {
   const rows = reports.map(({ node, answer, failure }) => {
     const own = [String(node.id), `${node.host}:${node.clientPort}`];
     if (answer === null) {
@@ -138,15 +167,27 @@ function describeAsTable({ cluster, reports, leader, voters, members, unlisted, 
     ];
   });
   const lines = [
+    ...(clusterId === '' ? [] : [`Cluster id: ${clusterId}.`]),
     leader === 0
       ? `Cluster ${cluster} has no leader that a majority of its ${voters.length} voters follows.`
       : `Cluster ${cluster}: node ${leader} leads.`,
+    ...foreignNodes(reports, clusterId),
     ...healthProblems.map((problem) => `Health problem: ${problem}`),
   ];
   if (unlisted.length > 0) {
     lines.push(`Not in cluster.json, but ${unlisted.length === 1 ? 'a member' : 'members'}: ${unlisted.join(', ')}.`);
   }
   return `${formatTable([HEAD, ...rows])}\n\n${lines.join('\n')}\n`;
+}
+
+function foreignNodes(reports: readonly NodeReport[], clusterId: string): string[] {
+  return reports.flatMap(({ node, answer }) => {
+    const own = answer?.replica?.clusterId ?? '';
+    if (own === '' || own === clusterId) return [];
+    return [
+      `Node ${node.id} belongs to another history, cluster id ${own}: it takes no part. Empty its data directory.`,
+    ];
+  });
 }
 
 /** A node without a vote follows, too; that it has none is what matters. */

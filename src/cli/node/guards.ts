@@ -28,6 +28,7 @@ export function guardedTransport(transport: Transport, check: () => boolean): Tr
     isUp: (peer) => transport.isUp(peer),
     sendBulk: (peer, parts) => check() && transport.sendBulk(peer, parts),
     setPeers: (peers, removedIds) => transport.setPeers(peers, removedIds),
+    setClusterId: (clusterId) => transport.setClusterId(clusterId),
     stop: () => transport.stop(),
   };
 }

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { systemClock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
-import { findNode } from '../../config/load.ts';
+import { findNode, memberOf } from '../../config/load.ts';
 import type { Config, NodeConfig } from '../../config/schema.ts';
 import type { NodeReplica } from '../../replica/loop/node-replica.ts';
 import { openReplica } from '../../replica/loop/open-replica.ts';
@@ -104,8 +104,8 @@ async function assemble(
     clock: guardedClock(systemClock, isLocked),
     random: Math.random,
     logger,
-    createTransport(incarnation) {
-      transport = transportOf(config, node, incarnation, secrets, logger);
+    createTransport(incarnation, clusterId) {
+      transport = transportOf(config, node, { incarnation, clusterId }, secrets, logger);
       return guardedTransport(transport, isLocked);
     },
     onFatal,
@@ -147,10 +147,6 @@ async function assemble(
   };
 }
 
-function memberOf({ id, host, clientPort, peerPort, adminPort }: NodeConfig) {
-  return { id, address: { host, clientPort, peerPort, adminPort } };
-}
-
 function clientLimits(limits: Config['limits']): Partial<ClientLimits> {
   const { itemBytesMax, connectionsMax, connectionIdleMsMax, unsentBytesMax, multiGetLineBytesMax } = limits;
   const { watchersMax, watchedBytesMax } = limits;
@@ -168,14 +164,14 @@ function clientLimits(limits: Config['limits']): Partial<ClientLimits> {
 function transportOf(
   config: Config,
   node: NodeConfig,
-  incarnation: number,
+  identity: { readonly incarnation: number; readonly clusterId: string },
   secrets: Secrets,
   logger: NodeContext['logger'],
 ): TcpTransport {
   return new TcpTransport({
     selfId: node.id,
     clusterName: config.cluster,
-    incarnation,
+    ...identity,
     listen: { host: node.host, port: node.peerPort },
     peers: config.nodes.map(({ id, host, peerPort }) => ({ id, host, port: peerPort })),
     clock: systemClock,

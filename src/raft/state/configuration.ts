@@ -1,5 +1,12 @@
 import { RaftkvError } from '../../base/errors.ts';
-import type { Configuration, MemberDetail, NodeAddress, NodeId } from './types.ts';
+import {
+  type ClusterId,
+  type Configuration,
+  type MemberDetail,
+  NO_CLUSTER,
+  type NodeAddress,
+  type NodeId,
+} from './types.ts';
 
 /**
  * Configurations as plain values: how one becomes the next (joint consensus, §4.3), and their bytes in the log.
@@ -15,6 +22,8 @@ const REMOVED_MAX = 64;
 /** Bounds what is parsed: many times what `MEMBERS_MAX` members with long host names take. */
 const CONFIGURATION_BYTES_MAX = 256 * 1024;
 const HOST_LENGTH_MAX = 255;
+/** Empty in the histories that only tests and other systems' test cases have. */
+const CLUSTER_ID = /^([0-9a-f]{32})?$/;
 /** A directory id is a random number of 48 bits. */
 const DIRECTORY_ID_MAX = 2 ** 48 - 1;
 /** Of a member that was just added: it has not told its directory id yet. */
@@ -33,12 +42,17 @@ export interface ConfigurationStep {
 }
 
 /** Voters alone, as a cluster begins. Details that are not given are those of directory id 0 at an unknown address. */
-export function configurationOf(voters: readonly NodeId[], details: readonly MemberDetail[] = []): Configuration {
-  return build(new Draft({ ...EMPTY_CONFIGURATION, details, voters }));
+export function configurationOf(
+  voters: readonly NodeId[],
+  details: readonly MemberDetail[] = [],
+  clusterId: ClusterId = NO_CLUSTER,
+): Configuration {
+  return build(new Draft({ ...EMPTY_CONFIGURATION, clusterId, details, voters }));
 }
 
 /** No members: the initial configuration of a newcomer, which learns the members from the leader. */
 export const EMPTY_CONFIGURATION: Configuration = {
+  clusterId: NO_CLUSTER,
   voters: [],
   votersOutgoing: [],
   learners: [],
@@ -188,6 +202,7 @@ function build(draft: Draft): Configuration {
   const known = new Map(before.details.map((detail) => [detail.id, detail]));
   const removed = [...before.removed, ...members(before).filter((id) => !ids.has(id))].filter((id) => !ids.has(id));
   return {
+    clusterId: before.clusterId,
     voters: ascending(draft.voters),
     votersOutgoing: ascending(draft.outgoing),
     learners: ascending(draft.learners),
@@ -230,6 +245,7 @@ export function decodeConfiguration(bytes: Buffer, offset: number): Configuratio
   }
   const object = objectOf(raw);
   const configuration: Configuration = {
+    clusterId: clusterIdFrom(object['clusterId']),
     voters: idsOf(object['voters'], true),
     votersOutgoing: idsOf(object['votersOutgoing'], true),
     learners: idsOf(object['learners'], true),
@@ -267,6 +283,11 @@ function detailFrom(raw: unknown): MemberDetail {
     joins,
     replaces: integerOf(replaces, 0, Number.MAX_SAFE_INTEGER),
   };
+}
+
+function clusterIdFrom(raw: unknown): ClusterId {
+  if (typeof raw === 'string' && CLUSTER_ID.test(raw)) return raw;
+  throw invalid('has no cluster id');
 }
 
 function addressFrom(raw: unknown): NodeAddress {

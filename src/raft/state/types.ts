@@ -25,15 +25,22 @@ export interface NodeAddress {
 }
 
 /** What a configuration says of one member beside its role. */
+/**
+ * Which history this is: 128 random bits, drawn when a cluster is bootstrapped, restored or recovered by force, as 32 hexadecimal
+ * digits. Empty where none is known yet. Nodes with different cluster ids exchange no messages (ADR 0014).
+ */
+export type ClusterId = string;
+
+export const NO_CLUSTER: ClusterId = '';
+
 export interface MemberDetail {
   readonly id: NodeId;
   /** Null where only `cluster.json` knows it. */
   readonly address: NodeAddress | null;
   /**
-   * The data directory that has this member's rights, as in Kafka's KRaft: 0 for a directory with which the cluster was
-   * bootstrapped, otherwise a random number that the directory drew when it was empty or damaged. Rights belong to a
-   * directory, not to a node id: a directory that may have forgotten votes or acknowledgements has another id, and starts
-   * as a learner.
+   * The data directory that has this member's rights, as in Kafka's KRaft: a random number that the directory drew when it
+   * was made or damaged. Rights belong to a directory, not to a node id: a directory that may have forgotten votes or
+   * acknowledgements has another id, and starts as a learner.
    */
   readonly directoryId: number;
   /** A learner that the leader promotes by itself once it has caught up. */
@@ -48,6 +55,8 @@ export interface MemberDetail {
  * that its entry is in the log, committed or not (§4.1).
  */
 export interface Configuration {
+  /** The same in all configurations of one history. */
+  readonly clusterId: ClusterId;
   readonly voters: readonly NodeId[];
   /** Empty exactly while no change of voters runs. */
   readonly votersOutgoing: readonly NodeId[];
@@ -308,7 +317,9 @@ export type Input =
     }
   /** A follower has not asked for a piece of its snapshot for too long: probe for where it is. */
   | { readonly kind: 'snapshotStalled'; readonly peer: NodeId }
-  /** An uninitialized node learned what it is, or it is durable that a recovering one is normal. An initial member has directory id 0. */
+  /** It is durable that this directory is a member by the first configuration of its cluster (ADR 0014). Its log is empty. */
+  | { readonly kind: 'begin'; readonly first: Configuration }
+  /** It is durable that an uninitialized directory belongs to an existing cluster, or that a recovering one is normal. */
   | { readonly kind: 'lifecycle'; readonly lifecycle: 'recovering' | 'normal'; readonly directoryId: number }
   | { readonly kind: 'diskFull'; readonly full: boolean };
 

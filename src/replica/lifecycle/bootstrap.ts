@@ -1,56 +1,60 @@
+import type { Clock } from '../../base/clock.ts';
+import { configurationOf, detailOf } from '../../raft/state/configuration.ts';
 import type { Core } from '../../raft/state/core.ts';
-import { type LifecycleStatus, NO_NODE, type NodeId } from '../../raft/state/types.ts';
+import { type ClusterId, type Configuration, NO_NODE, type NodeAddress, type NodeId } from '../../raft/state/types.ts';
 import type { LifecycleMessage } from '../peers/wire.ts';
 import { listed } from './health.ts';
 
 /**
- * How a node with an empty data directory finds out whether to bootstrap a cluster or to recover into an existing one.
- * A new cluster is bootstrapped when all its initial members are connected and uninitialized. If any of them has
- * belonged to a cluster, that cluster exists and this node has lost its data or is new: it recovers. So a wiped node
- * never votes as if it remembered its promises, and nodes that are wiped while the others are away don't bootstrap a
- * second, empty cluster.
+ * How a cluster begins, and how a node with an empty data directory finds out whether to begin one (ADR 0014).
  *
- *   link up ─▶ exchange lifecycle status ─▶ all initial members linked and uninitialized ─▶ ready, and says so
- *                                       └─▶ another is initialized ─▶ recovering (durable), asks the leader
- *   ready ─▶ all others are ready, or another is initialized ─▶ normal (durable), may vote
+ *   link up ─▶ lifecycle status, directory id and list of nodes to each other
+ *     lowest id, once all of its list are linked, uninitialized and name the same list ─▶ draws the first configuration (durable)
+ *     named by a first configuration that another node tells, with this directory's id ─▶ the same, as a member of it (durable)
+ *     anything else ─▶ waits for a leader (see `NodeLifecycle`)
  *
- * Why two phases? With one, the first majority to find each other would bootstrap, and the remaining initial members
- * would look like wiped nodes: a cluster that has lost nothing could then tolerate no further loss. A ready node knows
- * that no earlier incarnation of it has made a promise that still binds it: each of the others reported that it had not
- * begun its first term, after that incarnation had ended.
+ * The first configuration names directories, not only nodes. So a node that was wiped since cannot come in by it, and
+ * begin again in a cluster in which it has forgotten its promises.
  *
  * The configuration file of a wiped node may be older than its cluster and name too few nodes. Two things keep the node
  * from bootstrapping a second cluster. It listens for a while, because members that it does not know keep dialing it.
- * And initial members tell each other which nodes they know. While an unknown node has dialed, or the lists differ, no
- * node bootstraps.
- *
- * A member that was away while all members it knows were replaced is dialed by unknown nodes only, too. They are its
- * members now.
+ * And initial members tell each other which nodes they know. While a member of a cluster that is on no list has dialed, or
+ * the lists differ, no node bootstraps.
  */
 export interface BootstrapContext {
   readonly core: Core;
-  /** The nodes with which the cluster is bootstrapped. Null for a newcomer, which waits to be added. */
-  readonly initialMembers: readonly NodeId[] | null;
+  /** The nodes with which a new cluster begins. Null for a node that waits to be added to one. */
+  readonly initialMembers: readonly InitialMember[] | null;
+  /** Of this directory's cluster, if it came in by it. */
+  readonly first: Configuration | null;
+  readonly clock: Pick<Clock, 'monotonicMs'>;
   readonly electionTimeoutMs: number;
+  readonly newClusterId: () => ClusterId;
   /** No leader has been heard of for long. */
   readonly isLost: () => boolean;
-  readonly send: (to: NodeId, news: LifecycleMessage) => void;
-  /** Makes it durable, then tells the core. Called once. */
-  readonly become: (lifecycle: 'recovering' | 'normal') => void;
+  readonly send: (to: NodeId, message: LifecycleMessage) => void;
+  /** Makes this directory a member by the first configuration, durably, and calls `begun` then. Called once. */
+  readonly begin: (first: Configuration) => void;
+}
+
+export interface InitialMember {
+  readonly id: NodeId;
+  readonly address: NodeAddress;
 }
 
 /**
- * For how long an uninitialized node listens before it bootstraps a cluster. Members that know it dial it at least every 250 ms while
+ * For how long an uninitialized node listens before it tells anything. Members that know it dial it at least every 250 ms while
  * it is down; those that wait to be dialed by it, or that it has refused, ask within 800 ms.
  */
 const LISTEN_ELECTION_TIMEOUTS = 1;
 /** The same if its file names no other node: no other initial member could then report what it misses. */
 const ALONE_ELECTION_TIMEOUTS = 3;
 /**
- * How long a ready node waits for initial members that are not ready. Links need less if nothing is wrong; if two nodes
- * cannot reach each other, a majority bootstraps without them, and they recover through its leader.
+ * An unknown node that has not asked for a link for so long no longer keeps a cluster from being bootstrapped. Much longer
+ * than the network is usually cut, because members that are only cut off would be forgotten; short enough that a stray
+ * connection does not stop a new cluster for good.
  */
-const READY_ELECTION_TIMEOUTS = 10;
+const UNKNOWN_ELECTION_TIMEOUTS = 100;
 
 export const NODES_DIFFER_REMEDY =
   'List all nodes of the cluster in the configuration file, on each node the same, and start this node again.';
@@ -61,40 +65,23 @@ export class Bootstrap {
   /** What those whose links stand have said. */
   readonly #heard = new Map<NodeId, LifecycleMessage>();
   readonly #linked = new Set<NodeId>();
-  /** Nodes of this cluster that this node does not know. While it is no member, only another start, with another file, forgets them. */
-  readonly #unknownPeers = new Set<NodeId>();
+  /** When nodes that this one does not know last asked for a link. */
+  readonly #unknownPeers = new Map<NodeId, number>();
+  #first: Configuration | null;
   #listensSinceMs: number | null = null;
   #hasListened = false;
-  /** In this incarnation, while uninitialized: every other initial member was linked and uninitialized. */
-  #isReady = false;
-  #readySinceMs: number | null = null;
-  #hasWaited = false;
-  #decided = false;
+  #hasDecided = false;
 
   constructor(context: BootstrapContext) {
     this.#context = context;
+    this.#first = context.first;
     const isAlone = context.initialMembers?.length === 1;
     this.#listenMs = context.electionTimeoutMs * (isAlone ? ALONE_ELECTION_TIMEOUTS : LISTEN_ELECTION_TIMEOUTS);
   }
 
-  /** To be called when the replica starts. */
-  begin(): void {
-    if (this.#context.core.rights.lifecycle === 'uninitialized' && this.#context.initialMembers === null)
-      this.#decide('recovering');
-  }
-
-  /** To be called again and again from then on. */
+  /** To be called again and again. */
   tick(nowMs: number): void {
-    if (this.#isInCluster()) this.#unknownPeers.clear();
-    this.#listen(nowMs);
-    if (!this.#isReady || this.#hasWaited) return;
-    this.#readySinceMs ??= nowMs;
-    if (nowMs - this.#readySinceMs < this.#context.electionTimeoutMs * READY_ELECTION_TIMEOUTS) return;
-    this.#hasWaited = true;
-    this.#consider();
-  }
-
-  #listen(nowMs: number): void {
+    this.#forgetUnknownPeers(nowMs);
     if (this.#hasListened) return;
     this.#listensSinceMs ??= nowMs;
     if (nowMs - this.#listensSinceMs < this.#listenMs) return;
@@ -113,79 +100,115 @@ export class Bootstrap {
     this.#heard.delete(peer);
   }
 
-  receive(peer: NodeId, news: LifecycleMessage): void {
-    this.#heard.set(peer, news);
+  receive(peer: NodeId, message: LifecycleMessage): void {
+    this.#heard.set(peer, message);
     this.#consider();
   }
 
-  /** A node of this cluster that is no peer asked for a link. Where this node belongs to a cluster that it hears of, that is no news. */
+  /**
+   * A node of this cluster's name that is no peer asked for a link: a member that this node's file lacks, or a node whose file
+   * lists this one, but not the other way round.
+   */
   unknownPeer(id: NodeId): void {
-    if (this.#isInCluster() || this.#unknownPeers.has(id)) return;
-    this.#unknownPeers.add(id);
-    this.announce();
+    if (this.#isInCluster()) return;
+    const isNews = !this.#unknownPeers.has(id);
+    this.#unknownPeers.set(id, this.#context.clock.monotonicMs());
+    if (isNews) this.announce();
   }
 
-  /** The lifecycle status, or what a node has done that shows it, has changed. */
+  #forgetUnknownPeers(nowMs: number): void {
+    const count = this.#unknownPeers.size;
+    const forgottenMs = nowMs - UNKNOWN_ELECTION_TIMEOUTS * this.#context.electionTimeoutMs;
+    for (const [id, askedAtMs] of this.#unknownPeers)
+      if (askedAtMs < forgottenMs || this.#isInCluster()) this.#unknownPeers.delete(id);
+    if (this.#unknownPeers.size === count) return;
+    this.announce();
+    this.#consider();
+  }
+
+  /** This directory has become a member by the first configuration; that is durable. */
+  begun(first: Configuration): void {
+    this.#first = first;
+  }
+
+  /** The lifecycle status, or what this node knows of others, has changed. */
   announce(): void {
     this.#tell(this.#linked);
   }
 
-  /** A node that still listens sends nothing; otherwise the others could bootstrap without it, and it would have to join. */
-  #tell(peers: Iterable<NodeId>): void {
-    if (this.#context.core.rights.lifecycle === 'uninitialized' && !this.#hasListened) return;
-    const lifecycle = this.#announced();
-    const ready = this.#isReady || this.#context.core.rights.lifecycle === 'normal';
-    const news: LifecycleMessage = { kind: 'lifecycle', lifecycle, ready, nodes: this.#known() };
-    for (const peer of peers) this.#context.send(peer, news);
-  }
-
-  #known(): NodeId[] {
-    return [...new Set([...(this.#context.initialMembers ?? []), ...this.#unknownPeers])].sort((a, b) => a - b);
+  /** This node is about to belong to a cluster, which is being made durable: it must not pass for uninitialized any more. */
+  decided(): void {
+    this.#hasDecided = true;
   }
 
   /**
-   * A member in term 0 with an empty log still reports `uninitialized`: another initial member may have died before it
-   * persisted the bootstrap, and must not be taken for wiped. (Once a term has begun, a quorum has persisted it.)
+   * A node that still listens tells nothing; otherwise another could bootstrap before this one has heard of all members.
+   *
+   * How the cluster began is told only by members in term 0. Once there is a term, a majority has come in by it, so the
+   * others can wait for a leader. And an old copy of a directory, from before it came in, must not come in a second time: it
+   * would have forgotten its promises.
    */
-  #announced(): LifecycleStatus {
-    const { core } = this.#context;
-    const { term, log } = core;
-    const { lifecycle } = core.rights;
-    return lifecycle === 'normal' && term === 0 && log.lastIndex === 0 ? 'uninitialized' : lifecycle;
+  #tell(peers: Iterable<NodeId>): void {
+    const { term, log, rights } = this.#context.core;
+    const { lifecycle, directoryId } = rights;
+    if (lifecycle === 'uninitialized' && (!this.#hasListened || this.#hasDecided)) return;
+    const message: LifecycleMessage = {
+      kind: 'lifecycle',
+      lifecycle,
+      directoryId,
+      nodes: this.#known(),
+      first: term === 0 && log.lastIndex === 0 ? this.#first : null,
+    };
+    for (const peer of peers) this.#context.send(peer, message);
+  }
+
+  #known(): NodeId[] {
+    const initial = this.#context.initialMembers?.map(({ id }) => id) ?? [];
+    return [...new Set([...initial, ...this.#unknownPeers.keys()])].sort((a, b) => a - b);
   }
 
   #consider(): void {
     const { core, initialMembers } = this.#context;
-    if (core.rights.lifecycle !== 'uninitialized' || this.#decided || initialMembers === null) return;
-    const agrees = this.#contradiction() === '';
-    const heard = [...this.#heard.values()];
-    const isBegun = heard.some(({ lifecycle }) => lifecycle !== 'uninitialized');
-    if (isBegun) this.#decide(this.#isReady && agrees ? 'normal' : 'recovering');
-    else if (this.#hasListened && agrees) this.#prepare(initialMembers);
+    if (core.rights.lifecycle !== 'uninitialized' || this.#hasDecided) return;
+    const told = [...this.#heard.values()].find(({ first }) => first !== null && this.#isNamedBy(first))?.first;
+    if (told) this.#begin(told);
+    else if (initialMembers !== null && this.#mayBootstrap(initialMembers)) this.#begin(this.#draw(initialMembers));
   }
 
-  /** All nodes heard from are uninitialized. */
-  #prepare(initialMembers: readonly NodeId[]): void {
-    const others = initialMembers.filter((id) => id !== this.#context.core.id);
-    if (!this.#isReady && others.every((id) => this.#heard.has(id))) {
-      this.#isReady = true;
-      this.announce();
-    }
-    const allAreReady = others.every((id) => this.#heard.get(id)?.ready === true);
-    if (this.#isReady && (allAreReady || this.#hasWaited)) this.#decide('normal');
+  #isNamedBy(first: Configuration): boolean {
+    const { id, rights } = this.#context.core;
+    return detailOf(first, id)?.directoryId === rights.directoryId;
   }
 
-  #decide(lifecycle: 'recovering' | 'normal'): void {
-    if (this.#decided) return;
-    this.#decided = true;
-    this.#context.become(lifecycle);
+  #mayBootstrap(initialMembers: readonly InitialMember[]): boolean {
+    const { core } = this.#context;
+    if (!this.#hasListened || this.#contradiction() !== '') return false;
+    return initialMembers.every(
+      ({ id }) => id === core.id || (id > core.id && this.#heard.get(id)?.lifecycle === 'uninitialized'),
+    );
+  }
+
+  /** The first configuration: all initial members are voters, from the directories that they have told. */
+  #draw(initialMembers: readonly InitialMember[]): Configuration {
+    const { core, newClusterId } = this.#context;
+    const details = initialMembers.map(({ id, address }) => {
+      const directoryId = this.#heard.get(id)?.directoryId ?? core.rights.directoryId;
+      return { id, address, directoryId, joins: false, replaces: NO_NODE };
+    });
+    const ids = initialMembers.map(({ id }) => id);
+    return configurationOf(ids, details, newClusterId());
+  }
+
+  #begin(first: Configuration): void {
+    this.#hasDecided = true;
+    this.#context.begin(first);
   }
 
   /** Why what this node's file lists can't be the whole cluster; empty while nothing speaks against it. */
   #contradiction(): string {
     const { core, initialMembers } = this.#context;
     if (this.#unknownPeers.size > 0) {
-      const unknown = listed([...this.#unknownPeers].sort((a, b) => a - b));
+      const unknown = listed([...this.#unknownPeers.keys()].sort((a, b) => a - b));
       return `${unknown} of this cluster ${this.#unknownPeers.size > 1 ? 'are' : 'is'} not in the configuration file`;
     }
     if (core.rights.lifecycle !== 'uninitialized' || initialMembers === null) return '';
@@ -202,6 +225,21 @@ export class Bootstrap {
   difference(): string {
     const { core } = this.#context;
     return this.#isInCluster() || core.leader !== NO_NODE ? '' : this.#contradiction();
+  }
+
+  /** Why an uninitialized node waits, for the operator; empty for any other node. */
+  waiting(): string {
+    const { core, initialMembers } = this.#context;
+    if (core.rights.lifecycle !== 'uninitialized') return '';
+    if (initialMembers === null)
+      return `this node is not a member of a cluster yet; to add it: raftkv member add ${core.id}`;
+    const missing = initialMembers.map(({ id }) => id).filter((id) => id !== core.id && !this.#linked.has(id));
+    if (missing.length > 0)
+      return `a new cluster is bootstrapped once all its initial members are connected; missing: ${listed(missing)}`;
+    const begun = [...this.#heard].filter(([, { lifecycle }]) => lifecycle !== 'uninitialized').map(([id]) => id);
+    if (begun.length > 0)
+      return `${listed(begun)} ${begun.length > 1 ? 'belong' : 'belongs'} to a cluster: this node waits for its leader`;
+    return 'the initial members of this new cluster are about to bootstrap it';
   }
 
   #isInCluster(): boolean {

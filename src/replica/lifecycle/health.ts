@@ -1,29 +1,16 @@
-import { members } from '../../raft/state/configuration.ts';
 import type { Core } from '../../raft/state/core.ts';
 import { NO_NODE, type NodeId } from '../../raft/state/types.ts';
 
 /**
  * Why the cluster, as this node sees it, can't serve or can't take writes; empty where it can. `lost` are the nodes
- * that say of themselves that they have lost data and have no vote; `nodesDiffer` says what is wrong with this node's
- * list of nodes, if anything.
+ * that say of themselves that they have lost data and have no vote; `standsApart` says why this node takes no part in a
+ * cluster, if it takes none.
  */
-export function healthProblemOf(
-  core: Core,
-  lost: ReadonlySet<NodeId>,
-  linked: (id: NodeId) => boolean,
-  nodesDiffer = '',
-): string {
+export function healthProblemOf(core: Core, lost: ReadonlySet<NodeId>, standsApart: string): string {
   if (core.diskFull) return 'the disk of this node is full: its log cannot grow until space is freed';
   if (core.clusterFull) return 'no quorum of nodes has free disk space: writes are refused, reads are served';
-  if (nodesDiffer !== '') return nodesDiffer;
-  if (core.rights.lifecycle === 'uninitialized') return waitingForMembers(core, linked);
+  if (standsApart !== '') return standsApart;
   return core.leader === NO_NODE ? lostQuorum(core, lost) : '';
-}
-
-function waitingForMembers(core: Core, linked: (id: NodeId) => boolean): string {
-  const missing = members(core.configurations.current).filter((id) => id !== core.id && !linked(id));
-  if (missing.length === 0) return 'the initial members of this new cluster are about to bootstrap it';
-  return `a new cluster is bootstrapped once all its initial members are connected; missing: ${listed(missing)}`;
 }
 
 /** Names who has lost data, where so many have that the intact directories are no quorum; else empty. */

@@ -1,46 +1,42 @@
-import { RaftkvError } from '../../base/errors.ts';
+import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
-import { type Message, NO_NODE, type NodeId } from '../../raft/state/types.ts';
+import { configuredDirectoryOf } from '../../raft/rights.ts';
+import {
+  type ClusterId,
+  type Configuration,
+  type Message,
+  NO_CLUSTER,
+  NO_NODE,
+  type NodeId,
+} from '../../raft/state/types.ts';
+import type { Meta } from '../../storage/meta.ts';
 import type { Transport } from '../../transport/types.ts';
 import type { NodeLoop } from '../node-loop.ts';
 import { Peers, type PeersOptions } from '../peers/peers.ts';
 import type { Sender } from '../peers/sender.ts';
 import type { LifecycleMessage, MembersNews } from '../peers/wire.ts';
 import type { ReadPath } from '../reads/read-path.ts';
-import { Bootstrap, NODES_DIFFER_REMEDY } from './bootstrap.ts';
+import { Bootstrap, type InitialMember, NODES_DIFFER_REMEDY } from './bootstrap.ts';
 import { healthProblemOf, lostQuorum } from './health.ts';
+import { newClusterId, newDirectoryId } from './identity.ts';
+import { type OwnSession, SessionStart } from './session-start.ts';
 
 /**
  * The lifecycle of this node's data directory, beside what the other nodes say of theirs (ADR 0008): bootstraps a new cluster,
  * joins an existing one, and names the nodes that lost data if that stops the cluster.
  */
 export interface LifecycleOptions extends PeersOptions {
+  readonly clock: Clock;
   readonly logger: Logger;
   readonly random: () => number;
-  readonly transport: Pick<Transport, 'isUp' | 'setPeers'>;
+  readonly transport: Pick<Transport, 'isUp' | 'setPeers' | 'setClusterId'>;
   readonly timing: { readonly electionTimeoutMs: number };
-  /** The nodes that bootstrap the cluster if there is none yet; null if this node joins an existing one. */
-  readonly initialMembers: readonly NodeId[] | null;
-  /** Persists that this node has bootstrapped the cluster and is a member; resolves once that is durable, as the others do. */
-  readonly persistBootstrapped: () => Promise<void>;
-  readonly persistLifecycle: (lifecycle: 'recovering' | 'normal', directoryId: number) => Promise<void>;
-  /** Makes the next incarnation's number higher than `incarnation`. */
-  readonly raiseIncarnation: (incarnation: number) => Promise<void>;
-  /** Remembers whether this node is the only voter, so that no other node could restore what it loses. */
-  readonly persistAlone: (alone: boolean) => Promise<void>;
+  /** The nodes with which a new cluster begins; null if this node joins an existing one. */
+  readonly initialMembers: readonly InitialMember[] | null;
+  /** What the data directory says of itself; changes are durable once `persist` has resolved. */
+  readonly meta: Pick<Meta, 'clusterId' | 'first' | 'persist' | 'raiseIncarnation'>;
   /** The node is no longer a member: its process should say so and end. Called once. */
   readonly onRemoved: () => void;
-}
-
-/** The session under which this node proposes. Its lifecycle decides which one that is and when it begins. */
-export interface OwnSession {
-  readonly sessionId: number;
-  /** The newest session id of this node from which the state machine has applied a batch; 0 for none. */
-  readonly appliedSessionId: number;
-  readonly mayPropose: boolean;
-  /** Only before anything has been proposed. */
-  changeSessionId(sessionId: number): void;
-  startProposing(): void;
 }
 
 /**
@@ -52,10 +48,17 @@ const LOST_ELECTION_TIMEOUTS = 10;
 export class NodeLifecycle {
   readonly #options: LifecycleOptions;
   readonly #loop: Pick<NodeLoop, 'core' | 'put' | 'run' | 'fail'>;
-  readonly #session: OwnSession;
+  readonly #session: SessionStart;
   readonly #reads: Pick<ReadPath, 'onceCurrent'>;
   readonly #peers: Peers;
   readonly #bootstrap: Bootstrap;
+  /** The cluster ids of the directories at the other ends of the links; empty where one has none. */
+  readonly #linkClusterIds = new Map<NodeId, ClusterId>();
+  /** Which other nodes belong to another history, with the text that names both. */
+  readonly #foreignPeers = new Map<NodeId, string>();
+  /** The history that this directory belongs to; empty until that is durable. */
+  #clusterId: ClusterId;
+  #isJoining = false;
   /** No leader has been heard of for long: the members may be others than this node knows. */
   #isLost = false;
   /** Nodes that say that they have no rights. */
@@ -66,13 +69,12 @@ export class NodeLifecycle {
   #earlierIncarnationsEndAt = 0;
   #announcedAtMs = 0;
   #leaderlessSinceMs: number | null = null;
-  #isEnding = false;
   #removalReported = false;
   #quorumLossReported = false;
   #differenceReported = '';
   /** What was persisted last; null if that is still pending. */
-  #alone: boolean | null = null;
-  #notedAtMs = 0;
+  #onlyVoter: boolean | null = null;
+  #triedAtMs = 0;
 
   constructor(
     options: LifecycleOptions,
@@ -83,50 +85,31 @@ export class NodeLifecycle {
   ) {
     this.#options = options;
     this.#loop = loop;
-    this.#session = session;
+    this.#session = new SessionStart(options, loop, session);
     this.#reads = reads;
+    this.#clusterId = options.meta.clusterId;
     this.#peers = new Peers(options, loop.core, sender);
     this.#bootstrap = new Bootstrap({
       core: loop.core,
       initialMembers: options.initialMembers,
+      first: options.meta.first,
+      clock: options.clock,
       electionTimeoutMs: options.timing.electionTimeoutMs,
+      newClusterId: () => newClusterId(options.random),
       isLost: () => this.#isLost,
-      send: (to, news) => sender.tell(to, news),
-      become: (lifecycle) => this.#become(lifecycle),
+      send: (to, message) => sender.tell(to, message),
+      begin: (first) => this.#begin(first),
     });
+  }
+
+  /** The history that this node's directory belongs to; empty while it belongs to none. */
+  get clusterId(): ClusterId {
+    return this.#clusterId;
   }
 
   begin(): void {
-    const isMember = this.#loop.core.rights.lifecycle === 'normal';
-    this.#bootstrap.begin();
     this.configured();
-    if (isMember) this.#reads.onceCurrent(() => this.#caughtUp());
-  }
-
-  /** Everything acknowledged before this incarnation started is applied. */
-  #caughtUp(): void {
-    this.#onceSessionIdUnused(() => this.#session.startProposing());
-  }
-
-  /**
-   * Calls back once the session id is above all that this node has applied. Takes a higher one if necessary, which is
-   * possible because nothing has been proposed yet. It is persisted first, so that the next start continues above it.
-   */
-  #onceSessionIdUnused(callback: () => void): void {
-    const { sessionId, appliedSessionId } = this.#session;
-    if (appliedSessionId < sessionId) {
-      callback();
-      return;
-    }
-    const next = appliedSessionId + 1;
-    this.#options.logger.warn(
-      { sessionId, newestApplied: appliedSessionId },
-      'session id already used: data directory wiped or restored, or clock set back; continuing with a higher one',
-    );
-    this.#oncePersisted(this.#options.raiseIncarnation(next), () => {
-      this.#session.changeSessionId(next);
-      this.#onceSessionIdUnused(callback);
-    });
+    if (this.#loop.core.rights.lifecycle === 'normal') this.#reads.onceCurrent(() => this.#session.begin());
   }
 
   #oncePersisted(persisted: Promise<void>, action: () => void): void {
@@ -136,11 +119,14 @@ export class NodeLifecycle {
     );
   }
 
-  linkUp(peer: NodeId): void {
+  linkUp(peer: NodeId, clusterId: ClusterId): void {
+    this.#linkClusterIds.set(peer, clusterId);
+    this.#foreignPeers.delete(peer);
     this.#bootstrap.linkUp(peer);
   }
 
   linkLost(peer: NodeId): void {
+    this.#linkClusterIds.delete(peer);
     this.#withoutRights.delete(peer);
     this.#bootstrap.linkLost(peer);
   }
@@ -150,19 +136,27 @@ export class NodeLifecycle {
       this.#peers.receive(message);
       return;
     }
-    this.#rememberRights(peer, message.lifecycle === 'recovering');
+    // An empty directory that the configuration does not name has lost what the node had.
+    const isNamed = configuredDirectoryOf(this.#loop.core, peer) === message.directoryId;
+    this.#rememberRights(
+      peer,
+      message.lifecycle === 'recovering' || (message.lifecycle === 'uninitialized' && !isNamed),
+    );
     this.#bootstrap.receive(peer, message);
     this.#peers.tellMembers(peer);
   }
 
-  /** To be called with every message of another core, before it is stepped. */
-  hear(message: Message): void {
-    if (message.kind === 'preVoteReply' || message.kind === 'voteReply') {
+  /**
+   * To be called with every message of another core. Returns whether the core may take it. A directory without a cluster id
+   * belongs to no history, so it takes none; it becomes part of the history whose leader it hears.
+   */
+  hear(message: Message): boolean {
+    if (message.kind === 'preVoteReply' || message.kind === 'voteReply')
       this.#rememberRights(message.from, message.withoutRights);
-    } else if (comesFromLeader(message) && this.#loop.core.rights.lifecycle === 'uninitialized') {
-      // A node that hears a leader has found a cluster, even if all lifecycle messages were lost.
-      this.#bootstrap.receive(message.from, { kind: 'lifecycle', lifecycle: 'normal', ready: true, nodes: [] });
-    }
+    if (this.#clusterId !== NO_CLUSTER) return true;
+    const clusterId = this.#linkClusterIds.get(message.from) ?? NO_CLUSTER;
+    if (clusterId !== NO_CLUSTER && comesFromLeader(message) && !this.#isJoining) this.#adopt(clusterId);
+    return false;
   }
 
   #rememberRights(peer: NodeId, withoutRights: boolean): void {
@@ -170,19 +164,41 @@ export class NodeLifecycle {
     else this.#withoutRights.delete(peer);
   }
 
-  /** What an uninitialized node has turned out to be. */
-  #become(lifecycle: 'recovering' | 'normal'): void {
-    const { random, logger, persistBootstrapped, persistLifecycle } = this.#options;
-    const directoryId = lifecycle === 'normal' ? 0 : newDirectoryId(random);
-    const what =
-      lifecycle === 'normal' ? 'bootstrapped a new cluster' : 'joining an existing cluster, without a vote yet';
-    logger.info({ lifecycle }, what);
-    const persisted = lifecycle === 'normal' ? persistBootstrapped() : persistLifecycle(lifecycle, directoryId);
+  /** A new cluster begins, with this directory among its first members. */
+  #begin(first: Configuration): void {
+    const { clusterId } = first;
+    const { logger, meta } = this.#options;
+    logger.info({ clusterId, voters: first.voters }, 'beginning a new cluster');
+    this.#join(clusterId, meta.persist({ lifecycle: 'normal', clusterId, first }), () => {
+      this.#bootstrap.begun(first);
+      this.#loop.put({ kind: 'begin', first });
+      // The cluster may have begun long ago, and another directory of this node may have been a member since.
+      this.#reads.onceCurrent(() => this.#session.begin());
+    });
+  }
+
+  /**
+   * The leader of an existing cluster has this node as a member. The directory gets a new id: an old copy of it, from before it
+   * belonged to the cluster, would otherwise pass for the directory that has made promises since.
+   */
+  #adopt(clusterId: ClusterId): void {
+    const { logger, meta, random } = this.#options;
+    logger.info({ clusterId }, 'joining an existing cluster, without a vote yet');
+    const directoryId = newDirectoryId(random);
+    this.#join(clusterId, meta.persist({ lifecycle: 'recovering', clusterId, directoryId }), () =>
+      this.#loop.put({ kind: 'lifecycle', lifecycle: 'recovering', directoryId }),
+    );
+  }
+
+  /** A directory belongs to one history in its life. Once that is durable, this node has links with nodes of that history only. */
+  #join(clusterId: ClusterId, persisted: Promise<void>, begin: () => void): void {
+    this.#isJoining = true;
+    this.#bootstrap.decided();
     this.#oncePersisted(persisted, () => {
-      this.#loop.put({ kind: 'lifecycle', lifecycle, directoryId });
+      this.#clusterId = clusterId;
+      this.#options.transport.setClusterId(clusterId);
+      begin();
       this.configured();
-      this.#bootstrap.announce();
-      if (lifecycle === 'normal') this.#session.startProposing();
     });
   }
 
@@ -202,37 +218,26 @@ export class NodeLifecycle {
 
   /** To be called when entries have been applied. */
   applied(appliedIndex: number): void {
-    const { sessionId, appliedSessionId, mayPropose } = this.#session;
-    // A restored disk has missed the starts of the disk that was in its place.
-    if (mayPropose && appliedSessionId > sessionId) this.#endStaleSession(appliedSessionId);
-    if (mayPropose || this.#earlierIncarnationsEndAt === 0 || appliedIndex < this.#earlierIncarnationsEndAt) return;
+    this.#session.applied();
+    const isPending = this.#earlierIncarnationsEndAt > 0 && appliedIndex >= this.#earlierIncarnationsEndAt;
+    if (this.#session.hasBegun || !isPending) return;
     this.#earlierIncarnationsEndAt = 0;
-    this.#onceSessionIdUnused(() => this.#becomeMember(this.#loop.core.rights.directoryId));
+    this.#session.onceUnused(() => this.#becomeMember(this.#loop.core.rights.directoryId));
   }
 
   /** Another incarnation has used our session id: from then on our proposals have no effect. */
   sessionUsed(): void {
-    const { sessionId, appliedSessionId, mayPropose } = this.#session;
-    if (mayPropose) this.#endStaleSession(Math.max(sessionId, appliedSessionId));
-  }
-
-  /** Our proposals have no effect, or are taken for another incarnation's. Persists a higher number and ends the process. */
-  #endStaleSession(newestApplied: number): void {
-    if (this.#isEnding) return;
-    this.#isEnding = true;
-    this.#oncePersisted(this.#options.raiseIncarnation(newestApplied), () =>
-      this.#loop.fail(sessionBehind(this.#loop.core.id, this.#session.sessionId, newestApplied)),
-    );
+    this.#session.used();
   }
 
   /** Persisted first: otherwise a crash could leave a voter that says that it has no rights. */
   #becomeMember(directoryId: number): void {
-    this.#oncePersisted(this.#options.persistLifecycle('normal', directoryId), () => {
+    this.#oncePersisted(this.#options.meta.persist({ lifecycle: 'normal', directoryId }), () => {
       this.#loop.put({ kind: 'lifecycle', lifecycle: 'normal', directoryId });
       this.configured();
       this.#bootstrap.announce();
       // An old disk may have been named before another took its place, whose batches come only now.
-      this.#reads.onceCurrent(() => this.#caughtUp());
+      this.#reads.onceCurrent(() => this.#session.begin());
     });
   }
 
@@ -241,27 +246,32 @@ export class NodeLifecycle {
     this.#bootstrap.unknownPeer(peer);
   }
 
+  /** A peer's data directory belongs to another history. */
+  foreignPeer(peer: NodeId, text: string): void {
+    this.#foreignPeers.set(peer, text);
+  }
+
   /** To be called when the configuration in force changes. */
   configured(): void {
     this.#peers.update(this.#isLost);
-    this.#persistAlone();
+    this.#persistOnlyVoter();
   }
 
   /**
    * A member persists whether it is the only voter, also if on one side of a joint configuration only: then no other node
    * could restore what it loses.
    */
-  #persistAlone(): void {
+  #persistOnlyVoter(): void {
     const { core } = this.#loop;
     // What a node that has lost its part of the cluster takes for the members may be long out of date.
     if (core.rights.lifecycle !== 'normal') return;
     const { voters, votersOutgoing } = core.configurations.current;
-    const alone = [voters, votersOutgoing].some((group) => group.length === 1 && group[0] === core.id);
-    if (alone === this.#alone) return;
-    this.#alone = alone;
-    this.#options.persistAlone(alone).catch((error: NodeJS.ErrnoException) => {
+    const onlyVoter = [voters, votersOutgoing].some((group) => group.length === 1 && group[0] === core.id);
+    if (onlyVoter === this.#onlyVoter) return;
+    this.#onlyVoter = onlyVoter;
+    this.#options.meta.persist({ onlyVoter }).catch((error: NodeJS.ErrnoException) => {
       // A node outlives a full disk; it tries again.
-      if (error.code === 'ENOSPC') this.#alone = null;
+      if (error.code === 'ENOSPC') this.#onlyVoter = null;
       else this.#loop.fail(error);
     });
   }
@@ -290,9 +300,9 @@ export class NodeLifecycle {
     this.#lookForLeader(nowMs);
     this.#peers.update(this.#isLost);
     this.#bootstrap.tick(nowMs);
-    if (this.#alone === null && nowMs - this.#notedAtMs >= electionTimeoutMs) {
-      this.#notedAtMs = nowMs;
-      this.#persistAlone();
+    if (this.#onlyVoter === null && nowMs - this.#triedAtMs >= electionTimeoutMs) {
+      this.#triedAtMs = nowMs;
+      this.#persistOnlyVoter();
     }
     // Where no leader is heard, the others may know of members that this node does not, and say so in answer.
     const seeksOthers = core.rights.lifecycle === 'uninitialized' || core.term === 0 || core.leader === NO_NODE;
@@ -328,19 +338,12 @@ export class NodeLifecycle {
   }
 
   healthProblem(): string {
+    const { core } = this.#loop;
     const difference = this.#bootstrap.difference();
-    const nodesDiffer = difference === '' ? '' : `${difference}. ${NODES_DIFFER_REMEDY}`;
-    const { transport } = this.#options;
-    return healthProblemOf(this.#loop.core, this.#withoutRights, (peer) => transport.isUp(peer), nodesDiffer);
+    if (difference !== '') return healthProblemOf(core, this.#withoutRights, `${difference}. ${NODES_DIFFER_REMEDY}`);
+    const [foreign = ''] = this.#foreignPeers.values();
+    return healthProblemOf(core, this.#withoutRights, foreign === '' ? this.#bootstrap.waiting() : foreign);
   }
-}
-
-/** Directories are told apart by a random number below this, never 0. */
-const DIRECTORY_IDS = 2 ** 48;
-
-/** The id of a data directory that is empty or has lost something. */
-export function newDirectoryId(random: () => number): number {
-  return 1 + Math.floor(random() * (DIRECTORY_IDS - 1));
 }
 
 function comesFromLeader({ kind }: Message): boolean {
@@ -350,11 +353,3 @@ function comesFromLeader({ kind }: Message): boolean {
 const QUORUM_LOST_REMEDY =
   'Bring back the disks of these nodes, as they were when they last stopped; an older copy of one must not come back. ' +
   '`raftkv recover --force-new-cluster` goes on with what is left, `raftkv snapshot restore` with a backup.';
-
-function sessionBehind(id: NodeId, sessionId: number, newestApplied: number): RaftkvError {
-  return new RaftkvError(
-    'SESSION_BEHIND',
-    `node ${id} proposes under session id ${sessionId}, but session id ${newestApplied} is in the log already: its data directory is an older copy`,
-    'Start the node again: it continues with a higher session id.',
-  );
-}

@@ -5,7 +5,14 @@ import type { Item } from '../../kv/types.ts';
 import { Raft } from '../../raft/raft.ts';
 import { readEntry } from '../../raft/state/entry.ts';
 import type { RaftLog } from '../../raft/state/log.ts';
-import { type Effects, type MemberChange, NO_NODE, type NodeId, type ReadBack } from '../../raft/state/types.ts';
+import {
+  type ClusterId,
+  type Effects,
+  type MemberChange,
+  NO_NODE,
+  type NodeId,
+  type ReadBack,
+} from '../../raft/state/types.ts';
 import type { TransportEvents } from '../../transport/types.ts';
 import type { ReplicaInput } from '../input-queue.ts';
 import { NodeLifecycle } from '../lifecycle/node-lifecycle.ts';
@@ -130,6 +137,7 @@ export class NodeReplica implements Replica, TransportEvents {
       appliedIndex: this.#writes.applier.appliedIndex,
       pendingWrites: this.#writes.proposer.pendingCommands,
       pendingReads: this.#reads.pending,
+      clusterId: this.#lifecycle.clusterId,
       snapshotting: this.#snapshots.isWriting,
       healthProblem: this.#lifecycle.healthProblem(),
     };
@@ -202,14 +210,13 @@ export class NodeReplica implements Replica, TransportEvents {
         this.#lifecycle.receive(peer, message);
         return;
       default:
-        this.#lifecycle.hear(message);
-        this.#loop.put({ kind: 'receive', message });
+        if (this.#lifecycle.hear(message)) this.#loop.put({ kind: 'receive', message });
     }
   }
 
-  onLinkUp(peer: NodeId): void {
+  onLinkUp(peer: NodeId, clusterId: ClusterId): void {
     this.#loop.run(() => {
-      this.#lifecycle.linkUp(peer);
+      this.#lifecycle.linkUp(peer, clusterId);
       this.#loop.put({ kind: 'linkUp', peer });
     });
   }
@@ -241,6 +248,10 @@ export class NodeReplica implements Replica, TransportEvents {
 
   onUnknownPeer(peer: NodeId): void {
     this.#loop.run(() => this.#lifecycle.unknownPeer(peer));
+  }
+
+  onForeignPeer(peer: NodeId, text: string): void {
+    this.#loop.run(() => this.#lifecycle.foreignPeer(peer, text));
   }
 
   #carryOut(input: ReplicaInput, effects: Effects): void {

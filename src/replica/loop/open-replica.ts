@@ -4,15 +4,16 @@ import { RaftkvError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { SnapshotLoader } from '../../kv/snapshot.ts';
 import { StateMachine } from '../../kv/state-machine.ts';
-import { configurationOf, decodeConfiguration, isMember } from '../../raft/state/configuration.ts';
-import type { NodeAddress, NodeId } from '../../raft/state/types.ts';
+import { decodeConfiguration, EMPTY_CONFIGURATION, isMember } from '../../raft/state/configuration.ts';
+import type { ClusterId, NodeId } from '../../raft/state/types.ts';
 import type { Disk } from '../../storage/disk/disk.ts';
-import { type Meta, openMeta, readAlone, writeAlone } from '../../storage/meta.ts';
+import { type Meta, openMeta } from '../../storage/meta.ts';
 import { openSnapshots } from '../../storage/snapshots/files.ts';
 import type { Snapshots } from '../../storage/snapshots/types.ts';
 import { openWal, type WalLimits } from '../../storage/wal/wal.ts';
 import type { Transport } from '../../transport/types.ts';
-import { newDirectoryId } from '../lifecycle/node-lifecycle.ts';
+import type { InitialMember } from '../lifecycle/bootstrap.ts';
+import { newDirectoryId } from '../lifecycle/identity.ts';
 import { LogRecovery, type RecoveryBase } from '../log/recovery.ts';
 import type { ReplicaObserver } from '../observer.ts';
 import { TRANSFER_LIMITS, type TransferLimits } from '../snapshots/exchange.ts';
@@ -50,8 +51,8 @@ export interface OpenReplicaOptions {
   /** Uniform in [0, 1). */
   readonly random: () => number;
   readonly logger: Logger;
-  /** Called once the number of this incarnation, which the handshake carries, is known. */
-  readonly createTransport: (incarnation: number) => Transport;
+  /** Called once that is known which the handshake carries. */
+  readonly createTransport: (incarnation: number, clusterId: ClusterId) => Transport;
   readonly onFatal: (error: unknown) => void;
   readonly onLeaderChanged: (leader: NodeId, term: number) => void;
   readonly onRemoved: () => void;
@@ -60,13 +61,13 @@ export interface OpenReplicaOptions {
 }
 
 /**
- * What the configuration file says of the cluster. Its members are in the log and in snapshots as soon as there is
- * anything there; then this only tells where the nodes are that it lists.
+ * What the configuration file says of the cluster. Its members are in `meta`, in the log and in snapshots as soon as the
+ * cluster has begun; then this only tells where the nodes are that it lists.
  */
 export interface InitialCluster {
   /** `join`: this node never begins a cluster, but waits to be added to the one of `nodes`. */
   readonly kind: 'bootstrap' | 'join';
-  readonly nodes: readonly { readonly id: NodeId; readonly address: NodeAddress }[];
+  readonly nodes: readonly InitialMember[];
 }
 
 export interface OpenedReplica {
@@ -78,7 +79,7 @@ export interface OpenedReplica {
 /** @throws RaftkvError as `openMeta`, `openSnapshots`, `openWal` and `Transport.start` do; what was opened is closed again. */
 export async function openReplica(options: OpenReplicaOptions): Promise<OpenedReplica> {
   const { disk, clock, random, logger, directory, clusterName, nodeId, onFatal } = options;
-  const keeper = (await isAlone(options)) ? null : damageKeeper(options);
+  const damage = damageKeeper(options);
   const incarnationMin = Math.max(1, Math.floor(clock.wallMs() / 1000));
   const meta = await openMeta({
     disk,
@@ -86,10 +87,11 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
     clusterName,
     nodeId,
     incarnationMin,
-    onDamage: keeper?.folder ?? null,
-    directoryIdAfterDamage: newDirectoryId(random),
+    onDamage: isOnlyNode(options) ? null : damage.folder,
+    newDirectoryId: () => newDirectoryId(random),
   });
-  keeper?.knows(meta);
+  damage.knows(meta);
+  const keeper = (meta.onlyVoter ?? isOnlyNode(options)) ? null : damage;
   const snapshots = await openSnapshots({
     ...{ disk, clusterName, logger },
     directory: join(directory, 'snapshots'),
@@ -98,8 +100,6 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
   const base = await loadBase(options, meta, snapshots);
   const recovery = new LogRecovery(base, options.logCacheBytesMax, () => meta.lifecycle === 'recovering');
   let replica: NodeReplica | null = null;
-  /** One change at a time. */
-  let notedAlone = Promise.resolve();
   const { wal } = await openWal({
     ...{ disk, clock, clusterName, random, logger, sink: recovery },
     directory: join(directory, 'wal'),
@@ -111,17 +111,18 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
     ...(options.walLimits === undefined ? {} : { limits: options.walLimits }),
   });
   try {
-    await meta.persistLogCreated();
+    if (!meta.logCreated) await meta.persist({ logCreated: true });
     const logReset = recovery.finish();
     warnOfNonMembers(options, recovery);
     const { initial, createTransport } = options;
-    const transport = createTransport(meta.incarnation);
+    const transport = createTransport(meta.incarnation, meta.clusterId);
     const opened = new NodeReplica({
       ...options,
       incarnation: meta.incarnation,
       lifecycle: meta.lifecycle,
       directoryId: meta.directoryId,
-      initialMembers: meta.initialMembers ?? (initial.kind === 'join' ? null : initial.nodes.map(({ id }) => id)),
+      initialMembers: initial.kind === 'join' ? null : initial.nodes,
+      meta,
       peerAddresses: initial.nodes.map(({ id, address }) => ({ id, host: address.host, port: address.peerPort })),
       observer: options.observer ?? null,
       sendLimits: options.sendLimits ?? SEND_LIMITS,
@@ -132,13 +133,6 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       snapshots,
       recovered: recovery,
       logReset,
-      persistBootstrapped: () => meta.persistBootstrapped(initial.nodes.map(({ id }) => id)),
-      persistLifecycle: (lifecycle, directoryId) => meta.persistLifecycle(lifecycle, directoryId),
-      raiseIncarnation: (incarnation) => meta.raiseIncarnation(incarnation),
-      persistAlone(alone) {
-        notedAlone = notedAlone.catch(() => {}).then(() => writeAlone(disk, directory, alone));
-        return notedAlone;
-      },
     });
     replica = opened;
     if (wal.full) opened.diskFull(true);
@@ -146,8 +140,6 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
       opened.stop();
       await transport.stop();
       await opened.whenIdle();
-      // A failure has been reported.
-      await notedAlone.catch(() => {});
       await wal.close();
       await snapshots.close();
     };
@@ -176,7 +168,8 @@ async function loadBase(options: OpenReplicaOptions, meta: Meta, snapshots: Snap
     logger.info({ index, items: stateMachine.items, bytes: byteLength, tookMs }, 'loaded a snapshot');
     return { index, term, configuration: decodeConfiguration(configuration, 0), stateMachine };
   }
-  return emptyBase(options, meta.initialMembers);
+  const configuration = meta.first ?? EMPTY_CONFIGURATION;
+  return { index: 0, term: 0, configuration, stateMachine: new StateMachine() };
 }
 
 async function loadState(snapshots: Snapshots): Promise<StateMachine | null> {
@@ -190,20 +183,6 @@ async function loadState(snapshots: Snapshots): Promise<StateMachine | null> {
     if (!isGone) throw error;
     return null;
   }
-}
-
-/**
- * A cluster's members are those that it began with until its log says otherwise: who edits `cluster.json` later, and
- * starts one node after the other, must not give the nodes different ideas of what a majority is.
- */
-function emptyBase({ initial }: OpenReplicaOptions, initialMembers: readonly NodeId[] | null): RecoveryBase {
-  const listed = initial.nodes.map(({ id }) => id);
-  const ids = initialMembers ?? (initial.kind === 'join' ? [] : listed);
-  const details = ids.map((id) => {
-    const address = initial.nodes.find((node) => node.id === id)?.address ?? null;
-    return { id, address, directoryId: 0, joins: false, replaces: 0 };
-  });
-  return { index: 0, term: 0, configuration: configurationOf(ids, details), stateMachine: new StateMachine() };
 }
 
 function warnOfNonMembers({ initial, nodeId, logger }: OpenReplicaOptions, { configurations }: LogRecovery): void {
@@ -228,10 +207,10 @@ interface DamageKeeper {
 
 /**
  * No other node could restore what a node without others lost, so it refuses to start on damage and changes nothing. Who its
- * others are, the configuration file says only if the node itself has not recorded it.
+ * others are, the configuration file says only if the node itself has not recorded it, or can't read that any more.
  */
-async function isAlone({ disk, directory, initial }: OpenReplicaOptions): Promise<boolean> {
-  return (await readAlone(disk, directory)) ?? (initial.kind === 'bootstrap' && initial.nodes.length === 1);
+function isOnlyNode({ initial }: OpenReplicaOptions): boolean {
+  return initial.kind === 'bootstrap' && initial.nodes.length === 1;
 }
 
 function damageKeeper({ directory, clock, random, logger }: OpenReplicaOptions): DamageKeeper {
@@ -248,7 +227,7 @@ function damageKeeper({ directory, clock, random, logger }: OpenReplicaOptions):
     folder,
     async markLoss(error) {
       // Also one that was recovering: the cluster may have given its directory rights already, for what it held then.
-      if (meta !== null) await meta.persistLifecycle('recovering', newDirectoryId(random));
+      await meta?.persist({ lifecycle: 'recovering', directoryId: newDirectoryId(random) });
       return folder(error);
     },
   };

@@ -3,7 +3,7 @@ import type { Core } from '../../raft/state/core.ts';
 import type { ReplicaStatus } from '../types.ts';
 import type { NodeReplicaOptions } from './node-options.ts';
 
-type OfTheLoop = 'appliedIndex' | 'pendingWrites' | 'pendingReads' | 'snapshotting' | 'healthProblem';
+type OfTheLoop = 'appliedIndex' | 'pendingWrites' | 'pendingReads' | 'clusterId' | 'snapshotting' | 'healthProblem';
 
 /** What core, files and state machine tell of a replica; the loop itself adds the rest. */
 export function describeStatus(

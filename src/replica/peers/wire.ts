@@ -9,7 +9,7 @@ import type { Configuration, Entry, LifecycleStatus, Message, NodeId } from '../
  *
  * ```
  *  0  u8  kind     see KIND
- *  1  u8  flags    1 granted, success, transfer or ready; 2 the sender knows that it has no rights; 4 disk or cluster full
+ *  1  u8  flags    1 granted, success, transfer, or a first configuration follows; 2 the sender knows that it has no rights; 4 disk or cluster full
  *  2  u16 zero
  *  4  u64 term
  * 12  u64 × n      the fields of the kind, in the order in which `FIELDS` names them
@@ -45,10 +45,11 @@ export interface ProposalRefused {
 export interface LifecycleMessage {
   readonly kind: 'lifecycle';
   readonly lifecycle: LifecycleStatus;
-  /** The sender is ready to bootstrap (see `Bootstrap`), or `normal`. */
-  readonly ready: boolean;
+  readonly directoryId: number;
   /** All nodes of the cluster that the sender knows of or would begin, ascending; see `Bootstrap`. */
   readonly nodes: readonly NodeId[];
+  /** The first configuration of the sender's cluster, if its directory came in by it. */
+  readonly first: Configuration | null;
 }
 
 /**
@@ -154,8 +155,11 @@ export function encodeMessage(message: PeerMessage): Buffer[] {
     case 'recovering':
       return [head(KIND.recovering, 0, message.term, [message.directoryId])];
     case 'lifecycle': {
-      const { lifecycle, ready, nodes } = message;
-      return [head(KIND.lifecycle, flagsOf(ready), 0, [LIFECYCLE_STATUSES.indexOf(lifecycle), nodes.length, ...nodes])];
+      const { lifecycle, directoryId, nodes, first } = message;
+      const fields = [LIFECYCLE_STATUSES.indexOf(lifecycle), directoryId, nodes.length, ...nodes];
+      const parts = [head(KIND.lifecycle, flagsOf(first !== null), 0, fields)];
+      if (first !== null) parts.push(encodeConfiguration(first, 0));
+      return parts;
     }
     case 'membersNews':
       return [head(KIND.membersNews, 0, 0, [message.index]), encodeConfiguration(message.configuration, 0)];
@@ -244,7 +248,9 @@ export function decodeMessage(frame: Buffer, from: NodeId, to: NodeId): PeerMess
     case KIND.lifecycle: {
       const lifecycle = LIFECYCLE_STATUSES[field(0)];
       if (lifecycle === undefined) throw invalid(from, 'has an unknown lifecycle status');
-      return { kind: 'lifecycle', lifecycle, ready: yes, nodes: readList(frame, 1, from) };
+      const nodes = readList(frame, 2, from);
+      const first = yes ? decodeConfiguration(frame, HEAD_BYTES + (3 + nodes.length) * FIELD_BYTES) : null;
+      return { kind: 'lifecycle', lifecycle, directoryId: field(1), nodes, first };
     }
     case KIND.membersNews: {
       const configuration = decodeConfiguration(frame, HEAD_BYTES + FIELD_BYTES);

@@ -69,6 +69,7 @@ export function membersBody(members: readonly MemberView[], changes: Partial<Mem
     lastIndex: 100,
     changing: false,
     configuration: {
+      clusterId: '0123456789abcdef0123456789abcdef',
       voters: members.filter(({ role }) => role === 'voter').map(({ id }) => id),
       votersOutgoing: [],
       learners: members.filter(({ role }) => role === 'learner').map(({ id }) => id),

@@ -108,6 +108,7 @@ describe('raftkv member list', () => {
         '4     127.0.0.1:4  104    204    learner  0 of 100    receives a snapshot, will replace node 2',
         '',
         'Cluster demo has the voters 1, 2, 3 and survives 1 failure.',
+        'Cluster id: 0123456789abcdef0123456789abcdef.',
         '',
       ].join('\n'),
     );

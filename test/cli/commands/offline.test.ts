@@ -89,7 +89,8 @@ function batchOf(sequence: number, items: Record<string, string>): Buffer {
   return bytes;
 }
 
-const initialMembers = configurationOf([1, 2, 3]);
+const CLUSTER_ID = '0123456789abcdef'.repeat(2);
+const initialMembers = configurationOf([1, 2, 3], [], CLUSTER_ID);
 
 /** A node with `a` and `b` in a snapshot up to entry 10, and a log behind it: `c`, then a configuration. */
 async function makeNode(id: number): Promise<string> {
@@ -158,7 +159,7 @@ describe('raftkv log verify', () => {
     const directory = await makeNode(1);
     const before = contentsOf(directory);
     expect(await logVerifyCommand(directory, { json: false })).toBe(0);
-    expect(output).toMatch(/^meta {7}ok: node 1 of cluster demo, normal$/m);
+    expect(output).toMatch(/^meta {7}ok: node 1 of cluster demo, cluster id (0123456789abcdef){2}, normal$/m);
     expect(output).toMatch(/^snapshot {3}ok: up to entry 10 of term 3, 2 items, \d+ bytes$/m);
     expect(output).toMatch(/^log {8}ok: entries 11 to 13, the last of term 4, in 1 files$/m);
     expect(contentsOf(directory)).toEqual(before);
@@ -283,46 +284,59 @@ describe('raftkv snapshot', () => {
     await expect(snapshotInspectCommand(join(folder, 'none'), { json: false })).rejects.toMatchObject(missing);
   });
 
-  it('restore makes every node of another cluster a member of it, with the same contents', async () => {
+  it('restore fills the node with the lowest id, as the only voter of a new history that has the others join', async () => {
     await makeBackup();
     writeConfig('other', [1, 2, 3, 4, 5]);
     await snapshotRestoreCommand(backupFile(), { config });
-    expect(output).toBe(
-      'Restored 2 items, as of entry 10, into nodes 1, 2, 3, 4, 5 of cluster other. Start the cluster.\n',
+    expect(output).toMatch(
+      /^Restored 2 items, as of entry 10, into node 1 of cluster other, .* cluster id [0-9a-f]{32} now\./,
     );
+    expect(output).toContain('Nodes 2, 3, 4, 5 start with empty data directories');
+    expect(readdirSync(join(folder, 'data'))).toEqual(['node-1']);
     const { state } = await readBackup(backupFile());
-    for (const id of [1, 2, 3, 4, 5]) {
-      const { findings, meta, snapshots, log } = await examineNode({ disk: readOnlyDisk, directory: nodeFolder(id) });
-      expect(findings.filter(({ fault }) => fault !== null)).toEqual([]);
-      expect(meta).toMatchObject({
-        clusterName: 'other',
-        nodeId: id,
-        logCreated: true,
-        lifecycle: 'normal',
-        directoryId: 0,
-      });
-      expect(meta?.incarnation).toBeGreaterThan(1_700_000_000);
-      expect(log).toMatchObject({
-        firstIndex: 11,
-        lastIndex: 10,
-        lastTerm: 3,
-        hardState: { term: 3, vote: 0, commitIndex: 10 },
-      });
-      const [snapshot] = snapshots;
-      expect(decodeConfiguration(snapshot?.configuration ?? Buffer.alloc(0), 0)).toMatchObject({
-        voters: [1, 2, 3, 4, 5],
-      });
-      expect((await readBackup(snapshot?.path ?? '')).state.hash()).toBe(state.hash());
-    }
+    const { findings, meta, snapshots, log } = await examineNode({ disk: readOnlyDisk, directory: nodeFolder(1) });
+    expect(findings.filter(({ fault }) => fault !== null)).toEqual([]);
+    expect(meta).toMatchObject({ clusterName: 'other', nodeId: 1, logCreated: true, lifecycle: 'normal' });
+    expect(meta?.clusterId).not.toBe(CLUSTER_ID);
+    expect(meta?.incarnation).toBeGreaterThan(1_700_000_000);
+    expect(log).toMatchObject({
+      firstIndex: 11,
+      lastIndex: 10,
+      lastTerm: 3,
+      hardState: { term: 3, vote: 0, commitIndex: 10 },
+    });
+    const [snapshot] = snapshots;
+    const configuration = decodeConfiguration(snapshot?.configuration ?? Buffer.alloc(0), 0);
+    expect(configuration).toMatchObject({ clusterId: meta?.clusterId, voters: [1], learners: [2, 3, 4, 5] });
+    expect(configuration.details.map(({ id, joins }) => [id, joins])).toEqual([
+      [1, false],
+      ...[2, 3, 4, 5].map((id) => [id, true]),
+    ]);
+    expect(configuration.details[0]?.directoryId).toBe(meta?.directoryId);
+    expect((await readBackup(snapshot?.path ?? '')).state.hash()).toBe(state.hash());
   });
 
-  it('restore fills one node, where only one is named, and an empty folder that a node has locked before', async () => {
+  it('restore of one backup twice begins two histories', async () => {
+    await makeBackup();
+    const idOf = async (id: number) =>
+      (await examineNode({ disk: readOnlyDisk, directory: nodeFolder(id) })).meta?.clusterId;
+    await snapshotRestoreCommand(backupFile(), { config });
+    const first = await idOf(1);
+    rmSync(join(folder, 'data'), { recursive: true });
+    await snapshotRestoreCommand(backupFile(), { config });
+    expect([first, await idOf(1)]).toEqual([
+      expect.stringMatching(/^[0-9a-f]{32}$/),
+      expect.not.stringMatching(first ?? ''),
+    ]);
+  });
+
+  it('restore fills the node that is named, also in an empty folder that a node has locked before', async () => {
     await makeBackup();
     mkdirSync(nodeFolder(2), { recursive: true });
     await (await lockForTool(nodeFolder(2))).release();
     await snapshotRestoreCommand(backupFile(), { config, id: 2 });
     expect(readdirSync(join(folder, 'data'))).toEqual(['node-2']);
-    expect(output).toContain('on the machines of all other nodes');
+    expect(output).toContain('into node 2 of cluster');
     await expect(snapshotRestoreCommand(backupFile(), { config, id: 9 })).rejects.toThrow(UsageError);
   });
 
@@ -376,8 +390,8 @@ describe('raftkv recover --force-new-cluster', () => {
     const before = readFileSync(fileIn(directory, 'wal'));
     await recoverCommand(options());
     expect(output).toContain('the log ends with entry 13 of term 4; entries up to 11 are known to be committed');
-    expect(output).toContain('is now a cluster of one node, with 4 items');
-    expect(output).toContain('raftkv member add 3');
+    expect(output).toContain('begins a new history, with 4 items');
+    expect(output).toContain('empty the data directories of nodes 2, 3');
     const { findings, meta, snapshots, log } = await examineNode({ disk: readOnlyDisk, directory });
     expect(findings.filter(({ fault }) => fault !== null)).toEqual([]);
     expect(meta).toMatchObject({ lifecycle: 'normal', nodeId: 1 });
@@ -387,9 +401,13 @@ describe('raftkv recover --force-new-cluster', () => {
     const configuration = decodeConfiguration(snapshots[0]?.configuration ?? Buffer.alloc(0), 0);
     expect(configuration).toMatchObject({
       voters: [1],
-      learners: [],
-      details: [{ id: 1, directoryId: meta?.directoryId }],
+      learners: [2, 3],
+      details: [{ id: 1, directoryId: meta?.directoryId }, { joins: true }, { joins: true }],
     });
+    expect([meta?.clusterId, configuration.clusterId]).toEqual([
+      configuration.clusterId,
+      expect.not.stringMatching(CLUSTER_ID),
+    ]);
     const aside = readdirSync(join(folder, 'data')).find((name) => name.startsWith('node-1.before-recovery-')) ?? '';
     expect(readFileSync(fileIn(join(folder, 'data', aside), 'wal')).equals(before)).toBe(true);
   });
@@ -401,7 +419,7 @@ describe('raftkv recover --force-new-cluster', () => {
     rmSync(join(directory, 'meta'));
     await recoverCommand(options());
     expect(output).toContain('damaged: the log file');
-    expect(output).toContain('is now a cluster of one node, with 2 items');
+    expect(output).toContain('begins a new history, with 2 items');
   });
 
   it('changes nothing without a word, without consent, or while the node runs', async () => {

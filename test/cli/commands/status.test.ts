@@ -34,6 +34,8 @@ async function closedPort(): Promise<number> {
   return port;
 }
 
+const CLUSTER_ID = '0123456789abcdef'.repeat(2);
+
 const answer = (nodeId: number, term: number, leader: number, changes: object = {}) =>
   JSON.stringify({
     cluster: 'demo',
@@ -49,6 +51,7 @@ const answer = (nodeId: number, term: number, leader: number, changes: object = 
       appliedIndex: 40,
       logBytes: 64 * 1024 * 1024,
       nodeId,
+      clusterId: CLUSTER_ID,
       lifecycle: 'normal',
       voters: [1, 2, 3],
       learners: [],
@@ -92,6 +95,7 @@ describe('raftkv status', () => {
         '2     127.0.0.1:2  leader    3     2       41         40       64.0 MiB  -         ready',
         '3     127.0.0.1:3  -         -     -       -          -        -         -         unreachable: connection refused',
         '',
+        `Cluster id: ${CLUSTER_ID}.`,
         'Cluster demo: node 2 leads.',
         '',
       ].join('\n'),
@@ -167,5 +171,15 @@ describe('raftkv status', () => {
     const { code, output } = await status([null], true);
     expect(code).toBe(1);
     expect(JSON.parse(output)).toMatchObject({ leader: null, serves: false });
+  });
+
+  it('names a node of another history, and goes by those that have a leader, whatever term it is in', async () => {
+    const other = 'f'.repeat(32);
+    const { replica } = JSON.parse(answer(3, 9, 0)) as { replica: object };
+    const apart = answer(3, 9, 0, { replica: { ...replica, clusterId: other } });
+    const { code, output } = await status([answer(1, 3, 2), answer(2, 3, 2), apart]);
+    expect(code).toBe(0);
+    expect(output).toContain(`Cluster id: ${CLUSTER_ID}.`);
+    expect(output).toMatch(new RegExp(`Node 3 belongs to another history, cluster id ${other}`));
   });
 });

@@ -34,6 +34,7 @@ it('no frame is sent while the lock is not held', async () => {
     isUp: (peer) => peer === 2,
     sendBulk: (peer) => sent.push(`bulk ${peer}`) > 0,
     setPeers: () => void sent.push('peers'),
+    setClusterId: () => void sent.push('cluster id'),
     stop: async () => void sent.push('stop'),
   };
   let isHeld = true;

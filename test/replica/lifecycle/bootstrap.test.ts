@@ -5,8 +5,6 @@ import { addressOf, Cluster, ELECTION_MS, TIMING } from '../cluster.ts';
 
 /** For how long an uninitialized node hears others out before it bootstraps a cluster with them. */
 const LISTEN_MS = TIMING.electionTimeoutMs;
-/** For how long a node that is ready to bootstrap waits for the other initial members. */
-const GATHER_MS = 10 * TIMING.electionTimeoutMs;
 
 const withoutRights = (cluster: Cluster) =>
   cluster.ids.filter((id) => cluster.node(id).alive && cluster.replica(id).status().lifecycle !== 'normal');
@@ -38,28 +36,97 @@ describe('a new cluster', () => {
     await succeeds(cluster, 1, 'a');
   });
 
-  it('has all its votes where two nodes connect late, and so can lose the leader at once', async () => {
+  it('has all its votes where the lowest id connects late to one, and so can lose the leader at once', async () => {
     const cluster = Cluster.empty({ nodes: 5 });
     cluster.partition(1, 4);
     for (const id of cluster.ids) await cluster.startEmpty(id);
-    await cluster.run(GATHER_MS / 2);
+    await cluster.run(5 * ELECTION_MS);
     expect(cluster.leader()).toBe(0);
+    expect(cluster.replica(1).status().healthProblem).toMatch(/missing: node 4$/);
     cluster.heal(1, 4);
     for (let ms = 0; ms < ELECTION_MS && cluster.leader() === 0; ms += 10) await cluster.run(10);
-    expect(cluster.ids.map((id) => cluster.replica(id).raft.core.rights.directoryId)).toEqual([0, 0, 0, 0, 0]);
+    const { current } = cluster.replica(1).raft.core.configurations;
+    const directories = cluster.ids.map((id) => cluster.replica(id).raft.core.rights.directoryId);
+    expect(current.details.map(({ directoryId }) => directoryId)).toEqual(directories);
+    expect(current.voters).toEqual(cluster.ids);
     cluster.kill(cluster.leader());
     await cluster.run(ELECTION_MS);
     await succeeds(cluster, cluster.leader(), 'a');
   });
 
-  it('is begun although two of its nodes never connect', async () => {
+  it('is begun although two nodes without the lowest id never connect', async () => {
     const cluster = Cluster.empty({ nodes: 5 });
-    cluster.partition(1, 4);
+    cluster.partition(3, 4);
     for (const id of cluster.ids) await cluster.startEmpty(id);
-    await cluster.run(GATHER_MS + 3 * ELECTION_MS);
+    await cluster.run(3 * ELECTION_MS);
     expect(withoutRights(cluster)).toEqual([]);
-    await succeeds(cluster, 1, 'a');
+    await succeeds(cluster, 3, 'a');
     await succeeds(cluster, 4, 'b');
+  });
+
+  it('has one cluster id, which every node keeps', async () => {
+    const cluster = await Cluster.start();
+    const idsOf = () => cluster.ids.map((id) => cluster.replica(id).status().clusterId);
+    const before = idsOf();
+    expect(before[0]).toMatch(/^[0-9a-f]{32}$/);
+    expect(new Set(before).size).toBe(1);
+    for (const id of cluster.ids) cluster.kill(id);
+    for (const id of cluster.ids) await cluster.restart(id);
+    await cluster.run(ELECTION_MS);
+    expect(idsOf()).toEqual(before);
+    cluster.kill(2);
+    await cluster.startEmpty(2);
+    await cluster.run(ELECTION_MS);
+    expect(idsOf()).toEqual(before);
+  });
+
+  it('is begun by the node with the lowest id, and goes on if that is lost once another has heard of it', async () => {
+    const cluster = Cluster.empty();
+    for (const id of cluster.ids) await cluster.startEmpty(id);
+    cluster.node(3).disk.stall();
+    for (let ms = 0; ms <= LISTEN_MS + 20; ms += 10) await cluster.run(10);
+    expect(cluster.ids.map((id) => cluster.replica(id).status().lifecycle)).toEqual([
+      'normal',
+      'normal',
+      'uninitialized',
+    ]);
+    cluster.kill(1);
+    cluster.kill(3);
+    cluster.node(3).disk.resume();
+    // Its directory is named by the first configuration, which node 2 tells it.
+    await cluster.restart(3);
+    await cluster.run(2 * ELECTION_MS);
+    await succeeds(cluster, 3, 'a');
+    await cluster.startEmpty(1);
+    await cluster.run(2 * ELECTION_MS);
+    expect(withoutRights(cluster)).toEqual([]);
+    expect(cluster.value(1, 'a')).toBe('v');
+  });
+
+  it('takes in a first member that comes late through the leader, by a change of members', async () => {
+    const cluster = Cluster.empty();
+    for (const id of cluster.ids) await cluster.startEmpty(id);
+    cluster.node(3).disk.stall();
+    await cluster.run(LISTEN_MS + 20);
+    cluster.kill(3);
+    cluster.node(3).disk.resume();
+    await cluster.run(ELECTION_MS);
+    await succeeds(cluster, 1, 'a');
+    await cluster.restart(3);
+    await cluster.run(ELECTION_MS);
+    expect(cluster.replica(1).raft.core.configurations.newest.index).toBeGreaterThan(0);
+    expect(cluster.replica(3).status()).toMatchObject({ lifecycle: 'normal', voters: [1, 2, 3] });
+    expect(cluster.value(3, 'a')).toBe('v');
+  });
+
+  it('is bootstrapped by no wiped nodes while another of the list is down', async () => {
+    const cluster = await Cluster.start();
+    await succeeds(cluster, 1, 'a');
+    for (const id of cluster.ids) cluster.kill(id);
+    for (const id of [1, 2]) await cluster.startEmpty(id);
+    await cluster.run(20 * ELECTION_MS);
+    for (const id of [1, 2])
+      expect(cluster.replica(id).status()).toMatchObject({ lifecycle: 'uninitialized', term: 0 });
   });
 
   it('is bootstrapped although a node dies before it could persist that', async () => {
@@ -289,7 +356,7 @@ describe('a member that was away while all whom it knew were replaced', () => {
 });
 
 describe('the last voter of a cluster that has shrunk, with a file that lists more', () => {
-  it.each(['meta', 'wal'])('refuses to start on damage in %s, and changes nothing', async (damaged) => {
+  async function shrunk(): Promise<Cluster> {
     const cluster = await Cluster.start();
     await succeeds(cluster, 1, 'a');
     for (const id of [3, 2]) {
@@ -298,14 +365,35 @@ describe('the last voter of a cluster that has shrunk, with a file that lists mo
       await removed;
     }
     await cluster.stop(1);
+    return cluster;
+  }
+
+  it('refuses to start on damage in its log, and changes nothing', async () => {
+    const cluster = await shrunk();
     const { disk } = cluster.node(1);
     const paths = disk.paths();
-    const path = paths.find((each) => each.startsWith(`/data/node/${damaged}`)) ?? '';
-    disk.flipBit(path, 8 * (damaged === 'meta' ? 30 : 1000));
-    await expect(cluster.restart(1)).rejects.toMatchObject({
-      code: damaged === 'meta' ? 'META_DAMAGED' : 'WAL_DAMAGED',
-    });
+    disk.flipBit(paths.find((each) => each.startsWith('/data/node/wal')) ?? '', 8 * 1000);
+    await expect(cluster.restart(1)).rejects.toMatchObject({ code: 'WAL_DAMAGED' });
     expect(disk.paths()).toEqual(paths);
+  });
+
+  it('keeps all of its data aside on damage in meta, which said that it is the last, and begins no other cluster', async () => {
+    const cluster = await shrunk();
+    const { disk } = cluster.node(1);
+    const content = new Map(disk.paths().map((path) => [path, disk.contentOf(path)]));
+    disk.flipBit('/data/node/meta', 8 * 30);
+    await cluster.restart(1);
+    await cluster.run(20 * ELECTION_MS);
+    expect(cluster.replica(1).status()).toMatchObject({ lifecycle: 'recovering', leader: 0 });
+    const aside = disk.paths().filter((path) => path.includes('/damaged/'));
+    for (const part of ['wal', 'snapshots']) {
+      for (const [path, bytes] of content) {
+        if (!path.startsWith(`/data/node/${part}/`)) continue;
+        const moved = aside.find((each) => each.endsWith(path.slice('/data/node'.length)));
+        expect(disk.contentOf(moved ?? '')).toEqual(bytes);
+      }
+    }
+    expect(aside.length).toBeGreaterThanOrEqual(2);
   });
 });
 

@@ -4,32 +4,28 @@ import { healthProblemOf, lostQuorum } from '../../../src/replica/lifecycle/heal
 import { coreOf } from '../cores.ts';
 
 const none = new Set<number>();
-const linkedTo =
-  (...ids: number[]) =>
-  (id: number) =>
-    ids.includes(id);
 
 describe('what keeps a cluster from serving', () => {
   it('is nothing while somebody leads, or is only about to', () => {
     const core = coreOf(1);
-    expect(healthProblemOf(core, none, linkedTo())).toBe('');
+    expect(healthProblemOf(core, none, '')).toBe('');
     core.leader = 2;
-    expect(healthProblemOf(core, new Set([2, 3]), linkedTo())).toBe('');
+    expect(healthProblemOf(core, new Set([2, 3]), '')).toBe('');
   });
 
   it('is a full disk, of this node or of too many', () => {
     const core = coreOf(1);
     core.clusterFull = true;
-    expect(healthProblemOf(core, none, linkedTo())).toContain('no quorum of nodes has free disk space');
+    expect(healthProblemOf(core, none, '')).toContain('no quorum of nodes has free disk space');
     core.diskFull = true;
-    expect(healthProblemOf(core, none, linkedTo())).toContain('the disk of this node is full');
+    expect(healthProblemOf(core, none, '')).toContain('the disk of this node is full');
   });
 
-  it('is that a new cluster is not bootstrapped yet', () => {
-    const core = coreOf(2, { lifecycle: 'uninitialized', term: 0 });
-    expect(healthProblemOf(core, none, linkedTo())).toMatch(/missing: nodes 1 and 3$/);
-    expect(healthProblemOf(core, none, linkedTo(1))).toMatch(/missing: node 3$/);
-    expect(healthProblemOf(core, none, linkedTo(1, 3))).toContain('about to bootstrap');
+  it('is that this node takes no part in a cluster, whatever else the others miss', () => {
+    const core = coreOf(1);
+    expect(healthProblemOf(core, new Set([2, 3]), 'another history')).toBe('another history');
+    core.diskFull = true;
+    expect(healthProblemOf(core, none, 'another history')).toContain('disk');
   });
 
   it.each([

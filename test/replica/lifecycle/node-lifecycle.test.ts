@@ -1,13 +1,17 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { silentLogger } from '../../../src/base/logger.ts';
-import { configurationOf } from '../../../src/raft/state/configuration.ts';
+import { configurationOf, EMPTY_CONFIGURATION } from '../../../src/raft/state/configuration.ts';
 import type { Core } from '../../../src/raft/state/core.ts';
-import type { Input, LifecycleStatus, Message } from '../../../src/raft/state/types.ts';
-import { NodeLifecycle, type OwnSession } from '../../../src/replica/lifecycle/node-lifecycle.ts';
+import type { Configuration, Input, LifecycleStatus, Message } from '../../../src/raft/state/types.ts';
+import { newDirectoryId } from '../../../src/replica/lifecycle/identity.ts';
+import { NodeLifecycle } from '../../../src/replica/lifecycle/node-lifecycle.ts';
+import type { OwnSession } from '../../../src/replica/lifecycle/session-start.ts';
 import type { LifecycleMessage, PeerMessage } from '../../../src/replica/peers/wire.ts';
+import type { MetaState } from '../../../src/storage/meta.ts';
 import type { PeerAddress } from '../../../src/transport/types.ts';
+import { addressOf } from '../cluster.ts';
 import { coreOf } from '../cores.ts';
-import { microtasks } from '../support.ts';
+import { ManualClock, microtasks } from '../support.ts';
 
 const SELF = 2;
 const ELECTION_MS = 300;
@@ -32,13 +36,31 @@ class FakeSession implements OwnSession {
   }
 }
 
-/** From a node that is ready to bootstrap, unless told otherwise. */
-const news = (lifecycle: LifecycleStatus, nodes = [1, 2, 3], ready = true): LifecycleMessage => ({
+const CLUSTER = '0123456789abcdef0123456789abcdef';
+const OTHER_CLUSTER = 'f'.repeat(32);
+/** What `random` draws. */
+const NEW_DIRECTORY = newDirectoryId(() => 0.5);
+/** This node's directory, and those of the other nodes unless told otherwise. */
+const directoryOf = (id: number) => 40 + id;
+
+const news = (
+  lifecycle: LifecycleStatus,
+  nodes: number[],
+  changes: Partial<LifecycleMessage> = {},
+): LifecycleMessage => ({
   kind: 'lifecycle',
   lifecycle,
-  ready,
+  directoryId: directoryOf(nodes.at(-1) ?? 0),
   nodes,
+  first: null,
+  ...changes,
 });
+
+/** A first configuration with the directories of these nodes. */
+const firstOf = (...ids: number[]): Configuration => {
+  const details = ids.map((id) => ({ id, address: null, directoryId: directoryOf(id), joins: false, replaces: 0 }));
+  return configurationOf(ids, details, CLUSTER);
+};
 
 function fromLeader(kind: 'append' | 'heartbeat' | 'commit' | 'snapshotOffer'): Message {
   const envelope = { from: 1, to: SELF, term: 1 };
@@ -59,9 +81,12 @@ describe('the lifecycle of a node', () => {
   let core: Core;
   let sent: string[];
   let nodesSent: (readonly number[])[];
+  let firstsSent: (Configuration | null)[];
   let stepped: Input[];
   let persisted: string[];
-  let aloneNotes: boolean[];
+  let onlyVoterNotes: boolean[];
+  let clusterIds: string[];
+  let clock: ManualClock;
   let noRoom: boolean;
   let fatal: unknown[];
   let removals: number;
@@ -77,9 +102,13 @@ describe('the lifecycle of a node', () => {
   beforeEach(() => {
     sent = [];
     nodesSent = [];
+    firstsSent = [];
     stepped = [];
     persisted = [];
-    aloneNotes = [];
+    onlyVoterNotes = [];
+    clusterIds = [];
+    clock = new ManualClock();
+    clock.nowMs = 0;
     noRoom = false;
     fatal = [];
     removals = 0;
@@ -88,31 +117,43 @@ describe('the lifecycle of a node', () => {
     linked = [];
   });
 
-  function begin(lifecycle: LifecycleStatus, { initialMembers = [1, 2, 3] as number[] | null, term = 0 } = {}) {
-    core = coreOf(SELF, { lifecycle, term, configuration: configurationOf(initialMembers ?? []) });
+  function begin(
+    lifecycle: LifecycleStatus,
+    { initialMembers = [1, 2, 3] as number[] | null, term = 0, first = null as Configuration | null } = {},
+  ) {
+    const configuration = lifecycle === 'uninitialized' ? EMPTY_CONFIGURATION : configurationOf(initialMembers ?? []);
+    core = coreOf(SELF, { lifecycle, term, configuration });
+    core.rights.directoryId = lifecycle === 'uninitialized' ? directoryOf(SELF) : 0;
     const persist = (what: string) => {
       persisted.push(what);
       return new Promise<void>((resolve, reject) => disk.push({ resolve, reject }));
     };
     const options = {
+      clock: clock.forProcess(() => true),
       logger: silentLogger,
-      initialMembers,
+      initialMembers: initialMembers?.map((id) => ({ id, address: addressOf(id) })) ?? null,
       timing: { electionTimeoutMs: ELECTION_MS },
-      // Of 2^48 - 1 directory ids, the one at 99.
-      random: () => 98.5 / (2 ** 48 - 1),
+      random: () => 0.5,
       peerAddresses: [{ id: NOT_A_MEMBER, host: 'listed', port: 1 }],
       transport: {
         isUp: () => true,
         setPeers(peers: readonly PeerAddress[]) {
           linked = peers.map(({ id }) => id);
         },
+        setClusterId: (clusterId: string) => clusterIds.push(clusterId),
       },
-      persistBootstrapped: () => persist('bootstrapped'),
-      persistLifecycle: (which: string, directoryId: number) => persist(`${which} ${directoryId}`),
-      raiseIncarnation: (count: number) => persist(`incarnation ${count}`),
-      async persistAlone(alone: boolean) {
-        aloneNotes.push(alone);
-        if (noRoom) throw Object.assign(new Error('no room'), { code: 'ENOSPC' });
+      meta: {
+        clusterId: lifecycle === 'uninitialized' ? '' : CLUSTER,
+        first,
+        persist({ lifecycle: status, clusterId, directoryId, first: told, onlyVoter }: Partial<MetaState>) {
+          if (onlyVoter === undefined)
+            return persist(
+              [status, told?.voters.join(' '), clusterId, directoryId].filter((each) => each !== undefined).join(' '),
+            );
+          onlyVoterNotes.push(onlyVoter ?? false);
+          return noRoom ? Promise.reject(Object.assign(new Error('no room'), { code: 'ENOSPC' })) : Promise.resolve();
+        },
+        raiseIncarnation: (count: number) => persist(`incarnation ${count}`),
       },
       onRemoved: () => removals++,
     };
@@ -121,6 +162,7 @@ describe('the lifecycle of a node', () => {
       put(input: Input) {
         stepped.push(input);
         if (input.kind === 'lifecycle') core.rights.lifecycle = input.lifecycle;
+        if (input.kind === 'begin') core.rights.lifecycle = 'normal';
       },
       run: (action: () => void) => action(),
       fail: (error: unknown) => fatal.push(error),
@@ -128,9 +170,10 @@ describe('the lifecycle of a node', () => {
     const sender = {
       tell(to: number, message: PeerMessage) {
         if (message.kind !== 'lifecycle') return true;
-        const { lifecycle: said, ready, nodes } = message;
-        sent.push(`${to} ${said === 'uninitialized' && ready ? 'ready' : said}`);
+        const { lifecycle: said, nodes, first: told } = message;
+        sent.push(`${to} ${said}`);
         nodesSent.push(nodes);
+        firstsSent.push(told);
         return true;
       },
     };
@@ -140,9 +183,14 @@ describe('the lifecycle of a node', () => {
     nodeLifecycle.begin();
   }
 
+  function tick(nowMs: number): void {
+    clock.moveTo(nowMs);
+    nodeLifecycle.tick(nowMs);
+  }
+
   /** Lets so many election timeouts pass. */
   function listen(electionTimeouts = 1): void {
-    for (let ms = 0; ms <= electionTimeouts * ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
+    for (let ms = 0; ms <= electionTimeouts * ELECTION_MS; ms += 10) tick(ms);
   }
 
   /** A node that is lost also keeps links with nodes that only its configuration file lists. */
@@ -158,189 +206,238 @@ describe('the lifecycle of a node', () => {
   }
 
   describe('that is uninitialized', () => {
-    it('becomes a member once all are uninitialized and ready to bootstrap, and not before that is durable', async () => {
-      begin('uninitialized');
+    /** Of a list in which this node has the lowest id. */
+    const LIST = [SELF, 3, 4];
+
+    function linkAll(...ids: number[]): void {
+      for (const id of ids) {
+        nodeLifecycle.linkUp(id, '');
+        nodeLifecycle.receive(id, news('uninitialized', LIST, { directoryId: directoryOf(id) }));
+      }
+    }
+
+    it('with the lowest id begins a cluster with the directories of all, once all are linked and uninitialized', async () => {
+      begin('uninitialized', { initialMembers: LIST });
       listen();
-      nodeLifecycle.linkUp(1);
-      nodeLifecycle.receive(1, news('uninitialized'));
-      nodeLifecycle.linkUp(3);
-      expect([sent.splice(0), persisted]).toEqual([['1 uninitialized', '3 uninitialized'], []]);
-      nodeLifecycle.receive(3, news('uninitialized', [1, 2, 3], false));
-      expect([sent.splice(0), persisted]).toEqual([['1 ready', '3 ready'], []]);
-      nodeLifecycle.receive(3, news('uninitialized'));
-      nodeLifecycle.receive(3, news('uninitialized'));
+      linkAll(3);
+      nodeLifecycle.linkUp(4, '');
       await microtasks();
-      expect([persisted, stepped, session.mayPropose]).toEqual([['bootstrapped'], [], false]);
+      expect(persisted).toEqual([]);
+      linkAll(4);
+      await microtasks();
+      expect([persisted, stepped, session.mayPropose]).toEqual([
+        [expect.stringMatching(/^normal 2 3 4 [0-9a-f]{32}$/)],
+        [],
+        false,
+      ]);
       await written();
-      expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'normal', directoryId: 0 }]);
+      const input = stepped[0];
+      if (input?.kind !== 'begin') throw new Error('the core does not begin');
+      expect(input.first.voters).toEqual(LIST);
+      expect(input.first.details.map(({ directoryId }) => directoryId)).toEqual(LIST.map(directoryOf));
+      expect(input.first.details.map(({ address }) => address)).toEqual(LIST.map(addressOf));
+      expect(clusterIds).toEqual([input.first.clusterId]);
+      expect([session.mayPropose, nodeLifecycle.clusterId]).toEqual([false, input.first.clusterId]);
+      catchUp();
       expect([session.mayPropose, session.starts]).toEqual([true, 1]);
-      // It has done nothing yet, so a node that died meanwhile must not be taken for wiped.
-      expect(sent).toEqual(['1 ready', '3 ready']);
+      // From now on it tells how the cluster began, over each new link.
+      nodeLifecycle.linkUp(3, '');
+      expect([sent.at(-1), firstsSent.at(-1)]).toEqual(['3 normal', input.first]);
     });
 
-    describe('and is ready to bootstrap', () => {
-      beforeEach(() => {
-        begin('uninitialized');
-        listen();
-        for (const id of [1, 3]) {
-          nodeLifecycle.linkUp(id);
-          nodeLifecycle.receive(id, news('uninitialized', [1, 2, 3], false));
-        }
-        expect(persisted).toEqual([]);
-      });
-
-      it('is an initial member although the others have begun meanwhile: it has forgotten nothing', async () => {
-        nodeLifecycle.receive(3, news('normal'));
-        await written();
-        expect(persisted).toEqual(['bootstrapped']);
-        expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'normal', directoryId: 0 }]);
-      });
-
-      it('is one also where it hears of that by a leader', () => {
-        nodeLifecycle.hear(fromLeader('heartbeat'));
-        expect(persisted).toEqual(['bootstrapped']);
-      });
-
-      it('is one where it hears of that only after its link was lost', () => {
-        nodeLifecycle.linkLost(3);
-        nodeLifecycle.linkUp(3);
-        nodeLifecycle.receive(3, news('normal'));
-        expect(persisted).toEqual(['bootstrapped']);
-      });
-
-      it('recovers if an unknown node has asked for a link since', () => {
-        nodeLifecycle.unknownPeer(7);
-        nodeLifecycle.receive(3, news('normal'));
-        expect(persisted).toEqual(['recovering 99']);
-      });
-
-      it('waits for those who have not, but not for ever', () => {
-        for (let ms = ELECTION_MS; ms < 11 * ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
-        expect(persisted).toEqual([]);
-        nodeLifecycle.tick(11 * ELECTION_MS);
-        expect(persisted).toEqual(['bootstrapped']);
-      });
+    it('with another id begins no cluster by itself', () => {
+      begin('uninitialized', { initialMembers: [1, SELF, 3] });
+      listen();
+      for (const id of [1, 3]) {
+        nodeLifecycle.linkUp(id, '');
+        nodeLifecycle.receive(id, news('uninitialized', [1, SELF, 3]));
+      }
+      listen(100);
+      expect(persisted).toEqual([]);
     });
 
-    it.each(['normal', 'recovering'] as const)(
-      'recovers where another is %s, as a new directory',
-      async (lifecycle) => {
-        begin('uninitialized');
-        nodeLifecycle.linkUp(1);
-        nodeLifecycle.receive(1, news(lifecycle));
-        nodeLifecycle.linkUp(3);
-        nodeLifecycle.receive(3, news('uninitialized'));
-        await written();
-        expect(persisted).toEqual(['recovering 99']);
-        expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'recovering', directoryId: 99 }]);
-        expect(session.mayPropose).toBe(false);
-        expect(sent.slice(-2)).toEqual(['1 recovering', '3 recovering']);
-      },
-    );
+    it('is a first member where a first configuration names its directory, also if it still listens', async () => {
+      begin('uninitialized');
+      nodeLifecycle.linkUp(1, CLUSTER);
+      const first = firstOf(1, SELF, 3);
+      nodeLifecycle.receive(1, news('normal', [1, SELF, 3], { first }));
+      nodeLifecycle.receive(1, news('normal', [1, SELF, 3], { first }));
+      expect([persisted, stepped]).toEqual([[`normal 1 2 3 ${CLUSTER}`], []]);
+      await written();
+      expect([stepped, clusterIds]).toEqual([[{ kind: 'begin', first }], [CLUSTER]]);
+    });
+
+    it.each([
+      [
+        'another directory of this node',
+        { ...firstOf(1, SELF, 3), details: firstOf(1, SELF, 3).details.map((each) => ({ ...each, directoryId: 7 })) },
+      ],
+      ['other nodes', firstOf(1, 3, 4)],
+    ])('is no first member where the first configuration names %s', (_, first) => {
+      begin('uninitialized');
+      nodeLifecycle.linkUp(1, CLUSTER);
+      nodeLifecycle.receive(1, news('normal', [1, SELF, 3], { first }));
+      listen(100);
+      expect(persisted).toEqual([]);
+    });
+
+    it.each(['normal', 'recovering'] as const)('begins no cluster while another is %s', (lifecycle) => {
+      begin('uninitialized', { initialMembers: LIST });
+      listen();
+      linkAll(3);
+      nodeLifecycle.linkUp(4, lifecycle === 'normal' ? CLUSTER : '');
+      nodeLifecycle.receive(4, news(lifecycle, LIST));
+      listen(100);
+      expect(persisted).toEqual([]);
+      expect(nodeLifecycle.healthProblem()).toMatch(/^node 4 .*belongs? to a cluster/);
+    });
 
     it.each(['append', 'heartbeat', 'commit', 'snapshotOffer'] as const)(
-      'recovers when it hears a leader, whatever else was lost on the way: by %s',
-      (kind) => {
+      'joins the history of the leader that it hears, as a directory without a vote: by %s',
+      async (kind) => {
         begin('uninitialized');
-        nodeLifecycle.hear(fromLeader(kind));
-        expect(persisted).toEqual(['recovering 99']);
+        nodeLifecycle.linkUp(1, CLUSTER);
+        expect(nodeLifecycle.hear(fromLeader(kind))).toBe(false);
+        expect(nodeLifecycle.hear(fromLeader(kind))).toBe(false);
+        expect([persisted, stepped, clusterIds]).toEqual([[`recovering ${CLUSTER} ${NEW_DIRECTORY}`], [], []]);
+        await written();
+        expect(stepped).toEqual([{ kind: 'lifecycle', lifecycle: 'recovering', directoryId: NEW_DIRECTORY }]);
+        expect([clusterIds, session.mayPropose]).toEqual([[CLUSTER], false]);
+        expect(nodeLifecycle.hear(fromLeader(kind))).toBe(true);
+        expect(persisted).toHaveLength(1);
       },
     );
 
-    it('bootstraps no cluster against what it has heard because others have elected a leader', () => {
-      begin('uninitialized', { initialMembers: [1, SELF] });
-      nodeLifecycle.linkUp(1);
-      nodeLifecycle.unknownPeer(7);
+    it('takes no first configuration once it has heard a leader, and is not uninitialized for the others any more', async () => {
+      begin('uninitialized');
       listen();
-      core.leader = 1;
-      nodeLifecycle.receive(1, news('uninitialized', [1, SELF, 7]));
+      nodeLifecycle.linkUp(1, CLUSTER);
+      nodeLifecycle.hear(fromLeader('heartbeat'));
+      nodeLifecycle.receive(1, news('normal', [1, SELF, 3], { first: firstOf(1, SELF, 3) }));
+      sent.splice(0);
+      nodeLifecycle.linkUp(3, '');
+      expect([persisted.length, sent]).toEqual([1, []]);
+      await written();
+      expect(stepped.map(({ kind }) => kind)).toEqual(['lifecycle']);
+    });
+
+    it('tells how its cluster began in term 0 only', () => {
+      const first = firstOf(1, SELF, 3);
+      begin('normal', { term: 0, first });
+      nodeLifecycle.linkUp(1, CLUSTER);
+      expect(firstsSent).toEqual([first]);
+      begin('normal', { term: 1, first });
+      nodeLifecycle.linkUp(1, CLUSTER);
+      expect(firstsSent).toEqual([first, null]);
+    });
+
+    it('takes no message, and joins no history of a node that has none or does not lead', () => {
+      begin('uninitialized');
+      nodeLifecycle.linkUp(1, '');
+      expect(nodeLifecycle.hear(fromLeader('heartbeat'))).toBe(false);
+      nodeLifecycle.linkUp(1, CLUSTER);
+      expect(
+        nodeLifecycle.hear({ kind: 'vote', from: 1, to: SELF, term: 9, transfer: false, lastIndex: 1, lastTerm: 1 }),
+      ).toBe(false);
+      nodeLifecycle.linkLost(1);
+      expect(nodeLifecycle.hear(fromLeader('heartbeat'))).toBe(false);
       expect(persisted).toEqual([]);
     });
 
-    it('listens for a while before it bootstraps a cluster, and longest where it is alone', () => {
+    it('becomes part of one history only, whichever it hears of first', async () => {
       begin('uninitialized');
-      for (const id of [1, 3]) {
-        nodeLifecycle.linkUp(id);
-        nodeLifecycle.receive(id, news('uninitialized'));
-      }
-      for (let ms = 0; ms < ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
+      nodeLifecycle.linkUp(1, OTHER_CLUSTER);
+      nodeLifecycle.linkUp(3, CLUSTER);
+      nodeLifecycle.hear(fromLeader('heartbeat'));
+      nodeLifecycle.receive(3, news('normal', [1, SELF, 3], { first: firstOf(1, SELF, 3) }));
+      await written();
+      expect([persisted, clusterIds]).toEqual([[`recovering ${OTHER_CLUSTER} ${NEW_DIRECTORY}`], [OTHER_CLUSTER]]);
+    });
+
+    it('listens for a while before it begins a cluster, and longest where it is alone', () => {
+      begin('uninitialized', { initialMembers: LIST });
+      linkAll(3, 4);
+      for (let ms = 0; ms < ELECTION_MS; ms += 10) tick(ms);
       expect([persisted, sent]).toEqual([[], []]);
-      nodeLifecycle.tick(ELECTION_MS);
-      expect([persisted.splice(0), sent]).toEqual([
-        ['bootstrapped'],
-        expect.arrayContaining(['1 uninitialized', '3 uninitialized']),
+      tick(ELECTION_MS);
+      expect([persisted.splice(0).length, sent]).toEqual([
+        1,
+        expect.arrayContaining(['3 uninitialized', '4 uninitialized']),
       ]);
       begin('uninitialized', { initialMembers: [SELF] });
-      for (let ms = 0; ms < 3 * ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
+      for (let ms = 0; ms < 3 * ELECTION_MS; ms += 10) tick(ms);
       expect(persisted).toEqual([]);
-      nodeLifecycle.tick(3 * ELECTION_MS);
-      expect(persisted).toEqual(['bootstrapped']);
+      tick(3 * ELECTION_MS);
+      expect(persisted).toHaveLength(1);
     });
 
-    it('bootstraps no cluster once an unknown node of this cluster has asked for a link, says why, and tells the others', () => {
-      begin('uninitialized', { initialMembers: [1, SELF] });
-      nodeLifecycle.linkUp(1);
+    it('begins no cluster while an unknown member of one asks for links, says why, and tells the others', () => {
+      begin('uninitialized', { initialMembers: LIST });
       nodeLifecycle.unknownPeer(7);
       nodeLifecycle.unknownPeer(5);
       listen();
-      nodeLifecycle.receive(1, news('uninitialized', [1, SELF]));
+      linkAll(3, 4);
       expect(persisted).toEqual([]);
       expect(nodeLifecycle.healthProblem()).toMatch(
         /^nodes 5 and 7 of this cluster are not in the configuration file\. List all/,
       );
-      expect(nodesSent.at(-1)).toEqual([1, SELF, 5, 7]);
-      // Such a one is a member, after all.
-      nodeLifecycle.linkUp(5);
-      nodeLifecycle.receive(5, news('normal', []));
-      expect(persisted).toEqual(['recovering 99']);
+      expect(nodesSent.at(-1)).toEqual([SELF, 3, 4, 5, 7]);
+      // It is forgotten once it has not asked for long; each time that it asks counts.
+      for (let timeouts = 2; timeouts <= 100; timeouts++) {
+        tick(timeouts * ELECTION_MS);
+        if (timeouts === 50) nodeLifecycle.unknownPeer(5);
+      }
+      tick(150 * ELECTION_MS);
+      expect(persisted).toEqual([]);
+      tick(151 * ELECTION_MS);
+      expect(persisted).toHaveLength(1);
     });
 
-    it.each([[[1, 2, 3, 4]], [[1, 2]], [[1, 2, 4]], [[]]])(
-      'bootstraps no cluster with one that knows of %j',
+    it.each([[[SELF, 3, 4, 5]], [[SELF, 3]], [[SELF, 3, 5]], [[]]])(
+      'begins no cluster with one that knows of %j',
       (nodes) => {
-        begin('uninitialized');
+        begin('uninitialized', { initialMembers: LIST });
         listen();
-        for (const id of [1, 3]) nodeLifecycle.linkUp(id);
-        nodeLifecycle.receive(1, news('uninitialized'));
-        nodeLifecycle.receive(3, news('uninitialized', nodes));
+        linkAll(3);
+        nodeLifecycle.linkUp(4, '');
+        nodeLifecycle.receive(4, news('uninitialized', nodes));
         expect(persisted).toEqual([]);
         expect(nodeLifecycle.healthProblem()).toMatch(
-          /^the configuration files differ: node 3 knows of no?.*, this node of nodes 1, 2 and 3\. List all/,
+          /^the configuration files differ: node 4 knows of no?.*, this node of nodes 2, 3 and 4\. List all/,
         );
-        nodeLifecycle.receive(3, news('uninitialized'));
-        expect(persisted).toEqual(['bootstrapped']);
+        linkAll(4);
+        expect(persisted).toHaveLength(1);
       },
     );
 
     it('forgets what those have said who are no longer linked', () => {
-      begin('uninitialized');
+      begin('uninitialized', { initialMembers: LIST });
       listen();
-      nodeLifecycle.linkUp(1);
-      nodeLifecycle.receive(1, news('uninitialized'));
-      nodeLifecycle.linkLost(1);
-      nodeLifecycle.linkUp(3);
-      nodeLifecycle.receive(3, news('uninitialized'));
+      linkAll(3);
+      nodeLifecycle.linkLost(3);
+      linkAll(4);
       expect(persisted).toEqual([]);
     });
 
-    it('recovers at once where it is a newcomer', () => {
+    it('waits for a leader where it was configured to join', () => {
       begin('uninitialized', { initialMembers: null });
-      expect(persisted).toEqual(['recovering 99']);
+      listen(100);
+      expect([persisted, nodeLifecycle.healthProblem()]).toEqual([[], expect.stringContaining('raftkv member add 2')]);
     });
 
     it('says what it is again and again, until it has found a leader', () => {
       begin('uninitialized');
-      nodeLifecycle.linkUp(1);
-      for (let ms = 0; ms < ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
+      nodeLifecycle.linkUp(1, '');
+      for (let ms = 0; ms < ELECTION_MS; ms += 10) tick(ms);
       expect(sent).toEqual([]);
-      for (let ms = ELECTION_MS; ms <= 1000; ms += 10) nodeLifecycle.tick(ms);
+      for (let ms = ELECTION_MS; ms <= 1000; ms += 10) tick(ms);
       expect(sent.length).toBeGreaterThanOrEqual(3);
       expect(new Set(sent)).toEqual(new Set(['1 uninitialized']));
       sent.splice(0);
       core.rights.lifecycle = 'normal';
       core.term = 1;
       core.leader = 1;
-      for (let ms = 1000; ms <= 2000; ms += 10) nodeLifecycle.tick(ms);
+      for (let ms = 1000; ms <= 2000; ms += 10) tick(ms);
       expect(sent).toEqual([]);
     });
 
@@ -349,8 +446,19 @@ describe('the lifecycle of a node', () => {
       listen(3);
       disk[0]?.reject(new Error('EIO'));
       await microtasks();
-      expect([fatal, stepped]).toEqual([[new Error('EIO')], []]);
+      expect([fatal, stepped, clusterIds]).toEqual([[new Error('EIO')], [], []]);
     });
+  });
+
+  it('names the histories where its directory belongs to another one than a peer, until that is mended', () => {
+    begin('normal', { term: 3 });
+    nodeLifecycle.foreignPeer(1, 'cluster id a here, b there');
+    expect(nodeLifecycle.healthProblem()).toBe('cluster id a here, b there');
+    // Also where it has a leader, so that somebody looks after the other one.
+    core.leader = 3;
+    expect(nodeLifecycle.healthProblem()).toBe('cluster id a here, b there');
+    nodeLifecycle.linkUp(1, CLUSTER);
+    expect(nodeLifecycle.healthProblem()).toBe('');
   });
 
   describe('that recovers', () => {
@@ -494,14 +602,14 @@ describe('the lifecycle of a node', () => {
       nodeLifecycle.configured();
     };
     become([1, 2], [1, 2, 3]);
-    expect(aloneNotes.splice(0)).toEqual([false]);
+    expect(onlyVoterNotes.splice(0)).toEqual([false]);
     become([2], [1, 2]);
     become([2]);
     become([1, 2], [2]);
-    expect(aloneNotes.splice(0)).toEqual([true]);
+    expect(onlyVoterNotes.splice(0)).toEqual([true]);
     become([1, 2]);
     become([1]);
-    expect(aloneNotes.splice(0)).toEqual([false]);
+    expect(onlyVoterNotes.splice(0)).toEqual([false]);
   });
 
   it('is lost when it has heard of no leader for long; from then on unknown nodes are news', () => {
@@ -514,14 +622,14 @@ describe('the lifecycle of a node', () => {
     expect(isLost()).toBe(true);
     expect(nodeLifecycle.healthProblem()).toMatch(/^node 9 of this cluster is not in the configuration file/);
     core.leader = 1;
-    nodeLifecycle.tick(11 * ELECTION_MS);
+    tick(11 * ELECTION_MS);
     expect([isLost(), nodeLifecycle.healthProblem()]).toEqual([false, '']);
     // Another time counts from its own beginning, and by its own unknown nodes.
     core.leader = 0;
-    nodeLifecycle.tick(12 * ELECTION_MS);
-    nodeLifecycle.tick(21 * ELECTION_MS);
+    tick(12 * ELECTION_MS);
+    tick(21 * ELECTION_MS);
     expect(isLost()).toBe(false);
-    nodeLifecycle.tick(22 * ELECTION_MS);
+    tick(22 * ELECTION_MS);
     expect([isLost(), nodeLifecycle.healthProblem()]).toEqual([true, '']);
   });
 
@@ -529,18 +637,18 @@ describe('the lifecycle of a node', () => {
     noRoom = true;
     begin('normal', { term: 3 });
     await microtasks();
-    nodeLifecycle.tick(ELECTION_MS);
+    tick(ELECTION_MS);
     await microtasks();
-    expect([aloneNotes.splice(0), fatal]).toEqual([[false, false], []]);
+    expect([onlyVoterNotes.splice(0), fatal]).toEqual([[false, false], []]);
     noRoom = false;
-    for (let ms = ELECTION_MS; ms <= 5 * ELECTION_MS; ms += 10) nodeLifecycle.tick(ms);
-    expect(aloneNotes).toEqual([false]);
+    for (let ms = ELECTION_MS; ms <= 5 * ELECTION_MS; ms += 10) tick(ms);
+    expect(onlyVoterNotes).toEqual([false]);
   });
 
   it('remembers nothing of the kind while it recovers: what it takes for the members may be out of date', () => {
     begin('recovering', { initialMembers: [SELF] });
     nodeLifecycle.configured();
-    expect(aloneNotes).toEqual([]);
+    expect(onlyVoterNotes).toEqual([]);
   });
 
   it('does not end as removed while it waits to be added again', () => {
@@ -551,7 +659,7 @@ describe('the lifecycle of a node', () => {
 
   it('names who has lost data, for as long as they say so', () => {
     begin('normal', { term: 3 });
-    nodeLifecycle.receive(1, news('recovering'));
+    nodeLifecycle.receive(1, news('recovering', [1, SELF, 3]));
     expect(nodeLifecycle.healthProblem()).toBe('');
     nodeLifecycle.hear({
       kind: 'voteReply',
@@ -565,7 +673,7 @@ describe('the lifecycle of a node', () => {
     expect(nodeLifecycle.healthProblem()).toContain('nodes 1 and 3 lost data');
     nodeLifecycle.linkLost(1);
     expect(nodeLifecycle.healthProblem()).toBe('');
-    nodeLifecycle.receive(1, news('recovering'));
+    nodeLifecycle.receive(1, news('recovering', [1, SELF, 3]));
     nodeLifecycle.hear({
       kind: 'preVoteReply',
       from: 3,

@@ -340,7 +340,7 @@ describe('a replica whose log fails', () => {
     const later = [cluster.set(1, 'b', 'y'), cluster.read(1, 'a')];
     await cluster.run(2 * TIMING.requestTimeoutMs);
     expect(fatal).toMatchObject([{ code: 'WAL_WRITE_FAILED' }]);
-    replica.onLinkUp(2);
+    replica.onLinkUp(2, replica.status().clusterId);
     replica.stop();
     expect(fatal).toHaveLength(1);
     expect(later.map(({ outcomes }) => outcomes)).toEqual([[], []]);

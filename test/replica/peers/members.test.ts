@@ -57,7 +57,7 @@ describe('a newcomer', () => {
     }
     await cluster.startEmpty(4);
     await cluster.run(ELECTION_MS);
-    expect(cluster.replica(4).status()).toMatchObject({ lifecycle: 'recovering', voters: [] });
+    expect(cluster.replica(4).status()).toMatchObject({ lifecycle: 'uninitialized', voters: [] });
     expect(await change(cluster, add(4))).toBe('done');
     await cluster.run(ELECTION_MS);
     expect(voters(cluster)).toEqual([1, 2, 3, 4]);

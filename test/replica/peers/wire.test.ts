@@ -39,6 +39,10 @@ const bytes = fc.uint8Array({ maxLength: 80 }).map((all) => Buffer.from(all));
 
 type Arbitraries = { [Kind in PeerMessage['kind']]: fc.Arbitrary<Extract<PeerMessage, { kind: Kind }>> };
 
+const configuration = fc
+  .uniqueArray(fc.integer({ min: 1, max: 64 }), { minLength: 1, maxLength: 7 })
+  .map((voters) => configurationOf(voters, [], '0123456789abcdef'.repeat(2)));
+
 const MESSAGES: Arbitraries = {
   preVote: fc.record({ kind: fc.constant('preVote'), ...envelope, lastIndex: number, lastTerm: number }),
   preVoteReply: fc.record({
@@ -135,15 +139,14 @@ const MESSAGES: Arbitraries = {
   lifecycle: fc.record({
     kind: fc.constant('lifecycle'),
     lifecycle: fc.constantFrom('uninitialized', 'recovering', 'normal'),
-    ready: fc.boolean(),
+    directoryId: number,
     nodes: fc.array(fc.integer({ min: 1, max: 2 ** 32 - 1 }), { maxLength: 9 }),
+    first: fc.option(configuration, { nil: null }),
   }),
   membersNews: fc.record({
     kind: fc.constant('membersNews'),
     index: number,
-    configuration: fc
-      .uniqueArray(fc.integer({ min: 1, max: 64 }), { minLength: 1, maxLength: 7 })
-      .map((voters) => configurationOf(voters)),
+    configuration,
   }),
 };
 

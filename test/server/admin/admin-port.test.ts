@@ -34,6 +34,7 @@ const replicaStatus: ReplicaStatus = {
   pendingWrites: 0,
   pendingReads: 0,
   peersConnected: [1, 3],
+  clusterId: '0123456789abcdef'.repeat(2),
   lifecycle: 'normal',
   voters: [1, 2, 3],
   learners: [],
@@ -207,6 +208,7 @@ const view: MembersView = {
   term: 7,
   lastIndex: 42,
   configuration: {
+    clusterId: '',
     voters: [2, 3],
     votersOutgoing: [],
     learners: [],

@@ -117,11 +117,17 @@ describe('a log on the disk of the machine', () => {
   });
 
   it('stands beside a meta that outlives the process', async () => {
-    const options = { disk: fileDisk, directory: join(root, 'node'), clusterName: 'demo', nodeId: 1 };
+    const options = {
+      disk: fileDisk,
+      directory: join(root, 'node'),
+      clusterName: 'demo',
+      nodeId: 1,
+      newDirectoryId: () => 42,
+    };
     expect((await openMeta(options)).incarnation).toBe(1);
     expect((await openMeta(options)).incarnation).toBe(2);
     expect(readFileSync(join(root, 'node/meta'), 'utf8')).toMatch(
-      /^raftkv meta 1\n\{.*"incarnation":2.*\}\n[0-9a-f]{8}\n$/,
+      /^raftkv meta 2\n\{.*"incarnation":2.*\}\n[0-9a-f]{8}\n$/,
     );
   });
 });
