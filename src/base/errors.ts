@@ -34,7 +34,7 @@ export type ErrorCode =
 
 export class RaftkvError extends Error {
   readonly code: ErrorCode;
-  /** What the reader can do about it: one sentence, or empty where there is nothing to do. */
+  /** What the reader can do: one sentence, or empty if there is nothing to do. */
   readonly remedy: string;
 
   constructor(code: ErrorCode, message: string, remedy = '', cause?: unknown) {

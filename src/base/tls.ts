@@ -47,7 +47,7 @@ export function listenerOptions({ identity, clientCertificates }: PortTls, minVe
 export interface HandshakeGuard {
   readonly clock: Clock;
   readonly rateLimitedLog: RateLimitedLog;
-  /** As in "the client port". */
+  /** The name of the port in messages, for example "the client port". */
   readonly portName: string;
   readonly handshakeMsMax?: number;
   readonly unfinishedMax?: number;

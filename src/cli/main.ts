@@ -133,7 +133,7 @@ try {
   await program.parseAsync();
 } catch (error) {
   if (error instanceof CommanderError) {
-    // Commander has said what is wrong.
+    // Commander has printed the error.
     process.exit(error.exitCode === 0 ? EXIT_OK : EXIT_USAGE);
   }
   printError(describeError(error));

@@ -12,7 +12,7 @@ const ENTRIES_MAX = 256;
 const READABLE_BY_OTHERS = 0o004;
 
 export interface AuthFile {
-  /** One character per byte: what comes over the network is compared byte by byte. */
+  /** One character per byte, because credentials from the network are compared byte by byte. */
   readonly credentials: readonly { readonly user: string; readonly password: string }[];
   readonly warnings: readonly string[];
 }

@@ -21,7 +21,7 @@ export function crossProblems(raw: unknown): Problem[] {
   return [...nodeProblems(nodes.success ? nodes.data : []), ...tunableProblems(object.data)];
 }
 
-/** What is allowed, and most likely not what was meant. */
+/** Warns of settings that are allowed but most likely a mistake. */
 export function crossWarnings(config: Config): string[] {
   const warnings: string[] = [];
   const count = config.nodes.length;

@@ -30,14 +30,14 @@ function positionOf(text: string, offset: number): { line: number; column: numbe
   return { line: before.length, column: (before.at(-1)?.length ?? 0) + 1 };
 }
 
-/** Where JSON that `JSON.parse` refused stops being JSON. */
+/** The position of the first error in a text that `JSON.parse` refused. */
 function findFault(text: string): Fault {
   const after = scanValue(text, skipBlanks(text, 0), 0);
   if (typeof after !== 'number') return after;
   return expected(text, skipBlanks(text, after), 'the end of the file');
 }
 
-/** Each scanner gives the offset behind what it read, or the fault. */
+/** Each scanner returns the offset behind the text that it read, or the fault. */
 type Scanned = number | Fault;
 
 function scanValue(text: string, at: number, depth: number): Scanned {

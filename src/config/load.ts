@@ -33,7 +33,7 @@ export interface LoadedConfig {
   readonly config: Config;
   /** The file's absolute path. */
   readonly file: string;
-  /** For the caller to show: allowed, and most likely not what was meant. */
+  /** Warnings for the caller to show: settings that are allowed but most likely a mistake. */
   readonly warnings: readonly string[];
 }
 
@@ -42,7 +42,7 @@ export function loadConfig({ file, environment, flags = {} }: LoadOptions): Load
   const path = resolve(file);
   const raw = parseJson(readConfigFile(path, file), file);
   const fromEnvironment = readEnvironment(environment);
-  /** What set a field, where it was not the file. */
+  /** The source of a field that was not set by the file. */
   const origins = new Map<string, string>();
 
   const override = (fieldPath: readonly string[], value: string | number, origin: string) => {

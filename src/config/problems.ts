@@ -1,13 +1,13 @@
 import { z } from 'zod';
 import { configSchema, nodeSchema } from './schema.ts';
 
-/** One thing that is wrong with the configuration, and where. */
+/** One mistake in the configuration, and its path. */
 export interface Problem {
   readonly path: readonly (string | number)[];
   readonly message: string;
 }
 
-/** What the schema finds wrong with `raw`, in plain words; empty where it is right. */
+/** The mistakes that the schema finds in `raw`, in plain words; empty if there are none. */
 export function schemaProblems(raw: unknown): Problem[] {
   const result = configSchema.safeParse(raw);
   if (result.success) return [];
@@ -52,7 +52,7 @@ function show(value: unknown): string {
   return text.length <= SHOWN_CHARACTERS_MAX ? text : `${text.slice(0, SHOWN_CHARACTERS_MAX)}…`;
 }
 
-/** A typing error is near what was meant: at most this share of the letters differ. */
+/** A name is taken for a typing error if at most this share of its letters differs. */
 const DISTANCE_SHARE_MAX = 0.4;
 
 /** The member of `known` nearest to `name` in typing errors (Levenshtein), or undefined where none is near. */

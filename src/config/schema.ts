@@ -85,7 +85,7 @@ const limitsSchema = z.strictObject(
       max: GIB,
       because: 'it limits memory, and must fit at least one batch',
     }).default(64 * MIB),
-    /** How long a client connection may be silent, as memcached's idle_timeout; 0 for ever. */
+    /** A client connection that sends nothing for so long is closed (memcached's idle_timeout); 0 for never. */
     connectionIdleMsMax: whole('a whole number of milliseconds', {
       min: 0,
       max: 7 * 24 * 3600 * 1000,
@@ -132,7 +132,7 @@ const tlsSchema = z.strictObject(
     /** `{id}` in these two stands for the id of the node, so that all nodes can share one configuration. */
     cert: path('file'),
     key: path('file'),
-    /** What `raftkv status` shows the admin ports; without, it takes those of a node that it can read. */
+    /** The certificate that `raftkv` commands show to admin ports. Without it, they use the one of a node whose files they can read. */
     clientCert: path('file').optional(),
     clientKey: path('file').optional(),
     clients: clientSecurity(),
@@ -152,25 +152,25 @@ export const configSchema = z.strictObject(
     dataDir: path('folder').default('./data'),
     /** Lines of `user:password`. Where given, a client has to log in before anything else. Read again on SIGHUP. */
     authFile: path('file').optional(),
-    /** Where given, ports are encrypted. The files are read again on SIGHUP. */
+    /** If present, all ports use TLS. The files are read again on SIGHUP. */
     tls: tlsSchema.optional(),
     nodes: z
       .array(nodeSchema, { error: 'must be a list of nodes' })
       .min(1, { error: 'must name at least one node' })
       .max(NODES_MAX, { error: `must name at most ${NODES_MAX} nodes: a majority of them must sync every write` }),
-    /** How often a leader shows that it lives. */
+    /** The interval of the leader's heartbeats. */
     heartbeatIntervalMs: whole('a whole number of milliseconds', {
       min: 5,
       max: 10_000,
       because: 'timers of a busy process are not more precise',
     }).default(50),
-    /** How long a follower waits for its leader; each wait is drawn between this and twice this. */
+    /** A follower that hears from no leader for so long asks for an election. Each wait is random, between this and twice this. */
     electionTimeoutMs: whole('a whole number of milliseconds', {
       min: 30,
       max: 60_000,
       because: 'a pause of the garbage collector or of a disk must not cause an election',
     }).default(300),
-    /** How long a request is held when there is no quorum, before it is answered with an error. */
+    /** Without a quorum, a request is held for so long before it is answered with an error. */
     requestTimeoutMs: whole('a whole number of milliseconds', {
       min: 100,
       max: 600_000,

@@ -18,7 +18,7 @@ export interface TlsFiles {
   readonly warnings: readonly string[];
 }
 
-/** What a node shows. Throws TLS_INVALID. */
+/** The certificate of a node. @throws RaftkvError TLS_INVALID */
 export function readNodeTls(tls: TlsConfig, { cluster }: Config, nodeId: number): TlsFiles {
   const certFile = forNode(tls.cert, nodeId);
   const files = readTls(tls.ca, certFile, forNode(tls.key, nodeId));
@@ -31,7 +31,7 @@ export function readNodeTls(tls: TlsConfig, { cluster }: Config, nodeId: number)
   return files;
 }
 
-/** What an operator's command shows: the client's, where there is one, else that of a node of this machine. */
+/** The certificate of an operator's command: the client's if there is one, else that of a node of this machine. */
 export function readOperatorTls(tls: TlsConfig, { nodes }: Config): TlsIdentity {
   if (tls.clientCert !== undefined && tls.clientKey !== undefined) {
     return readTls(tls.ca, tls.clientCert, tls.clientKey).identity;

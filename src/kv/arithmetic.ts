@@ -51,7 +51,7 @@ function endOfDigits(value: string, start: number): number {
   return end;
 }
 
-/** As C's isspace: space, tab, newline, vertical tab, form feed, carriage return. */
+/** What C's isspace accepts: space, tab, newline, vertical tab, form feed, carriage return. */
 function isWhiteSpace(code: number): boolean {
   return code === SPACE || (code >= 0x09 && code <= 0x0d);
 }

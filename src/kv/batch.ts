@@ -128,7 +128,7 @@ export class BatchBuilder {
     return this.#count;
   }
 
-  /** What `seal` would return now, in bytes, headroom included. */
+  /** The length of the bytes that `seal` would return now, headroom included. */
   get byteLength(): number {
     return this.#length;
   }

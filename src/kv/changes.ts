@@ -4,7 +4,7 @@ import type { MetaCommands } from './meta-commands.ts';
 import type { StoredItem } from './stored-item.ts';
 import { Op, opTraits, type ResultCode } from './types.ts';
 
-/** What a command that stores, counts or deletes came to. A refused one is told of, too, with why it was refused. */
+/** The outcome of a command that stores, counts or deletes. A refused command is reported, too, with the reason. */
 export interface Change {
   /** Cluster time of the entry. */
   readonly timeMs: number;
@@ -13,7 +13,7 @@ export interface Change {
   readonly code: ResultCode;
   /** `Infinity` for never: of the item as it is now, or where none was stored as the command had it. */
   readonly expiresAtMs: number;
-  /** Of the value as it is now, or where none was stored as the command had it. 0 for a delete. */
+  /** Byte length of the value that is stored now, or of the command's value if nothing was stored. 0 for a delete. */
   readonly valueBytes: number;
 }
 
@@ -50,7 +50,7 @@ export function verbOf(op: Op, meta: MetaCommands, code: ResultCode, isThere: bo
       return meta.asks(MetaFlag.decrement) ? 'decr' : 'incr';
     case Op.delete:
     case Op.metaDelete:
-      // One that only marks its item as stale, or empties it, leaves it there.
+      // A delete that only marks its item as stale, or empties it, leaves the item in the store.
       return code === 'deleted' && !isThere ? 'delete' : null;
     default:
       return null;
@@ -74,7 +74,7 @@ function metaSetVerb(meta: MetaCommands): ChangeVerb {
   }
 }
 
-/** The length of the value that came, or that is there where the command made it. */
+/** The length of the command's value, or of the stored value if the command computed it. */
 export function changedBytes(command: CommandReader, code: ResultCode, item: StoredItem | undefined): number {
   if (item !== undefined && (code === 'stored' || code === 'number')) return item.value.length;
   if (command.op === Op.metaSet) return command.valueLength - META_BLOCK_BYTES;

@@ -1,8 +1,8 @@
-/** What the queue needs of an item. Only the queue writes these fields. */
+/** The fields of an item that the queue uses. Only the queue writes them. */
 export interface Expiring {
   /** Cluster time in milliseconds; `Infinity` for never. */
   expiresAtMs: number;
-  /** Where the item stands in the queue; `UNQUEUED` exactly when it never expires or has left the store. */
+  /** The item's place in the queue; `UNQUEUED` exactly if it never expires or has left the store. */
   queueIndex: number;
 }
 

@@ -5,7 +5,7 @@ import type { Store } from './store.ts';
 import type { StoredItem } from './stored-item.ts';
 import { type Cas, type Item, metaText, Op, type ResultCode } from './types.ts';
 
-/** What the meta commands need of the state machine that they belong to. */
+/** The part of the state machine that the meta commands use. */
 export interface MetaContext {
   nextCas(): number;
   itemStored(): void;
@@ -32,12 +32,12 @@ export class MetaCommands {
     this.#context = context;
   }
 
-  /** Of the last command. */
+  /** The mode of the last command that was executed. */
   get mode(): MetaMode {
     return this.#block.mode;
   }
 
-  /** Of the last command: whether it had that argument. */
+  /** Whether the last command that was executed had the flag. */
   asks(flag: number): boolean {
     return this.#block.has(flag);
   }
@@ -99,7 +99,7 @@ export class MetaCommands {
     const dataLength = this.#command.valueLength - META_BLOCK_BYTES;
     const isJoin = mode === MetaMode.append || mode === MetaMode.prepend;
     const unique = this.#command.cas();
-    // As in memcached, 0 compares with nothing: it stops a set, and does not stop what adds to a value.
+    // As in memcached, a unique of 0 matches no item: `ms` in mode set fails, append and prepend go on.
     const hasCas = block.has(MetaFlag.cas) && !(isJoin && unique === 0);
     if (item === undefined) {
       if (mode === MetaMode.replace || mode === MetaMode.set) {
@@ -142,7 +142,7 @@ export class MetaCommands {
       this.#store.update(item, value, item.flags, item.expiresAtMs, cas, this.#nowMs);
       return;
     }
-    // What was stored over a newer value is stale, lives no longer, and its token stays where it is.
+    // An item that was stored over a newer value is stale: its time to live and its token do not change.
     const tokens = isOlder ? STALE | (item.tokens & WON) : 0;
     this.#store.update(item, value, flags, item.expiresAtMs, cas, this.#nowMs);
     this.#store.setTokens(item, tokens);
@@ -235,7 +235,7 @@ export class MetaCommands {
     return touches ? this.#context.expiryOf(this.#command.exptimeSeconds) : item.expiresAtMs;
   }
 
-  /** After the first of N and T where both are there, which only a reply can show; after the only one elsewhere. */
+  /** If both N and T are present: after the first of them, which only a reply can show. Otherwise after the one that is present. */
   #expiryBetween(item: StoredItem, isMade: boolean, finallyMs: number): number {
     const block = this.#block;
     if (!block.has(MetaFlag.exptime) || !block.has(MetaFlag.vivify)) return finallyMs;

@@ -89,7 +89,7 @@ export class MetaBlock {
   }
 }
 
-/** What is wrong with the block, in words; empty where nothing is. The block is known to be there. */
+/** The mistake in the block, in words; empty if there is none. The block must be present. */
 export function faultOfMetaBlock(bytes: Buffer, offset: number): string {
   if (bytes.readUInt16LE(offset) > META_FLAGS_ALL) return 'asks for something unknown';
   if (bytes.readUInt8(offset + 2) > MetaMode.prepend) return 'has an unknown mode';

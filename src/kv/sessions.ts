@@ -1,4 +1,4 @@
-/** How far one proposer has come. */
+/** The session of one proposer and the last of its batches that was applied. */
 export interface SessionProgress {
   /** The newest session id of the proposer from which a batch was applied. */
   readonly sessionId: number;

@@ -54,7 +54,7 @@ export const ITEM_HEADER_BYTES = 36;
 /** The key is in the same chunk as what stands before it: where there is less room, the chunk ends. */
 const ITEM_ROOM_BYTES = ITEM_HEADER_BYTES + KEY_BYTES_MAX;
 
-/** What a chunk must carry if the one before carried `previous`; the first has 0 before it. */
+/** The number of the chunk that must follow chunk `previous`; 0 before the first. */
 export function checksumOf(chunk: Buffer, previous: number): number {
   return crc32(chunk.subarray(CHECKSUM_BYTES), previous);
 }
@@ -86,7 +86,7 @@ export class SnapshotIterator {
   readonly items: number;
   readonly #iterator: StoreIterator;
   #header: Buffer | null;
-  /** What the next chunk begins with: of the value that the one before broke off. */
+  /** The rest of the value that the last chunk ended in the middle of; the next chunk begins with it. */
   #rest = '';
   #crc = 0;
   /**
@@ -129,7 +129,7 @@ export class SnapshotIterator {
     return this.#seal(this.#chunk.subarray(0, this.#fill(this.#chunk)));
   }
 
-  /** Drops what was not returned yet. Closing an iterator that has ended does nothing. */
+  /** Drops the items that were not returned yet. Closing an iterator that has ended does nothing. */
   close(): void {
     if (this.#stage === 'ended') return;
     this.#stage = 'closed';

@@ -27,7 +27,7 @@ import { ItemInPlace } from './stored-item.ts';
  */
 export type { SnapshotIterator };
 
-/** What the first chunk tells of those that follow, and of the state beside items and sessions. */
+/** The header in the first chunk: numbers of items and sessions, and the rest of the state. */
 interface Header {
   readonly timeMs: number;
   readonly flushAtMs: number;
@@ -54,7 +54,7 @@ export class SnapshotLoader {
     return this.#store.items;
   }
 
-  /** That there will be in the end; 0 before the first chunk. */
+  /** The number of items in the whole snapshot; 0 before the first chunk. */
   get itemsExpected(): number {
     return this.#header?.items ?? 0;
   }

@@ -28,7 +28,7 @@ import { type ApplyOutcome, type Item, Op, type ResultCode, type ResultSink } fr
  * ```
  */
 export class StateMachine {
-  /** Hears of what is applied from now on. Not state. */
+  /** Called with every change that is applied from now on. Not part of the state. */
   observer: ChangeObserver | null = null;
   #store = new Store();
   #sessions = new Sessions();
@@ -40,7 +40,7 @@ export class StateMachine {
   #casCounter = 0;
   #totalItems = 0;
 
-  /** What is being applied; the results beside the code. Not state: meaningless between two calls. */
+  /** The command that is being applied, and its results. Not part of the state: meaningless between two calls. */
   readonly #command = new CommandReader();
   #resultItem: Item | null = null;
   #resultText = '';
@@ -85,7 +85,7 @@ export class StateMachine {
     return Math.min(this.#store.earliestExpiryMs, this.#flushAtMs);
   }
 
-  /** As of the last applied entry. The item may change with the next entry applied: use it at once. */
+  /** The item after the last applied entry. The object may change with the next entry, so the caller must use it at once. */
   get(key: string): Item | undefined {
     return this.#store.get(key);
   }

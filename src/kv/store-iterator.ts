@@ -15,11 +15,11 @@ export class StoreIterator {
   /** False once all items were returned, or the iterator was closed. */
   isOpen = true;
   readonly #number: number;
-  /** Those that the walk has not finished. It is safe to iterate over a map that changes; nothing is seen twice. */
+  /** The items that the walk has not reached. A map may change while it is iterated over; no item is seen twice. */
   readonly #maps: Map<string, ItemInPlace>[];
   #walk: Iterator<ItemInPlace> | null = null;
   readonly #kept: StoredItem[] = [];
-  /** How many of the items, and how many bytes of keys and values, have not been given out. */
+  /** The number of items that the iterator has not returned yet, and the bytes of their keys and values. */
   #itemsLeft: number;
   #bytesLeft: number;
 

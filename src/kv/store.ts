@@ -131,7 +131,7 @@ export class Store {
     return this.#iterator;
   }
 
-  /** Takes in an item of a snapshot. False where its key is there already. */
+  /** Adds an item of a snapshot. Returns false if its key is present already. */
   load(item: ItemInPlace, expiresAtMs: number): boolean {
     const shard = this.#shardOf(item.key);
     const before = shard.size;

@@ -1,7 +1,7 @@
 import { UNQUEUED } from './expiry.ts';
 import type { Cas, Item } from './types.ts';
 
-/** What others see of an item in the store: it changes with the next write, and only the store writes it. */
+/** An item in the store, for reading. It changes with the next write, and only the store writes it. */
 export type StoredItem = Readonly<ItemInPlace>;
 
 /** An item in place: writes change it. */

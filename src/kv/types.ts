@@ -2,7 +2,7 @@
  * The language of the state machine: operations in, results out.
  */
 
-/** What a command does, as one byte in a batch. Numbers are part of the log format and never change their meaning. */
+/** The operation of a command, as one byte in a batch. Numbers are part of the log format and never change their meaning. */
 export const Op = {
   set: 1,
   add: 2,
@@ -23,7 +23,7 @@ export const Op = {
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
-/** What the code around an operation must know of it. A new operation is a number above, a row below, and its handler. */
+/** Traits of an operation, for the code around its handler. A new operation is a number above, a row below, and its handler. */
 export interface OpTraits {
   readonly hasKey: boolean;
   /** Its value is an item's, so flags and an expiration time come with it. */
@@ -128,5 +128,5 @@ export interface ResultSink {
   result(position: number, code: ResultCode, item: Item | null, text: string): void;
 }
 
-/** What applying a batch came to (DESIGN: exactly once). `clock` advances time only and belongs to no proposer. */
+/** The outcome of applying a batch. `clock` advances time only and belongs to no proposer. */
 export type ApplyOutcome = 'applied' | 'duplicate' | 'gap' | 'staleSession' | 'clock';

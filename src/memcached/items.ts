@@ -32,10 +32,10 @@ export function writeStats(output: Output, stats: readonly Stat[]): void {
   output.bytes(END);
 }
 
-/** What a key may show unencoded: the unreserved characters of URIs (RFC 3986, 2.3). */
+/** The characters of a key that are not encoded: the unreserved characters of URIs (RFC 3986, 2.3). */
 const ENCODED = /[^A-Za-z0-9\-._~]/g;
 
-/** What a listing and `me` tell of an item. Accesses are those of this node. */
+/** The facts of an item that a listing and `me` show. Accesses are those of this node. */
 export interface ListedItem {
   readonly value: string;
   readonly expiresAtMs: number;

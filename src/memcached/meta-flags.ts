@@ -69,12 +69,12 @@ export class MetaFlags {
       : (this.#upper & (1 << (code - UPPER_A))) !== 0;
   }
 
-  /** The flags as they stand in the line, one character per byte; empty where none is there. */
+  /** The flags as in the line, one character per byte; empty if there are none. */
   text(buffer: Buffer): string {
     return this.#first === this.#end ? '' : buffer.toString('latin1', this.#first, this.#end);
   }
 
-  /** Reads the fields from `from` on. Returns what is wrong with them, or null. */
+  /** Reads the fields from `from` on. Returns the mistake in them, or null. */
   read(tokens: Tokens, buffer: Buffer, from: number): Buffer | null {
     if (tokens.count + 1 > FIELDS_MAX) return TOO_MANY_FLAGS;
     this.#reset();

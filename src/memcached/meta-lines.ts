@@ -57,7 +57,7 @@ export function readMetaDebug(request: Request, buffer: Buffer, consumed: number
   return request.complete(Command.metaDebug, consumed);
 }
 
-/** Key and flags, which begin at `firstFlag`. Returns what is wrong with them, or null. */
+/** Reads the key and the flags, which begin at `firstFlag`. Returns the mistake in them, or null. */
 function readKeyAndFlags(request: Request, buffer: Buffer, firstFlag: number): Buffer | null {
   request.decodedKey = null;
   if (request.tokens.count < 2) return ERROR;

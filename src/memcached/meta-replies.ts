@@ -9,7 +9,7 @@ export interface ShownItem {
   readonly expiresAtMs: number;
   /** Before the command changed it. */
   readonly expiredAtMs: number;
-  /** Behind the first of T and N where both are there. */
+  /** Whether the flag is behind the first of T and N, if both are present. */
   readonly expiredBetweenMs: number;
   readonly accessedAtSeconds: number;
   readonly isStale: boolean;
@@ -108,7 +108,7 @@ function writeTimeToLive(output: Output, expiresAtMs: number, nowMs: number): vo
   else output.flagAndNumber('t', secondsLeft(expiresAtMs, nowMs));
 }
 
-/** Where the flag that begins at `at` ends; several spaces may follow. */
+/** The end of the flag that begins at `at`. Several spaces may follow it. */
 function endOf(flags: string, at: number): number {
   const space = flags.indexOf(' ', at);
   return space === -1 ? flags.length : space;

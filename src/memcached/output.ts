@@ -1,6 +1,6 @@
 const KIB = 1024;
 
-/** What is gathered before it goes to the socket: some 250 small values, and a quarter of a socket's own buffer. */
+/** The size of the buffer that is filled before it goes to the socket: some 250 small values, a quarter of a socket's own buffer. */
 const REGION_BYTES = 64 * KIB;
 /** Up to here a loop beats the call into native code. */
 const LOOP_BYTES_MAX = 48;
@@ -21,7 +21,7 @@ export class Output {
     return this.length >= REGION_BYTES;
   }
 
-  /** What was written so far, without a copy: valid until the next write, unless `giveAway` is called. */
+  /** The bytes that were written so far, without a copy. Valid until the next write, unless `giveAway` is called. */
   gathered(): Buffer {
     return this.#buffer.subarray(0, this.length);
   }
@@ -32,7 +32,7 @@ export class Output {
     if (this.#buffer.length > 2 * REGION_BYTES) this.#buffer = Buffer.allocUnsafeSlow(REGION_BYTES);
   }
 
-  /** Starts over in new memory: what was gathered belongs to its receiver. */
+  /** Starts over in new memory: the bytes so far belong to their receiver. */
   giveAway(): void {
     this.length = 0;
     this.#buffer = Buffer.allocUnsafeSlow(REGION_BYTES);

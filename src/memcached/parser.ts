@@ -227,7 +227,7 @@ export class RequestParser extends Request {
     return this.complete(Command.stats, consumed);
   }
 
-  /** Of what memcached lets one watch only the mutations happen here; the word may stand there more than once. */
+  /** `watch` supports only `mutations`. As in memcached, the word may be repeated. */
   #watch(buffer: Buffer, consumed: number): number {
     const tokens = this.tokens;
     this.readNoreply(buffer);
@@ -237,7 +237,7 @@ export class RequestParser extends Request {
     return tokens.count === 1 ? this.answer(ERROR, consumed) : this.complete(Command.watch, consumed);
   }
 
-  /** Of memcached's crawler only the listing of keys has a meaning here; all items are of one class. */
+  /** `lru_crawler` supports only the listing of keys. All items are of one slab class. */
   #crawler(buffer: Buffer, consumed: number): number {
     const tokens = this.tokens;
     if (tokens.count !== 3 || !tokens.is(1, buffer, 'metadump')) return this.answer(ERROR, consumed);
@@ -246,7 +246,7 @@ export class RequestParser extends Request {
   }
 }
 
-/** What a request and a response of memcached's binary protocol begin with. */
+/** The first bytes of a request and a response of memcached's binary protocol. */
 const REQUEST_MAGIC = 0x80;
 const RESPONSE_MAGIC = 0x81;
 

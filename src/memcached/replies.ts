@@ -54,6 +54,6 @@ export const READ_TIMED_OUT = line('SERVER_ERROR no quorum');
 export const WRITE_TIMED_OUT = line('SERVER_ERROR no quorum: outcome unknown');
 export const READ_STOPPED = line('SERVER_ERROR node is stopping');
 export const WRITE_STOPPED = line('SERVER_ERROR node is stopping: outcome unknown');
-/** It took effect; its result went with a snapshot that the node had to take over. */
+/** The write took effect, but its result was lost: the node had to install a snapshot that contains it. */
 export const WRITE_OVERTAKEN = line('SERVER_ERROR node was behind: outcome unknown');
 export const WRITE_REFUSED_DISK_FULL = line('SERVER_ERROR disk full: nothing was changed');

@@ -2,7 +2,7 @@ import { MetaFlags } from './meta-flags.ts';
 import { BAD_DATA_CHUNK, NOTHING } from './replies.ts';
 import { readSeconds, Tokens, Uint64Field } from './tokens.ts';
 
-/** What a request asks for, after the parser has dealt with everything that its text alone decides. */
+/** The request, after the parser has dealt with everything that its text alone decides. */
 export const Command = {
   /** Needs no store: `RequestParser.reply` is the whole answer (errors, VERSION, MN, …). */
   reply: 0,
@@ -41,7 +41,7 @@ export const Command = {
   metaDebug: 26,
   /** ms of more than an item may hold: as setTooLarge. */
   metaSetTooLarge: 27,
-  /** From here on the connection gets the changes that are applied, and is listened to no more. */
+  /** From now on the connection receives the changes that the node applies. Its requests are not read any more. */
   watch: 28,
 } as const;
 export type Command = (typeof Command)[keyof typeof Command];
@@ -90,7 +90,7 @@ export class Request {
   subject = '';
   /** The bytes of a data block to be swallowed behind this request; -1 for none. */
   swallowBytes = -1;
-  /** That block may end in a bare newline. */
+  /** Whether that block may end with a line feed alone. */
   swallowBareNewline = false;
   /** After `parse` returned 0: how long the whole request is, or 0 where its line is not complete. */
   needBytes = 0;
@@ -198,7 +198,7 @@ export class Request {
  * large its block and however it is split.
  */
 export class SwallowedBlock {
-  /** Of the value, without its line end. */
+  /** The length of the value, without its line end. */
   #bytes: number;
   /** The line end still to come: two bytes, or for a command line with a bare `\n` perhaps one. -1: not known yet. */
   #endBytes: number;

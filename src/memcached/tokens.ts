@@ -5,7 +5,7 @@ const RETURN = 0x0d;
 /** Beyond so many fields (a huge multi-get) the arrays are freed rather than kept. */
 const FIELDS_KEPT_MAX = 1024;
 
-/** The fields of one command line as ranges of the buffer it stands in; reused from line to line. */
+/** The fields of one command line as ranges of its buffer; reused for each line. */
 export class Tokens {
   count = 0;
   /** The whole line ended in `\r\n`, not in a bare `\n`. */
@@ -74,7 +74,7 @@ export function startsWith(buffer: Buffer, start: number, end: number, text: str
   return true;
 }
 
-/** Where the line's first field begins. */
+/** The position of the line's first field. */
 export function skipSpaces(buffer: Buffer, start: number, end: number): number {
   let position = start;
   while (position < end && buffer[position] === SPACE) position++;

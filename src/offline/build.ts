@@ -21,7 +21,7 @@ export interface BuildNodeOptions {
   readonly clock: Clock;
   /** Uniform in [0, 1). */
   readonly random: () => number;
-  /** It must be empty. What is in it counts only once this has returned. */
+  /** The directory to fill; it must be empty. Its content is valid only once the call has returned. */
   readonly directory: string;
   readonly clusterName: string;
   readonly nodeId: number;
@@ -31,7 +31,7 @@ export interface BuildNodeOptions {
   /** The term to begin with; a vote in it has not been given. At least `term`. */
   readonly currentTerm: number;
   readonly configuration: Configuration;
-  /** This node's in the configuration. */
+  /** The directory id that the configuration has for this node. */
   readonly directoryId: number;
   /** Above every session that the state has seen of this node. */
   readonly incarnation: number;

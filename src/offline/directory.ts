@@ -54,7 +54,7 @@ async function lockIfWritable(directory: string): Promise<DataDirLock | null> {
   }
 }
 
-/** @throws RaftkvError BACKUP_INVALID where there is anything in it but what a lock leaves. */
+/** @throws RaftkvError BACKUP_INVALID if it contains anything but the files of a lock. */
 export function refuseNonEmpty(directory: string): void {
   if (!existsSync(directory)) return;
   const names = readdirSync(directory).filter((name) => name !== LOCK_FOLDER);

@@ -32,9 +32,9 @@ export interface MetaFacts {
   /** Empty where the directory belongs to no history yet. */
   readonly clusterId: ClusterId;
   readonly nodeId: number;
-  /** Of its last start. */
+  /** The number of the node's last start. */
   readonly incarnation: number;
-  /** It is known to have had a log. */
+  /** Whether `meta` says that the node has had a log. */
   readonly logCreated: boolean;
   readonly lifecycle: LifecycleStatus;
   readonly directoryId: number;
@@ -56,17 +56,17 @@ export interface Examination {
   readonly findings: readonly Finding[];
   /** Null where it is missing or damaged. */
   readonly meta: MetaFacts | null;
-  /** Those that verify, by index. */
+  /** The snapshots that verify, by index. */
   readonly snapshots: readonly StoredSnapshot[];
   /** Null where it is missing or damaged. */
   readonly log: OfflineLog | null;
 }
 
 export interface ExamineOptions {
-  /** One that lets nothing be changed. */
+  /** A disk that allows no change. */
   readonly disk: Disk;
   readonly directory: string;
-  /** Of snapshots, what stands in front and at the end: enough for who wants the log. */
+  /** Reads only the head and the end of each snapshot, which is enough to read the log. */
   readonly headsOnly?: boolean;
   /** Every entry of the log, ascending. Its bytes are good only until the call returns. */
   readonly onEntry?: (entry: Entry) => void;
@@ -148,7 +148,7 @@ async function readSnapshot(
   return { ...head, path, items: loader === null ? null : loader.finish().items };
 }
 
-/** What each entry must be, beside what its checksum says. */
+/** Checks of each entry beside its checksum. */
 function createEntryChecks() {
   let lastTerm = 0;
   return {
@@ -185,7 +185,7 @@ export async function readMetaFacts(disk: Disk, directory: string): Promise<Meta
   return { clusterName, clusterId, nodeId, incarnation: meta.incarnation - 1, logCreated, lifecycle, directoryId };
 }
 
-/** What the file says, whole or not. */
+/** The names in the file, whether it is whole or not. */
 async function peekMeta(disk: Disk, directory: string): Promise<{ clusterName: string; nodeId: number } | null> {
   if (!(await disk.list(directory)).includes(META_NAME)) return null;
   const text = (await readStart(disk, join(directory, META_NAME), META_BYTES_MAX)).toString('utf8');
@@ -195,7 +195,7 @@ async function peekMeta(disk: Disk, directory: string): Promise<{ clusterName: s
   return { clusterName: JSON.parse(clusterName), nodeId: Number(nodeId) };
 }
 
-/** From what still tells, the most trustworthy first: meta may be damaged. Null where nothing does. */
+/** The cluster name, from the log, else a snapshot, else `meta`, which may be damaged. Null if none of them tells it. */
 async function findClusterName(disk: Disk, directory: string): Promise<string | null> {
   const wal = join(directory, WAL_FOLDER);
   for (const number of segmentNumbers(await disk.list(wal))) {
@@ -228,15 +228,15 @@ function noDataDirectory(directory: string, names: readonly string[]): RaftkvErr
 export const WAL_FOLDER = 'wal';
 
 export interface OfflineLogOptions {
-  /** One that lets nothing be changed, unless `onDamage` is to repair. */
+  /** A disk that allows no change, unless `onDamage` is to repair the log. */
   readonly disk: Disk;
   /** The node's data directory. */
   readonly directory: string;
   readonly clusterName: string;
-  /** What the newest good snapshot stands for; index 0 without one. */
+  /** The last entry in the newest good snapshot; index 0 without one. */
   readonly begin: LogBase;
   readonly mustExist: boolean;
-  /** As `WalOptions.onDamage`. */
+  /** See `WalOptions.onDamage`. */
   readonly onDamage: ((error: RaftkvError) => Promise<string>) | null;
   /** Uniform in [0, 1). */
   readonly random: () => number;
@@ -249,14 +249,14 @@ export interface OfflineLog {
   /** `lastIndex + 1` where it is empty. */
   readonly firstIndex: number;
   readonly lastIndex: number;
-  /** Of the last entry, or of what the log begins behind: which of two logs has more is told by this, then by the index. */
+  /** The term of the last entry, or of the base of an empty log. Of two logs, the one with the higher term, then index, has more. */
   readonly lastTerm: number;
   /** The newest; null where none was written. */
   readonly hardState: HardState | null;
   readonly report: RecoveryReport;
 }
 
-/** Null where there is none. @throws RaftkvError WAL_DAMAGED, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN, and what `onEntry` throws. */
+/** Returns null if there is no log. @throws RaftkvError WAL_DAMAGED, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN, and what `onEntry` throws. */
 export async function readOfflineLog(options: OfflineLogOptions): Promise<OfflineLog | null> {
   const { disk, directory, clusterName, begin, mustExist, onDamage, random, segmentBytes } = options;
   let hardState: HardState | null = null;

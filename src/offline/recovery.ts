@@ -25,18 +25,18 @@ export interface Remains {
   readonly term: number;
   /** The highest that the node has heard of. */
   readonly currentTerm: number;
-  /** Of the node's last start; 0 where unknown. */
+  /** The number of the node's last start; 0 if it is unknown. */
   readonly incarnation: number;
 }
 
 export interface ReadAllOptions {
   readonly disk: Disk;
-  /** The same, on which nothing can be changed. */
+  /** The same disk, but it allows no change. */
   readonly view: Disk;
   readonly directory: string;
   readonly clusterName: string;
   readonly nodeId: number;
-  /** Where damaged files of the log are moved. */
+  /** The folder to which damaged files of the log are moved. */
   readonly damagedFolder: string;
   readonly walSegmentBytes: number;
   /** Uniform in [0, 1). */
@@ -74,7 +74,7 @@ export async function readAllOf(options: ReadAllOptions): Promise<Remains> {
   return { state, index, term, currentTerm, incarnation: meta?.incarnation ?? 0 };
 }
 
-/** What is damaged tells nothing, and there may be enough beside it. */
+/** A damaged meta tells nothing, but the log and the snapshots may be enough. */
 function asUnknown(error: unknown): null {
   if (error instanceof RaftkvError && error.code === 'META_DAMAGED') return null;
   throw error;
@@ -118,7 +118,7 @@ export interface RebuildOptions {
   readonly clock: Clock;
   /** Uniform in [0, 1). */
   readonly random: () => number;
-  /** It must be empty. */
+  /** The directory to fill; it must be empty. */
   readonly directory: string;
   readonly clusterName: string;
   readonly nodeId: number;
@@ -127,7 +127,7 @@ export interface RebuildOptions {
   readonly walSegmentBytes: number;
 }
 
-/** What one slice of the state encodes: bounds the memory, nothing else waits. */
+/** The size of one slice of the state. It bounds the memory; nothing else waits for a slice. */
 const SLICE_BYTES = 256 * 1024;
 
 /**
@@ -157,7 +157,7 @@ export function beginningAt(
   );
 }
 
-/** What the node has is the state of a new history. */
+/** Begins a new history with the state of the node. */
 export async function rebuildAlone(remains: Remains, options: RebuildOptions): Promise<void> {
   const { state, index, term, currentTerm, incarnation } = remains;
   const { nodeId, members, clock, random } = options;

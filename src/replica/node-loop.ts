@@ -6,7 +6,7 @@ import { InputQueue, type ReplicaInput } from './input-queue.ts';
 import type { ReplicaObserver } from './observer.ts';
 import { Ticker } from './ticker.ts';
 
-/** What a replica does in its loop. */
+/** The replica's part of the loop. */
 export interface LoopHandler {
   /** Carries out all effects of `input`. The core does not change meanwhile. */
   carryOut(input: ReplicaInput, effects: Effects): void;

@@ -18,7 +18,7 @@ export type Failure =
   | 'timeout'
   /** The node is stopping. The same caution holds for writes. */
   | 'stopping'
-  /** This node had to take over a snapshot in which the write is already contained: it took effect, its result is lost. */
+  /** This node installed a snapshot that already contains the write: it took effect, but its result is lost. */
   | 'overtaken'
   /** Refused, and certainly without effect: no quorum of nodes has room on its disk. */
   | 'diskFull';
@@ -45,7 +45,7 @@ export interface Replica {
   /** Copies what it needs before it returns, so that the caller may fill `command` again. */
   propose(command: WriteCommand, completion: WriteCompletion): void;
   read(completion: ReadCompletion): void;
-  /** The item as of the last applied entry; undefined where there is none or its time has come. */
+  /** The item as of the last applied entry; undefined if there is none or it has expired. */
   get(key: string): Item | undefined;
   /** False while too much waits to be applied: stop reading sockets until `onceAccepting` calls back. */
   accepting(): boolean;
@@ -63,7 +63,7 @@ export interface Replica {
   changeMembers(change: MemberChange): Promise<void>;
   /** The members as the leader sees them. @throws NotLeaderError if this node does not lead. */
   members(): MembersView;
-  /** A snapshot that holds everything acknowledged before the call. @throws RaftkvError where there is none to be had. */
+  /** A snapshot that holds everything acknowledged before the call. @throws RaftkvError BACKUP_INVALID if no snapshot can be taken. */
   backup(): Promise<Backup>;
 }
 
@@ -89,10 +89,10 @@ export interface MemberView {
   /** `leaving`: votes only until the change that runs is through. */
   readonly role: 'voter' | 'learner' | 'leaving';
   readonly address: NodeAddress | null;
-  /** It will be promoted by itself, then in the place of `replaces` (0: no node). */
+  /** The leader promotes the learner by itself, in the place of `replaces` (0: of no node). */
   readonly joins: boolean;
   readonly replaces: NodeId;
-  /** How far its log is known to be that of the leader. */
+  /** Its log is known to equal the leader's up to this index. */
   readonly matchIndex: number;
   readonly state: 'leader' | 'probe' | 'replicate' | 'snapshot' | 'unreachable';
   /** False while it is recovering: it has no vote then, whatever its role. */
@@ -124,10 +124,10 @@ export interface ReplicaStatus {
   readonly lifecycle: LifecycleStatus;
   readonly voters: readonly NodeId[];
   readonly learners: readonly NodeId[];
-  /** Of the newest snapshot; 0 where there is none. */
+  /** Index of the newest snapshot; 0 if there is none. */
   readonly snapshotIndex: number;
   readonly snapshotBytes: number;
-  /** One is being written. */
+  /** Whether a snapshot is being written. */
   readonly snapshotting: boolean;
   /** The oldest entry that the log still has. */
   readonly firstLogIndex: number;

@@ -28,7 +28,7 @@ const META_BYTES_MAX = 64 * 1024;
 
 export interface MetaOptions {
   readonly disk: Disk;
-  /** The node's data directory; made where there is none. */
+  /** The node's data directory; made if there is none. */
   readonly directory: string;
   readonly clusterName: string;
   readonly nodeId: number;
@@ -46,7 +46,7 @@ export interface MetaOptions {
   readonly newDirectoryId: () => number;
 }
 
-/** What can change after the start. Each field is durable once the `persist` that was given it has resolved. */
+/** The fields that can change after the start. A change is durable once its `persist` has resolved. */
 export interface MetaState {
   /** The node has had a log, so a missing log is damage. */
   readonly logCreated: boolean;
@@ -129,7 +129,7 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
   };
 }
 
-/** What was there before this start; of a directory that starts empty, its initial content. */
+/** The content of the file before this start, or the initial content of an empty directory. */
 async function contentBefore(options: MetaOptions, exists: boolean): Promise<Content> {
   const { disk, directory, clusterName, nodeId, onDamage = null, newDirectoryId } = options;
   const path = join(directory, META_NAME);

@@ -61,7 +61,7 @@ export class Connection {
 
   #framesIn = 0;
   #bytesIn = 0;
-  /** What a bulk connection has read in this turn of the event loop. */
+  /** The bytes that a bulk connection has read in this turn of the event loop. */
   #bytesThisTurn = 0;
 
   /** Whether anything arrived since the last keep-alive, and for how many of them in a row nothing did. */
@@ -94,12 +94,12 @@ export class Connection {
     socket.on('close', () => this.close(this.#partingWith));
   }
 
-  /** Who is at the other end: certain once up; 0 before the hello. */
+  /** The id of the other end. Only certain once the link is up; 0 before the hello. */
   get peerId(): number {
     return this.#peerId;
   }
 
-  /** What it is for: certain once up. */
+  /** The channel of the connection. Only certain once the link is up. */
   get channel(): Channel {
     return this.#channel;
   }
@@ -113,7 +113,7 @@ export class Connection {
     return this.#incarnation;
   }
 
-  /** As the peer's hello says; empty where its directory has none. */
+  /** The cluster id in the peer's hello; empty if its directory has none. */
   get peerClusterId(): string {
     return this.#peerClusterId;
   }
@@ -154,7 +154,7 @@ export class Connection {
     return this.#state === 'up' && this.#outbox.send('data', parts);
   }
 
-  /** From now on `owner` hears of what happens. */
+  /** Gives the connection to another owner, which receives all later events. */
   handTo(owner: ConnectionOwner): void {
     this.#owner = owner;
   }
@@ -190,7 +190,7 @@ export class Connection {
     }
   }
 
-  /** What a bulk connection reads in one turn of the event loop is bounded: the others have their turn then. */
+  /** Limits how much a bulk connection reads in one turn of the event loop, so that the other links have their turn. */
   #takeTurns(bytes: number): void {
     const { clock, limits } = this.#context;
     this.#bytesThisTurn += bytes;
@@ -322,7 +322,7 @@ export class Connection {
     this.close(this.#partingWith ?? new Error(`no handshake within ${this.#context.limits.handshakeMsMax} ms`));
   }
 
-  /** Ends once what is queued has been sent, or when the timer that runs says so. */
+  /** Closes the connection once everything queued was sent, or when the running timer ends. */
   #partFor(why: Error | null): void {
     if (this.#state === 'closed' || this.#state === 'parting') return;
     this.#state = 'parting';

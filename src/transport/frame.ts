@@ -65,7 +65,7 @@ export class FrameDecoder {
   #partial: Buffer | null = null;
   #partialBytes = 0;
 
-  /** Of the header that was read last. */
+  /** The fields of the header that was read last. */
   #type: FrameType = 'data';
   #length = 0;
   #checksum = 0;

@@ -39,7 +39,7 @@ const REFUSAL_TEXT_BYTES_MAX = 512;
 /** No frame may be longer before the handshake is done: an unauthenticated connection can fill this much and no more. */
 export const HANDSHAKE_PAYLOAD_BYTES_MAX = 1024;
 
-/** What a connection between two nodes is for; see `TransportEvents`. */
+/** The purpose of a connection between two nodes; see `TransportEvents`. */
 export type Channel = 'main' | 'bulk';
 
 const CHANNELS: readonly Channel[] = ['main', 'bulk'];
@@ -109,10 +109,10 @@ interface Identity {
   readonly incarnation: number;
 }
 
-/** What a node knows of itself and of the peers it may talk to. */
+/** A node's own identity, and the peers that it may talk to. */
 export interface LocalIdentity extends Identity {
   isPeer(id: number): boolean;
-  /** It was a member once, and is none now. */
+  /** Whether the node was removed from the cluster. */
   isRemoved(id: number): boolean;
 }
 
@@ -226,7 +226,7 @@ export function encodeRefusal({ code, text }: Refusal): Buffer {
 export function decodeRefusal(payload: Buffer): Refusal {
   const code = REFUSAL_CODES[(payload[0] ?? 0) - 1];
   if (code === undefined) throw new RaftkvError('FRAME_INVALID', 'a peer refused the connection with an unknown code');
-  // It goes into a log and perhaps a terminal: printable ASCII only.
+  // The text goes into logs and terminals, so only printable ASCII is kept.
   return { code, text: payload.toString('utf8', 1).replace(/[^\x20-\x7e]/g, '?') };
 }
 

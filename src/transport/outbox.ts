@@ -8,7 +8,7 @@ import { FRAME_BYTES_MAX, FRAME_HEADER_BYTES, type FrameType, writeFrameHeader }
  * 1 µs a frame ahead at 1 KiB and as much behind at 4 KiB, close to the noise; this lies between.
  */
 const COPIED_PART_BYTES_MAX = 2048;
-/** What small parts are copied into, one after the other; a new one when it is full. */
+/** The buffer into which small parts are copied; replaced when it is full. */
 const SLAB_BYTES = 64 * 1024;
 const EMPTY = Buffer.alloc(0);
 
@@ -70,12 +70,12 @@ export class Outbox {
     return true;
   }
 
-  /** From now on, `send` keeps to this limit. */
+  /** Sets the limit of `send`. */
   setBufferedBytesMax(bytes: number): void {
     this.#bufferedBytesMax = bytes;
   }
 
-  /** From now on, hands over about so many bytes in one turn of the event loop, and the rest in those that follow. */
+  /** Makes the outbox write about so many bytes per turn of the event loop, and the rest in later turns. */
   setTurnBytes(bytes: number): void {
     this.#turnBytes = bytes;
   }
@@ -91,7 +91,7 @@ export class Outbox {
     this.#write(ready);
   }
 
-  /** What one turn may hand over, where that is less than all there is. */
+  /** The number of bytes that one turn may write, if that is less than everything. */
   readonly #flushTurn = (): void => {
     if (this.#queuedBytes <= this.#turnBytes || !this.#socket.writable) {
       this.flush();
@@ -102,7 +102,7 @@ export class Outbox {
     this.#clock.endOfTurn(this.#flushTurn);
   };
 
-  /** Takes `bytes` off the front of what is queued. */
+  /** Removes `bytes` from the front of the queue. */
   #takePieces(bytes: number): Buffer[] {
     let leftBytes = bytes;
     const ready: Buffer[] = [];

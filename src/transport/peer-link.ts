@@ -27,7 +27,7 @@ export interface PeerLinkContext extends ConnectionContext {
 }
 
 export interface PeerLinkOwner {
-  /** Where the peer is now. */
+  /** The present address of the peer. */
   address(): PeerAddress;
   /** Called before a connection becomes the link: the last moment to release it. */
   beforeUp(): void;

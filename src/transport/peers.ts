@@ -6,7 +6,7 @@ import type { PeerAddress, TransportEvents } from './types.ts';
 /** `LinkStats` of the main link, and those of the bulk link beside them. */
 export interface PeerStats extends LinkStats {
   readonly peer: number;
-  /** As of the last main link; 0 before the first. */
+  /** The peer's incarnation on its last main link; 0 before the first. */
   readonly incarnation: number;
   readonly bulk: LinkStats;
 }
@@ -90,7 +90,7 @@ export class Peer {
     return true;
   }
 
-  /** Closes both links after what was sent has left, and opens them again at `address`. */
+  /** Closes both links after all sent frames have left, and opens them again at `address`. */
   readdress(address: PeerAddress): Promise<void> {
     const gone = this.release(null);
     this.#address = address;
@@ -98,7 +98,7 @@ export class Peer {
     return gone;
   }
 
-  /** Closes both links after what was sent has left, and `reason` after it. */
+  /** Closes both links after all sent frames and then `reason` have left. */
   async release(reason: Refusal | null): Promise<void> {
     if (this.bulk.isUp) this.#onReleased(this.#id, 'bulk');
     if (this.main.isUp) this.#onReleased(this.#id, 'main');
@@ -163,7 +163,7 @@ export class PeerSet {
     for (const peer of [...this.#peers.values()]) peer.remake(why);
   }
 
-  /** Closes all links after what was sent has left. Nothing is reported from now on. */
+  /** Closes all links after all sent frames have left. Nothing is reported from now on. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#released = [];

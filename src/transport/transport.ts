@@ -40,9 +40,9 @@ import {
 export interface TcpTransportOptions {
   readonly selfId: number;
   readonly clusterName: string;
-  /** Of this node's data directory; empty while it has none. */
+  /** The cluster id of this node's data directory; empty while it has none. */
   readonly clusterId: string;
-  /** How often this node has started on its data directory. */
+  /** The number of this start of the node. */
   readonly incarnation: number;
   /** Port 0 takes any free one; see `port`. */
   readonly listen: { readonly host: string; readonly port: number };
@@ -63,7 +63,7 @@ interface TransportStats {
   readonly pendingHandshakes: number;
   /** Accepted connections that ended before they did, for whatever reason. */
   readonly rejected: number;
-  /** Those of `rejected` that were refused by name, and those that had to make room for others. */
+  /** How many of `rejected` were refused with a reason, and how many had to make room for others. */
   readonly refusals: number;
   readonly evictions: number;
 }

@@ -54,7 +54,7 @@ export interface Transport {
    */
   send(peer: number, parts: readonly Buffer[]): boolean;
   isUp(peer: number): boolean;
-  /** As `send`, on the bulk link. */
+  /** Sends a frame on the bulk link; otherwise like `send`. */
   sendBulk(peer: number, parts: readonly Buffer[]): boolean;
   /**
    * Whom to keep links with from now on; links to others are closed, after what was sent to them has left. `removedIds`
@@ -66,7 +66,7 @@ export interface Transport {
    * that each link joins two ends that know of each other's ids.
    */
   setClusterId(clusterId: string): void;
-  /** Closes all links and stops listening; what was sent before is flushed first, within a short limit. No event follows. */
+  /** Closes all links and stops listening; frames that were sent before leave first, within a short limit. No event follows. */
   stop(): Promise<void>;
 }
 
@@ -74,7 +74,7 @@ export interface Transport {
 export interface TransportLimits {
   /** A peer on the same network answers in a few ms; one that does not within this is dialed afresh. */
   readonly connectMsMax: number;
-  /** From an open connection to the end of the handshake: two round trips, with room for a busy event loop. */
+  /** The time limit of a handshake on an open connection: two round trips, with room for a busy event loop. */
   readonly handshakeMsMax: number;
   /**
    * Connections that have not shown who they are. At the limit the oldest makes room: a true peer needs a few ms, so
@@ -121,7 +121,7 @@ export interface TransportLimits {
   readonly probeMs: number;
   /** A link must have stood this long to count as sound; until then its loss makes the waits longer. */
   readonly soundLinkMs: number;
-  /** How long frames that were sent may take to leave when the node stops or the peer leaves. */
+  /** When the node stops or the peer leaves, sent frames have so long to leave. */
   readonly stopMsMax: number;
   /** A warning of the same kind about the same peer is logged at most this often. */
   readonly repeatedWarningMs: number;

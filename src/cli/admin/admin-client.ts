@@ -3,7 +3,7 @@ import { isNodeCertificate } from '../../base/node-names.ts';
 import type { TlsIdentity } from '../../base/tls.ts';
 import type { Config, NodeConfig } from '../../config/schema.ts';
 
-/** How the commands talk to admin ports: with TLS where there is any, and then only with the node that was meant. */
+/** Requests to admin ports. If the cluster uses TLS, so do they, and the server must prove to be the node that was asked. */
 
 export type AdminAddress = Pick<NodeConfig, 'id' | 'host' | 'adminPort'>;
 
@@ -22,7 +22,7 @@ export interface AdminRequest {
   readonly signal: AbortSignal;
 }
 
-/** What the commands show admin ports; null where those are plain. Loaded only where they are not: TLS takes a while. */
+/** The certificate that commands show to admin ports; null if those do not use TLS. Loaded only if needed, because it takes a while. */
 export async function operatorTls(config: Config): Promise<TlsIdentity | null> {
   if (config.tls === undefined || config.tls.admin === 'plain') return null;
   const { readOperatorTls } = await import('../../config/tls-files.ts');

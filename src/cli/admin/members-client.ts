@@ -24,7 +24,7 @@ const CHANGE_MS_EXTRA = 2_000;
 const ANSWER_BYTES_MAX = 256 * 1024;
 /** Nodes asked in one pass, those included that only other nodes named: above the most members that a cluster can have. */
 const ASKED_MAX = 32;
-/** How long a cluster without a leader is asked again: several elections. */
+/** For so long a command repeats its request while no leader is known: several elections. */
 const PATIENCE_MS = 10_000;
 const RETRY_MS = 250;
 
@@ -40,7 +40,7 @@ export interface MembersClientOptions {
   /** To be asked in this order, until the leader answers. */
   readonly nodes: readonly AdminAddress[];
   readonly tls: AdminTarget['tls'];
-  /** How long a cluster that does not answer yet is asked again. */
+  /** For so long a command repeats its request while no node answers. */
   readonly patienceMs?: number;
 }
 
@@ -62,7 +62,7 @@ interface Question {
 
 export function createMembersClient(options: MembersClientOptions): MembersClient {
   const { config, nodes, tls, patienceMs = PATIENCE_MS } = options;
-  /** Who answered last comes first. */
+  /** The node that answered last is asked first. */
   let order = [...nodes];
 
   /** The operator's own addresses take precedence: another node may know an address that leads elsewhere from here. */
@@ -121,7 +121,7 @@ export function createMembersClient(options: MembersClientOptions): MembersClien
       const attempt = await askPatiently({ path: '/members', post: JSON.stringify(change), msMax }, () => {
         uncertain = true;
       });
-      // An earlier attempt may have gone through, so that this one comes too late.
+      // An earlier attempt may have succeeded without an answer, so this one is refused.
       if (attempt.kind === 'refused' && uncertain && tookPlace(await client.view(), change)) return;
       bodyOf(attempt);
     },

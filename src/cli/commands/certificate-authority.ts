@@ -64,7 +64,7 @@ export async function createAuthority(commonName: string, validity: Validity): P
   return authorityOf({ cert, key: await keyPem(keys.privateKey) }, commonName, keys.privateKey, validity);
 }
 
-/** One that `createAuthority` has made. Rejects where the key can't be read. */
+/** Reads an authority that `createAuthority` has made. Rejects if the key can't be read. */
 export async function openAuthority(pair: KeyPair, validity: Validity): Promise<Authority> {
   const { subject } = new X509Certificate(pair.cert);
   const commonName = /^CN=(.*)$/m.exec(subject)?.[1] ?? '';

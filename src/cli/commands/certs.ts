@@ -22,7 +22,7 @@ export interface CertsOptions {
   readonly config: string;
   readonly out: string;
   readonly days: number;
-  /** Only what is missing, by the authority that is in the folder: for nodes that have been added. */
+  /** Makes only missing certificates, with the authority in the folder: for nodes that were added. */
   readonly missing?: boolean;
 }
 

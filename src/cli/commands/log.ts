@@ -38,7 +38,7 @@ interface CommandShown {
 
 const OP_NAMES = new Map<number, string>(Object.entries(Op).map(([name, code]) => [code, name]));
 
-/** @throws RaftkvError WAL_DAMAGED, after what is good in front of the damage, and as `examineNode`. */
+/** @throws RaftkvError WAL_DAMAGED after the good entries before the damage were printed; and what `examineNode` throws. */
 export async function logDumpCommand(directory: string, options: LogDumpOptions): Promise<void> {
   const { from = 1, to = Number.POSITIVE_INFINITY, json } = options;
   const out = createOutput();

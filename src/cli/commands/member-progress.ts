@@ -1,6 +1,6 @@
 import type { MembersView, MemberView } from '../../replica/types.ts';
 
-/** How far a change of members has come, told from what the leader says of them. */
+/** Describes the progress of a change of members, from the leader's view of the members. */
 
 export type Goal =
   /** `id` votes, and `replaces` (0: none) is gone. */
@@ -79,7 +79,7 @@ const REPEAT_MS = 5_000;
 const CLEAR_LINE = '\r\u001b[K';
 
 export interface ProgressLine {
-  /** `name` says what is being done, `text` with how far it is. */
+  /** `name` identifies the step; `text` also tells its progress. */
   show(name: string, text: string): void;
   /** Whatever is written next begins on a line of its own. */
   end(): void;

@@ -36,13 +36,13 @@ export interface AddressOptions {
 }
 
 export interface AddOptions extends ChangeOptions, AddressOptions {
-  /** It gets the data and no vote, until it is promoted by hand. */
+  /** The node receives the data but gets no vote until an operator promotes it. */
   readonly learner: boolean;
 }
 
 /** Often enough to look alive. */
 const POLL_MS = 300;
-/** How long a leader that has been replaced may still tell of members as they were: some election timeouts. */
+/** A leader that was replaced may show old members for so long: some election timeouts. */
 const STALE_MS_MAX = 2_000;
 
 export async function memberListCommand(options: MemberOptions): Promise<void> {
@@ -109,7 +109,7 @@ function nodesToAsk(config: Config, id: number | undefined): readonly NodeConfig
   throw new UsageError(`--node ${id}: the configuration lists ${config.nodes.map((each) => each.id).join(', ')}`);
 }
 
-/** From the flags, else from the configuration's entry of that id. */
+/** The address that the flags give, or else the one that the configuration has for the id. */
 function addressOf(config: Config, id: number, flags: AddressOptions): NodeAddress {
   const listed: AddressOptions = findNode(config, id) ?? {};
   const parsed = nodeSchema.safeParse({
@@ -154,7 +154,7 @@ function isUnderWay(view: MembersBody, change: MemberChange): boolean {
   return change.op === 'add' && view.members.some(({ id }) => id === change.id) && tookPlace(view, change);
 }
 
-/** What the cluster would refuse as well, said with who there is. */
+/** Refuses what the cluster would refuse, too, and lists the members. */
 function refuseUnknownNodes({ members }: MembersBody, change: MemberChange): void {
   const wanted = change.op === 'add' ? change.replaces : change.id;
   const isVoter = members.some(({ id, role }) => id === change.id && role === 'voter');

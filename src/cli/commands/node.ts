@@ -177,7 +177,7 @@ function connectToSpawner(): Spawner | undefined {
     },
     onceGone(callback) {
       process.once('disconnect', callback);
-      // It may have gone before anybody listened.
+      // The parent process may have ended before this listener was added.
       if (!process.connected) callback();
     },
   };

@@ -68,7 +68,7 @@ function nodesToAsk(config: Config, id: number | undefined): readonly NodeConfig
   throw new UsageError(`--node ${id}: the configuration lists ${config.nodes.map((each) => each.id).join(', ')}`);
 }
 
-/** From the first node that gives one; which that was. */
+/** Downloads the backup from the first node that gives one, and returns that node. */
 async function download(config: Config, nodes: readonly NodeConfig[], part: string): Promise<NodeConfig> {
   const tls = await operatorTls(config);
   const failures: string[] = [];

@@ -28,9 +28,9 @@ interface Overview {
   readonly members: readonly number[] | null;
   /** Members that the configuration does not list. */
   readonly unlisted: readonly number[];
-  /** The node that a majority of the voters names as leader of one term; 0 where there is none. */
+  /** The node that a majority of the voters names as leader of one term; 0 if there is none. */
   readonly leader: number;
-  /** What keeps the cluster from serving, or from taking writes, as its nodes say; each once. */
+  /** The reasons, as the nodes report them, why the cluster does not serve or accept writes; each once. */
   readonly healthProblems: readonly string[];
 }
 
@@ -212,7 +212,7 @@ const ANSWER_MS_MAX = 2_000;
 /** Far above what /status says. */
 const ANSWER_BYTES_MAX = 64 * 1024;
 
-/** What a report needs to know of a node: `cluster.json` has it, or the cluster itself. */
+/** A node to ask. Its address comes from `cluster.json` or from the cluster itself. */
 export type AskedNode = Pick<NodeConfig, 'id' | 'host' | 'clientPort' | 'adminPort'>;
 
 export interface NodeReport {

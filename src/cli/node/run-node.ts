@@ -30,7 +30,7 @@ const BATCH_BYTES_MAX = 1024 * 1024;
 export const runNode: RunNode = async (config, nodeId, context) => {
   const node = findNode(config, nodeId);
   if (node === undefined) throw new RaftkvError('CONFIG_INVALID', `the cluster has no node ${nodeId}`);
-  /** What is open, in the order of opening. */
+  /** Closes what was opened; in the order of opening. */
   const open: (() => Promise<void>)[] = [];
   const close = async () => {
     for (const closeOne of open.reverse()) await closeOne();

@@ -5,7 +5,7 @@ import { readAuthFile } from '../../config/auth-file.ts';
 import type { Config, TlsConfig } from '../../config/schema.ts';
 import { type Credentials, createCredentials } from '../../server/clients/authenticator.ts';
 
-/** What a node reads from files of its own beside the configuration, and reads again on SIGHUP. */
+/** Certificates and passwords, which a node reads from files of their own and reads again on SIGHUP. */
 export interface Secrets {
   /** Null if clients need not log in. */
   readonly credentials: Credentials | null;

@@ -8,13 +8,13 @@ import type { Config } from '../../config/schema.ts';
 export type NodeEvent =
   /** All ports are open. */
   | { readonly kind: 'listening' }
-  /** This node learned of another leader; 0 where it knows none. */
+  /** This node learned of another leader; 0 if it knows none. */
   | { readonly kind: 'leaderChanged'; readonly leader: number; readonly term: number }
   /** This node can serve: it has applied up to a commit index confirmed since its start. */
   | { readonly kind: 'serving' }
   /** The cluster has removed this node: its work is done, and it should stop. */
   | { readonly kind: 'removed' }
-  /** This node can't go on, as after a failed sync. It must not be stopped gracefully: nothing it says counts any more. */
+  /** This node can't go on, for example after a failed sync. It must not be stopped gracefully: it must not send anything more. */
   | { readonly kind: 'fatal'; readonly error: unknown };
 
 export interface NodeContext {
@@ -27,14 +27,14 @@ export interface NodeContext {
 export interface RunningNode {
   /** Reads passwords and certificates again. What is wrong is logged, and the old stays in force. */
   reload(): void;
-  /** Hands over leadership, stops accepting, finishes what is in flight, closes the files. */
+  /** Hands over leadership, stops accepting, answers pending requests, closes the files. */
   stop(): Promise<void>;
 }
 
 /** Resolves once all ports are open; rejects, with everything closed again, where the node can't start. */
 export type RunNode = (config: Config, nodeId: number, context: NodeContext) => Promise<RunningNode>;
 
-/** What a node's process tells the spawner over the IPC channel. */
+/** The messages of a node's process to the spawner, over the IPC channel. */
 export type NodeMessage =
   | Exclude<NodeEvent, { kind: 'fatal' }>
   | { readonly kind: 'fatal'; readonly code: string; readonly message: string; readonly remedy: string };

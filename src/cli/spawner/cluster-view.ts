@@ -7,7 +7,7 @@ import { formatTable } from '../terminal/output.ts';
  * What the spawner has heard from its nodes: who is up, who serves, who leads. It decides when the cluster serves.
  */
 
-/** How long a cluster that serves waits for its last nodes before it says so. A healthy start takes less. */
+/** For so long the summary waits for the last nodes after the cluster serves. A healthy start takes less. */
 const STRAGGLER_MS_MAX = 1_500;
 
 /** `waiting`: its ports are open, and it waits for a quorum or catches up. */
@@ -17,9 +17,9 @@ interface NodeView {
   up: boolean;
   /** Its ports are open. */
   listening: boolean;
-  /** It has applied up to a confirmed commit index; may come before its ports are open. */
+  /** The node has applied up to a confirmed commit index. This may come before its ports are open. */
   caughtUp: boolean;
-  /** From the cluster: it will not come back. */
+  /** The node was removed from the cluster, so it is not started again. */
   removed: boolean;
   leader: number;
   term: number;
@@ -136,7 +136,7 @@ export function describeCluster(config: Config, view: ClusterView): string {
     node.id === leader ? 'leads' : view.stateOf(node.id) === 'serving' ? 'follows' : view.stateOf(node.id),
   ]);
   const table = formatTable([['node', 'clients', 'peers', 'admin', ''], ...rows]);
-  // Who has to show something first is not helped by a line for netcat.
+  // With TLS or passwords, a line for netcat would not work.
   const open = config.authFile === undefined && (config.tls?.clients ?? 'plain') === 'plain';
   const tryNode = open && config.nodes.find((node) => view.stateOf(node.id) === 'serving');
   return `\nCluster ${config.cluster} serves.\n\n${indent(table)}\n${tryNode ? `\nTry it:\n\n${indent(sampleLine(tryNode))}\n` : ''}\n`;

@@ -12,7 +12,7 @@ import { StringDecoder } from 'node:string_decoder';
 /** A longer line is split, so that no node can fill the spawner's memory. */
 const LINE_CHARACTERS_MAX = 64 * 1024;
 
-/** Turns one line, without its newline, into what is printed, with it. */
+/** Turns one line of a node's output into the text to print, with a newline. */
 export type LineFormat = (line: string, source: LineSource) => string;
 
 export interface LineSource {

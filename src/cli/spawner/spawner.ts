@@ -58,7 +58,7 @@ export function startSpawner(options: SpawnerOptions): Spawner {
     },
     async stop() {
       view.close();
-      // All at once: while every node still runs there is a quorum to finish what is in flight.
+      // All nodes are stopped at once: while all run there is a quorum to answer pending requests.
       const clean = await Promise.all(supervisors.map((supervisor) => supervisor.stop()));
       return clean.every(Boolean);
     },

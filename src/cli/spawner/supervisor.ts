@@ -15,7 +15,7 @@ import { isNodeMessage, type NodeMessage } from '../node/types.ts';
 
 /** Soon enough that a crash is hardly noticed, late enough that a port and a lock are free again. */
 const RESTART_DELAY_MS_MIN = 250;
-/** What a node that can't start may cost, and what an operator who repaired it must wait at most. */
+/** The longest pause between two starts: it bounds the cost of a node that can't start, and how long an operator waits after a repair. */
 const RESTART_DELAY_MS_MAX = 15_000;
 /** A node that ran this long was well: its next crash is a first one. */
 const STABLE_MS = 30_000;
@@ -43,7 +43,7 @@ export class Supervisor {
   #child: ChildProcess | undefined;
   #startedAtMs = 0;
   #failures = 0;
-  /** Of the fatal error that the running process has reported; empty before. */
+  /** The code of the fatal error that the running process has reported; empty if there was none. */
   #fatalCode = '';
   #removed = false;
   #stopping = false;

@@ -1,6 +1,6 @@
 import { closeSync, openSync } from 'node:fs';
 
-/** Opening it reaches the terminal that this process belongs to; fails where there is none. */
+/** The terminal that this process belongs to. Opening it fails if there is none. */
 const OWN_TERMINAL = '/dev/tty';
 
 /**

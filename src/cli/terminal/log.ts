@@ -4,7 +4,7 @@ export interface LogOptions {
   readonly level: string;
   /** Fields of every line, as `{ node: 1 }`. */
   readonly fields: Readonly<Record<string, unknown>>;
-  /** Where lines go; standard output unless told. */
+  /** The destination of the lines; standard output by default. */
   readonly to?: DestinationStream;
 }
 

@@ -4,13 +4,13 @@ import type { Flags } from '../../config/load.ts';
 
 const CONFIG_FILE_DEFAULT = 'cluster.json';
 
-/** What every command takes. */
+/** The options of every command. */
 export interface CommonOptions extends Flags {
   /** Path of cluster.json. */
   readonly config: string;
 }
 
-/** The same options as arguments, for a child process. */
+/** The options as command line arguments for a child process. */
 export function commonArguments({ config, dataDir, logLevel }: CommonOptions): string[] {
   const argv = ['--config', config];
   if (dataDir !== undefined) argv.push('--data-dir', dataDir);

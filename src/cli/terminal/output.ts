@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { RaftkvError } from '../../base/errors.ts';
 
-/** What the process ends with; scripts rely on the numbers. */
+/** Exit codes; scripts rely on the numbers. */
 export const EXIT_OK = 0;
 export const EXIT_FAILURE = 1;
 export const EXIT_USAGE = 2;

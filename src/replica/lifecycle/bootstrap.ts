@@ -25,7 +25,7 @@ export interface BootstrapContext {
   readonly core: Core;
   /** The nodes with which a new cluster begins. Null for a node that waits to be added to one. */
   readonly initialMembers: readonly InitialMember[] | null;
-  /** Of this directory's cluster, if it came in by it. */
+  /** The first configuration of the cluster, if this directory came in by it. */
   readonly first: Configuration | null;
   readonly clock: Pick<Clock, 'monotonicMs'>;
   readonly electionTimeoutMs: number;
@@ -47,7 +47,7 @@ export interface InitialMember {
  * it is down; those that wait to be dialed by it, or that it has refused, ask within 800 ms.
  */
 const LISTEN_ELECTION_TIMEOUTS = 1;
-/** The same if its file names no other node: no other initial member could then report what it misses. */
+/** The same for a node whose file lists no other node: no other initial member could report a node that the file lacks. */
 const ALONE_ELECTION_TIMEOUTS = 3;
 /**
  * An unknown node that has not asked for a link for so long no longer keeps a cluster from being bootstrapped. Much longer
@@ -62,7 +62,7 @@ export const NODES_DIFFER_REMEDY =
 export class Bootstrap {
   readonly #context: BootstrapContext;
   readonly #listenMs: number;
-  /** What those whose links stand have said. */
+  /** The last lifecycle message of each linked node. */
   readonly #heard = new Map<NodeId, LifecycleMessage>();
   readonly #linked = new Set<NodeId>();
   /** When nodes that this one does not know last asked for a link. */
@@ -221,7 +221,7 @@ export class Bootstrap {
     return '';
   }
 
-  /** The same for the operator, to whom it matters no more once there is a leader. */
+  /** The contradiction to show to an operator: none once there is a leader. */
   difference(): string {
     const { core } = this.#context;
     return this.#isInCluster() || core.leader !== NO_NODE ? '' : this.#contradiction();

@@ -13,7 +13,7 @@ export function healthProblemOf(core: Core, lost: ReadonlySet<NodeId>, standsApa
   return core.leader === NO_NODE ? lostQuorum(core, lost) : '';
 }
 
-/** Names who has lost data, where so many have that the intact directories are no quorum; else empty. */
+/** Names the nodes that have lost data if the intact directories are no quorum; else empty. */
 export function lostQuorum(core: Core, lost: ReadonlySet<NodeId>): string {
   const { voters, votersOutgoing } = core.configurations.current;
   for (const group of [voters, votersOutgoing]) {

@@ -33,7 +33,7 @@ export interface LifecycleOptions extends PeersOptions {
   readonly timing: { readonly electionTimeoutMs: number };
   /** The nodes with which a new cluster begins; null if this node joins an existing one. */
   readonly initialMembers: readonly InitialMember[] | null;
-  /** What the data directory says of itself; changes are durable once `persist` has resolved. */
+  /** The meta file of the data directory. Changes are durable once `persist` has resolved. */
   readonly meta: Pick<Meta, 'clusterId' | 'first' | 'persist' | 'raiseIncarnation'>;
   /** The node is no longer a member: its process should say so and end. Called once. */
   readonly onRemoved: () => void;
@@ -72,7 +72,7 @@ export class NodeLifecycle {
   #removalReported = false;
   #quorumLossReported = false;
   #differenceReported = '';
-  /** What was persisted last; null if that is still pending. */
+  /** The value that was persisted last; null if it has yet to be persisted. */
   #onlyVoter: boolean | null = null;
   #triedAtMs = 0;
 
@@ -263,7 +263,7 @@ export class NodeLifecycle {
    */
   #persistOnlyVoter(): void {
     const { core } = this.#loop;
-    // What a node that has lost its part of the cluster takes for the members may be long out of date.
+    // A node without rights may have a configuration that is long out of date.
     if (core.rights.lifecycle !== 'normal') return;
     const { voters, votersOutgoing } = core.configurations.current;
     const onlyVoter = [voters, votersOutgoing].some((group) => group.length === 1 && group[0] === core.id);
@@ -304,7 +304,7 @@ export class NodeLifecycle {
       this.#triedAtMs = nowMs;
       this.#persistOnlyVoter();
     }
-    // Where no leader is heard, the others may know of members that this node does not, and say so in answer.
+    // While no leader is known, the other nodes may know members that this node does not, and answer with them.
     const seeksOthers = core.rights.lifecycle === 'uninitialized' || core.term === 0 || core.leader === NO_NODE;
     if (seeksOthers && nowMs - this.#announcedAtMs >= electionTimeoutMs) {
       this.#announcedAtMs = nowMs;

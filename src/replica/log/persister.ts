@@ -9,7 +9,7 @@ import type { ReplicaObserver } from '../observer.ts';
  * it once it is. The log completes writes in order, so a promise never overtakes what it rests on.
  */
 export interface Persisted {
-  /** Of the last entry written; 0 and 0 where there was none. */
+  /** The term and index of the last entry of the write; both 0 if it had no entry. */
   readonly term: number;
   readonly index: number;
   readonly hardState: HardState | null;
@@ -82,7 +82,7 @@ export class Persister {
     });
   }
 
-  /** Messages that promise what is already on its way to the disk, or on it. */
+  /** Sends messages that wait for earlier writes only: at once if none is pending, else after the last of them. */
   #promise(messages: readonly Message[]): void {
     if (messages.length === 0) return;
     if (this.#pending.length === 0) {

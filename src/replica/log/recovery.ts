@@ -11,7 +11,7 @@ import { decodeHardState } from './persister.ts';
 /** Log entries kept in memory for followers that lag a little; older ones are read back from the log file. */
 export const LOG_CACHE_BYTES_MAX = 32 * 1024 * 1024;
 
-/** What a node begins with before it reads its log: its newest snapshot, or nothing at index 0. */
+/** The start of a node before it reads its log: its newest snapshot, or an empty state at index 0. */
 export interface RecoveryBase {
   readonly index: number;
   readonly term: number;
@@ -34,13 +34,13 @@ export class LogRecovery {
   hardState: HardState = { term: 0, vote: NO_NODE, commitIndex: 0 };
   /** Ascending; the first is the base's. */
   readonly configurations: IndexedConfiguration[];
-  /** Of the entries read behind the base, those that later ones replaced included. */
+  /** Bytes of all entries that were read behind the base, also of those that later ones replaced. */
   bytesBehindBase = 0;
   readonly #base: RecoveryBase;
   readonly #lostSome: () => boolean;
   readonly #cacheBytesMax: number;
   #commitHint = 0;
-  /** An entry, or where the log begins, has been read. */
+  /** Whether an entry or a log reset has been read. */
   #begun = false;
 
   /** `lostSome`: damage has been moved aside, so the log may end before what it says is committed. */
@@ -122,7 +122,7 @@ export class LogRecovery {
     log.appliedIndex = Math.max(log.appliedIndex, Math.min(base.index, log.commitIndex));
     while (log.appliedIndex < log.commitIndex) {
       const entry = log.cached(log.appliedIndex + 1);
-      // What has already left memory is read back once the node runs.
+      // Entries that have left memory again are read back once the node runs.
       if (entry === undefined) return;
       if (entry.kind === 'data') this.stateMachine.apply(entry.bytes, ENTRY_HEADER_BYTES, null);
       log.appliedIndex = entry.index;
@@ -148,7 +148,7 @@ export class LogRecovery {
       );
     }
     const start = this.#finishLog();
-    // Where the term was lost with a damaged log, a snapshot may still know that there was one.
+    // If a damaged log has lost the term, the snapshot still knows a term that was reached.
     const { lastTerm } = this.log;
     if (this.hardState.term < lastTerm) this.hardState = { ...this.hardState, term: lastTerm, vote: NO_NODE };
     return start;

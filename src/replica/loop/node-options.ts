@@ -7,7 +7,7 @@ import type { LogRecovery } from '../log/recovery.ts';
 import type { SnapshotOptions } from '../snapshots/exchange.ts';
 import type { WriteOptions } from '../writes/write-path.ts';
 
-/** What a replica is made of: `open-replica.ts` gathers it from the data directory and the configuration. */
+/** The options of a replica. `open-replica.ts` gathers them from the data directory and the configuration. */
 
 export interface ReplicaTiming {
   readonly heartbeatIntervalMs: number;
@@ -17,7 +17,7 @@ export interface ReplicaTiming {
   readonly tickMs?: number;
 }
 
-/** What a leader sends to one follower at once. */
+/** How much a leader sends to one follower at once. */
 export type SendLimits = Pick<CoreOptions, 'appendBytesMax' | 'flow'>;
 
 export const SEND_LIMITS: SendLimits = {
@@ -28,12 +28,12 @@ export const SEND_LIMITS: SendLimits = {
 
 export interface NodeReplicaOptions extends LifecycleOptions, WriteOptions, SnapshotOptions {
   readonly timing: ReplicaTiming;
-  /** What this node's data directory is good for, as its meta file says. */
+  /** The lifecycle status in the meta file. */
   readonly lifecycle: LifecycleStatus;
   readonly directoryId: number;
   readonly sendLimits: SendLimits;
   readonly transport: Transport;
-  /** What snapshot and log file held, after `finish`. */
+  /** The content of the snapshot and the log file, after `finish`. */
   readonly recovered: Pick<LogRecovery, 'log' | 'hardState' | 'stateMachine' | 'configurations' | 'bytesBehindBase'>;
   /** The point at which the log file must be reset before anything else is written to it; null if it is as it should be. */
   readonly logReset: LogBase | null;

@@ -239,7 +239,7 @@ export class NodeReplica implements Replica, TransportEvents {
   }
 
   onBulkLost(): void {
-    // What is on its way is lost; it is asked for again once the link stands.
+    // Pieces that were on their way are lost. They are asked for again once the link is up.
   }
 
   onRemoved(peer: NodeId): void {
@@ -263,7 +263,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.#reads.carryOut(effects);
     if (isRare(effects)) this.#carryOutRare(input, effects);
     if (core.leader !== this.#knownLeader || core.term !== this.#knownTerm) this.#leaderChanged();
-    // What a slice leaves over waits for the end of the turn; otherwise a long catch-up would be one turn.
+    // Applies one slice. The rest follows at the end of the turn; otherwise a long catch-up would be one turn.
     if (commitIndex > this.#commitIndex) {
       this.#commitIndex = commitIndex;
       this.#writes.applier.applyCommitted();
@@ -289,7 +289,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.#loop.put({ kind: 'applied', index });
   }
 
-  /** The core knows what is applied; so may all that waited for it. */
+  /** The core knows what is applied. Now everything that waited for these entries goes on. */
   #applied(): void {
     const { appliedIndex } = this.#writes.applier;
     this.#snapshots.consider();
@@ -315,7 +315,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.#options.wal.read(fromIndex, last, bytesMax).then(
       (records) => this.#loop.run(() => put(records)),
       (error) => {
-        // What was compacted meanwhile is not wanted any more: the follower gets a snapshot.
+        // Entries that were compacted meanwhile are not needed any more: the follower gets a snapshot.
         if (fromIndex > this.#log.snapshotIndex) this.#loop.fail(error);
         else this.#loop.run(() => put([]));
       },
@@ -338,7 +338,7 @@ export class NodeReplica implements Replica, TransportEvents {
     for (const callback of waiting) callback();
   }
 
-  /** All that this turn gathered goes out together. */
+  /** Sends everything that this turn of the event loop has gathered. */
   #endTurn(): void {
     const nowMs = this.#options.clock.monotonicMs();
     this.#reads.closeTurn(nowMs);
@@ -355,7 +355,7 @@ export class NodeReplica implements Replica, TransportEvents {
     this.#requests.progress();
     this.#writes.tick(nowMs);
     this.#reads.tick(nowMs);
-    // What an earlier turn could not do, another may: a link was full, leadership was on its way, a read batch unanswered.
+    // Tries again what an earlier turn could not do, because a link was full, no leader was known, or a read was unanswered.
     this.#loop.scheduleTurn();
   }
 

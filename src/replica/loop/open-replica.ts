@@ -199,9 +199,9 @@ function warnOfNonMembers({ initial, nodeId, logger }: OpenReplicaOptions, { con
 interface DamageKeeper {
   /** The meta file is open: from now on damage can be recorded there. */
   knows(meta: Meta): void;
-  /** Where damaged files go from which nothing promised is lost: a snapshot only repeats what is committed. */
+  /** The folder for damaged files whose loss breaks no promise: a snapshot only repeats committed entries. */
   folder(error: RaftkvError): Promise<string>;
-  /** As `folder`; but first it becomes durable that this node may have lost what it promised, and so has no vote. */
+  /** The folder for other damaged files. First makes durable that the directory has lost promises, and so has no vote. */
   markLoss(error: RaftkvError): Promise<string>;
 }
 
@@ -226,7 +226,7 @@ function damageKeeper({ directory, clock, random, logger }: OpenReplicaOptions):
     },
     folder,
     async markLoss(error) {
-      // Also one that was recovering: the cluster may have given its directory rights already, for what it held then.
+      // A recovering directory gets a new id, too: the cluster may already have given it rights for the log that it had.
       await meta?.persist({ lifecycle: 'recovering', directoryId: newDirectoryId(random) });
       return folder(error);
     },

@@ -5,7 +5,7 @@ import type { NodeReplicaOptions } from './node-options.ts';
 
 type OfTheLoop = 'appliedIndex' | 'pendingWrites' | 'pendingReads' | 'clusterId' | 'snapshotting' | 'healthProblem';
 
-/** What core, files and state machine tell of a replica; the loop itself adds the rest. */
+/** The part of a replica's status that comes from the core, the files and the state machine. The replica adds the rest. */
 export function describeStatus(
   core: Core,
   { nodeId, transport, wal, snapshots }: NodeReplicaOptions,

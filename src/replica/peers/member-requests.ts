@@ -29,7 +29,7 @@ export interface MemberRequestOptions {
 /** The leader, as a node that does not lead knows it. */
 export interface LeaderHint {
   readonly id: NodeId;
-  /** As the newest configuration in the log of this node has it; null if that has none. */
+  /** Its address in the newest configuration of this node's log; null if that has none. */
   readonly address: NodeAddress | null;
 }
 
@@ -107,7 +107,7 @@ export class MemberRequests {
     };
   }
 
-  /** What the core made of a change. */
+  /** The core has appended or refused a change. */
   outcome({ id, refusal: code, text }: MemberChangeOutcome): void {
     if (code !== null) {
       this.#take(id)?.reject(refusal(code, text));

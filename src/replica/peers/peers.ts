@@ -28,7 +28,7 @@ export class Peers {
   #configuration: Configuration | null = null;
   #committed: Configuration | null = null;
   #wasLost = false;
-  /** What another node knew to be committed, where that is more than this one knows. */
+  /** The newest committed configuration that another node knew, if it is newer than this node's. */
   #heard: MembersNews | null = null;
 
   constructor(options: PeersOptions, core: Core, sender: Pick<Sender, 'tell'>) {

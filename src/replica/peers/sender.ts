@@ -2,7 +2,7 @@ import type { Message, NodeId } from '../../raft/state/types.ts';
 import type { Transport } from '../../transport/types.ts';
 import { encodeMessage, type PeerMessage } from './wire.ts';
 
-/** What goes to the peers. News of commitment waits for the end of the turn, and goes by itself only where no append has carried it. */
+/** Sends messages to the peers. A `commit` message waits for the end of the turn; it is dropped if an append carries the same news. */
 export class Sender {
   readonly #transport: Pick<Transport, 'send'>;
   readonly #scheduleTurn: () => void;

@@ -41,7 +41,7 @@ export interface ProposalRefused {
   readonly expectedSequence: number;
 }
 
-/** What a node says of itself over each new link, before anything else, and when it changes. */
+/** The lifecycle of the sender. A node sends it over each new link before anything else, and when it changes. */
 export interface LifecycleMessage {
   readonly kind: 'lifecycle';
   readonly lifecycle: LifecycleStatus;

@@ -17,11 +17,11 @@ interface Confirmed {
   readonly index: number;
 }
 
-/** As many as leave room for 2^32 batches in each incarnation. */
+/** The number of different upper parts of ids. Each leaves room for 2^32 batches. */
 const INCARNATIONS = 2 ** 20;
 
 export class ReadBatches {
-  /** Of the turn that is not over yet. */
+  /** The reads of the present turn. */
   #open: ReadCompletion[] = [];
   /** Oldest first, as in every list of turns here. */
   #gathered: Gathered[] = [];
@@ -100,7 +100,7 @@ export class ReadBatches {
     this.#asked = null;
   }
 
-  /** Serves what is confirmed and applied. */
+  /** Serves the batches that are confirmed and whose index is applied. */
   serve(appliedIndex: number): void {
     let served = 0;
     while (served < this.#confirmed.length) {

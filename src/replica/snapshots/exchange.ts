@@ -16,7 +16,7 @@ import { SnapshotServer } from './server.ts';
 import { noSnapshot, type SnapshotLimits, Snapshotter } from './snapshotter.ts';
 
 /**
- * All that a replica does with snapshots:
+ * Takes, sends, receives and installs snapshots:
  *
  *   own state ─▶ snapshotter.ts ─▶ file ─▶ snapshots/server.ts ═ bulk link ═▶ snapshots/fetcher.ts ─▶ file ─▶ state
  */

@@ -20,7 +20,7 @@ export interface SnapshotFetcherContext {
   readonly pieceBytes: number;
   /** Pieces asked for and not yet here; bounds what waits to be written. */
   readonly piecesInFlightMax: number;
-  /** With nothing new for so long, what is missing is asked for again. */
+  /** If nothing new arrives for so long, the missing pieces are asked for again. */
   readonly retryMs: number;
   readonly send: (to: NodeId, message: BulkMessage) => void;
   /** The file is durable, and this is what it holds. */
@@ -35,7 +35,7 @@ interface Transfer {
   askedTo: number;
   /** Everything before this has been handed to the receiver. */
   handedTo: number;
-  /** Of the whole file; 0 while it is not known. */
+  /** The length of the whole file; 0 while it is not known. */
   byteLength: number;
   /** Handed to the receiver and not written yet. */
   piecesUnwritten: number;
@@ -51,10 +51,10 @@ const PAUSE_MS = 1_000;
 export class SnapshotFetcher {
   readonly #context: SnapshotFetcherContext;
   #transfer: Transfer | null = null;
-  /** One thing at a time is done to files: beginning, appending, finishing, in the order that they were asked for. */
+  /** The operations on files, one after the other in the order of the calls. */
   #work: Promise<void> = Promise.resolve();
   #beginning = false;
-  /** Whose file it is that has partly arrived: another node's snapshot of the same entry is another file. */
+  /** The node whose file has partly arrived. Another node's snapshot of the same entry is a different file. */
   #partlyFrom: NodeId = NO_NODE;
   #notBeforeMs = Number.NEGATIVE_INFINITY;
   #stopped = false;
@@ -117,7 +117,7 @@ export class SnapshotFetcher {
     const transfer = this.#transfer;
     if (transfer === null || transfer.finishing || from !== transfer.wanted.from) return;
     if (piece.index !== transfer.wanted.index || piece.term !== transfer.wanted.term) return;
-    // Also what is of no use shows that answers are on their way: to ask again would only bring more of them.
+    // A piece of no use still shows that answers are on their way; asking again would only bring more of them.
     transfer.movedAtMs = this.#context.clock.monotonicMs();
     // Links keep the order; what does not fit is an answer to a question asked before a link was lost.
     if (piece.offset !== transfer.handedTo || piece.bytes.length === 0) return;

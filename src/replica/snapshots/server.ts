@@ -23,11 +23,11 @@ export interface SnapshotServerContext {
 }
 
 interface Reader {
-  /** What it reads; both 0 where it was offered a snapshot and has not asked yet. */
+  /** The snapshot that the follower reads; both 0 if it was offered one and has not asked for a piece yet. */
   index: number;
   term: number;
   askedAtMs: number;
-  /** It was given the file's end. */
+  /** Whether the last piece was sent to it. */
   hasAll: boolean;
 }
 
@@ -45,7 +45,7 @@ export class SnapshotServer {
     const { index, term, offset } = request;
     const reader = this.#hold(from, index, term, clock.monotonicMs());
     if (offset === 0 && reader.hasAll) this.#verify(reader);
-    // One after the other: a piece that overtakes another would have to be asked for again.
+    // One read after the other: a piece that overtakes another would have to be asked for again.
     this.#work = this.#work.then(async () => {
       const piece = await snapshots.read(index, term, offset, Math.min(request.length, pieceBytesMax));
       if (piece !== null) {
@@ -55,7 +55,7 @@ export class SnapshotServer {
         return;
       }
       send(from, { kind: 'gone', index, term });
-      // It would be offered again for as long as the follower asks.
+      // Otherwise the leader would offer the missing snapshot again and again.
       onStalled(from);
     });
     this.#work.catch(onFatal);
@@ -88,7 +88,7 @@ export class SnapshotServer {
       try {
         await snapshots.load(() => {});
       } catch (error) {
-        // It has been moved aside then, and the snapshotter sees that another is needed.
+        // The damaged file has been moved aside, and the snapshotter sees that another snapshot is needed.
         if (!(error instanceof RaftkvError) || error.code !== 'SNAPSHOT_DAMAGED') throw error;
       }
     });

@@ -32,7 +32,7 @@ export interface SnapshotLimits {
   readonly snapshotLogBytes: number;
   /** Log that is kept behind a snapshot for followers that lag: cheaper for them than a snapshot. */
   readonly logTailBytes: number;
-  /** What one slice of a snapshot encodes at most: about a millisecond. */
+  /** The largest slice of a snapshot that is encoded at once: it takes about a millisecond. */
   readonly snapshotChunkBytes: number;
 }
 
@@ -66,7 +66,7 @@ export class Snapshotter {
   /** The log is to be let go up to here; the core may keep more for a while. */
   #compactTo = 0;
   #compactedTo = 0;
-  /** How often the state has been replaced by one from elsewhere. */
+  /** The number of times that a received snapshot has replaced the state. */
   #replacements = 0;
   /** `bytesApplied` as of the newest snapshot; less than 0 by what a start found behind it. */
   #bytesAtSnapshot: number;
@@ -107,7 +107,7 @@ export class Snapshotter {
     this.#compactTo = Math.max(this.#compactTo, tailBegin);
   }
 
-  /** It was found damaged: the log begins behind it, so there has to be another, however little has come since. */
+  /** Whether the newest snapshot was found damaged. The log begins behind it, so another is needed even without new entries. */
   #newestIsMissing(): boolean {
     const { core } = this.#loop;
     return (this.#options.snapshots.newest?.index ?? 0) < (core.snapshot?.index ?? 0);
@@ -146,7 +146,7 @@ export class Snapshotter {
     return work;
   }
 
-  /** The state has been replaced by a snapshot from elsewhere: what is being written is of no use any more. */
+  /** A received snapshot has replaced the state, so the snapshot that is being written is of no use any more. */
   replaced(): void {
     this.#replacements++;
     this.#bytesAtSnapshot = this.#applier.bytesApplied;
@@ -164,7 +164,7 @@ export class Snapshotter {
     const index = this.#applier.appliedIndex;
     const term = core.log.termAt(index);
     const members = core.configurations.asOf(index);
-    // A newcomer that has not come to the entry yet that says who is a member.
+    // A new node has not received an entry with a configuration yet.
     if (members.voters.length === 0) return null;
     const configuration = encodeConfiguration(members, 0);
     const bytesAtBegin = this.#applier.bytesApplied;
@@ -191,7 +191,7 @@ export class Snapshotter {
         }
       }
       const info = await writer.finish();
-      // One that was fetched meanwhile may reach further; the core hears of it once its state is in place.
+      // A snapshot that was fetched meanwhile may reach further. The core hears of that one once its state is installed.
       if (this.#stopping || info.index > index) return info;
       this.#bytesAtSnapshot = bytesAtBegin;
       const tookMs = Math.round(clock.monotonicMs() - startedMs);
@@ -257,7 +257,7 @@ export function noQuorumForBackup(): RaftkvError {
   );
 }
 
-/** What a backup says where it could get none. */
+/** The error of a backup for which no snapshot could be taken. */
 export function noSnapshot(): RaftkvError {
   return new RaftkvError(
     'BACKUP_INVALID',

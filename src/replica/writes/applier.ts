@@ -18,7 +18,7 @@ import type { Proposer } from './proposer.ts';
 
 /** Bytes applied in one go; then the event loop gets its turn, so that heartbeats never wait for a long catch-up. */
 const SLICE_BYTES = 2 * 1024 * 1024;
-/** What one read from disk brings in while catching up from there. */
+/** The size of one read from disk while the applier catches up from there. */
 const READ_BYTES = 4 * 1024 * 1024;
 
 export interface ApplierContext {
@@ -37,7 +37,7 @@ export class Applier {
   readonly #context: ApplierContext;
   readonly #loop: Pick<NodeLoop, 'core' | 'put' | 'run' | 'scheduleTurn' | 'fail'>;
   #reading = false;
-  /** How often a snapshot has overtaken what was being read. */
+  /** The number of installed snapshots; an entry that was read for an older number is not applied. */
   #jumps = 0;
 
   constructor(context: ApplierContext, loop: Pick<NodeLoop, 'core' | 'put' | 'run' | 'scheduleTurn' | 'fail'>) {

@@ -18,7 +18,7 @@ interface Expected {
 }
 
 export class ProposalSequencer {
-  /** What the log of this term holds of each proposer; worthless in any other term. */
+  /** The next batch of each proposer for the log of this term; meaningless in any other term. */
   readonly #expected = new Map<NodeId, Expected>();
   #term = 0;
 
@@ -59,7 +59,7 @@ export class ProposalSequencer {
  * A proposer sends its batches in order, each once; all again, from the oldest that is not applied, to a new leader or
  * over a new link. What is not taken is refused, never forwarded (RedisRaft 13).
  */
-/** What is sent again when nothing moves: as much as one append carries. */
+/** How much is sent again if no batch is applied: as much as one append carries. */
 const RESENT_BYTES_MAX = 1024 * 1024;
 
 export class Proposals {
@@ -98,7 +98,7 @@ export class Proposals {
     while (this.#sendBatch(sequence) > 0) this.#sentSequence = sequence++;
   }
 
-  /** How many bytes went out: none where there is no such batch, or where its link takes no more. */
+  /** Returns how many bytes were sent: 0 if there is no such batch or the link takes no more. */
   #sendBatch(sequence: number): number {
     const { id, leader, term } = this.#loop.core;
     const batch = this.#proposer.batch(sequence);
@@ -166,7 +166,7 @@ export class Proposals {
     this.#loop.scheduleTurn();
   }
 
-  /** What was taken, for the log, under the leader's time. */
+  /** Returns the accepted batches for the log, with the leader's time in each. */
   drain(timeMs: number): Buffer[] {
     const batches = this.#taken;
     this.#taken = [];
@@ -174,7 +174,7 @@ export class Proposals {
     return batches;
   }
 
-  /** This node no longer leads: the proposers will send what was taken to the new leader. */
+  /** This node no longer leads. The proposers will send these batches to the new leader. */
   forget(): void {
     this.#taken = [];
   }

@@ -26,13 +26,13 @@ export interface Batch {
   readonly sequence: number;
   readonly bytes: Buffer;
   readonly acceptedAtMs: number;
-  /** One for each command; null once they have been told that the request timed out. */
+  /** One for each command; null once they were called with the timeout. */
   completions: WriteCompletion[] | null;
   /** Sent to a leader: its bytes are in this node's own log or in a peer link's buffer, so they must not change. */
   sent: boolean;
 }
 
-/** Of a batch, what its leader fills in: the entry's header, and the time with which a batch begins. */
+/** The first bytes of a batch, which the leader fills in: the entry's header and the time. */
 const STAMPED_BYTES = ENTRY_HEADER_BYTES + 8;
 
 export class Proposer implements ResultSink {
@@ -63,7 +63,7 @@ export class Proposer implements ResultSink {
     return this.#unappliedBytes + this.#builder.byteLength < this.#limits.pendingWriteBytesMax;
   }
 
-  /** Of the oldest batch that is not applied; of the next to be made where there is none. */
+  /** The sequence number of the oldest batch that is not applied; if all are, of the next batch. */
   get oldestSequence(): number {
     return this.#nextSequence - this.unapplied;
   }

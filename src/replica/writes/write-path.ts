@@ -102,7 +102,7 @@ export class WritePath {
     else this.#proposals.receiveRefusal(peer, message);
   }
 
-  /** Sends what this turn has gathered to the leader, or gives it to the core if this node leads. */
+  /** Sends the writes of this turn to the leader, or gives them to the core if this node leads. */
   endTurn(nowMs: number): void {
     this.#refuse();
     this.proposer.closeBatch(nowMs);

@@ -28,7 +28,7 @@ import { createDownloads } from './snapshot.ts';
 const HEADER_BYTES_MAX = 8 * 1024;
 /** Probes send their request at once; a connection that does not is closed. */
 const REQUEST_MS_MAX = 5_000;
-/** How often Node looks for requests that take too long. */
+/** The interval at which Node checks for requests that take too long. */
 const REQUEST_CHECK_INTERVAL_MS = 1_000;
 const KEEP_ALIVE_MS = 5_000;
 /** Probes, scrapers and a curious operator; not a service port. */
@@ -56,7 +56,7 @@ export interface AdminPortOptions {
   /** Null while the node recovers its log. */
   readonly status: () => ReplicaStatus | null;
   readonly readiness: () => Readiness;
-  /** What `/members` and `/snapshot` act on; null while there is no replica, or it stops. */
+  /** The replica for `/members` and `/snapshot`; null while there is none, or it stops. */
   readonly door: () => AdminDoor | null;
   /** Null or absent: plain HTTP. */
   readonly tls?: PortTls | null;
@@ -70,7 +70,7 @@ export interface AdminPort {
   close(): Promise<void>;
 }
 
-/** What `/status` answers. `replica` is null while the node recovers its log. */
+/** The answer of `/status`. `replica` is null while the node recovers its log. */
 export interface StatusBody extends NodeIdentity {
   readonly uptimeSeconds: number;
   readonly ready: boolean;

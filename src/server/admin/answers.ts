@@ -1,7 +1,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { RaftkvError } from '../../base/errors.ts';
 
-/** What every route of the admin port needs: to answer with JSON, to take a small body, to tell what went wrong. */
+/** Helpers of all routes of the admin port: JSON answers, small request bodies, errors. */
 
 export interface Answer {
   readonly status: number;
@@ -16,7 +16,7 @@ export interface FailureBody {
   readonly error: string;
   /** A code of `RaftkvError`, for programs; empty where the request itself was wrong. */
   readonly code: string;
-  /** What to do about it; may be empty. */
+  /** What the caller can do; may be empty. */
   readonly remedy: string;
 }
 

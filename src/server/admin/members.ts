@@ -20,10 +20,10 @@ import { type Answer, type FailureBody, failure, failureOf, readBody } from './a
 
 export type MembersDoor = Pick<Replica, 'members' | 'changeMembers' | 'status'>;
 
-/** What `GET /members` answers. */
+/** The answer of `GET /members`. */
 export interface MembersBody extends MembersView {
   readonly cluster: string;
-  /** Who answered. */
+  /** The node that answered. */
   readonly nodeId: number;
 }
 
@@ -32,22 +32,22 @@ interface AdminAddress {
   readonly adminPort: number;
 }
 
-/** What a node that does not lead answers, with `code` NOT_LEADER. */
+/** The answer of a node that does not lead, with `code` NOT_LEADER. */
 export interface NotLeaderBody extends FailureBody {
   readonly cluster: string;
-  /** Who answered. */
+  /** The node that answered. */
   readonly nodeId: number;
   /** Null if no leader is known; its address is null if this node does not know that. */
   readonly leader: { readonly id: number; readonly address: AdminAddress | null } | null;
 }
 
-/** What a node says of itself in its answers, and what it needs to name the address of another. */
+/** The identity of a node in its answers, and the addresses that it knows of the others. */
 export interface MembersContext {
   readonly cluster: string;
   readonly nodeId: number;
   /** The nodes of the configuration file, whose addresses take precedence over those in the log. */
   readonly listedNodes: readonly (AdminAddress & { readonly id: number })[];
-  /** Of this node's admin port, and so of the others'. */
+  /** The scheme of this node's admin port; the other nodes have the same. */
   readonly scheme: 'http' | 'https';
 }
 
@@ -134,10 +134,10 @@ export async function changeMembersAnswer(
   }
 }
 
-/** What only a moment's wait mends, as the replica names it at the end of its message. */
+/** Refusals that a short wait resolves, as the replica names them at the end of its message. */
 const PASSING = /\((NOT_LEADER|LEADER_NOT_READY|TIMEOUT|BUSY|STOPPING)\)$/;
 
-/** What is wrong with it, where it is no change. */
+/** The mistake in a body that is no change of members. */
 function parseChange(text: string): MemberChange | string {
   let raw: unknown;
   try {

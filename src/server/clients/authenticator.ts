@@ -9,11 +9,11 @@ export interface Credential {
   readonly password: string;
 }
 
-/** Who may use the client port. Only digests are kept. */
+/** The users of the client port. Only digests of their passwords are kept. */
 export interface Credentials {
   /** `token` is user and password with one space between them; neither can hold one. */
   accept(token: string): boolean;
-  /** From now on these and no others. Who is in stays in. */
+  /** Replaces the users. Connections that are logged in stay logged in. */
   replace(entries: readonly Credential[]): void;
 }
 

@@ -37,13 +37,13 @@ export interface ClientPortOptions {
   readonly replica: Replica;
   /** The program's own version, for stats. */
   readonly version: string;
-  /** What the store may hold, for stats. */
+  /** The capacity of the store, for stats. */
   readonly storeBytesMax: number;
-  /** Who may use the port; null or absent: everybody. */
+  /** The users of the port; null or absent if no login is needed. */
   readonly credentials?: Credentials | null;
   /** Null or absent: the port is plain. */
   readonly tls?: PortTls | null;
-  /** Those that are not to be the defaults. */
+  /** Limits that differ from the defaults. */
   readonly limits?: Partial<ClientLimits>;
 }
 
@@ -83,7 +83,7 @@ export async function openClientPort(options: ClientPortOptions): Promise<Client
   };
 }
 
-/** What the connections of a port share. Apart from the listening, for those who bring their own sockets. */
+/** The state that the connections of a port share. Separate from listening, so that tests can bring their own sockets. */
 interface Listener {
   readonly server: Server;
   onSocket(accept: (socket: Socket) => void): void;
@@ -148,7 +148,7 @@ export function createHost(options: ClientPortOptions, limits: ClientLimits, cli
   };
 }
 
-/** Who is connected. */
+/** The open connections. */
 export class Clients {
   readonly connections = new Set<Connection>();
   #goneCallbacks: (() => void)[] = [];

@@ -17,7 +17,7 @@ import type { ClientLimits } from './limits.ts';
 import { RequestReader } from './request-reader.ts';
 import type { Watch, Watchers } from './watchers.ts';
 
-/** What the connections of a port share. */
+/** The state that the connections of a port share. */
 export interface ConnectionHost {
   readonly clock: Clock;
   readonly replica: Replica;
@@ -31,7 +31,7 @@ export interface ConnectionHost {
   /** Null if clients need not log in. */
   readonly authenticator: Authenticator | null;
   readonly inputMemory: InputMemory;
-  /** Calls `serve` when what is going on now is over. */
+  /** Calls `serve` at the end of the present callback. */
   serveSoon(connection: Connection): void;
   /** Calls `serve` when the other connections had their turn. */
   serveNextTurn(connection: Connection): void;
@@ -70,14 +70,14 @@ export class Connection implements SlotOwner, AnswerContext {
   #watch: Watch | null = null;
   /** Reads in the queue; each is there until its last byte is written. */
   #unexecutedReads = 0;
-  /** This pass of `#take` has asked the replica to confirm a read: later reads of the pass go by it. */
+  /** This pass of `#take` has asked the replica to confirm a read: later reads of the pass use the same confirmation. */
   #readAsked = false;
-  /** How the last confirmation of an executed read came out. */
+  /** Why the last read could not be confirmed; null if it was. */
   #readFailure: Failure | null = null;
-  /** The next request is there, but has to wait for something other than bytes. */
+  /** Whether a complete request is in the buffer but has to wait for something other than bytes. */
   #blocked = false;
   #paused = false;
-  /** The client has sent its last byte, or the port is stopping: what is here is answered, and no more. */
+  /** The client has closed its side, or the port is stopping: only requests that have arrived are answered. */
   #inputOver = false;
   /** No further request is taken. */
   #closing = false;
@@ -382,7 +382,7 @@ export class Connection implements SlotOwner, AnswerContext {
     this.#reader.input.clear();
     for (let slot = this.#queue.head; slot !== null; slot = this.#queue.head) {
       this.#queue.shift();
-      // One that the replica still owes an answer is freed when that comes.
+      // A slot whose write the replica has not answered yet is freed when the answer comes.
       if (slot.awaited > 0) slot.owner = null;
       else this.#host.slots.give(slot);
     }

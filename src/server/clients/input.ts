@@ -17,7 +17,7 @@ export class Input {
   end = 0;
   /** The length of the unfinished request, where known; else 0. */
   needBytes = 0;
-  /** How much of the unfinished line was searched for its end. */
+  /** The number of bytes of the unfinished line that were searched for its end. */
   scanned = 0;
   /** The buffer is ours, and may hold room behind `end`; otherwise it is a chunk as it came. */
   #owned = false;
@@ -31,7 +31,7 @@ export class Input {
     return this.end - this.start;
   }
 
-  /** What it takes of memory. */
+  /** The memory that it uses. */
   get heldBytes(): number {
     return this.buffer === null ? 0 : this.buffer.length;
   }

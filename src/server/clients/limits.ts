@@ -22,9 +22,9 @@ export interface ClientLimits {
   readonly multiGetLineBytesMax: number;
   /** Keys looked up or listed for one connection before the others get their turn: some milliseconds. */
   readonly keysPerTurnMax: number;
-  /** How long a connection may be silent, 0 for ever, as memcached's idle_timeout. Pools keep theirs open for hours. */
+  /** A connection that sends nothing for so long is closed (memcached's idle_timeout); 0 for never. Pools stay idle for hours. */
   readonly connectionIdleMsMax: number;
-  /** How long a connection may take to log in, where it has to: by hand in telnet, too. */
+  /** A connection that has not logged in after so long is closed. Enough to type a password in telnet. */
   readonly loginMsMax: number;
   /** Requests refused to one connection that has not logged in; then it is closed, so that guessing costs connections. */
   readonly refusalsMax: number;
@@ -32,9 +32,9 @@ export interface ClientLimits {
   readonly watchersMax: number;
   /** Bytes that wait for one of them; beyond it lines are lost. Some ten thousand: what one turn may well apply. */
   readonly watchedBytesMax: number;
-  /** How long a connection that was closed from here waits for the client to close too, so that no reply is lost. */
+  /** A connection that this node closes waits for the client to close, too, for so long, so that no reply is lost. */
   readonly lingerMsMax: number;
-  /** How long `stop` waits for what is in flight. */
+  /** `stop` waits for so long for pending replies. */
   readonly drainMsMax: number;
   /** Connections that the kernel holds until they are accepted, as memcached's -b. */
   readonly backlogMax: number;

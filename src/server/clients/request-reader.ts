@@ -22,7 +22,7 @@ export class RequestReader {
   readonly #refusalsMax: number;
   #refusals = 0;
   #swallowed: SwallowedBlock | null = null;
-  /** Of the request that was found last. */
+  /** The length of the request that was found last. */
   #requestBytes = 0;
 
   constructor(parser: RequestParser, authenticator: Authenticator | null, refusalsMax: number, memory: InputMemory) {

@@ -6,7 +6,7 @@ import type { Replica } from '../../replica/types.ts';
 import { type Counters, newCounters } from '../counters.ts';
 import type { ClientLimits } from './limits.ts';
 
-/** What the answers to `stats` draw on. */
+/** The sources of the answers to `stats`. */
 export interface StatsSources {
   readonly clock: Clock;
   readonly startedAtMs: number;
@@ -20,7 +20,7 @@ export interface StatsSources {
   readonly authenticates: boolean;
   readonly replica: Replica;
   readonly counters: Counters;
-  /** How many connections watch. */
+  /** The number of connections that watch. */
   readonly watchers: { readonly size: number };
   readonly connections: ReadonlySet<{ readonly remoteAddress: string; readonly state: string }>;
 }

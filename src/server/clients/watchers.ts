@@ -15,9 +15,9 @@ export class Watch {
   readonly #onLine: () => void;
   readonly #lines: string[] = [];
   #taken = 0;
-  /** Of the lines that are not taken. */
+  /** Bytes of the lines that the socket has not taken. */
   #bytes = 0;
-  /** Lost since the last line that found room. */
+  /** The number of lines that were dropped since the last one that found room. */
   #skipped = 0;
 
   constructor(bytesMax: number, counters: Counters, onLine: () => void) {
@@ -46,7 +46,7 @@ export class Watch {
     this.#taken++;
     this.#bytes -= line.length;
     this.#counters.log_watcher_sent++;
-    // A reader that keeps up may yet never come to the end: what it has must go all the same.
+    // A reader that keeps up may never reach the end of the lines, but those that were sent must be freed all the same.
     if (this.#taken * 2 >= this.#lines.length) {
       this.#lines.splice(0, this.#taken);
       this.#taken = 0;
@@ -56,7 +56,7 @@ export class Watch {
 }
 
 /**
- * Who watches the changes that this node applies.
+ * The connections that watch the changes that this node applies.
  *
  *   state machine ─ change ─▶ Watchers ─ one line for all ─▶ Watch of each ─▶ its connection, as fast as it reads
  *

@@ -3,7 +3,7 @@ import type { Replica } from '../../replica/types.ts';
 import type { Counters } from '../counters.ts';
 import type { FoundItem } from './slots.ts';
 
-/** What writing a reply needs, and what tells it to stop in the middle of a long one. */
+/** The context for writing a reply, and the signal to stop in the middle of a long one. */
 export interface AnswerContext {
   readonly output: Output;
   readonly replica: Replica;

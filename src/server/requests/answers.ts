@@ -120,7 +120,7 @@ function writeTouchedItems(slot: Slot, context: AnswerContext): boolean {
   return true;
 }
 
-/** The iterator stays good while the store changes: what is deleted on the way is left out. */
+/** The iterator stays valid while the store changes. Items that are deleted meanwhile are left out. */
 function writeListing(slot: Slot, context: AnswerContext): boolean {
   if (slot.failure !== null) return writeFailure(context.output, slot.failure);
   slot.listing ??= context.replica.entries();

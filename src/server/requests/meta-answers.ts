@@ -157,7 +157,7 @@ function writeCounted(slot: Slot, context: AnswerContext): void {
   }
   const found = slot.found?.[0] ?? null;
   const [number = '', made = '', before = '', between = ''] = slot.text.split(',');
-  // As in memcached, q hides only what was counted, not what was made.
+  // As in memcached, q hides the reply of a count, but not of a new item.
   if (quiet && made === '') return;
   const item = found === null ? NUMBER_ALONE : shownOf(found, '', Number(before), Number(between));
   const shown = { ...item, value: number, isStale: false, isWon: false };
@@ -184,7 +184,7 @@ function withoutReadFlags(flags: string): string {
   return kept.join(' ');
 }
 
-/** What was refused for its size, or was no number; true where that was the reply. */
+/** Writes the reply of a command that was refused for its size or was no number. Returns true if it did. */
 function writeRefusal(code: ResultCode, { counters, output }: AnswerContext): boolean {
   if (code === 'tooLarge') {
     counters.store_too_large++;

@@ -6,14 +6,14 @@ import type { Replica } from '../../replica/types.ts';
 import { keepMeta, proposeMeta } from './meta-requests.ts';
 import type { Slot } from './slots.ts';
 
-/** What a request is to its connection's order. */
+/** The place of a request in the order of its connection. */
 export type RequestKind = 'local' | 'read' | 'write' | 'end';
 
 interface RequestTraits {
   readonly kind: RequestKind;
   /** A meta command: its flags are kept as well as its keys. */
   readonly isMeta: boolean;
-  /** What a write does to the store; null if it depends on the request's flags, or for what is no write. */
+  /** The operation of a write on the store; null if it depends on the request's flags, or for other requests. */
   readonly op: Op | null;
 }
 

@@ -3,7 +3,7 @@ import { NOTHING } from '../../memcached/replies.ts';
 import { Command } from '../../memcached/request.ts';
 import type { Failure, ReadCompletion, WriteCompletion } from '../../replica/types.ts';
 
-/** What a slot tells the connection that it belongs to. */
+/** The calls of a slot to its connection. */
 export interface SlotOwner {
   /** The slot's last answer from the replica is in. */
   slotAnswered(slot: Slot): void;
@@ -25,7 +25,7 @@ export class Slot implements WriteCompletion, ReadCompletion {
   noreply = false;
   /** Answers that the replica still owes. */
   awaited = 0;
-  /** A read that goes by the confirmation of the read before it: both had arrived when that was asked for. */
+  /** Whether the read uses the confirmation of the read before it: both had arrived when that was asked for. */
   followsRead = false;
   failure: Failure | null = null;
   code: ResultCode = 'ok';
@@ -42,11 +42,11 @@ export class Slot implements WriteCompletion, ReadCompletion {
   quiet = false;
   /** A read that turned out to have to write; `followsRead` is over for it. */
   escalated = false;
-  /** Its operation counts as a fetch of the item. */
+  /** Whether the operation counts as a fetch of the item. */
   fetches = false;
-  /** For ms: the length of its data. */
+  /** The length of the data of an `ms`. */
   valueBytes = 0;
-  /** How many keys are answered already, where a long reply waits for its reader. */
+  /** The number of keys that were answered before a long reply had to wait for its reader. */
   keysAnswered = 0;
   /** For gat, gats and meta commands with a block: what each key had; null for a miss. */
   found: (FoundItem | null)[] | null = null;
@@ -98,7 +98,7 @@ function copyOf({ value, flags, expiresAtMs, cas, tokens, accessedAtSeconds }: I
 
 /** Slots that wait to be used again. */
 export class SlotPool {
-  /** As many as a busy turn uses: more are left to the collector. */
+  /** The number of slots that are kept for reuse: as many as a busy turn uses. */
   static readonly KEPT_MAX = 4096;
   readonly #free: Slot[] = [];
 

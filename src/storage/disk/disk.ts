@@ -12,7 +12,7 @@ export interface Disk {
   list(path: string): Promise<string[]>;
   /** `create` fails with `EEXIST` where the file exists. With `dataSync`, a write is durable when it calls back (O_DSYNC). */
   open(path: string, options: { readonly create: boolean; readonly dataSync: boolean }): Promise<DiskFile>;
-  /** Replaces what is at `to`, at once or not at all. */
+  /** Replaces the file at `to`, completely or not at all. */
   rename(from: string, to: string): Promise<void>;
   remove(path: string): Promise<void>;
   /** Makes creations, renames and removals in a folder durable. */
@@ -25,7 +25,7 @@ export interface DiskFile {
    * buffer must not change before. One write at a time per open file: it lets the write path go without a closure.
    */
   write(buffer: Buffer, offset: number, length: number, position: number, done: (error: Error | null) => void): void;
-  /** Reads up to `length` bytes at `position`, fewer only at the end of the file; gives how many there were. */
+  /** Reads up to `length` bytes at `position`, fewer only at the end of the file. Returns their number. */
   read(buffer: Buffer, offset: number, length: number, position: number): Promise<number>;
   /** Makes all written bytes, and the length of the file, durable. A failure is final: never call it again to "retry". */
   sync(): Promise<void>;
@@ -44,7 +44,7 @@ export function writeFully(file: DiskFile, buffer: Buffer, length: number, posit
 
 const TEMPORARY_SUFFIX = '.tmp';
 
-/** Replaces a file, or makes it, durably: whenever this is interrupted, there is what was there before, or this. */
+/** Replaces or makes a file, durably. If it is interrupted, the file has its old or its new content. */
 export async function replaceFile(disk: Disk, directory: string, name: string, bytes: Buffer): Promise<void> {
   const temporaryName = name + TEMPORARY_SUFFIX;
   const temporary = join(directory, temporaryName);
@@ -58,7 +58,7 @@ export async function replaceFile(disk: Disk, directory: string, name: string, b
   await disk.syncDirectory(directory);
 }
 
-/** What is in a file, up to `bytesMax`. */
+/** The content of a file, up to `bytesMax`. */
 export async function readFile(disk: Disk, path: string, bytesMax: number): Promise<Buffer> {
   const file = await disk.open(path, { create: false, dataSync: false });
   const buffer = Buffer.alloc(Math.min(await file.size(), bytesMax));

@@ -10,7 +10,7 @@ import type { Disk, DiskFile } from './disk.ts';
 export const fileDisk: Disk = {
   async makeDirectory(path) {
     const topmost = (await fs.promises.mkdir(path, { recursive: true })) ?? path;
-    // Also if the folder exists: the process that made it may have died before its name was durable.
+    // This is needed even if the folder exists: the process that made it may have died before its name was durable.
     for (let made = path; made.length >= topmost.length; made = dirname(made)) await this.syncDirectory(dirname(made));
   },
 
@@ -55,7 +55,7 @@ class OpenFile implements DiskFile {
   readonly #descriptor: number;
   readonly #syncAfterWrite: boolean;
 
-  // The write in flight. `#done` is null exactly while there is none.
+  // The fields of the write in flight. `#done` is null if there is none.
   #done: ((error: Error | null) => void) | null = null;
   #buffer: Buffer | null = null;
   #offset = 0;

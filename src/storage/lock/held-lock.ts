@@ -17,7 +17,7 @@ import { describeHolder, type Identity, type LockRecord } from './record.ts';
 /** The files of a lock folder. */
 export interface LockFiles {
   perform(operation: LockOperation): Promise<unknown>;
-  /** The same, blocking. */
+  /** Renews the record synchronously. */
   performNow(operation: LockOperation): unknown;
 }
 
@@ -162,7 +162,7 @@ export class HeldLock {
     try {
       taker = runStepsNow(currentRecord(), this.#options.files);
     } catch {
-      // That it is lost is certain; by whom it was taken is not.
+      // The lock is lost, but the process that took it is unknown.
     }
     const isOther = taker !== null && taker.holder.id !== this.#options.identity.id;
     return this.#fail(

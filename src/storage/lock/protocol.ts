@@ -25,7 +25,7 @@ export type LockOperation =
   | { readonly kind: 'create'; readonly name: string }
   /** Overwrites the file from its start. False if there is no such file: boolean. */
   | { readonly kind: 'write'; readonly name: string; readonly text: string }
-  /** Also if there is no such file: undefined. */
+  /** Returns undefined if there is no such file. */
   | { readonly kind: 'remove'; readonly name: string };
 
 export type LockStep = LockOperation | { readonly kind: 'wait'; readonly ms: number };
@@ -46,7 +46,7 @@ const POLL_MS = 250;
 /** Each further attempt means that another process took or cleaned up a number in between. */
 const ATTEMPTS_MAX = 100;
 
-/** What a process that wants the lock knows. */
+/** The knowledge of a process that wants the lock. */
 export interface Contender {
   /** The folder, for messages. */
   readonly folder: string;
@@ -173,7 +173,7 @@ function* giveUp(number: number): Steps<null> {
   return null;
 }
 
-/** What earlier holders left. A holder that still runs finds its file gone. */
+/** Removes the files of earlier holders. A holder that still runs finds its file gone. */
 function* removeOthers(number: number): Steps<void> {
   for (const name of yield* list()) {
     const isHigher = NUMBER_NAME.test(name) && Number(name) > number;

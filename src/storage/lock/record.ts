@@ -15,9 +15,9 @@ export interface LockRecord {
   readonly holder: Identity;
 }
 
-/** What tells a process from all others. */
+/** Identifies a process. */
 export interface Identity {
-  /** As in its own pid namespace. */
+  /** The pid in the process's own pid namespace. */
   readonly pid: number;
   /** For people only: names of hosts are not unique. */
   readonly host: string;
@@ -37,7 +37,7 @@ export interface Identity {
  */
 export type Place = { readonly boot: string; readonly pidNamespace: string } | null;
 
-/** What the system says of a pid of this process's own place. */
+/** The state of a process with this pid on the same machine and in the same pid namespace. */
 export type ProcessState =
   | { readonly kind: 'dead' }
   /** `started` is null if the system does not tell. */
@@ -101,7 +101,7 @@ export function judge(record: LockRecord | null, here: Place, stateOf: (pid: num
   return now.kind === 'alive' && now.started !== null && started !== null ? 'alive' : 'unknown';
 }
 
-/** As in "process 4711 on host db1, since 2026-01-31T12:00:00.000Z". */
+/** For messages: "process 4711 on host db1, since 2026-01-31T12:00:00.000Z". */
 export function describeHolder(record: LockRecord | null): string {
   if (record === null) return 'a process that it does not name';
   const { pid, host, since } = record.holder;

@@ -8,7 +8,7 @@ import type { Place, ProcessState } from './record.ts';
 
 /** The lock folder and the processes of the machine. Like the protocol, it does without locks and hard links of the file system. */
 
-/** What a contender knows of the system that it runs on. */
+/** Facts about the system that a process runs on. */
 export interface SystemFacts {
   readonly pid: number;
   readonly host: string;

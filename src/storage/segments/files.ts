@@ -9,7 +9,7 @@ import {
   WAL_FORMAT_VERSION,
 } from './format.ts';
 
-/** The files of the log: their names, how one comes to be, and how one is opened again. */
+/** The files of the log: their names, and how they are created and opened. */
 
 /** Zeros are written in pieces of this size: large enough to be cheap, small enough not to hold up a log write for long. */
 const FILL_CHUNK_BYTES = 256 * 1024;
@@ -22,7 +22,7 @@ const TEMPORARY_SUFFIX = '.tmp';
 export interface Segment {
   readonly number: number;
   readonly path: string;
-  /** How long the file may grow. */
+  /** The length at which the file is full. */
   readonly segmentBytes: number;
   readonly saltCrc: number;
   /**
@@ -30,9 +30,9 @@ export interface Segment {
    * a block: at least one sector of zeros follows the last block, or a truncated file would pass for the end of the log.
    */
   filledTo: number;
-  /** For filling and reading. */
+  /** The descriptor for filling and reading. */
   readonly plain: DiskFile;
-  /** For blocks: a write is durable when it calls back. */
+  /** The descriptor for blocks: a write is durable when it calls back. */
   readonly durable: DiskFile;
 }
 
@@ -45,7 +45,7 @@ export function repairName(number: number): string {
   return `${segmentName(number)}.repair`;
 }
 
-/** Null where no repair was interrupted. */
+/** The number of the segment whose repair was interrupted; null if there is none. */
 export function repairNumber(names: readonly string[]): number | null {
   const digits = names.map((name) => REPAIR_NAME.exec(name)?.[1]).find((found) => found !== undefined);
   return digits === undefined ? null : Number(digits);
@@ -61,7 +61,7 @@ export function segmentNumbers(names: readonly string[]): number[] {
   return numbers.sort((a, b) => a - b);
 }
 
-/** Under what name a file comes to be before it is whole. */
+/** The name of a file until it is complete. */
 function temporaryOf(path: string): string {
   return path + TEMPORARY_SUFFIX;
 }
@@ -70,7 +70,7 @@ export function isDiskFull(error: unknown): boolean {
   return error instanceof Error && (error as NodeJS.ErrnoException).code === 'ENOSPC';
 }
 
-/** True for what an interrupted creation leaves behind. */
+/** Whether the name is that of a file whose creation was interrupted. */
 export function isTemporary(name: string): boolean {
   const whole = name.slice(0, -TEMPORARY_SUFFIX.length);
   return name.endsWith(TEMPORARY_SUFFIX) && (SEGMENT_NAME.test(whole) || REPAIR_NAME.test(whole));
@@ -89,7 +89,7 @@ export function walDamaged(path: string, offset: number, what: string, cause?: u
 
 interface SegmentOptions {
   readonly segmentBytes: number;
-  /** How much of the file to fill at once, header included. */
+  /** The number of bytes that are filled at creation, header included. */
   readonly fillBytes: number;
   readonly clusterName: string;
   readonly random: () => number;
@@ -111,7 +111,7 @@ export async function createSegment(
   try {
     return await fillAndName(disk, directory, number, plain, options);
   } catch (error) {
-    // Also so that a disk that is full gets back what the attempt took.
+    // On a full disk this frees the space that the attempt took.
     if (isDiskFull(error)) await dropTemporary(disk, directory, temporary, plain);
     throw error;
   }
@@ -259,7 +259,7 @@ export async function closeSegment(segment: Segment): Promise<void> {
  */
 export interface SealedSegment {
   readonly number: number;
-  /** Of its file. */
+  /** The length of its file. */
   readonly bytes: number;
 }
 

@@ -18,32 +18,32 @@ export interface FillOptions {
   readonly clusterName: string;
   readonly random: () => number;
   readonly segmentBytes: number;
-  /** How much of a new segment is filled before its name appears. */
+  /** The number of bytes of a new segment that are filled before its name appears. */
   readonly firstFillBytes: number;
-  /** How much of zeros is kept ahead of the write position. */
+  /** The number of zero bytes that are kept ahead of the write position. */
   readonly fillAheadBytes: number;
-  /** How much is filled between two syncs, at least and at most: a log write may wait behind one step, never behind more. */
+  /** The smallest and largest number of bytes between two syncs. A log write waits behind one such step at most. */
   readonly fillStepBytes: number;
   readonly fillStepBytesMax: number;
   /** The disk ran out of room, or has all again that is to be kept ahead. */
   readonly onFull: (full: boolean) => void;
 }
 
-/** How long a full disk is left alone: short against what an operator waits, long against what a try costs. */
+/** The pause after a try that found the disk full: short for an operator who waits, long compared with the cost of a try. */
 const DISK_FULL_RETRY_MS = 500;
 
 export class SegmentFiller {
   readonly #options: FillOptions;
-  /** There is more room than before. */
+  /** Called when there is more room than before. */
   readonly #onRoom: () => void;
-  /** Final. */
+  /** Called with the error that ends the log. */
   readonly #onFailure: (error: unknown) => void;
 
   active: Segment;
-  /** The segments after the active one; none holds a block, and none is there while the active one is not full. */
+  /** The segments after the active one. None contains a block, and there are none while the active one is not full. */
   readonly spares: Segment[];
   #running: Promise<void> | null = null;
-  /** Ends when the segments that were active before are closed. */
+  /** Resolves when the segments that were active before are closed. */
   #closing: Promise<void> = Promise.resolve();
   #stopped = false;
   #full = false;
@@ -68,7 +68,7 @@ export class SegmentFiller {
     return this.#full;
   }
 
-  /** The last try found no room, and the next is not due yet. */
+  /** Whether the last try found no room and the next one is not due yet. */
   get waitsForRoom(): boolean {
     return this.#cancelRetry !== null;
   }
@@ -126,7 +126,7 @@ export class SegmentFiller {
     return spare;
   }
 
-  /** Lets the step that runs end, and starts no other. */
+  /** Waits for the step that runs, and starts no other. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#cancelRetry?.();
@@ -147,11 +147,11 @@ export class SegmentFiller {
     });
   }
 
-  /** How much is missing ahead of the log; 0 where nothing is, or nothing can be done about it. */
+  /** The number of zero bytes that are missing ahead of the log; 0 if none are, or if nothing can be done about it. */
   #shortBytes(position: number, aheadBytes: number): number {
     let ahead = this.active.filledTo - position;
     for (const spare of this.spares) ahead += spare.filledTo;
-    // One spare is enough, however small segments are: with it full, the log is as far ahead as it can be.
+    // One full spare is enough, however small segments are.
     if (this.spares.length > 0 && this.#nextToExtend() === null) return 0;
     return Math.max(0, aheadBytes - ahead);
   }
@@ -161,7 +161,7 @@ export class SegmentFiller {
     return this.spares.find((spare) => spare.filledTo < spare.segmentBytes) ?? null;
   }
 
-  /** One step: a small one where little is missing, a large one where a burst is about to catch up. */
+  /** One step: small if little is missing, large if a burst is about to use up the zeros. */
   async #fill(shortBytes: number): Promise<void> {
     const { disk, directory, segmentBytes, firstFillBytes, clusterName, random } = this.#options;
     const segment = this.#nextToExtend();

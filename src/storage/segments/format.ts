@@ -69,7 +69,7 @@ export const RECORD_HARD_STATE = 2;
 export const RECORD_LOG_RESET = 3;
 /** u64 term. */
 export const LOG_RESET_BODY_BYTES = 8;
-/** What fits beside the other fields of a segment header, with room to spare. */
+/** The longest name that fits beside the other fields of a segment header. */
 export const CLUSTER_NAME_BYTES_MAX = 255;
 
 const SEGMENT_MAGIC = Buffer.from('raftkvWL', 'latin1');
@@ -150,7 +150,7 @@ export function encodeBlockHeader(
   buffer.writeUInt32LE(crc32(buffer.subarray(8, BLOCK_HEADER_BYTES), saltCrc), 4);
 }
 
-/** The header at `buffer[offset]`, or null where there is none that was written for exactly this place. */
+/** The header at `buffer[offset]`, or null if none was written for exactly this place. */
 export function readBlockHeader(
   buffer: Buffer,
   offset: number,
@@ -190,7 +190,7 @@ export function encodeRecord(
   return crc;
 }
 
-/** The body of a start. */
+/** The body of a log reset. */
 export function encodeLogReset(term: number): Buffer {
   const body = Buffer.allocUnsafe(LOG_RESET_BODY_BYTES);
   writeUint64(body, term, 0);
@@ -218,7 +218,7 @@ export function isZero(buffer: Buffer, start: number, end: number): boolean {
   return true;
 }
 
-/** How many of the sectors in `buffer[start..end)` hold nothing but zeros. */
+/** The number of sectors in `buffer[start..end)` that contain only zeros. */
 export function countBlankSectors(buffer: Buffer, start: number, end: number): number {
   let blank = 0;
   for (let sector = start; sector < end; sector += SECTOR_BYTES) {

@@ -9,7 +9,7 @@ export class SegmentReader {
   readonly #segment: Pick<Segment, 'path' | 'plain' | 'filledTo'>;
   #start = 0;
   #length = 0;
-  /** What was last read; valid until the next `load`. */
+  /** The bytes that were read last; valid until the next `load`. */
   window: Buffer;
 
   /** @param window that of another reader, to be used again. */
@@ -19,7 +19,7 @@ export class SegmentReader {
     this.window = window.length >= bytes ? window : Buffer.allocUnsafeSlow(bytes);
   }
 
-  /** Where `position` of the file is in `window`, once `has` says that it is there. */
+  /** The place of the file's byte `position` in `window`. Only valid once `has` returned true for it. */
   offsetOf(position: number): number {
     return position - this.#start;
   }
@@ -45,9 +45,9 @@ export class SegmentReader {
 }
 
 export interface Remains {
-  /** Position of the first valid block header; -1 where there is none. */
+  /** Position of the first valid block header; -1 if there is none. */
   readonly blockAt: number;
-  /** Where the last byte that is not zero ends; 0 where all are zero. */
+  /** The end of the last byte that is not zero; 0 if all are zero. */
   readonly nonZeroEnd: number;
 }
 

@@ -30,7 +30,7 @@ import { GrowingFile, SnapshotEncoder } from './writer.ts';
  */
 export interface SnapshotsOptions {
   readonly disk: Disk;
-  /** The folder of the snapshots; made where there is none. */
+  /** The folder of the snapshots; made if there is none. */
   readonly directory: string;
   readonly clusterName: string;
   readonly logger: Logger;
@@ -41,13 +41,13 @@ export interface SnapshotsOptions {
   readonly onDamage: ((error: RaftkvError) => Promise<string>) | null;
 }
 
-/** What `read` gives at most: a peer says how much it wants, and must not decide how much memory that takes. */
+/** The longest piece that `read` returns. A peer says how much it wants, but must not decide how much memory that takes. */
 export const SNAPSHOT_PIECE_BYTES_MAX = 4 * 1024 * 1024;
 
 const SNAPSHOT_NAME = /^\d{16}-\d+\.snapshot$/;
 const WRITING_SUFFIX = '.tmp';
 const RECEIVING_SUFFIX = '.part';
-/** What an interrupted writer or receiver leaves behind. */
+/** Whether the name is that of a file whose writing or receiving was interrupted. */
 const LEFTOVER_NAME = /^\d{16}-\d+\.snapshot\.(tmp|part)$/;
 
 export function snapshotName(index: number, term: number): string {
@@ -78,7 +78,7 @@ export async function openSnapshots(options: SnapshotsOptions): Promise<Snapshot
 
 interface StoredFile {
   readonly info: SnapshotInfo;
-  /** It is not removed while this is above 0. */
+  /** The number of readers. The file is not removed while there are any. */
   holds: number;
 }
 
@@ -157,7 +157,7 @@ class SnapshotFiles implements Snapshots {
     } finally {
       stored.holds--;
     }
-    // Those that a crash had kept from being removed: until now, they might have been needed.
+    // Removes older files that a crash had left; until now they might have been needed.
     await this.#inTurn(() => this.#removeOlder());
   }
 
@@ -261,7 +261,7 @@ class SnapshotFiles implements Snapshots {
     const newest = this.#files.at(-1);
     for (const stored of [...this.#files]) {
       if (stored === newest || stored.holds > 0) continue;
-      // First from the list, lest somebody holds what is about to go.
+      // It is taken off the list first, so that no reader takes a file that is about to be removed.
       this.#files.splice(this.#files.indexOf(stored), 1);
       try {
         await this.#disk.remove(stored.info.path);
@@ -276,7 +276,7 @@ class SnapshotFiles implements Snapshots {
     stored.holds--;
     if (stored.holds > 0 || !this.#files.includes(stored) || stored === this.#files.at(-1)) return;
     this.#inTurn(() => this.#removeOlder()).catch((error: unknown) => {
-      // It is in the list again: the next snapshot meets the failure too.
+      // The file stays in the list, so the next snapshot tries to remove it again and meets the failure, too.
       this.#options.logger.error({ path: stored.info.path, err: error }, 'cannot remove an old snapshot');
     });
   }

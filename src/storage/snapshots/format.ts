@@ -122,7 +122,7 @@ export function encodeChunkHeader(target: Buffer, offset: number, body: Buffer, 
   return crc;
 }
 
-/** What a chunk's first bytes say of its length; null where they belong to the trailer. */
+/** The length of a chunk, from its first bytes; null if they belong to the trailer. */
 export function chunkLength(header: Buffer): number | null {
   const length = header.readUInt32LE(4);
   return length === TRAILER_MARK ? null : length;

@@ -20,7 +20,7 @@ import type { SnapshotHead } from './types.ts';
 
 export interface SnapshotFileHead extends SnapshotHead {
   readonly clusterName: string;
-  /** Of the whole file. */
+  /** The length of the whole file. */
   readonly byteLength: number;
   readonly chunks: number;
 }
@@ -69,7 +69,7 @@ async function withFile<T>(disk: Disk, path: string, work: (file: DiskFile) => P
 interface Ends {
   readonly head: SnapshotFileHead;
   readonly trailer: SnapshotTrailer;
-  /** Where the chunks begin, and the CRC that the first is chained to. */
+  /** The position of the first chunk, and the CRC that it is chained to. */
   readonly chunksAt: number;
   readonly chain: number;
 }
@@ -116,7 +116,7 @@ async function readChunks(file: DiskFile, path: string, ends: Ends, onChunk: OnC
     if (length === null || length > SNAPSHOT_CHUNK_BYTES_MAX || next > end) {
       throw snapshotDamaged(path, position, `chunk ${chunks + 1} has an invalid length`);
     }
-    // One read for the body and what stands before the next: the trailer at least follows.
+    // One read brings in the body and the header of the next chunk; at least the trailer follows.
     const bytes = await readUpTo(file, length + CHUNK_HEADER_BYTES, position + CHUNK_HEADER_BYTES);
     const body = bytes.subarray(0, length);
     if (body.length !== length || !verifyChunk(header, body, chain)) {

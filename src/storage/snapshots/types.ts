@@ -10,7 +10,7 @@ export interface SnapshotHead {
 }
 
 export interface SnapshotInfo extends SnapshotHead {
-  /** Of the whole file. */
+  /** The length of the whole file. */
   readonly byteLength: number;
   readonly path: string;
 }
@@ -45,17 +45,17 @@ export interface Snapshots {
   release(index: number, term: number): void;
   /** Goes on with what has been received of this very file, or begins. What had been received of another is dropped. */
   receive(index: number, term: number): Promise<SnapshotReceiver>;
-  /** Gives up what is being written or received. */
+  /** Removes the unfinished file. */
   close(): Promise<void>;
 }
 
 export interface SnapshotPiece {
   readonly bytes: Buffer;
-  /** Of the whole file. */
+  /** The length of the whole file. */
   readonly byteLength: number;
 }
 
-/** One call at a time, but for `abandon`, which may come at any moment: what runs ends, what comes later is refused. */
+/** One call at a time, except `abandon`, which may be called at any time: a running call ends, later ones are refused. */
 export interface SnapshotWriter {
   /** Resolves when the writer may be given the next. The chunk comes back from `load` as it is. */
   write(chunk: Buffer): Promise<void>;
@@ -68,9 +68,9 @@ export interface SnapshotWriter {
   abandon(): Promise<void>;
 }
 
-/** As with the writer, one call at a time but for `abandon`. */
+/** One call at a time, except `abandon`, which may be called at any time. */
 export interface SnapshotReceiver {
-  /** How much of the file is here: where the next piece begins. */
+  /** The number of bytes that have arrived: the position of the next piece. */
   readonly byteLength: number;
   /** `bytes` must stay as they are until this resolves. */
   append(bytes: Buffer): Promise<void>;

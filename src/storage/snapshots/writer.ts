@@ -22,7 +22,7 @@ import type { SnapshotHead } from './types.ts';
  * and a quarter of this makes a snapshot take twice as long; four times as much lets the log wait longer again.
  */
 const SYNC_STEP_BYTES = 1024 * 1024;
-/** What is collected for one write: large enough to make the cost per byte small, small enough not to matter as memory. */
+/** The size of one write: large enough for a small cost per byte, small enough not to matter as memory. */
 const STAGING_BYTES = 256 * 1024;
 
 /**

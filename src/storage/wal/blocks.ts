@@ -12,7 +12,7 @@ import {
 } from '../segments/format.ts';
 import type { WalWrite } from './types.ts';
 
-/** What a write asks for: whether it makes sense, what it drops, and the steps in which it goes into blocks. */
+/** Checks a write, finds what it truncates, and splits it into steps that fit into blocks. */
 
 /** Twenty-four bytes today; the bound keeps a repeated hard state within the one sector that is reserved for it. */
 const HARD_STATE_BYTES_MAX = 256;
@@ -43,7 +43,7 @@ export function checkWrite(write: WalWrite, logFirstIndex: number, logLastIndex:
   }
 }
 
-/** How far the log goes that a write leaves in place. */
+/** The last index that the log keeps when the write truncates it. */
 export function keptBy({ reset, firstIndex, entries }: WalWrite): number {
   if (reset !== null) return reset.index;
   return entries.length === 0 ? Number.POSITIVE_INFINITY : firstIndex - 1;
@@ -60,12 +60,12 @@ export function bytesOfStep(write: WalWrite, step: number): number {
   return resetBytes + (hardState === null ? 0 : RECORD_HEADER_BYTES + hardState.length);
 }
 
-/** Of the first step that is not yet in a block and has anything. */
+/** The first step of the write that is not yet in a block and is not empty. */
 export function bytesOfNext(write: WalWrite, stepsTaken: number): number {
   return bytesOfStep(write, stepsTaken) || bytesOfStep(write, stepsTaken + 1);
 }
 
-/** As an error of the log, which stops at it. */
+/** The error of a failed write, after which the log accepts nothing. */
 export function writeFailed(doing: string, cause: unknown): RaftkvError {
   const reason = cause instanceof Error ? cause.message : String(cause);
   const remedy = isDiskFull(cause)
@@ -80,7 +80,7 @@ const BYTES_INITIAL = 64 * 1024;
 /** The block that is written next, record by record. Its buffer is used again for the block after it. */
 export class BlockStaging {
   #bytes = Buffer.allocUnsafeSlow(BYTES_INITIAL);
-  /** Where the next record goes in the block. */
+  /** The position of the next record in the block. */
   #end = BLOCK_HEADER_BYTES;
   #records = 0;
   /** CRC of the last record put into this block or one before; and as it was when this block began. */

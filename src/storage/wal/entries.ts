@@ -15,9 +15,9 @@ const LENGTH_FIELD = 2;
 export interface EntryLocation {
   readonly index: number;
   readonly segment: number;
-  /** Of the record's header in the segment's file. */
+  /** The position of the record's header in the segment's file. */
   readonly offset: number;
-  /** Of the record, header included. */
+  /** The length of the record, header included. */
   readonly length: number;
   /** CRC of the record before, which seeds this one's. */
   readonly chainBefore: number;
@@ -28,19 +28,19 @@ export class EntryLocations {
   #count = 0;
   /** Places of the first chunk whose entries were forgotten; below `ENTRIES_PER_CHUNK`. */
   #skipped = 0;
-  /** Index of the first entry; where there is none, of the one that comes next. */
+  /** Index of the first entry; if there is none, of the next one to come. */
   #first = 1;
 
   get isEmpty(): boolean {
     return this.#count === 0;
   }
 
-  /** Index of the first entry; `lastIndex + 1` where there is none. */
+  /** Index of the first entry; `lastIndex + 1` if there is none. */
   get firstIndex(): number {
     return this.#first;
   }
 
-  /** Index of the last entry; where there is none, of the one before the log's first. */
+  /** Index of the last entry; if there is none, of the one before the log's first. */
   get lastIndex(): number {
     return this.#first + this.#count - 1;
   }

@@ -42,7 +42,7 @@ export interface RecoverLogOptions extends RepairPlace {
   readonly logger: Logger;
 }
 
-/** One repair is enough for any damage; a log that is damaged again at once lies on a disk that cannot be trusted. */
+/** One repair is enough for any damage. If the log is damaged again at once, the disk cannot be trusted. */
 const REPAIRS_MAX = 3;
 
 /** `log` is null where the folder holds none, or none any more: `damage` tells, and that `onDamage` has been called. */

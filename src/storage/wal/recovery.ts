@@ -76,7 +76,7 @@ export class LogScan {
   /** The log's entries all come after this one; -1 while the segments that would tell may have been removed. */
   #base: number;
   #reset: LogResetPlace | null = null;
-  /** What the next block must have. 0: the first of all, of a log whose prefix was truncated, may say what it likes. */
+  /** The sequence number that the next block must have. 0: any, for the first block of a log whose prefix was truncated. */
   #sequence: number;
   /** CRC of the last record read. The first block of all may say what it likes. */
   #chain = 0;
@@ -114,7 +114,7 @@ export class LogScan {
     }
   }
 
-  /** What `run` had found good when it ended. */
+  /** The part of the log that `run` had found good when it ended. */
   get goodPart(): GoodPart {
     return {
       number: this.#goodNumber,
@@ -260,7 +260,7 @@ export class LogScan {
     let chain = header.chainBefore;
     let offset = start;
     let base = this.#base;
-    // Where the beginning is not known, the first entry tells: any other follows one.
+    // If the beginning of the log is not known, the first entry is the beginning; every other entry must follow one.
     let lastIndex = base < 0 && this.#locations.isEmpty ? Number.POSITIVE_INFINITY : this.#locations.lastIndex;
     for (let record = 1; record <= header.records; record++) {
       const length = verifyRecord(window, offset, end, chain);

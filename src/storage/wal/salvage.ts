@@ -43,7 +43,7 @@ export interface RepairPlace {
   readonly random: () => number;
 }
 
-/** How much of a file is copied at once. */
+/** The size of the pieces in which a file is copied. */
 const COPY_BYTES = 1024 * 1024;
 
 /** Writes the segment that will take the place of the damaged one and of all behind it, under its temporary name. */
@@ -129,7 +129,7 @@ export async function completeRepair(place: RepairPlace, number: number, folder:
     for (const each of moved.reverse()) {
       await disk.rename(join(directory, segmentName(each)), join(folder, freeName(segmentName(each), taken)));
     }
-    // Where they went first: power loss must not take both names.
+    // The target folder is synced first: otherwise power loss could take both names of a file.
     await disk.syncDirectory(folder);
     await disk.syncDirectory(directory);
   }
@@ -137,7 +137,7 @@ export async function completeRepair(place: RepairPlace, number: number, folder:
   await disk.syncDirectory(directory);
 }
 
-/** What lies there already came from an earlier repair, and is kept. */
+/** A name that is free in the folder: files of an earlier repair are kept. */
 function freeName(name: string, taken: Set<string>): string {
   let free = name;
   for (let copy = 2; taken.has(free); copy++) free = `${name}.${copy}`;

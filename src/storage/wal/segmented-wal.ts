@@ -40,29 +40,29 @@ export class SegmentedWal implements Wal {
   #state: State = 'open';
 
   #active: Segment;
-  /** Where the next block goes; always a sector boundary. */
+  /** The position of the next block; always a sector boundary. */
   #position: number;
   #nextSequence: number;
-  /** The newest put into a block; null where there was none yet. */
+  /** The newest hard state that was put into a block; null if there was none. */
   #hardState: Buffer | null;
   readonly #retention: SegmentRetention;
 
   #lastIndex: number;
-  /** Of the newest reset that was handed over; what is at or below it is not to be read any more. */
+  /** The index of the newest log reset that was appended. Entries at or below it must not be read any more. */
   #resetIndex: number;
-  /** Every entry up to here that the log holds is durable. Never above `#locations.lastIndex`. */
+  /** All entries of the log up to this index are durable. Never above `#locations.lastIndex`. */
   #durableIndex: number;
-  /** Where the newest durable reset is, 0 where no segment has one; and the one in flight, 0 for none. */
+  /** The segment of the newest durable log reset, and of the one in flight; 0 for none. */
   #resetSegment: number;
   #resetInFlight = 0;
-  /** Of the waiting writes, those that drop something of what is in the log. */
+  /** The number of waiting writes that truncate or reset the log. */
   #truncationsWaiting = 0;
 
-  /** Writes not yet wholly in a block; of the first, `#stepsTaken` parts are in one. */
+  /** The writes that are not yet completely in a block. `#stepsTaken` parts of the first one are. */
   #waiting: WalWrite[] = [];
   #stepsTaken = 0;
 
-  /** A block, or a seal, is on its way to the disk. */
+  /** Whether a block or a seal is being written. */
   #busy = false;
   #sealing = false;
   #blockBytes = 0;
@@ -106,7 +106,7 @@ export class SegmentedWal implements Wal {
   }
 
   get firstIndex(): number {
-    // A reset that still waits is not in the locations yet.
+    // `#locations` does not know of a log reset that still waits.
     return Math.max(this.#resetIndex + 1, Math.min(this.#locations.firstIndex, this.#lastIndex + 1));
   }
 
@@ -125,7 +125,7 @@ export class SegmentedWal implements Wal {
     checkWrite(write, this.firstIndex, this.#lastIndex, this.#entryBytesMax);
     const keeps = keptBy(write);
     if (keeps < this.#lastIndex || write.reset !== null) {
-      // What is about to be replaced is no longer to be read.
+      // Entries that a waiting write replaces must not be read any more.
       this.#durableIndex = Math.min(this.#durableIndex, keeps);
       this.#truncationsWaiting++;
     }
@@ -234,7 +234,7 @@ export class SegmentedWal implements Wal {
     if (!this.#busy) this.#pump();
   };
 
-  /** Sends the next block on its way, where there is one, there is room for it, and none is on its way. */
+  /** Writes the next block, if there is one, there is room for it, and no other is being written. */
   #pump(): void {
     const wanted = this.#state === 'failed' ? 0 : this.#sendNext();
     this.#filler.check(this.#position, wanted);
@@ -242,7 +242,7 @@ export class SegmentedWal implements Wal {
     if (wanted > 0 && this.#filler.waitsForRoom) this.#onDrained?.();
   }
 
-  /** Returns how much room ahead it is that the next block waits for; 0 where it waits for none. */
+  /** Returns the number of zero bytes that the next block waits for; 0 if it waits for none. */
   #sendNext(): number {
     if (this.#busy || this.#waiting.length === 0) return 0;
     if (this.#fillStaging()) {
@@ -250,14 +250,14 @@ export class SegmentedWal implements Wal {
       return 0;
     }
     if (!this.#mustSeal()) return paddedToSector(this.#bytesOfFirst()) + SECTOR_BYTES;
-    // More than this segment will ever have: a spare.
+    // The active segment will never have so much room, so a spare is needed.
     if (this.#filler.spares.length === 0) return this.#active.segmentBytes - this.#position + SECTOR_BYTES;
     this.#staging.begin();
     this.#writeBlock(true);
     return 0;
   }
 
-  /** The first waiting record fits into no block that this segment, filled to its end, could still take. */
+  /** Whether the first waiting record does not fit into the rest of this segment. */
   #mustSeal(): boolean {
     const room = this.#active.segmentBytes - SECTOR_BYTES - this.#position;
     return this.#bytesOfFirst() > room;
@@ -270,7 +270,7 @@ export class SegmentedWal implements Wal {
     return BLOCK_HEADER_BYTES + repeatedBytes + (write === undefined ? 0 : bytesOfNext(write, this.#stepsTaken));
   }
 
-  /** Puts waiting records into the next block; false where not one fits. */
+  /** Puts waiting records into the next block. Returns false if none fits. */
   #fillStaging(): boolean {
     const room = this.#active.filledTo - SECTOR_BYTES - this.#position;
     if (this.#bytesOfFirst() > room) return false;
@@ -306,7 +306,7 @@ export class SegmentedWal implements Wal {
     return true;
   }
 
-  /** The first `whole` waiting writes are wholly in the block. */
+  /** Takes the first `whole` waiting writes off the queue: they are completely in the block. */
   #takeOff(whole: number): void {
     if (whole < this.#waiting.length) {
       this.#waiting.splice(0, whole);
@@ -359,7 +359,7 @@ export class SegmentedWal implements Wal {
     this.#flying = this.#landed;
     this.#landed = landed;
     this.#staging.shrink(this.#blockBytesMax * 2);
-    // The disk first: it works on the next block while the writers of this one hear of it.
+    // The next write is started first, so that the disk works while the callers of this one are called back.
     this.#pump();
     for (const write of landed) write.done();
     landed.length = 0;
@@ -375,7 +375,7 @@ export class SegmentedWal implements Wal {
     this.#resetInFlight = 0;
   }
 
-  /** The seal is durable: the log goes on in the spare. */
+  /** The seal is durable, so the spare becomes the active segment. */
   #advance(): void {
     this.#retention.add({ number: this.#active.number, bytes: this.#active.filledTo });
     this.#active = this.#filler.advance();

@@ -14,7 +14,7 @@ export interface WalWrite {
   readonly hardState: Buffer | null;
   /** Index of the first of `entries`. Where it is at or below the last index written, the log is truncated there first. */
   readonly firstIndex: number;
-  /** Together with the others never nothing at all: a write that writes nothing has nothing to wait for. */
+  /** May be empty, but not together with `reset` and `hardState`: such a write would have nothing to wait for. */
   readonly entries: readonly Buffer[];
   /** Called once this write, and every one before it, is durable. In order; never after a failure. */
   readonly done: () => void;
@@ -27,9 +27,9 @@ export interface LogBase {
 }
 
 export interface Wal {
-  /** Of the oldest entry that can be read; `lastIndex + 1` where the log is empty. */
+  /** The index of the oldest entry that can be read; `lastIndex + 1` if the log is empty. */
   readonly firstIndex: number;
-  /** Of all that was handed to `append`, durable or not yet; of the log's base where it is empty. */
+  /** The index of the last entry that was appended, durable or not; if the log is empty, of its base. */
   readonly lastIndex: number;
   /** Bytes of all segments on disk. */
   readonly byteLength: number;
@@ -58,30 +58,30 @@ export interface Wal {
    * at again and again, until all that is to be kept ahead of the log is there.
    */
   readonly full: boolean;
-  /** Lets what is queued become durable, unless it waits for a full disk, then closes the files. */
+  /** Waits until all queued writes are durable, unless they wait for a full disk, and closes the files. */
   close(): Promise<void>;
 }
 
-/** What a start finds in the files of a log. */
+/** The result of reading the files of a log at a start. */
 export interface RecoveryReport {
   readonly segments: number;
   readonly blocks: number;
-  /** Entries read, with those that later ones replaced. */
+  /** The number of entries that were read, including those that later ones replaced. */
   readonly entries: number;
   /** Bytes of an unfinished last write that were truncated; 0 where the log ended cleanly. */
   readonly tornBytes: number;
-  /** What was damaged and has been repaired by giving up all behind it; null where nothing was. */
+  /** Describes damage that was repaired by dropping everything behind it; null if there was none. */
   readonly damage: string | null;
 }
 
 export interface RecoveredLog {
   readonly active: Segment;
   readonly spares: readonly Segment[];
-  /** Where the next block goes in the active segment. */
+  /** The position of the next block in the active segment. */
   readonly position: number;
   readonly nextSequence: number;
   readonly chain: number;
-  /** A copy of the newest; null where none was written yet. */
+  /** A copy of the newest hard state; null if none was written. */
   readonly hardState: Buffer | null;
   /** The segments before the active one. */
   readonly sealed: readonly SealedSegment[];
@@ -95,15 +95,15 @@ export interface RecoveredLog {
 export interface GoodPart {
   /** The segment where the damage is, or whose successor has it; it may be missing. */
   readonly number: number;
-  /** How far into this segment: a block boundary; 0 where not even its header is good. */
+  /** The end of the good part of this segment, a block boundary; 0 if not even its header is good. */
   readonly bytes: number;
   /** Whether this part of the log reaches back to where the newest snapshot ends. */
   readonly reachesBack: boolean;
-  /** The newest in it. */
+  /** The newest hard state in the good part. */
   readonly hardState: Buffer | null;
 }
 
-/** Where the newest log reset is. */
+/** The place of the newest log reset. */
 export interface LogResetPlace {
   readonly segment: number;
   readonly offset: number;

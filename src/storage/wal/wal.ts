@@ -36,7 +36,7 @@ import type { LogBase, RecoveredLog, RecoveryReport, Wal } from './types.ts';
 export interface WalOptions {
   readonly disk: Disk;
   readonly clock: Clock;
-  /** The folder of the log; made where there is none. */
+  /** The folder of the log; made if there is none. */
   readonly directory: string;
   readonly clusterName: string;
   /**
@@ -60,7 +60,7 @@ export interface WalOptions {
   readonly random: () => number;
   /** Called once, at the first failure of the disk, and followed by no `done`. The process should report and exit. */
   readonly onFatal: (error: RaftkvError) => void;
-  /** As `Wal.full` changes. It may be full before `openWal` has ended. */
+  /** Called when `Wal.full` changes, which may be before `openWal` has returned. */
   readonly onFull: (full: boolean) => void;
   readonly logger: Logger;
   readonly sink: RecoverySink;
@@ -68,9 +68,9 @@ export interface WalOptions {
 }
 
 export interface WalLimits {
-  /** How long a segment grows. Longer: fewer files. Shorter: old log is removed in smaller pieces. */
+  /** The length of a segment. Longer means fewer files; shorter means that old log is removed in smaller pieces. */
   readonly walSegmentBytes: number;
-  /** What one disk write carries at most, but for a single larger record. Larger delays the `done` of its first. */
+  /** The largest disk write, except for a single larger record. Larger writes delay the `done` of their first record. */
   readonly walBlockBytesMax: number;
   /** The longest entry taken. Bounds the staging buffer. */
   readonly walEntryBytesMax: number;
@@ -80,7 +80,7 @@ export interface WalLimits {
   readonly walFillAheadBytes: number;
   /** Zeros between two syncs while little is missing. Smaller delays log writes less, and keeps up with less. */
   readonly walFillStepBytes: number;
-  /** The same while much is missing: what the log itself waits for in a burst. */
+  /** Zeros between two syncs while much is missing. In a burst the log itself waits for such a step. */
   readonly walFillStepBytesMax: number;
 }
 
