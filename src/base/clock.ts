@@ -1,19 +1,19 @@
 /**
- * Time and the event loop as the floors above 0 see them. The program passes the system's; the simulator passes its
- * own, which is why nothing else in `src/` may call `Date`, `setTimeout` or `setImmediate` itself.
+ * The time and the event loop. A node gets `systemClock`, and the simulator passes its own clock. So code that the
+ * simulator runs must not call `Date.now`, `performance.now`, `setTimeout` or `setImmediate` itself.
  */
 export interface Clock {
-  /** Milliseconds since the Unix epoch. May jump; used only to stamp entries. */
+  /** Milliseconds since the Unix epoch. May jump in either direction, so durations are measured with `monotonicMs`. */
   wallMs(): number;
-  /** Milliseconds that never go back, from an arbitrary start. */
+  /** Milliseconds since an arbitrary moment. Never goes back. */
   monotonicMs(): number;
-  /** Calls back once after at least `delayMs`; the returned function cancels. */
+  /** Calls back once after at least `delayMs`. The returned function cancels the call. */
   after(delayMs: number, callback: () => void): () => void;
-  /** Calls back at the end of this turn of the event loop, when every socket that has bytes has been read. */
+  /** Calls back at the end of this turn of the event loop, after the sockets that had bytes were read. */
   endOfTurn(callback: () => void): void;
 }
 
-/** The machine's own clock and event loop. */
+/** The clock and the event loop of the system. */
 export const systemClock: Clock = {
   wallMs: () => Date.now(),
   monotonicMs: () => performance.now(),

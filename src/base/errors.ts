@@ -1,8 +1,4 @@
-/**
- * Every error that raftkv raises on purpose, under a code that never changes its meaning. A message says what
- * happened and where; the remedy says what to do about it.
- */
-
+/** The kind of an error. A code never changes its meaning, so scripts may depend on it. */
 export type ErrorCode =
   | 'CONFIG_INVALID'
   | 'CONFIG_NOT_FOUND'
@@ -32,9 +28,10 @@ export type ErrorCode =
   | 'MESSAGE_INVALID'
   | 'INVARIANT_BROKEN';
 
+/** An error that raftkv raises on purpose. The message says what happened and where. */
 export class RaftkvError extends Error {
   readonly code: ErrorCode;
-  /** What the reader can do: one sentence, or empty if there is nothing to do. */
+  /** What the operator can do about the error; empty if there is nothing to do. */
   readonly remedy: string;
 
   constructor(code: ErrorCode, message: string, remedy = '', cause?: unknown) {

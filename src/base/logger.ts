@@ -1,7 +1,7 @@
 import type { Clock } from './clock.ts';
 import { RaftkvError } from './errors.ts';
 
-/** What the floors need of a logger; pino satisfies it, and so does a test's recorder. */
+/** The part of a logger that raftkv uses. pino implements it, and so do the recorders of tests. */
 export interface Logger {
   debug(fields: object, message: string): void;
   info(fields: object, message: string): void;
@@ -9,12 +9,15 @@ export interface Logger {
   error(fields: object, message: string): void;
 }
 
-/** For tests and tools that want silence. */
+/** Discards every line. For tests and tools. */
 export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
-/** A log for warnings that may repeat without end: each kind at once, then at most once per interval with a count. */
+/**
+ * Logs warnings that may repeat without end. The first warning of a kind is logged at once; later ones at most once per
+ * interval, with the number of those that were suppressed since.
+ */
 export interface RateLimitedLog {
-  /** `kind` must come from a small closed set: one counter is kept for each. */
+  /** The number of kinds must be bounded, because each kind keeps a counter forever. */
   warn(kind: string, error: Error, fields: object): void;
 }
 
@@ -29,11 +32,14 @@ export function createRateLimitedLog(clock: Clock, logger: Logger, intervalMs: n
         return;
       }
       kinds.set(kind, { lastMs: nowMs, suppressed: 0 });
-      const told = error instanceof RaftkvError ? { code: error.code, remedy: error.remedy } : {};
-      logger.warn({ ...fields, ...told, suppressed: known?.suppressed ?? 0 }, error.message);
+      const codeAndRemedy = error instanceof RaftkvError ? { code: error.code, remedy: error.remedy } : {};
+      logger.warn({ ...fields, ...codeAndRemedy, suppressed: known?.suppressed ?? 0 }, error.message);
     },
   };
 }
 
-/** In the order of their weight. Apart from the schema, so that `--help` need not load it. */
+/**
+ * The log levels, least severe first. They are not in the configuration schema, because `--help` needs them and must
+ * not load the schema.
+ */
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;

@@ -6,26 +6,34 @@ import { RaftkvError } from './errors.ts';
 import type { RateLimitedLog } from './logger.ts';
 
 /**
- * What every encrypted port has in common. Types only are imported here: `node:tls` costs some 20 ms of a start, and is
- * loaded where a port is really encrypted.
+ * The code that all encrypted ports share. Only types are imported from `node:tls`, because loading it takes about
+ * 20 ms. So a node without encrypted ports doesn't load it.
  */
 
-/** PEM. The certificate may be followed by those between it and the authority's. */
+/** A certificate with its key, and the authority that the other end must trust, all in PEM. */
 export interface TlsIdentity {
   readonly ca: Buffer;
+  /** May contain the intermediate certificates after the certificate itself. */
   readonly cert: Buffer;
   readonly key: Buffer;
 }
 
 export interface PortTls {
   readonly identity: TlsIdentity;
-  /** `required`: the other end must show a certificate of the same authority. `none`: encryption only. */
+  /**
+   * `required`: the client must have a certificate signed by `identity.ca`. `none`: the client shows no certificate.
+   */
   readonly clientCertificates: 'required' | 'none';
 }
 
-/** A true client needs a few ms; this leaves room for a slow line and a busy event loop. */
+/**
+ * The time limit of a handshake. A healthy client takes a few ms; the rest is for slow networks and a busy event loop.
+ */
 const HANDSHAKE_MS_MAX = 5_000;
-/** Connections of one port in their handshake. At the limit the oldest makes room: those of unknown clients linger. */
+/**
+ * The number of unfinished handshakes on one port. At the limit the oldest connection is closed: healthy clients finish
+ * within milliseconds, so the oldest one is most likely idle or hostile.
+ */
 const HANDSHAKES_UNFINISHED_MAX = 256;
 
 export function contextOptions({ ca, cert, key }: TlsIdentity, minVersion: SecureVersion): SecureContextOptions {
@@ -34,7 +42,7 @@ export function contextOptions({ ca, cert, key }: TlsIdentity, minVersion: Secur
     cert,
     key,
     minVersion,
-    // No renegotiation, which costs the server more than the client; no resumption, which would outlive a certificate.
+    // A renegotiation costs the server more than the client. A resumed session could outlive the client's certificate.
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION | constants.SSL_OP_NO_TICKET,
   };
 }
@@ -54,15 +62,18 @@ export interface HandshakeGuard {
 }
 
 /**
- * Bounds the handshakes of a listener in time and number, and logs those that fail. Returns a function that ends those
- * that are unfinished: call it when the listener closes, because `close` waits for every connection, and they would
- * hold it up until their time is over.
+ * Limits how long a handshake on `server` may take and how many may be unfinished, and logs those that fail. Returns a
+ * function that closes the connections with unfinished handshakes. Call it after `server.close`, which waits for every
+ * connection, otherwise it waits until those handshakes time out.
  */
 export function guardHandshakes(server: Server, guard: HandshakeGuard): () => void {
   const { clock, rateLimitedLog, portName } = guard;
   const handshakeMsMax = guard.handshakeMsMax ?? HANDSHAKE_MS_MAX;
   const unfinishedMax = guard.unfinishedMax ?? HANDSHAKES_UNFINISHED_MAX;
-  /** By the other end's address and port, all that an encrypted socket shares with the one below it. Oldest first. */
+  /**
+   * Keyed by the remote address and port: 'connection' reports the TCP socket and 'secureConnection' the TLS socket,
+   * and only these two values are the same in both. Oldest first.
+   */
   const unfinished = new Map<string, { readonly socket: Socket; readonly cancel: () => void }>();
 
   const finishHandshake = (key: string) => {
@@ -70,7 +81,7 @@ export function guardHandshakes(server: Server, guard: HandshakeGuard): () => vo
     unfinished.delete(key);
   };
   const refuse = (socket: Socket, why: string) => {
-    // The address of one that has gone already is not known any more.
+    // A socket that has been closed has no remote address.
     const from = socket.remoteAddress === undefined ? '' : ` from ${socket.remoteAddress}`;
     rateLimitedLog.warn(
       `tls ${portName}`,
@@ -114,7 +125,10 @@ function addressOf(socket: Socket): string {
   return `${socket.remoteAddress} ${socket.remotePort}`;
 }
 
-/** A client that leaves in the middle is no news, nor is one that was just told to. */
+/**
+ * Whether a handshake ended because its connection was closed, by the client or by us. That needs no warning: a client
+ * may disconnect at any time, and a timeout is logged where it closes the connection.
+ */
 function wasAborted(error: Error, socket: TLSSocket): boolean {
   return !socket.authorizationError && 'code' in error && error.code === 'ECONNRESET';
 }

@@ -1,6 +1,7 @@
 /**
- * Unsigned 64-bit little-endian integers as JavaScript numbers. Terms, indexes and sequences stay below 2^53, where a
- * number is exact; reading a larger one gives a number that is not a safe integer, which decoders refuse.
+ * Unsigned 64-bit little-endian integers as JavaScript numbers, which are exact below 2^53. Terms, indexes and
+ * sequences stay below that. A larger integer is read as a number that is not a safe integer, so a decoder can refuse
+ * it.
  */
 
 const HIGH = 0x1_0000_0000;
