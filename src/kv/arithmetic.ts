@@ -1,17 +1,17 @@
 /**
- * The arithmetic of `incr` and `decr`: unsigned 64 bits, up wraps, down stops at 0. Numbers below 2^53 stay ordinary
- * numbers; only beyond does BigInt, some ten times slower, take over.
+ * The arithmetic of `incr` and `decr` on unsigned 64-bit integers: `incr` wraps around, and `decr` stops at 0. Short
+ * numbers are computed as doubles, and only long ones as BigInt, which is about ten times slower.
  *
- * What counts as a number is memcached's use of strtoull: leading white space and a plus sign are skipped, and the
- * digits end at white space, a NUL or the end (so `5 apples` is 5). One difference: a minus sign is never accepted,
- * where strtoull lets some huge negative numbers wrap to positive ones.
+ * A value is a number if memcached's use of strtoull accepts it: leading white space and a plus sign are skipped, and
+ * the digits end at white space, a NUL or the end of the value (so `5 apples` is 5). One difference: a minus sign is
+ * never accepted, whereas strtoull wraps some large negative numbers to positive ones.
  */
 
 const UINT64_MAX = 0xffff_ffff_ffff_ffffn;
 const TWO_TO_32 = 0x1_0000_0000;
-/** Any number of so many digits is exact as a double. */
+/** Every number with at most this many digits is exact as a double, also after adding a 32-bit delta. */
 const EXACT_DIGITS_MAX = 15;
-/** The most digits that a 64-bit number has, leading zeros aside. */
+/** The number of digits of the largest 64-bit number. */
 const UINT64_DIGITS_MAX = 20;
 
 const SPACE = 0x20;
@@ -19,7 +19,7 @@ const PLUS = 0x2b;
 const ZERO = 0x30;
 const NINE = 0x39;
 
-/** The new number as text, or null where `value` is not a number. */
+/** Returns the new number as text, or null if `value` is not a number of 64 bits. */
 export function addDelta(value: string, deltaHigh: number, deltaLow: number, direction: 'up' | 'down'): string | null {
   let start = 0;
   while (isWhiteSpace(value.charCodeAt(start))) start++;
@@ -51,7 +51,7 @@ function endOfDigits(value: string, start: number): number {
   return end;
 }
 
-/** What C's isspace accepts: space, tab, newline, vertical tab, form feed, carriage return. */
+/** The characters of C's isspace: space, tab, newline, vertical tab, form feed, carriage return. */
 function isWhiteSpace(code: number): boolean {
   return code === SPACE || (code >= 0x09 && code <= 0x0d);
 }

@@ -4,16 +4,16 @@ import { casOf, faultOfMetaBlock, META_BLOCK_BYTES } from './meta.ts';
 import { type Cas, OP_TRAITS, Op } from './types.ts';
 
 /**
- * A batch: the commands that one turn of one node (its *proposer*) gathered, as the payload of one log entry. It is
- * encoded once, by the proposer; the same bytes go to every disk and every peer. Little-endian:
+ * A batch: the commands that one node (its *proposer*) received in one turn of the event loop. It is the payload of one
+ * log entry. The proposer encodes it once; the same bytes go to every disk and every peer. Little-endian:
  *
  * ```
- *  0  f64 timeMs         cluster time, stamped by the leader; 0 until then
+ *  0  f64 timeMs         cluster time; 0 until the leader stamps it
  *  8  u32 proposer       node id; 0 for a clock batch, which only advances time
- * 12  u32 sessionId      names the proposer's incarnation
+ * 12  u32 sessionId      identifies the proposer's incarnation
  * 16  u64 sequence       from 1, one higher with every batch of the session
- * 24  u32 count          of commands
- * 28  u32 itemBytesMax   the limits travel in the log, so that every replica decides alike
+ * 24  u32 count          number of commands
+ * 28  u32 itemBytesMax   the proposer's limits: in the batch, so that every replica applies the same limits
  * 32  f64 storeBytesMax
  * 40  commands, each:
  *      0  u8  op
@@ -22,7 +22,7 @@ import { type Cas, OP_TRAITS, Op } from './types.ts';
  *      4  u32 flags
  *      8  f64 exptime    whole seconds, as the client gave them
  *     16  u32 valueLength
- *     20  u32 argHigh    a cas unique, a delta or a delay in seconds, as the op asks
+ *     20  u32 argHigh    a cas unique, a delta or a delay in seconds, depending on the op
  *     24  u32 argLow
  *     28  key, value; the value of a meta command begins with its block (meta.ts)
  * ```
@@ -30,18 +30,21 @@ import { type Cas, OP_TRAITS, Op } from './types.ts';
 export const BATCH_HEADER_BYTES = 40;
 export const COMMAND_HEADER_BYTES = 28;
 
-/** memcached's limit. */
+/** The length of the longest key: memcached's limit. */
 export const KEY_BYTES_MAX = 250;
 /** The proposer of batches that only advance time. No node has this id. */
 export const CLOCK_PROPOSER = 0;
 
-/** The last moment that a calendar date can name (ECMA-262 §21.4.1.1): a time above it is garbage, not a clock. */
+/**
+ * The last time that a `Date` can represent (ECMA-262 §21.4.1.1), in ms since the Unix epoch. No clock shows a later
+ * one.
+ */
 export const TIME_MS_MAX = 8.64e15;
-/** Most batches fit, so the builder's buffer seldom grows. */
+/** The initial size of the builder's buffer. Most batches fit, so it seldom grows. */
 const SCRATCH_BYTES_INITIAL = 64 * 1024;
-/** A buffer that one huge batch has grown beyond this is freed. */
+/** If a batch made the buffer grow beyond this size, the buffer is replaced, because batches of that size are rare. */
 const SCRATCH_BYTES_KEPT_MAX = 1024 * 1024;
-/** Up to here a loop beats a native copy, which costs some 55 ns to start on Node 20. */
+/** Up to this length a loop is faster than `Buffer.copy`, whose call takes about 55 ns on Node 20. */
 const LOOP_COPY_BYTES_MAX = 32;
 
 export interface BatchHeader {
@@ -57,9 +60,8 @@ export interface BatchHeader {
 const NO_BYTES = Buffer.alloc(0);
 
 /**
- * One command on its way from a request into a batch: which bytes of `source` are its key and its value, and its numbers.
- * It says where the bytes are instead of holding them, and `BatchBuilder.add` copies them. So a caller keeps one object
- * and fills it again for every request; nothing may keep it beyond the call that it is passed to.
+ * A command that is passed to `BatchBuilder.add`, which copies its key and value out of `source`. A caller reuses one
+ * object for all requests, so the callee must not keep it after the call.
  */
 export class WriteCommand {
   op: Op = Op.set;
@@ -68,15 +70,15 @@ export class WriteCommand {
   keyEnd = 0;
   /** The item's flags: unsigned 32 bits. */
   flags = 0;
-  /** Whole seconds, as the client gave them. */
+  /** A whole number, as the client gave it. */
   exptimeSeconds = 0;
   valueStart = 0;
   valueEnd = 0;
-  /** A cas unique, a delta or a delay in seconds, as the op asks: 64 bits in two halves. */
+  /** A cas unique, a delta or a delay in seconds, depending on the op: 64 bits in two halves. */
   argHigh = 0;
   argLow = 0;
 
-  /** Starts a new command with a key alone: no value, and all numbers 0. */
+  /** Resets the object to a command that has only a key: no value, and all numbers 0. */
   begin(op: Op, source: Buffer, keyStart: number, keyEnd: number): this {
     this.op = op;
     this.source = source;
@@ -91,7 +93,7 @@ export class WriteCommand {
     return this;
   }
 
-  /** Adds what a storage command has: a value, with flags and an expiration time. */
+  /** Adds the fields of a storage command: a value, flags and an expiration time. */
   store(flags: number, exptimeSeconds: number, valueStart: number, valueEnd: number): this {
     this.flags = flags;
     this.exptimeSeconds = exptimeSeconds;
@@ -100,7 +102,6 @@ export class WriteCommand {
     return this;
   }
 
-  /** Adds the argument. */
   arg(high: number, low: number): this {
     this.argHigh = high;
     this.argLow = low;
@@ -108,7 +109,7 @@ export class WriteCommand {
   }
 }
 
-/** Gathers commands into a batch. One builder makes any number of batches, one after the other. */
+/** Builds batches, one after the other. */
 export class BatchBuilder {
   readonly #headroomBytes: number;
   #scratch: Buffer;
@@ -116,7 +117,7 @@ export class BatchBuilder {
   #length: number;
   #count = 0;
 
-  /** `headroomBytes` are left free in front of each batch, for the header of the log entry that will hold it. */
+  /** @param headroomBytes the number of zero bytes before each batch, for the header of the log entry */
   constructor(headroomBytes: number) {
     this.#headroomBytes = headroomBytes;
     this.#length = headroomBytes + BATCH_HEADER_BYTES;
@@ -134,8 +135,8 @@ export class BatchBuilder {
   }
 
   /**
-   * Appends a command, copying its key and value out of their source.
-   * @throws RaftkvError INVARIANT_BROKEN for a key that no parser should have let through.
+   * Appends a command to the batch.
+   * @throws RaftkvError INVARIANT_BROKEN if the key is too long, which the parser should have refused
    */
   add(command: WriteCommand): void {
     const { source, keyStart, keyEnd, valueStart, valueEnd } = command;
@@ -161,7 +162,7 @@ export class BatchBuilder {
     this.#count++;
   }
 
-  /** The batch, in a buffer of its own and of exactly its size. The builder starts with an empty batch. */
+  /** Returns the headroom and the batch in a new buffer of exactly that length, and begins an empty batch. */
   seal(proposer: number, sessionId: number, sequence: number, itemBytesMax: number, storeBytesMax: number): Buffer {
     const bytes = Buffer.allocUnsafeSlow(this.#length);
     this.#scratch.copy(bytes, 0, 0, this.#length);
@@ -184,21 +185,24 @@ export class BatchBuilder {
   }
 }
 
-/** A batch without commands, by which the leader advances the time of the state machine while there are no writes. */
+/**
+ * Returns a batch without commands. The leader uses it to advance the time of the state machine while there are no
+ * writes.
+ */
 export function clockBatch(headroomBytes: number): Buffer {
   const bytes = Buffer.allocUnsafeSlow(headroomBytes + BATCH_HEADER_BYTES).fill(0);
   writeHeader(bytes, headroomBytes, CLOCK_PROPOSER, 0, 0, 0, 0, 0);
   return bytes;
 }
 
-/** Writes the leader's time into the batch at `offset`. */
+/** Writes the cluster time into the batch at `offset`. */
 export function stampBatchTime(bytes: Buffer, offset: number, timeMs: number): void {
   bytes.writeDoubleLE(timeMs, offset);
 }
 
 /**
  * Reads the header of the batch that runs from `offset` to the end of `bytes`.
- * @throws RaftkvError MESSAGE_INVALID where the bytes are no batch header.
+ * @throws RaftkvError MESSAGE_INVALID if the bytes are not a valid header
  */
 export function readBatchHeader(bytes: Buffer, offset: number): BatchHeader {
   if (offset + BATCH_HEADER_BYTES > bytes.length) throw invalid('is truncated', offset);
@@ -209,8 +213,8 @@ export function readBatchHeader(bytes: Buffer, offset: number): BatchHeader {
   const count = bytes.readUInt32LE(offset + 24);
   const itemBytesMax = bytes.readUInt32LE(offset + 28);
   const storeBytesMax = bytes.readDoubleLE(offset + 32);
-  if (!(timeMs >= 0 && timeMs <= TIME_MS_MAX)) throw invalid('has no possible time', offset);
-  if (!(storeBytesMax >= 0)) throw invalid('has no possible store limit', offset);
+  if (!(timeMs >= 0 && timeMs <= TIME_MS_MAX)) throw invalid('has an impossible time', offset);
+  if (!(storeBytesMax >= 0)) throw invalid('has an impossible store limit', offset);
   if (!Number.isSafeInteger(sequence)) throw invalid('has a sequence out of range', offset);
   if (proposer === CLOCK_PROPOSER && count > 0) throw invalid('has commands but no proposer', offset);
   if (proposer !== CLOCK_PROPOSER && sequence === 0) throw invalid('has a proposer but no sequence', offset);
@@ -218,9 +222,10 @@ export function readBatchHeader(bytes: Buffer, offset: number): BatchHeader {
 }
 
 /**
- * Checks the whole structure of the batch that runs from `offset` to the end of `bytes`; what passes can be applied.
- * @returns its header
- * @throws RaftkvError MESSAGE_INVALID where anything is wrong with it.
+ * Checks the whole structure of the batch that runs from `offset` to the end of `bytes`. A batch that passes can be
+ * applied without further checks.
+ * @returns the header of the batch
+ * @throws RaftkvError MESSAGE_INVALID if the batch is malformed
  */
 export function validateBatch(bytes: Buffer, offset: number): BatchHeader {
   const header = readBatchHeader(bytes, offset);
@@ -232,7 +237,7 @@ export function validateBatch(bytes: Buffer, offset: number): BatchHeader {
     const keyLength = head >>> 8;
     const traits = OP_TRAITS[op];
     if (traits === undefined) throw invalid(`has a command of unknown operation ${op}`, offset);
-    // The 16 reserved bits make this large unless they are zero.
+    // `keyLength` includes the 16 reserved bits, so this also refuses a command in which they are not zero.
     if (keyLength > KEY_BYTES_MAX) throw invalid('has a key that is too long', offset);
     if (keyLength === 0 && traits.hasKey) throw invalid('has a command without a key', offset);
     if (!isWholeNumber(bytes, at + 8)) throw invalid('has an exptime that is not whole seconds', offset);
@@ -253,7 +258,9 @@ function validateMetaCommand(bytes: Buffer, at: number, keyLength: number, offse
   if (fault !== '') throw invalid(`has a meta command that ${fault}`, offset);
 }
 
-/** One command of a validated batch, in place. A reader is used over and over, so its fields last until `read`. */
+/**
+ * Reads the commands of a validated batch in place. Its fields describe the last command read, until the next `read`.
+ */
 export class CommandReader {
   op: Op = Op.set;
   flags = 0;
@@ -287,7 +294,7 @@ export class CommandReader {
     return bytes.toString('latin1', this.valueStart, this.valueStart + this.valueLength);
   }
 
-  /** The argument as a number: exact below 2^53; above, rounded, but never to below 2^53. */
+  /** The argument as a number, exact below 2^53. A larger one is rounded, but never to a number below 2^53. */
   arg(): number {
     return this.argHigh * 0x1_0000_0000 + this.argLow;
   }
@@ -297,7 +304,7 @@ export class CommandReader {
   }
 }
 
-/** Gives the batch at `offset` another session id. */
+/** Replaces the session id of the batch at `offset`. */
 export function setSessionId(bytes: Buffer, offset: number, sessionId: number): void {
   bytes.writeUInt32LE(sessionId, offset + 12);
 }

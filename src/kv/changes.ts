@@ -4,27 +4,34 @@ import type { MetaCommands } from './meta-commands.ts';
 import type { StoredItem } from './stored-item.ts';
 import { Op, opTraits, type ResultCode } from './types.ts';
 
-/** The outcome of a command that stores, counts or deletes. A refused command is reported, too, with the reason. */
+/**
+ * The outcome of a storage command, incr, decr or delete, for `watch mutations`. A storage command is reported even if
+ * it was refused, and `code` says why. The others are reported only if they changed or deleted the item.
+ */
 export interface Change {
   /** Cluster time of the entry. */
   readonly timeMs: number;
   readonly key: string;
   readonly verb: ChangeVerb;
   readonly code: ResultCode;
-  /** `Infinity` for never: of the item as it is now, or where none was stored as the command had it. */
+  /** When the item expires now, or would have expired if it had been stored, in cluster time. `Infinity` for never. */
   readonly expiresAtMs: number;
-  /** Byte length of the value that is stored now, or of the command's value if nothing was stored. 0 for a delete. */
+  /** The length of the value that is stored now, or of the command's value if nothing was stored. 0 for a delete. */
   readonly valueBytes: number;
 }
 
 export type ChangeVerb = 'set' | 'add' | 'replace' | 'append' | 'prepend' | 'cas' | 'incr' | 'decr' | 'delete';
 
-/** Hears of every change as it is applied, in the order of the log. Must not throw. */
+/** Receives each change when it is applied, in the order of the log. Must not throw. */
 export interface ChangeObserver {
   changed(change: Change): void;
 }
 
-/** The verb of a command that came to `code`; null where it is of no kind that is told of, or has changed nothing. */
+/**
+ * Returns the verb of a command whose result was `code`; null if no change is to be reported.
+ * @param meta describes the command, if it is a meta command
+ * @param isThere whether the store has an item of this key after the command
+ */
 export function verbOf(op: Op, meta: MetaCommands, code: ResultCode, isThere: boolean): ChangeVerb | null {
   switch (op) {
     case Op.set:
@@ -74,7 +81,7 @@ function metaSetVerb(meta: MetaCommands): ChangeVerb {
   }
 }
 
-/** The length of the command's value, or of the stored value if the command computed it. */
+/** Returns `Change.valueBytes`. */
 export function changedBytes(command: CommandReader, code: ResultCode, item: StoredItem | undefined): number {
   if (item !== undefined && (code === 'stored' || code === 'number')) return item.value.length;
   if (command.op === Op.metaSet) return command.valueLength - META_BLOCK_BYTES;

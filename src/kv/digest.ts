@@ -1,6 +1,6 @@
 /**
  * A 64-bit digest of a set, for comparing replicas: the sum of the digests of its members, so their order does not
- * matter. Good against accidents; not meant against somebody who makes collisions on purpose.
+ * matter. It detects accidental differences; it is not cryptographic.
  */
 export class SetDigest {
   #sumA = 0;
@@ -8,7 +8,7 @@ export class SetDigest {
   #a = 0;
   #b = 0;
 
-  /** Begins a member; `kind` keeps members of different kinds apart. */
+  /** Begins a member of the set. Members of different `kind` have different digests, even if all else is equal. */
   begin(kind: number): this {
     this.#a = 0x811c9dc5 ^ kind;
     this.#b = 0x9e3779b9 ^ Math.imul(kind, 0x85ebca6b);
@@ -55,7 +55,7 @@ export class SetDigest {
 const doubles = new Float64Array(1);
 const words = new Uint32Array(doubles.buffer);
 
-/** The finalizer of MurmurHash3: every bit of the input moves about half of the output's. */
+/** The finalizer of MurmurHash3: a change of any input bit changes about half of the output bits. */
 function scramble(word: number): number {
   let mixed = Math.imul(word ^ (word >>> 16), 0x85ebca6b);
   mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);

@@ -2,36 +2,36 @@
 export interface Expiring {
   /** Cluster time in milliseconds; `Infinity` for never. */
   expiresAtMs: number;
-  /** The item's place in the queue; `UNQUEUED` exactly if it never expires or has left the store. */
+  /** The index of the item in the heap; `UNQUEUED` if it never expires or was removed. Meaningless after `clear`. */
   queueIndex: number;
 }
 
 export const UNQUEUED = -1;
 
 const NOTHING: readonly never[] = [];
-/** If more than one in so many is due at once, rebuilding the heap is faster than removing them one by one. */
+/** If at least one in this many items is due, rebuilding the heap is faster than removing them one by one. */
 const REBUILD_SHARE = 8;
 
 /**
- * The items that will expire, soonest first: a binary heap in which every item knows its place. So an item has one
- * place however often its time changes, the heap is never larger than the store, and there is never anything stale to
- * sweep up, which would stall the node.
+ * The items that will expire: a binary heap in which every item knows its index. So an item whose time changes is moved
+ * rather than added again. The heap is never larger than the store, and no stale entries have to be swept out, which
+ * would stall the node.
  */
 export class ExpiryQueue<T extends Expiring> {
   readonly #items: T[] = [];
-  /** `#times[i]` is `#items[i].expiresAtMs`, here to be compared without a visit to the item. */
+  /** `#times[i]` is `#items[i].expiresAtMs`. Comparing numbers of one array is faster than loading each item. */
   readonly #times: number[] = [];
 
   get size(): number {
     return this.#items.length;
   }
 
-  /** The earliest expiry in cluster time; `Infinity` where nothing expires. */
+  /** When the next item expires, in cluster time; `Infinity` if none does. */
   get earliestMs(): number {
     return this.#times[0] ?? Number.POSITIVE_INFINITY;
   }
 
-  /** Gives the item a new time to expire, or none (`Infinity`). */
+  /** Sets the expiration time of an item; `Infinity` for never. */
   schedule(item: T, expiresAtMs: number): void {
     const wasAtMs = item.expiresAtMs;
     if (item.queueIndex === UNQUEUED) {
@@ -61,7 +61,7 @@ export class ExpiryQueue<T extends Expiring> {
     else this.#siftDown(last, lastTimeMs, hole);
   }
 
-  /** Removes and returns all items whose time has come, in no order to rely on. */
+  /** Removes and returns all items that expire at `nowMs` or before, in no particular order. */
   takeDue(nowMs: number): readonly T[] {
     if (this.earliestMs > nowMs) return NOTHING;
     const due = this.#due(nowMs);
@@ -79,7 +79,7 @@ export class ExpiryQueue<T extends Expiring> {
     this.#times.length = 0;
   }
 
-  /** Walks from the root down to where time ends: no child is due before its parent. */
+  /** Searches from the root and skips the children of items that are not due: no child expires before its parent. */
   #due(nowMs: number): T[] {
     const due: T[] = [];
     const open = [0];
@@ -101,7 +101,7 @@ export class ExpiryQueue<T extends Expiring> {
     }
   }
 
-  /** Moves the hole at `index` up until the item fits it. */
+  /** Places the item at `index` or, as far as its ancestors expire later, further up. */
   #siftUp(item: T, timeMs: number, index: number): void {
     let hole = index;
     while (hole > 0) {
@@ -115,7 +115,7 @@ export class ExpiryQueue<T extends Expiring> {
     this.#place(item, timeMs, hole);
   }
 
-  /** Moves the hole at `index` down until the item fits it. */
+  /** Places the item at `index` or, as far as its descendants expire earlier, further down. */
   #siftDown(item: T, timeMs: number, index: number): void {
     let hole = index;
     for (;;) {

@@ -8,16 +8,17 @@ import { type Cas, type Item, metaText, Op, type ResultCode } from './types.ts';
 /** The part of the state machine that the meta commands use. */
 export interface MetaContext {
   nextCas(): number;
+  /** Counts an item in `StateMachine.totalItems`. */
   itemStored(): void;
-  /** The moment that an exptime means now; `Infinity` for never. */
+  /** Returns the cluster time in ms that a client's exptime means; `Infinity` for never. */
   expiryOf(exptimeSeconds: number): number;
   isTooLarge(keyAndValueBytes: number, limits: BatchHeader): boolean;
   isOutOfMemory(key: string, item: StoredItem | undefined, valueLength: number, limits: BatchHeader): boolean;
 }
 
-/** Executes meta commands. Not state: nothing here outlives a command. */
+/** Executes meta commands. Contains no replicated state: its fields describe the last command only. */
 export class MetaCommands {
-  /** Beside the code, what the last command came to: the item, and for metaGet and metaArithmetic the `metaText`. */
+  /** The results of the last command besides its code: its item, and the `metaText` of a metaGet or metaArithmetic. */
   item: Item | null = null;
   text = '';
   readonly #store: Store;
@@ -81,7 +82,10 @@ export class MetaCommands {
     return 'value';
   }
 
-  /** memcached compares whole seconds that are left. An item that never expires is never low. */
+  /**
+   * Whether R applies: the item has fewer seconds to live than R says. As in memcached, whole seconds are compared, and
+   * an item that never expires has enough.
+   */
   #isLow(expiresAtMs: number): boolean {
     const { recacheSeconds } = this.#block;
     if (!this.#block.has(MetaFlag.recache) || recacheSeconds === 0) return false;
@@ -99,7 +103,7 @@ export class MetaCommands {
     const dataLength = this.#command.valueLength - META_BLOCK_BYTES;
     const isJoin = mode === MetaMode.append || mode === MetaMode.prepend;
     const unique = this.#command.cas();
-    // As in memcached, a unique of 0 matches no item: `ms` in mode set fails, append and prepend go on.
+    // As in memcached, append and prepend ignore a unique of 0. In the other modes it matches no item.
     const hasCas = block.has(MetaFlag.cas) && !(isJoin && unique === 0);
     if (item === undefined) {
       if (mode === MetaMode.replace || mode === MetaMode.set) {
@@ -118,7 +122,7 @@ export class MetaCommands {
     const valueLength = isJoin && item !== undefined ? item.value.length + dataLength : dataLength;
     const refusal = this.#refusal(key, item, valueLength, limits);
     if (refusal !== null) {
-      // A client must not go on reading what it meant to replace.
+      // Otherwise clients would continue to read the value that was to be replaced.
       if (mode === MetaMode.set && item !== undefined && !hasCas) this.#store.remove(item);
       return refusal;
     }
@@ -142,14 +146,14 @@ export class MetaCommands {
       this.#store.update(item, value, item.flags, item.expiresAtMs, cas, this.#nowMs);
       return;
     }
-    // An item that was stored over a newer value is stale: its time to live and its token do not change.
+    // A value that is older than the one it replaces is stale: it gets no new time to live, and the WON bit stays.
     const tokens = isOlder ? STALE | (item.tokens & WON) : 0;
     this.#store.update(item, value, flags, item.expiresAtMs, cas, this.#nowMs);
     this.#store.setTokens(item, tokens);
     if (!isOlder) this.#expire(item, this.#context.expiryOf(exptimeSeconds));
   }
 
-  /** Joins bytes, not strings: the engine would keep a chain of all the pieces ever appended. */
+  /** Joins bytes rather than strings: the engine would represent a joined string as a chain of its pieces. */
   #valueAfter(item: StoredItem | undefined, isJoin: boolean, payload: Buffer): string {
     const start = this.#command.valueStart + META_BLOCK_BYTES;
     const end = this.#command.valueStart + this.#command.valueLength;
@@ -227,7 +231,10 @@ export class MetaCommands {
     return this.#block.has(MetaFlag.newCas) ? casOf(newCasHigh, newCasLow) : this.#context.nextCas();
   }
 
-  /** T and, for an item that was just made, N; the last of them counts. */
+  /**
+   * When the item expires after the command: as T says, or N if the item was just made. If both apply, the last one
+   * does.
+   */
   #expiryAfter(item: StoredItem, isMade: boolean): number {
     const block = this.#block;
     const touches = block.has(MetaFlag.exptime);
@@ -235,7 +242,7 @@ export class MetaCommands {
     return touches ? this.#context.expiryOf(this.#command.exptimeSeconds) : item.expiresAtMs;
   }
 
-  /** If both N and T are present: after the first of them, which only a reply can show. Otherwise after the one that is present. */
+  /** When the item expires after the first of N and T, if the command has both. A flag t between them shows it. */
   #expiryBetween(item: StoredItem, isMade: boolean, finallyMs: number): number {
     const block = this.#block;
     if (!block.has(MetaFlag.exptime) || !block.has(MetaFlag.vivify)) return finallyMs;
@@ -243,7 +250,7 @@ export class MetaCommands {
     return isMade ? this.#context.expiryOf(block.vivifySeconds) : item.expiresAtMs;
   }
 
-  /** No item in the store has a time that has come. */
+  /** Sets the expiration time, and removes the item if it has passed: the store must not contain an expired item. */
   #expire(item: StoredItem, expiresAtMs: number): void {
     if (expiresAtMs > this.#nowMs) this.#store.reschedule(item, expiresAtMs);
     else this.#store.expire(item, expiresAtMs);

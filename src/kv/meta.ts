@@ -1,22 +1,22 @@
 import type { Cas } from './types.ts';
 
 /**
- * What a meta command asks for beyond the fields that every command has: a block in front of its value. Little-endian:
+ * The arguments of a meta command that have no field in the command header: a block before its value. Little-endian:
  *
  * ```
- *  0  u16 asked        MetaFlag of each argument that was given
- *  2  u8  mode         MetaMode, of metaSet
+ *  0  u16 asked        a MetaFlag for each argument that the client gave
+ *  2  u8  mode         MetaMode; metaSet only
  *  3  u8  zero
  *  4  u32 zero
- *  8  f64 vivify       N: exptime of an item made on a miss
- * 16  f64 recache      R: a reader that sees less left than this wins the token
- * 24  u32 high, low    E: the cas unique to be given
- * 32  u32 high, low    J: the number that a made counter begins with
+ *  8  f64 vivify       N: exptime of an item that is made on a miss, in seconds
+ * 16  f64 recache      R: a client that finds less time to live than this wins the token, in seconds
+ * 24  u32 high, low    E: the new cas unique
+ * 32  u32 high, low    J: the initial value of a counter that is made on a miss
  * 40  u32 high, low    D: the delta
- * 48  the value, of metaSet
+ * 48  the value; metaSet only
  * ```
  *
- * The command's own fields hold F (flags), T (exptime) and C (arg).
+ * The command header has the arguments of F (flags), T (exptime) and C (arg).
  */
 export const META_BLOCK_BYTES = 48;
 
@@ -29,9 +29,9 @@ export const MetaFlag = {
   invalidate: 32,
   removeValue: 64,
   decrement: 128,
-  /** R stands before T and looks at the time to live that T replaces. */
+  /** R comes before T in the request, so R compares with the time to live before T changes it. */
   recacheFirst: 256,
-  /** N stands behind T: for a made item it has the last word. */
+  /** N comes after T in the request, so N sets the time to live of an item that is made. */
   vivifyLast: 512,
 } as const;
 
@@ -40,11 +40,11 @@ const META_FLAGS_ALL = 1023;
 export const MetaMode = { set: 0, add: 1, replace: 2, append: 3, prepend: 4 } as const;
 export type MetaMode = (typeof MetaMode)[keyof typeof MetaMode];
 
-/** Bits of `Item.tokens`. */
+/** Bits of `Item.tokens`. STALE: the item was invalidated. WON: a client has won the right to recache it. */
 export const STALE = 1;
 export const WON = 2;
 
-/** The block of one command, in place. A reader and a writer are used over and over. */
+/** The decoded block of one command. Callers reuse one object for all commands. */
 export class MetaBlock {
   asked = 0;
   mode: MetaMode = MetaMode.set;
@@ -89,9 +89,9 @@ export class MetaBlock {
   }
 }
 
-/** The mistake in the block, in words; empty if there is none. The block must be present. */
+/** Returns what is wrong with the block, in words; empty if it is valid. `bytes` must contain a whole block. */
 export function faultOfMetaBlock(bytes: Buffer, offset: number): string {
-  if (bytes.readUInt16LE(offset) > META_FLAGS_ALL) return 'asks for something unknown';
+  if (bytes.readUInt16LE(offset) > META_FLAGS_ALL) return 'has an unknown flag';
   if (bytes.readUInt8(offset + 2) > MetaMode.prepend) return 'has an unknown mode';
   if (bytes.readUInt8(offset + 3) !== 0 || bytes.readUInt32LE(offset + 4) !== 0) return 'has reserved bits set';
   const wholeSeconds =
@@ -99,7 +99,7 @@ export function faultOfMetaBlock(bytes: Buffer, offset: number): string {
   return wholeSeconds ? '' : 'has an exptime that is not whole seconds';
 }
 
-/** A number below 2^53, else a bigint. */
+/** Returns a number below 2^53, otherwise a bigint. */
 export function casOf(high: number, low: number): Cas {
   return high < 0x20_0000 ? high * 0x1_0000_0000 + low : (BigInt(high) << 32n) | BigInt(low);
 }

@@ -1,8 +1,8 @@
-/** The session of one proposer and the last of its batches that was applied. */
+/** Which batch of a proposer was applied last. */
 export interface SessionProgress {
-  /** The newest session id of the proposer from which a batch was applied. */
+  /** The highest session id of the proposer's applied batches. */
   readonly sessionId: number;
-  /** The last sequence applied of that session. */
+  /** The sequence of the last batch of that session that was applied. */
   readonly lastSequence: number;
 }
 
@@ -12,14 +12,17 @@ interface Progress extends SessionProgress {
 }
 
 /**
- * Exactly once (dissertation §6.3): a batch takes effect if and only if it is the next of its proposer's newest session.
- * A proposer sends again whatever it has not yet seen applied, oldest first, so skipping duplicates and gaps loses
- * nothing.
+ * Makes sure that each batch takes effect exactly once (dissertation §6.3). A batch is applied only if it is the next
+ * one of its proposer's newest session. A proposer resends all batches that it has not applied yet, oldest first. So no
+ * batch is lost when duplicates and batches after a gap are skipped.
  */
 export class Sessions {
   readonly #byProposer = new Map<number, Progress>();
 
-  /** Decides about a batch, and counts it where it is the next. */
+  /**
+   * Returns `applied` and records the batch if it is the next one of its proposer: the next sequence of the newest
+   * session, or sequence 1 of a newer one. Otherwise returns why the batch must be skipped.
+   */
   admit(proposer: number, sessionId: number, sequence: number): 'applied' | 'duplicate' | 'gap' | 'staleSession' {
     const progress = this.#byProposer.get(proposer);
     if (progress === undefined || sessionId > progress.sessionId) {
@@ -42,7 +45,7 @@ export class Sessions {
     return this.#byProposer.size;
   }
 
-  /** Takes in one of a snapshot. */
+  /** Adds a session of a snapshot. */
   load(proposer: number, sessionId: number, lastSequence: number): void {
     this.#byProposer.set(proposer, { sessionId, lastSequence });
   }

@@ -8,21 +8,21 @@ import type { StoreIterator } from './store-iterator.ts';
 import type { StoredItem } from './stored-item.ts';
 
 /**
- * A snapshot of the state machine: a sequence of chunks, to be read in their order. Little-endian. Every chunk begins
- * with a checksum that runs on from the chunk before, so a chunk that is missing, twice there, out of place or changed
- * on its way, whatever carried it, does not verify.
+ * The format of a snapshot of the state machine: a sequence of chunks. Little-endian. Every chunk begins with a
+ * checksum that is seeded with the checksum of the chunk before. So a chunk that is missing, duplicated, reordered or
+ * changed does not verify.
  *
  * ```
  * the first chunk:
- *  0  u32 crc           CRC-32 of all that follows, from 0
+ *  0  u32 crc           CRC-32 of the rest of the chunk
  *  4  u32 version       SNAPSHOT_VERSION
  *  8  f64 timeMs        cluster time
  * 16  f64 flushAtMs     when the pending delayed flush is due; Infinity for none
- * 24  u64 casCounter    the last cas unique given
- * 32  u64 totalItems    items ever stored
- * 40  u64 items         in the chunks that follow
- * 48  u64 itemBytes     of their keys and values together
- * 56  u32 sessions
+ * 24  u64 casCounter    the last cas unique that was taken from the counter
+ * 32  u64 totalItems    number of times that an item was stored
+ * 40  u64 items         number of items in the chunks that follow
+ * 48  u64 itemBytes     bytes of their keys and values together
+ * 56  u32 sessions      number of sessions
  * 60  u32 zero
  * 64  sessions, each:
  *      0  u32 proposer
@@ -30,19 +30,19 @@ import type { StoredItem } from './stored-item.ts';
  *      8  u64 lastSequence
  *
  * every other chunk:
- *  0  u32 crc           CRC-32 of all that follows, from that of the chunk before
- *  4  what is missing of the value that the chunk before broke off, or as much of it as there is room for
+ *  0  u32 crc           CRC-32 of the rest of the chunk, seeded with the crc of the chunk before
+ *  4  if the chunk before ended within a value: the next bytes of that value
  *  …  items, in no order, each:
  *      0  u8  keyLength
- *      1  u8  tokens
+ *      1  u8  tokens             STALE and WON (meta.ts)
  *      2  u16 zero
  *      4  u32 flags
  *      8  u32 valueLength
  *     12  u32 casHigh
  *     16  u32 casLow
  *     20  f64 expiresAtMs        Infinity for never
- *     28  f64 accessedAtSeconds  the node's own record (types.ts)
- *     36  key, value: what the chunk has no room for follows in the next
+ *     28  f64 accessedAtSeconds  at the node that wrote the snapshot (types.ts)
+ *     36  key, value: a chunk may end within the value, but not within the key
  * ```
  */
 export const SNAPSHOT_VERSION = 1;
@@ -51,15 +51,15 @@ export const CHECKSUM_BYTES = 4;
 export const HEADER_BYTES = 64;
 export const SESSION_BYTES = 16;
 export const ITEM_HEADER_BYTES = 36;
-/** The key is in the same chunk as what stands before it: where there is less room, the chunk ends. */
+/** The room that a chunk must have to begin another item: its header and the longest key. */
 const ITEM_ROOM_BYTES = ITEM_HEADER_BYTES + KEY_BYTES_MAX;
 
-/** The number of the chunk that must follow chunk `previous`; 0 before the first. */
+/** @param previous the checksum of the chunk before; 0 for the first chunk */
 export function checksumOf(chunk: Buffer, previous: number): number {
   return crc32(chunk.subarray(CHECKSUM_BYTES), previous);
 }
 
-/** All of the replicated state. */
+/** The state of a state machine. */
 export interface MachineState {
   readonly store: Store;
   readonly sessions: Sessions;
@@ -70,33 +70,34 @@ export interface MachineState {
 }
 
 /**
- * How many items a slice looks at, most of which may have been taken already and so put nothing into its chunk: some
- * 0.5 ms at 100 ns for one that is in no cache.
+ * The number of items that one call of `next` looks at. Without this limit a call could take long for a nearly empty
+ * chunk, because items that were returned as kept items before are skipped. About 0.4 ms, at 100 ns for an item that is
+ * in no CPU cache.
  */
 const STEPS_PER_SLICE_MAX = 4096;
 const TWO_TO_32 = 0x1_0000_0000;
-/** Room for the head of one item. */
+/** The length of the smallest chunk that `next` accepts: with less, no item could begin in it. */
 const CHUNK_BYTES_MIN = CHECKSUM_BYTES + ITEM_ROOM_BYTES;
-/** Up to here a loop beats a native copy, which costs some 55 ns to start on Node 20. */
+/** Up to this length a loop is faster than `Buffer.write`, whose call takes about 55 ns on Node 20. */
 const LOOP_WRITE_CHARACTERS_MAX = 32;
 
-/** Iterates over the encoded chunks of the state as of one moment, while the state machine goes on. */
+/** Encodes the state as it was at one moment, chunk by chunk, while the state machine continues to change. */
 export class SnapshotIterator {
-  /** In the whole snapshot. */
+  /** The number of items in the whole snapshot. */
   readonly items: number;
   readonly #iterator: StoreIterator;
   #header: Buffer | null;
-  /** The rest of the value that the last chunk ended in the middle of; the next chunk begins with it. */
+  /** The part of the last value that did not fit into the last chunk. The next chunk begins with it. */
   #rest = '';
   #crc = 0;
   /**
-   * Used over and over. A buffer for each chunk, 150 MB for a million items, would set off several full collections,
-   * which stall a process with so many items for 200 ms each.
+   * One buffer for all chunks. With a buffer for each chunk, a snapshot of a million items would allocate 150 MB and
+   * cause several full garbage collections, which stall a process with so many items for 200 ms each.
    */
   #chunk = Buffer.alloc(0);
   #stage: 'open' | 'ended' | 'closed' = 'open';
 
-  /** @throws RaftkvError INVARIANT_BROKEN if another snapshot is open. */
+  /** @throws RaftkvError INVARIANT_BROKEN if another snapshot is open */
   constructor(state: MachineState) {
     this.#iterator = state.store.beginSnapshot();
     this.items = this.#iterator.itemsLeft;
@@ -109,9 +110,10 @@ export class SnapshotIterator {
   }
 
   /**
-   * The next chunk, which lasts until the next call; null after the last. It is at most `bytesMax` long, but for the
-   * first, which holds a few bytes for each node that ever wrote. However large an item is, one call's work is bounded.
-   * @throws RaftkvError INVARIANT_BROKEN if it was closed before its end, or `bytesMax` is too small.
+   * Returns the next chunk, which is valid until the next call; null after the last. A chunk has at most `bytesMax`
+   * bytes, except the first, which has `SESSION_BYTES` for each node that ever wrote. Its size also bounds the work of
+   * a call.
+   * @throws RaftkvError INVARIANT_BROKEN if the iterator was closed before its end, or if `bytesMax` is too small
    */
   next(bytesMax: number): Buffer | null {
     if (bytesMax < CHUNK_BYTES_MIN) throw broken(`was asked for a chunk of ${bytesMax} bytes`);
@@ -129,7 +131,7 @@ export class SnapshotIterator {
     return this.#seal(this.#chunk.subarray(0, this.#fill(this.#chunk)));
   }
 
-  /** Drops the items that were not returned yet. Closing an iterator that has ended does nothing. */
+  /** Ends the snapshot early and frees its items. Has no effect if `next` has returned null. */
   close(): void {
     if (this.#stage === 'ended') return;
     this.#stage = 'closed';
@@ -138,7 +140,7 @@ export class SnapshotIterator {
     this.#iterator.close();
   }
 
-  /** Returns where the chunk ends. */
+  /** Fills the chunk with the rest of the last value and further items. Returns where the chunk ends. */
   #fill(chunk: Buffer): number {
     const view = new DataView(chunk.buffer, chunk.byteOffset, chunk.length);
     const iterator = this.#iterator;
@@ -157,7 +159,7 @@ export class SnapshotIterator {
     return at;
   }
 
-  /** Writes as much of the value as there is room for. */
+  /** Writes as much of the value as fits and keeps the rest for the next chunk. Returns where the written part ends. */
   #writeValue(chunk: Buffer, value: string, at: number): number {
     const room = chunk.length - at;
     if (value.length <= room) {
@@ -208,7 +210,7 @@ function writeItemHeader(view: DataView, at: number, item: StoredItem): void {
   view.setFloat64(at + 28, item.accessedAtSeconds, true);
 }
 
-/** Returns where the text ends. */
+/** Writes latin1 text. Returns where it ends. */
 function writeText(target: Buffer, text: string, at: number): number {
   if (text.length > LOOP_WRITE_CHARACTERS_MAX) return at + target.write(text, at, 'latin1');
   for (let i = 0; i < text.length; i++) target[at + i] = text.charCodeAt(i);

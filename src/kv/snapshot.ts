@@ -17,17 +17,17 @@ import { ITEM_BYTES_CEILING, STORE_OVERHEAD_BYTES, Store } from './store.ts';
 import { ItemInPlace } from './stored-item.ts';
 
 /**
- * Saving and loading the whole state. Loading restores exactly the state that was saved, or fails: same hash, same future.
+ * Saves and loads the whole state. Loading restores exactly the state that was saved, or fails.
  *
  * ```
  *  stateMachine.beginSnapshot() ─▶ SnapshotIterator.next ─▶ chunks ─▶ SnapshotLoader.push … finish ─▶ a StateMachine
- *        │                          ▲ items as they were, from the walk or kept by the store (store-iterator.ts)  │
- *        └─ goes on applying ───────┘                                          stateMachine.adopt ◀───────────────┘
+ *        │                          ▲ items as they were when the snapshot began (store-iterator.ts)             │
+ *        └─ continues to apply ─────┘                                          stateMachine.adopt ◀───────────────┘
  * ```
  */
 export type { SnapshotIterator };
 
-/** The header in the first chunk: numbers of items and sessions, and the rest of the state. */
+/** The fields of the first chunk, except the sessions. */
 interface Header {
   readonly timeMs: number;
   readonly flushAtMs: number;
@@ -37,19 +37,21 @@ interface Header {
   readonly itemBytes: number;
 }
 
-/** Makes a state machine of the chunks of a snapshot. */
+/** Makes a state machine from the chunks of a snapshot. */
 export class SnapshotLoader {
   readonly #store = new Store();
   readonly #sessions = new Sessions();
   #header: Header | null = null;
   #crc = 0;
-  /** The item whose value the last chunk broke off, what there is of the value, and how much is missing. */
+  /**
+   * If the last chunk ended within a value: its item, the pieces of the value so far, and the number of missing bytes.
+   */
   #broken: ItemInPlace | null = null;
   #brokenExpiresAtMs = 0;
   #pieces: string[] = [];
   #missing = 0;
 
-  /** Loaded so far. */
+  /** The number of items loaded so far. */
   get items(): number {
     return this.#store.items;
   }
@@ -60,8 +62,8 @@ export class SnapshotLoader {
   }
 
   /**
-   * Takes the next chunk, which is not needed afterwards.
-   * @throws RaftkvError SNAPSHOT_DAMAGED, FORMAT_UNSUPPORTED: the loader is of no use any more.
+   * Loads the next chunk. The caller may reuse the buffer afterwards.
+   * @throws RaftkvError SNAPSHOT_DAMAGED, FORMAT_UNSUPPORTED: the loader must not be used any more
    */
   push(chunk: Buffer): void {
     if (chunk.length < CHECKSUM_BYTES) throw damaged('has a chunk that is too short');
@@ -73,8 +75,8 @@ export class SnapshotLoader {
   }
 
   /**
-   * After the last chunk.
-   * @throws RaftkvError SNAPSHOT_DAMAGED where something is missing.
+   * Returns the state machine. To be called after the last chunk.
+   * @throws RaftkvError SNAPSHOT_DAMAGED if something is missing
    */
   finish(): StateMachine {
     const header = this.#header;
@@ -96,8 +98,8 @@ export class SnapshotLoader {
     if (version !== SNAPSHOT_VERSION) throw unsupported(version);
     const timeMs = chunk.readDoubleLE(8);
     const flushAtMs = chunk.readDoubleLE(16);
-    if (!(timeMs >= 0 && timeMs <= TIME_MS_MAX)) throw damaged('has no possible time');
-    if (!(flushAtMs > timeMs)) throw damaged('has a flush that is past');
+    if (!(timeMs >= 0 && timeMs <= TIME_MS_MAX)) throw damaged('has an impossible time');
+    if (!(flushAtMs > timeMs)) throw damaged('has a delayed flush in the past');
     const [casCounter = 0, totalItems = 0, items = 0, itemBytes = 0] = [24, 32, 40, 48].map((at) => {
       const number = readUint64(chunk, at);
       if (!Number.isSafeInteger(number)) throw damaged('has a number out of range');
@@ -115,7 +117,7 @@ export class SnapshotLoader {
       const proposer = chunk.readUInt32LE(at);
       const lastSequence = readUint64(chunk, at + 8);
       if (proposer === CLOCK_PROPOSER || lastSequence === 0 || !Number.isSafeInteger(lastSequence)) {
-        throw damaged('has a session that cannot be');
+        throw damaged('has an impossible session');
       }
       this.#sessions.load(proposer, chunk.readUInt32LE(at + 4), lastSequence);
     }
@@ -134,15 +136,15 @@ export class SnapshotLoader {
       const valueLength = view.getUint32(at + 8, true);
       const keyAt = at + ITEM_HEADER_BYTES;
       const valueAt = keyAt + keyLength;
-      // The 16 reserved bits make the tokens large unless they are zero.
+      // `tokens` includes the 16 reserved bits, so this also refuses an item in which they are not zero.
       if (tokens > (STALE | WON)) throw damaged('has an item with unknown tokens');
-      if (keyLength === 0 || keyLength > KEY_BYTES_MAX) throw damaged('has an item without a possible key');
-      if (valueLength > ITEM_BYTES_CEILING) throw damaged('has an item without a possible value');
+      if (keyLength === 0 || keyLength > KEY_BYTES_MAX) throw damaged('has an item with a key of an impossible length');
+      if (valueLength > ITEM_BYTES_CEILING) throw damaged('has an item with a value of an impossible length');
       if (valueAt > chunk.length) throw damaged('has an item whose key is truncated');
       const expiresAtMs = view.getFloat64(at + 20, true);
       const accessedAtSeconds = view.getFloat64(at + 28, true);
       if (!(expiresAtMs > timeMs)) throw damaged('has an item that has expired');
-      if (!Number.isFinite(accessedAtSeconds)) throw damaged('has an item with no possible time of access');
+      if (!Number.isFinite(accessedAtSeconds)) throw damaged('has an item with an impossible access time');
 
       const cas = casOf(view.getUint32(at + 12, true), view.getUint32(at + 16, true));
       const key = chunk.toString('latin1', keyAt, valueAt);
@@ -152,7 +154,7 @@ export class SnapshotLoader {
     }
   }
 
-  /** Returns where the value ends, or the chunk. */
+  /** Reads a value, or the part of it that is in this chunk. Returns where it ends. */
   #readValue(chunk: Buffer, item: ItemInPlace, expiresAtMs: number, at: number, length: number): number {
     const end = at + length;
     if (end > chunk.length) {
@@ -171,7 +173,7 @@ export class SnapshotLoader {
     this.#pieces.push(chunk.toString('latin1', at, end));
     this.#missing -= end - at;
     if (this.#missing > 0) return end;
-    // Joined at once, not one by one: the engine would keep a chain of the pieces.
+    // `join` makes a flat string; `+=` would make a chain of the pieces.
     item.value = this.#pieces.join('');
     this.#pieces = [];
     this.#broken = null;
@@ -185,7 +187,7 @@ export class SnapshotLoader {
 }
 
 function damaged(what: string): RaftkvError {
-  const remedy = 'Nothing of it was taken over. Use another snapshot, or let the node get one from its peers.';
+  const remedy = 'The state was not changed. Use another snapshot, or let the node get one from its peers.';
   return new RaftkvError('SNAPSHOT_DAMAGED', `the snapshot ${what}`, remedy);
 }
 

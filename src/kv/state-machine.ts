@@ -10,37 +10,40 @@ import type { StoredItem } from './stored-item.ts';
 import { type ApplyOutcome, type Item, Op, type ResultCode, type ResultSink } from './types.ts';
 
 /**
- * The replicated state machine. This folder promises: replicas that applied the same log hold the same state (nothing
- * but the log is read: no clock, no randomness, no local setting); a batch takes effect exactly once; a batch that
- * makes no sense takes none at all; and an item whose time has come is gone, on every node at the same entry.
+ * The replicated state machine. What this folder promises:
+ *
+ * - Replicas that applied the same log have the same state, except for the access times of items: it depends on no clock,
+ *   randomness or local setting.
+ * - A batch that is applied several times takes effect once. A malformed batch takes no effect at all.
+ * - An item that expires is removed at the same entry on every node.
  *
  * ```
  *  commands of one turn ─▶ BatchBuilder ─▶ log entry ─ ─ ─ ▶ apply
- *                                                              │ validate: all of it or nothing
+ *                                                              │ validate the whole batch
  *                                                              ▼
  *                                                    time ─▶ flush, expiry
  *                                                              │
  *                                                              ▼
  *                                                           sessions ─▶ duplicate, gap, staleSession: no effect
- *                                                              │ the next of its proposer
+ *                                                              │ next batch of its proposer
  *                                                              ▼
  *                             get ◀─ store ◀─────────────── commands ─▶ results to the sink (at the proposer)
  * ```
  */
 export class StateMachine {
-  /** Called with every change that is applied from now on. Not part of the state. */
+  /** Receives every change that is applied. Not part of the state. */
   observer: ChangeObserver | null = null;
   #store = new Store();
   #sessions = new Sessions();
-  /** Cluster time: that of the newest batch; never goes back. No item in the store has `expiresAtMs <= #timeMs`. */
+  /** Cluster time: the latest time of any applied batch. No item in the store has `expiresAtMs <= #timeMs`. */
   #timeMs = 0;
-  /** When the pending delayed flush is due; `Infinity` for none. Always above `#timeMs`. */
+  /** When the pending `flush_all` with a delay is due; `Infinity` for none. Always above `#timeMs`. */
   #flushAtMs = Number.POSITIVE_INFINITY;
-  /** The last cas unique given; stays below 2^53, where numbers are exact. */
+  /** The last cas unique that was taken from the counter. */
   #casCounter = 0;
   #totalItems = 0;
 
-  /** The command that is being applied, and its results. Not part of the state: meaningless between two calls. */
+  /** The command that is being applied, and its results. Not part of the state: meaningless after `apply`. */
   readonly #command = new CommandReader();
   #resultItem: Item | null = null;
   #resultText = '';
@@ -48,7 +51,7 @@ export class StateMachine {
   #meta = this.#metaCommands();
   #iterator: SnapshotIterator | null = null;
 
-  /** Empty, or with the state of a snapshot. */
+  /** @param state the state of a snapshot; empty by default */
   constructor(state?: MachineState) {
     if (state !== undefined) this.#become(state);
   }
@@ -57,12 +60,12 @@ export class StateMachine {
     return this.#store.items;
   }
 
-  /** Keys, values and `STORE_OVERHEAD_BYTES` for each item. */
+  /** The bytes of all keys and values, and `STORE_OVERHEAD_BYTES` for each item. */
   get storeBytes(): number {
     return this.#store.bytes;
   }
 
-  /** Items ever stored. */
+  /** The number of times that an item was stored. */
   get totalItems(): number {
     return this.#totalItems;
   }
@@ -71,7 +74,7 @@ export class StateMachine {
     return this.#timeMs;
   }
 
-  /** `Infinity` where no delayed flush is pending. */
+  /** When the pending delayed flush is due, in cluster time; `Infinity` for none. */
   get flushAtMs(): number {
     return this.#flushAtMs;
   }
@@ -80,12 +83,12 @@ export class StateMachine {
     return this.#casCounter;
   }
 
-  /** When time has something to do next: the earliest expiry or the pending flush; `Infinity` for nothing. */
+  /** When the next item expires or the pending flush is due, in cluster time; `Infinity` for never. */
   nextEventMs(): number {
     return Math.min(this.#store.earliestExpiryMs, this.#flushAtMs);
   }
 
-  /** The item after the last applied entry. The object may change with the next entry, so the caller must use it at once. */
+  /** Returns the item as of the last applied batch. The next batch may change the object, so use it at once. */
   get(key: string): Item | undefined {
     return this.#store.get(key);
   }
@@ -103,9 +106,9 @@ export class StateMachine {
   }
 
   /**
-   * Applies the batch that runs from `start` to the end of `payload`. The sink, which must not throw, hears the result
-   * of every command if and only if the outcome is `applied`.
-   * @throws RaftkvError MESSAGE_INVALID for a malformed batch, before it has had any effect.
+   * Applies the batch that runs from `start` to the end of `payload`. If the outcome is `applied`, the sink has
+   * received the result of every command, otherwise none. The sink must not throw.
+   * @throws RaftkvError MESSAGE_INVALID for a malformed batch, which has no effect
    */
   apply(payload: Buffer, start: number, sink: ResultSink | null): ApplyOutcome {
     const header = validateBatch(payload, start);
@@ -127,8 +130,8 @@ export class StateMachine {
   }
 
   /**
-   * Begins a snapshot of the state as it is now, while batches go on being applied. One at a time.
-   * @throws RaftkvError INVARIANT_BROKEN where another is open.
+   * Begins a snapshot of the state as it is now. Batches may be applied while it is read.
+   * @throws RaftkvError INVARIANT_BROKEN if another snapshot is open
    */
   beginSnapshot(): SnapshotIterator {
     this.#iterator = new SnapshotIterator(this.#state());
@@ -136,8 +139,8 @@ export class StateMachine {
   }
 
   /**
-   * Replaces the whole state by that of `other`, which is of no use any more; the observer stays. An open snapshot
-   * is closed, because its state is gone.
+   * Replaces the whole state by that of `other`, which must not be used afterwards. The observer stays. Open snapshots
+   * of both are closed.
    */
   adopt(other: StateMachine): void {
     this.#iterator?.close();
@@ -145,7 +148,7 @@ export class StateMachine {
     this.#become(other.#state());
   }
 
-  /** A digest of the whole state, the same for the same state however it came about. Takes time in step with its size. */
+  /** Returns a digest of the replicated state, 16 hexadecimal digits. Takes time proportional to its size. */
   hash(): string {
     const digest = new SetDigest();
     for (const [key, item] of this.#store.entries()) {
@@ -292,7 +295,7 @@ export class StateMachine {
     return 'stored';
   }
 
-  /** As in memcached, a `set` that fails takes the old item with it: a client must not go on reading what it replaced. */
+  /** As in memcached, a failed `set` removes the old item. Otherwise clients would continue to read it. */
   #refuseSet(op: Op, item: StoredItem | undefined, code: 'tooLarge' | 'outOfMemory'): ResultCode {
     if (op === Op.set && item !== undefined) this.#store.remove(item);
     return code;
@@ -311,7 +314,7 @@ export class StateMachine {
     return 'stored';
   }
 
-  /** Joins bytes, not strings: the engine would keep a chain of all the pieces ever appended, many times their size. */
+  /** Joins bytes, not strings: the engine keeps a joined string as a chain of its pieces, many times their size. */
   #joined(op: Op, old: string, payload: Buffer): string {
     const { valueStart, valueLength } = this.#command;
     const length = old.length + valueLength;
@@ -326,13 +329,13 @@ export class StateMachine {
     const { argHigh, argLow } = this.#command;
     const text = addDelta(item.value, argHigh, argLow, op === Op.incr ? 'up' : 'down');
     if (text === null) return 'nonNumeric';
-    // As in memcached, a value never shrinks: a shorter number is padded.
+    // As in memcached, a shorter number is padded with spaces to the length of the old value.
     const value = text.length < item.value.length ? text.padEnd(item.value.length, ' ') : text;
     if (value.length > item.value.length) {
       if (isTooLarge(item.key.length + value.length, limits)) return 'tooLarge';
       if (this.#isOutOfMemory(item.key, item, value.length, limits)) return 'outOfMemory';
     }
-    // As in memcached, a number that fits is written over the old one: tokens stay.
+    // As in memcached, the tokens stay if the number fits into the old value.
     const tokens = value.length > item.value.length ? 0 : item.tokens;
     this.#store.update(item, value, item.flags, item.expiresAtMs, ++this.#casCounter, this.#timeMs);
     this.#store.setTokens(item, tokens);
@@ -349,7 +352,7 @@ export class StateMachine {
     return code;
   }
 
-  /** The newest flush replaces a pending one. A moment that is not in the future means now. */
+  /** A flush replaces a pending one. A time that is not in the future means now. */
   #flushAll(): ResultCode {
     const delaySeconds = this.#command.arg();
     const atMs = delaySeconds === 0 ? this.#timeMs : expiryOf(delaySeconds, this.#timeMs);
@@ -359,7 +362,7 @@ export class StateMachine {
     return 'ok';
   }
 
-  /** A write that takes no more room than what it replaces is never refused: the limit may have been lowered since. */
+  /** A write that doesn't make the store larger is always allowed: the limit may have been lowered. */
   #isOutOfMemory(key: string, item: StoredItem | undefined, valueLength: number, limits: BatchHeader): boolean {
     const growth =
       item === undefined ? key.length + valueLength + STORE_OVERHEAD_BYTES : valueLength - item.value.length;
@@ -367,15 +370,15 @@ export class StateMachine {
   }
 }
 
-/** Up to here `exptime` counts from now, above it is Unix time: 30 days, memcached's rule. */
+/** An exptime of at most 30 days is relative to now; a larger one is a Unix time. This is memcached's rule. */
 const RELATIVE_EXPTIME_SECONDS_MAX = 30 * 24 * 60 * 60;
 
-/** Most joins fit; the buffer for a larger one lives no longer than the command. */
+/** The size of the buffer that all joins share. Most fit; for a larger one, a buffer is allocated. */
 const JOIN_SCRATCH_BYTES = 16 * 1024;
 
 /**
- * The moment that a client's exptime means; `Infinity` for never. A negative exptime, or a Unix time that has passed,
- * gives a moment not after `nowMs`: the item is gone at once.
+ * Returns the cluster time in ms that a client's exptime means; `Infinity` for never. It is not after `nowMs` for a
+ * negative exptime and for a Unix time that has passed: the item expires at once.
  */
 function expiryOf(exptimeSeconds: number, nowMs: number): number {
   if (exptimeSeconds === 0) return Number.POSITIVE_INFINITY;

@@ -2,20 +2,21 @@ import { RaftkvError } from '../base/errors.ts';
 import type { ItemInPlace, StoredItem } from './stored-item.ts';
 
 /**
- * All items as they were at one moment, given out one by one while the store goes on. Each item is taken once: by the
- * walk over the store's maps while it is as it was, or by the store just before it is written or removed.
+ * Returns all items as they were when the snapshot began, one by one, while the store continues to change. Each item is
+ * returned once. The iterator walks over the maps of the store; an item that is changed or removed before the walk has
+ * reached it is passed to `keep` by the store.
  *
  * ```
  *  maps at start ── walk ──────────────────────────────▶ step() ─▶ the item as it was
  *       │                                                    ▲
- *       └─ written or removed before the walk was there ─▶ kept
+ *       └─ changed or removed before the walk reached it ─▶ kept
  * ```
  */
 export class StoreIterator {
-  /** False once all items were returned, or the iterator was closed. */
+  /** True until all items were returned or `close` was called. */
   isOpen = true;
   readonly #number: number;
-  /** The items that the walk has not reached. A map may change while it is iterated over; no item is seen twice. */
+  /** The maps that the walk has not reached. A map may change while it is iterated over. */
   readonly #maps: Map<string, ItemInPlace>[];
   #walk: Iterator<ItemInPlace> | null = null;
   readonly #kept: StoredItem[] = [];
@@ -39,15 +40,15 @@ export class StoreIterator {
     return this.#bytesLeft;
   }
 
-  /** Adds an item as it was when the snapshot began. It must not be written to any more. */
+  /** Adds an item as it was when the snapshot began. The item must not change any more. */
   keep(item: StoredItem): void {
     this.#kept.push(item);
   }
 
   /**
-   * Looks at one item, and returns it if it belongs to the snapshot and was not returned before: use it at once. Else
-   * returns null. Kept items go first, so that their memory is freed soon.
-   * @throws RaftkvError INVARIANT_BROKEN if items were lost.
+   * Looks at one item. Returns it if it belongs to the snapshot and was not returned before, otherwise null. The caller
+   * must use it before the store changes. Kept items are returned first, so that their memory is freed soon.
+   * @throws RaftkvError INVARIANT_BROKEN if the number or size of the items is less than when the snapshot began
    */
   step(): StoredItem | null {
     const kept = this.#kept.pop();
@@ -67,7 +68,7 @@ export class StoreIterator {
     return this.#given(value);
   }
 
-  /** Ends the iteration, if it has not ended, and frees what it still held. */
+  /** Ends the iteration and frees the items that were not returned yet. */
   close(): void {
     this.isOpen = false;
     this.#kept.length = 0;

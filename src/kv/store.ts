@@ -5,36 +5,43 @@ import { copyOf, ItemInPlace, type StoredItem } from './stored-item.ts';
 import type { Cas } from './types.ts';
 
 /**
- * What an item's size counts for beside key and value when it is held against `itemBytesMax`: memcached's header (48),
- * cas (8), key terminator (1) and line end (2), so that the same values fit under the same limit.
+ * The bytes that are added to key and value when the size of an item is compared with `itemBytesMax`: memcached's item
+ * header (48), cas (8), key terminator (1) and line end (2). So the same values fit under the same limit.
  */
 export const ITEM_OVERHEAD_BYTES = 59;
 
-/** No item is larger, whatever its batch allows: a value must stay well below the longest string that an engine makes. */
+/**
+ * The size of the largest item, whatever limit its batch contains. A value is one string, so it must stay below the
+ * longest string of the JavaScript engine (about 512 MiB).
+ */
 export const ITEM_BYTES_CEILING = 256 * 1024 * 1024;
 
 /**
- * What an item takes of the heap beside the bytes of its key and value, for the store's limit: the item and its two
- * boxed numbers, two string headers, its slots in a map and in the expiry queue. Measured, rounded up.
+ * The heap bytes of an item beside its key and value, which count against the limit of the store: the object and its
+ * two boxed numbers, two string headers, its slots in a map and in the expiry queue. Measured and rounded up.
  */
 export const STORE_OVERHEAD_BYTES = 200;
 
 /**
- * The store is split into so many maps because a map that grows moves all its entries at once: one map of three million
- * items stalled the node for 400 ms, longer than an election timeout. (It also could not hold more than 2^24.)
+ * The number of maps that the items are spread over. A map that grows moves all its entries at once: with one map of
+ * three million items, that stalled the node for 400 ms, longer than an election timeout. Also, a map can't hold more
+ * than 2^24 entries.
  */
 const SHARDS = 256;
-/** A longer key is sampled at an even stride when its shard is chosen. */
+/** The number of characters that are hashed to choose the shard of a key. Of a longer key, about every n-th one is. */
 const SHARD_HASH_CHARACTERS_MAX = 32;
 
-/** The items by key, their expiry and their size. Keys and values are latin1 strings: one character per byte. */
+/**
+ * The items by key, with their expiry queue and their total size. Keys and values are latin1 strings: one character per
+ * byte.
+ */
 export class Store {
   #shards = emptyShards();
   readonly #expiry = new ExpiryQueue<ItemInPlace>();
   #items = 0;
   /** The sum over all items of key, value and `STORE_OVERHEAD_BYTES`. */
   #bytes = 0;
-  /** The number of the newest snapshot. An item with a lower number has not been taken by it, and was made before it. */
+  /** The number of the newest snapshot. It has not received the items that have a lower number yet. */
   #snapshotNumber = 0;
   #iterator: StoreIterator | null = null;
 
@@ -46,7 +53,7 @@ export class Store {
     return this.#bytes;
   }
 
-  /** `Infinity` where nothing expires. */
+  /** When the next item expires, in cluster time; `Infinity` if none does. */
   get earliestExpiryMs(): number {
     return this.#expiry.earliestMs;
   }
@@ -55,7 +62,7 @@ export class Store {
     return this.#shardOf(key).get(key);
   }
 
-  /** The caller has looked: there is no item of that key. `nowMs` is only recorded. */
+  /** Adds an item. The store must not have an item of this key. `nowMs` is only recorded as the time of the write. */
   insert(key: string, value: string, flags: number, expiresAtMs: number, cas: Cas, nowMs: number): StoredItem {
     const item = new ItemInPlace(key, value, flags, cas, -Math.trunc(nowMs / 1000), this.#snapshotNumber);
     this.#shardOf(key).set(key, item);
@@ -65,7 +72,7 @@ export class Store {
     return item;
   }
 
-  /** A new value: not fetched yet, and without the tokens of the old one. */
+  /** Replaces the value. The item has no tokens afterwards and counts as not fetched since this write. */
   update(item: ItemInPlace, value: string, flags: number, expiresAtMs: number, cas: Cas, nowMs: number): void {
     if (item.snapshotNumber !== this.#snapshotNumber) this.#keepCopy(item);
     this.#bytes += value.length - item.value.length;
@@ -97,7 +104,10 @@ export class Store {
     this.#forget(item);
   }
 
-  /** Removes the item, given a time to expire that has come: the snapshot iterator sees that time. */
+  /**
+   * Removes the item because its new expiration time is not in the future. The object gets that time, because the
+   * result of the command shows it. An open snapshot gets a copy with the old time.
+   */
   expire(item: ItemInPlace, expiresAtMs: number): void {
     if (item.snapshotNumber !== this.#snapshotNumber) this.#keepCopy(item);
     this.remove(item);
@@ -119,8 +129,8 @@ export class Store {
   }
 
   /**
-   * Begins to iterate over all items as they are now.
-   * @throws RaftkvError INVARIANT_BROKEN where another is open.
+   * Begins a snapshot: an iteration over all items as they are now.
+   * @throws RaftkvError INVARIANT_BROKEN if another snapshot is open
    */
   beginSnapshot(): StoreIterator {
     if (this.#iterator?.isOpen)
@@ -131,7 +141,7 @@ export class Store {
     return this.#iterator;
   }
 
-  /** Adds an item of a snapshot. Returns false if its key is present already. */
+  /** Adds an item of a snapshot. Returns false if its key was present already; the store is then of no use. */
   load(item: ItemInPlace, expiresAtMs: number): boolean {
     const shard = this.#shardOf(item.key);
     const before = shard.size;
@@ -143,18 +153,20 @@ export class Store {
     return true;
   }
 
-  /** In no order to rely on. What is written while it runs may or may not be seen. */
+  /** Iterates in no particular order. It may or may not see items that are written while it runs. */
   *entries(): IterableIterator<[string, StoredItem]> {
     for (const shard of this.#shards) yield* shard.entries();
   }
 
-  /** Before a write: an open snapshot that has not taken the item yet gets a copy of it. */
+  /** Must be called before an item changes, if an open snapshot has not received it yet: gives the snapshot a copy. */
   #keepCopy(item: ItemInPlace): void {
     item.snapshotNumber = this.#snapshotNumber;
     if (this.#iterator?.isOpen) this.#iterator.keep(copyOf(item));
   }
 
-  /** A removed item is not written to again, so an open snapshot gets the item itself. */
+  /**
+   * Removes the item from its map. It does not change any more, so an open snapshot gets the item itself, not a copy.
+   */
   #forget(item: ItemInPlace): void {
     if (item.snapshotNumber !== this.#snapshotNumber && this.#iterator?.isOpen) this.#iterator.keep(item);
     this.#shardOf(item.key).delete(item.key);
@@ -167,7 +179,7 @@ export class Store {
     let hash = key.length;
     for (let i = key.length - 1; i >= 0; i -= stride) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193);
     hash ^= hash >>> 16;
-    // The mask keeps the index within the array, which the compiler cannot know.
+    // The compiler can't know that the mask keeps the index within the array.
     return this.#shards[(hash ^ (hash >>> 8)) & (SHARDS - 1)] as Map<string, ItemInPlace>;
   }
 }

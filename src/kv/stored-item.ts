@@ -1,10 +1,10 @@
 import { UNQUEUED } from './expiry.ts';
 import type { Cas, Item } from './types.ts';
 
-/** An item in the store, for reading. It changes with the next write, and only the store writes it. */
+/** An item in the store. Only the store changes it, and it may do so with the next write. */
 export type StoredItem = Readonly<ItemInPlace>;
 
-/** An item in place: writes change it. */
+/** An item as the store changes it. */
 export class ItemInPlace implements Item {
   readonly key: string;
   value: string;
@@ -14,7 +14,10 @@ export class ItemInPlace implements Item {
   tokens = 0;
   accessedAtSeconds: number;
   queueIndex = UNQUEUED;
-  /** The newest snapshot that has already taken this item, or that began before it was made. Never above the store's own number. */
+  /**
+   * The number of the newest snapshot that doesn't need this item any more: it has received the item, or it began
+   * before the item was made. Never above the store's snapshot number.
+   */
   snapshotNumber: number;
 
   constructor(key: string, value: string, flags: number, cas: Cas, accessedAtSeconds: number, snapshotNumber: number) {
@@ -27,7 +30,7 @@ export class ItemInPlace implements Item {
   }
 }
 
-/** The item as it is now, without a place in any queue. The bytes of key and value are shared: strings never change. */
+/** Returns a copy that is in no expiry queue. It shares the strings of key and value, which never change. */
 export function copyOf(item: StoredItem): StoredItem {
   const copy = new ItemInPlace(item.key, item.value, item.flags, item.cas, item.accessedAtSeconds, item.snapshotNumber);
   copy.expiresAtMs = item.expiresAtMs;

@@ -1,8 +1,9 @@
-/**
- * The language of the state machine: operations in, results out.
- */
+/** The types of what the state machine takes and returns: operations, items and results. */
 
-/** The operation of a command, as one byte in a batch. Numbers are part of the log format and never change their meaning. */
+/**
+ * The operation of a command, as one byte in a batch. The numbers are part of the log format and never change their
+ * meaning.
+ */
 export const Op = {
   set: 1,
   add: 2,
@@ -23,13 +24,16 @@ export const Op = {
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
-/** Traits of an operation, for the code around its handler. A new operation is a number above, a row below, and its handler. */
+/**
+ * The traits of an operation. A new operation needs a number in `Op`, a row in `TRAITS`, and a handler in the state
+ * machine.
+ */
 export interface OpTraits {
   readonly hasKey: boolean;
-  /** Its value is an item's, so flags and an expiration time come with it. */
+  /** The value of the command is (part of) the item's new value, so the command has flags and an expiration time. */
   readonly stores: boolean;
   readonly hasExptime: boolean;
-  /** Its value begins with a block of further arguments (meta.ts). */
+  /** The value of the command begins with a block of further arguments (meta.ts). */
   readonly hasBlock: boolean;
 }
 
@@ -62,7 +66,7 @@ export function opTraits(op: Op): OpTraits {
   return TRAITS[op];
 }
 
-/** By the number of an operation, which may come from a peer or a file; undefined for a number that is none. */
+/** The traits by operation number. Undefined for an unknown number, which a peer or a file may contain. */
 export const OP_TRAITS: readonly (OpTraits | undefined)[] = Object.entries(TRAITS).reduce<(OpTraits | undefined)[]>(
   (traits, [op, row]) => {
     traits[Number(op)] = row;
@@ -79,7 +83,7 @@ export type ResultCode =
   | 'deleted'
   | 'touched'
   | 'ok'
-  /** incr and decr: `text` is the new number. metaArithmetic: `item`, too. */
+  /** incr, decr: `text` is the new number. metaArithmetic: `text` is a `metaText` and `item` is the item. */
   | 'number'
   | 'nonNumeric'
   /** getAndTouch, metaGet: `item` is the item. */
@@ -88,45 +92,57 @@ export type ResultCode =
   | 'outOfMemory';
 
 /**
- * A cas unique: 64 bits. Those that the counter gives stay below 2^53 and are numbers; only one that a client has chosen
- * (E) and that is larger is a bigint. So there is one form for each, and `===` compares.
+ * A cas unique: 64 bits. It is a number below 2^53 and a bigint from there on, so that `===` compares correctly. The
+ * counter of the state machine stays below 2^53; only a client can choose a larger one (flag E of the meta commands).
  */
 export type Cas = number | bigint;
 
-/** One stored item. Bytes are held as one-byte (latin1) strings: cheap to keep, to copy out and for the collector. */
+/**
+ * One stored item. Bytes are kept as latin1 strings, one character per byte: compared with buffers, they need less
+ * memory per item and less work of the garbage collector.
+ */
 export interface Item {
   readonly value: string;
   /** Unsigned 32 bits, opaque. */
   readonly flags: number;
   /** Cluster time in milliseconds; `Infinity` for never. */
   readonly expiresAtMs: number;
-  /** memcached's "cas unique": rises with every write of any item, the same on every node, unless a client chose it. */
+  /**
+   * memcached's cas unique. Unless a client chose it, it is taken from a counter that rises with every write of any
+   * item.
+   */
   readonly cas: Cas;
-  /** STALE and WON of meta.ts. */
+  /** The bits STALE and WON of meta.ts. */
   readonly tokens: number;
   /**
-   * This node's own record, not part of the replicated state: the Unix time in seconds of the last fetch here; negated,
-   * that of the write if it was not fetched since.
+   * The Unix time in seconds of the last fetch at this node. If this node has not fetched the item since its last
+   * write, the negated time of that write. Not replicated: it differs between nodes and is not part of the hash of the
+   * state.
    */
   accessedAtSeconds: number;
 }
 
 /**
- * What the results of metaGet and metaArithmetic tell in `text`: the new number where there is one; whether this command
- * won the token or made the counter (`W`); and when the item would have expired, in ms: before the command, and between
- * N and T where both are there.
+ * The `text` of the results of metaGet and metaArithmetic.
+ * @param number the new number; empty for metaGet
+ * @param won whether this command won the token, or made the item
+ * @param beforeMs when the item would have expired, before the command changed that
+ * @param betweenMs when the item would have expired after the first of the flags N and T, if the command has both
  */
 export function metaText(number: string, won: boolean, beforeMs: number, betweenMs: number): string {
   return `${number},${won ? 'W' : ''},${beforeMs},${betweenMs}`;
 }
 
 /**
- * Receives the results of a batch, in the order of its commands, while it is applied. `item` may change with the next
- * command: use it at once.
+ * Receives the results of a batch, in the order of its commands, while the batch is applied. The next command may
+ * change `item`, so use it before `result` returns.
  */
 export interface ResultSink {
   result(position: number, code: ResultCode, item: Item | null, text: string): void;
 }
 
-/** The outcome of applying a batch. `clock` advances time only and belongs to no proposer. */
+/**
+ * The outcome of applying a batch. `clock`: it only advanced the time. `duplicate`, `gap` and `staleSession`: it was
+ * skipped, because it is not the next batch of its proposer (sessions.ts).
+ */
 export type ApplyOutcome = 'applied' | 'duplicate' | 'gap' | 'staleSession' | 'clock';
