@@ -21,7 +21,7 @@ import { ItemInPlace } from './stored-item.ts';
  *
  * ```
  *  stateMachine.beginSnapshot() ─▶ SnapshotIterator.next ─▶ chunks ─▶ SnapshotLoader.push … finish ─▶ a StateMachine
- *        │                          ▲ items as they were when the snapshot began (store-iterator.ts)             │
+ *        │                          ▲ items as they were when the snapshot began (store-iterator.ts)              │
  *        └─ continues to apply ─────┘                                          stateMachine.adopt ◀───────────────┘
  * ```
  */

@@ -5,7 +5,7 @@ import { ITEM_OVERHEAD_BYTES } from './request.ts';
 const VALUE = Buffer.from('VALUE ', 'latin1');
 const LINE_END = Buffer.from('\r\n', 'latin1');
 
-/** `VALUE <key> <flags> <bytes>[ <cas unique>]\r\n<data>\r\n`. Strings hold one byte per character. */
+/** Writes `VALUE <key> <flags> <bytes>[ <cas unique>]\r\n<data>\r\n`. The strings have one character per byte. */
 export function writeValue(
   output: Output,
   key: string,
@@ -23,28 +23,31 @@ export function writeValue(
   output.bytes(LINE_END);
 }
 
-/** One statistic: its name and its value as memcached prints it. */
+/** One statistic: its name, and its value as memcached prints it. */
 export type Stat = readonly [name: string, value: string | number];
 
-/** A `STAT name value` line each, and `END`. */
+/** Writes a `STAT name value` line for each statistic, and `END`. */
 export function writeStats(output: Output, stats: readonly Stat[]): void {
   for (const [name, value] of stats) output.latin1(`STAT ${name} ${value}\r\n`);
   output.bytes(END);
 }
 
-/** The characters of a key that are not encoded: the unreserved characters of URIs (RFC 3986, 2.3). */
+/** The characters of a key that a listing encodes: all but the unreserved characters of URIs (RFC 3986, 2.3). */
 const ENCODED = /[^A-Za-z0-9\-._~]/g;
 
-/** The facts of an item that a listing and `me` show. Accesses are those of this node. */
+/** An item as a listing and `me` show it. */
 export interface ListedItem {
   readonly value: string;
   readonly expiresAtMs: number;
   readonly cas: number | bigint;
-  /** Unix time of the last fetch; negated, that of the write if it was not fetched since. */
+  /**
+   * The Unix time of the last fetch at this node. If this node has not fetched the item since its last write, the
+   * negated time of that write.
+   */
   readonly accessedAtSeconds: number;
 }
 
-/** One line of `lru_crawler metadump`, in memcached's form, which ends in a bare newline. */
+/** Writes one line of `lru_crawler metadump`. As in memcached, it ends in a bare `\n`. */
 export function writeKeyLine(output: Output, key: string, item: ListedItem): void {
   const name = encodeKey(key);
   const { expiresAtMs, accessedAtSeconds, cas } = item;
@@ -55,12 +58,12 @@ export function writeKeyLine(output: Output, key: string, item: ListedItem): voi
   );
 }
 
-/** A key of latin1 characters as memcached shows it in listings: all but the unreserved ones as %XX. */
+/** Returns a key of latin1 characters as memcached shows it in listings: all but the unreserved ones as %XX. */
 export function encodeKey(key: string): string {
   return key.replace(ENCODED, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`);
 }
 
-/** The answer to `me`: the same of one item, with times counted from now. */
+/** Writes the reply to `me`: the same facts about one item as in a listing, with times relative to now. */
 export function writeDebugLine(output: Output, key: string, shownKey: string, item: ListedItem, nowMs: number): void {
   const { expiresAtMs, accessedAtSeconds, cas } = item;
   const left = expiresAtMs === Number.POSITIVE_INFINITY ? -1 : secondsLeft(expiresAtMs, nowMs);
@@ -70,7 +73,7 @@ export function writeDebugLine(output: Output, key: string, shownKey: string, it
   );
 }
 
-/** Whole seconds, the begun one included. */
+/** Returns whole seconds, rounded up. */
 export function secondsLeft(expiresAtMs: number, nowMs: number): number {
   return Math.max(0, Math.ceil((expiresAtMs - nowMs) / 1000));
 }

@@ -2,28 +2,33 @@ import { LINE_BYTES_MAX } from './parser.ts';
 import { BAD_TERMINATION, BAD_TOKEN_FORMAT, NOTHING, UNAUTHENTICATED } from './replies.ts';
 import { readUint32, startsWith, Tokens } from './tokens.ts';
 
-/**
- * What a client says before it is let in, as memcached's -Y has it: `set <any> <any> <any> <length>`, then the token
- * `<user> <password>` as its data. Anything else is refused line by line. The longest token that a file of names and
- * passwords can ask for fits, and nothing longer is waited for.
- */
+/** The limits on the entries of the file of users. With them, the length of a token is bounded. */
 export const USER_BYTES_MAX = 256;
 export const PASSWORD_BYTES_MAX = 256;
-/** Room for a few spaces more than the one that is needed. */
+/**
+ * The length of the longest token. A longer one is refused at once, so it needs no memory. Allows a few extra spaces.
+ */
 const TOKEN_BYTES_MAX = USER_BYTES_MAX + PASSWORD_BYTES_MAX + 16;
 
 const NEWLINE = 0x0a;
 const RETURN = 0x0d;
 
+/**
+ * Parses what a client sends before it is logged in, as with memcached's option -Y: `set <any> <any> <any> <length>`,
+ * and the token `<user> <password>` as its data block. Every other line is refused.
+ */
 export class LoginParser {
-  /** `attempt`: `token` is to be checked. `refused`, `hangUp`: `reply` says why, and a hang-up closes behind it. */
+  /**
+   * `attempt`: `token` must be checked. `refused`: `reply` says why. `hangUp`: the connection must be closed after
+   * `reply`, which may be empty.
+   */
   outcome: 'attempt' | 'refused' | 'hangUp' = 'refused';
-  /** User and password with one space between them, one character per byte. */
+  /** The user and the password, separated by one space. One character per byte. */
   token = '';
   reply: Buffer = NOTHING;
   readonly #tokens = new Tokens();
 
-  /** Parses what begins at `start`. Returns how many bytes it takes, or 0 where more are needed. */
+  /** Parses the request that begins at `start`. Returns its length, or 0 if it is incomplete. */
   parse(buffer: Buffer, start: number, end: number): number {
     const tokens = this.#tokens;
     const next = tokens.split(buffer, start, end);
@@ -40,7 +45,7 @@ export class LoginParser {
     return this.#block(buffer, start, next, next + bytes, end);
   }
 
-  /** The data may end in a bare newline where the command line did. */
+  /** Reads the data block. It ends in `\r\n`, or in a bare `\n` if the command line did. */
   #block(buffer: Buffer, start: number, valueStart: number, valueEnd: number, end: number): number {
     const shortEnd = !this.#tokens.endsInReturn && valueEnd < end && buffer[valueEnd] === NEWLINE;
     const blockEnd = valueEnd + (shortEnd ? 1 : 2);

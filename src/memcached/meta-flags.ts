@@ -10,27 +10,26 @@ import {
 } from './replies.ts';
 import { readSeconds, readUint32, type Tokens, Uint64Field } from './tokens.ts';
 
-/**
- * The flags of a meta command: one letter each, some with an argument directly behind it. Any letter is taken by any
- * command, as in memcached, and without effect where it has no meaning.
- */
-
-/** memcached's own limit, counting the command, the key and the line's end. */
+/** memcached's limit on the fields of a line, including the command, the key and the line end. */
 const FIELDS_MAX = 20;
-/** `O` and 31 bytes of the client's. */
+/** memcached's limit on the opaque token, including its `O`. */
 const OPAQUE_BYTES_MAX = 32;
 const UPPER_A = 0x41;
 const LOWER_A = 0x61;
 const UPPER_O = 0x4f;
 const LETTERS = 26;
-/** memcached takes any byte above for a duplicate. */
+/** memcached reports a flag byte above this one as a duplicate flag. */
 const ASCII_MAX = 126;
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
 
-/** memcached names the last of several mistakes in arguments, but the first wrong letter. */
+/** The letters that memcached knows. */
 const KNOWN = bitsOf('bkstcfvhluqx', LOWER_A);
 const KNOWN_UPPER = bitsOf('NTRLPOFCEMJDI', UPPER_A);
 
+/**
+ * The flags of a meta command: one letter each, some of them directly followed by an argument. As in memcached, every
+ * command accepts all letters, and ignores those that have no meaning for it.
+ */
 export class MetaFlags {
   /** T */
   exptimeSeconds = 0;
@@ -46,13 +45,13 @@ export class MetaFlags {
   readonly newCas = new Uint64Field();
   /** J */
   readonly initial = new Uint64Field();
-  /** D; 1 where it is not given. */
+  /** D; 1 by default. */
   readonly delta = new Uint64Field();
-  /** The letter behind M; empty where M is not given, and ` ` where nothing follows it. */
+  /** The letter after M; empty without M, and ` ` if nothing follows M. */
   mode = '';
-  /** R stands before T. */
+  /** True if R comes before T. */
   recacheFirst = false;
-  /** N stands behind T. */
+  /** True if N comes after T. */
   vivifyLast = false;
   #lower = 0;
   #upper = 0;
@@ -69,12 +68,15 @@ export class MetaFlags {
       : (this.#upper & (1 << (code - UPPER_A))) !== 0;
   }
 
-  /** The flags as in the line, one character per byte; empty if there are none. */
+  /** Returns the flags as they are in the line, one character per byte; empty if there are none. */
   text(buffer: Buffer): string {
     return this.#first === this.#end ? '' : buffer.toString('latin1', this.#first, this.#end);
   }
 
-  /** Reads the fields from `from` on. Returns the mistake in them, or null. */
+  /**
+   * Reads the flags, which begin at field `from`. Returns the error reply, or null if all are valid. As in memcached,
+   * the first wrong letter is reported, or else the last wrong argument, or else an opaque token that is too long.
+   */
   read(tokens: Tokens, buffer: Buffer, from: number): Buffer | null {
     if (tokens.count + 1 > FIELDS_MAX) return TOO_MANY_FLAGS;
     this.#reset();
@@ -156,7 +158,7 @@ export class MetaFlags {
   }
 }
 
-/** The key that the base64 text of the range stands for; null where it is not such a text. */
+/** Decodes a base64 key. Returns null if the range is not valid base64. */
 export function decodeKey(buffer: Buffer, start: number, end: number): Buffer | null {
   const text = buffer.toString('latin1', start, end);
   return BASE64.test(text) ? Buffer.from(text, 'base64') : null;

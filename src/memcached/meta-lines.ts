@@ -11,7 +11,7 @@ import {
 import { Command, type Request, VALUE_LENGTH_MAX } from './request.ts';
 import { readUint32 } from './tokens.ts';
 
-/** The lines of the meta commands. */
+/** The parsers of the lines of meta commands. Each returns what `RequestParser.parse` returns. */
 
 export function readMetaGet(request: Request, buffer: Buffer, consumed: number): number {
   const error = readKeyAndFlags(request, buffer, 2);
@@ -40,7 +40,7 @@ export function readMetaSet(request: Request, buffer: Buffer, start: number, nex
 export function readMetaOther(request: Request, command: Command, buffer: Buffer, consumed: number): number {
   const error = readKeyAndFlags(request, buffer, 2);
   const isCount = command === Command.metaArithmetic;
-  // As in memcached, a wrong mode is found before an opaque that is too long.
+  // As in memcached, a wrong mode is reported rather than an opaque token that is too long.
   const modeCounts = isCount && (error === null || error === OPAQUE_TOO_LONG);
   if (modeCounts && !'I+D-'.includes(request.meta.mode)) return request.answer(BAD_ARITHMETIC_MODE, consumed);
   if (error !== null) return request.answer(error, consumed);
@@ -57,7 +57,9 @@ export function readMetaDebug(request: Request, buffer: Buffer, consumed: number
   return request.complete(Command.metaDebug, consumed);
 }
 
-/** Reads the key and the flags, which begin at `firstFlag`. Returns the mistake in them, or null. */
+/**
+ * Reads the key, and the flags, which begin at field `firstFlag`. Returns the error reply, or null if all are valid.
+ */
 function readKeyAndFlags(request: Request, buffer: Buffer, firstFlag: number): Buffer | null {
   request.decodedKey = null;
   if (request.tokens.count < 2) return ERROR;

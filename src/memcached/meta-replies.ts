@@ -1,33 +1,36 @@
 import { secondsLeft, secondsSinceAccess } from './items.ts';
 import type { Output } from './output.ts';
 
-/** An item as a meta command's reply shows it. */
+/** An item as the reply to a meta command shows it. */
 export interface ShownItem {
   readonly value: string;
   readonly flags: number;
   readonly cas: number | bigint;
   readonly expiresAtMs: number;
-  /** Before the command changed it. */
+  /** When the item would have expired, before the command changed that. */
   readonly expiredAtMs: number;
-  /** Whether the flag is behind the first of T and N, if both are present. */
+  /** When the item would have expired after the first of the flags T and N, if the command has both. */
   readonly expiredBetweenMs: number;
   readonly accessedAtSeconds: number;
   readonly isStale: boolean;
-  /** This command won the token. */
+  /** True if this command won the token. */
   readonly won: boolean;
-  /** Somebody has won it before. */
+  /** True if an earlier command won the token. */
   readonly isWon: boolean;
 }
 
 const LINE_END = Buffer.from('\r\n', 'latin1');
 
-/** Whether the flags, as they stood in the request, have this letter. */
+/** @param flags the flags as they were in the request */
 export function asksFor(flags: string, letter: string): boolean {
   for (let at = 0; at < flags.length; at = endOf(flags, at) + 1) if (flags[at] === letter) return true;
   return false;
 }
 
-/** `HD` or `VA <size>`, what the flags ask for in their order, the tokens, and the value where it was asked for. */
+/**
+ * Writes `HD` or `VA <size>`, what the flags ask for, in their order, the tokens W, X and Z, and the value if it was
+ * requested.
+ */
 export function writeMetaHit(output: Output, flags: string, key: string, item: ShownItem, nowMs: number): void {
   const withValue = asksFor(flags, 'v');
   output.latin1(withValue ? 'VA' : 'HD');
@@ -54,14 +57,14 @@ export function writeMetaHit(output: Output, flags: string, key: string, item: S
   output.bytes(LINE_END);
 }
 
-/** A line of a status and what can be echoed without an item: key and opaque. */
+/** Writes a status line with the flags that need no item: key and opaque token. */
 export function writeMetaStatus(output: Output, status: string, flags: string, key: string): void {
   output.latin1(status);
   for (let at = 0; at < flags.length; at = endOf(flags, at) + 1) writeEcho(output, flags[at] ?? '', flags, at, key);
   output.bytes(LINE_END);
 }
 
-/** The reply to ms, with the cas unique and the size where asked for. */
+/** Writes the reply to ms, with the cas unique and the size if they were requested. */
 export function writeMetaStored(
   output: Output,
   status: string,
@@ -80,7 +83,7 @@ export function writeMetaStored(
   output.bytes(LINE_END);
 }
 
-/** The key as the client wrote it: encoded where it came so. */
+/** Returns the key in base64, as the client wrote it if the request has flag b. */
 export function encodedKey(key: string): string {
   return Buffer.from(key, 'latin1').toString('base64');
 }
@@ -97,7 +100,11 @@ function writeEcho(output: Output, letter: string, flags: string, at: number, ke
   }
 }
 
-/** t shows what T and N in front of it have made of the time. */
+/**
+ * When the item would have expired after the flags before a flag t.
+ * @param setters the number of flags T and N before it
+ * @param both whether the request has both
+ */
 function expiryBehind(setters: number, both: boolean, item: ShownItem): number {
   if (setters === 0) return item.expiredAtMs;
   return both && setters === 1 ? item.expiredBetweenMs : item.expiresAtMs;
@@ -108,7 +115,7 @@ function writeTimeToLive(output: Output, expiresAtMs: number, nowMs: number): vo
   else output.flagAndNumber('t', secondsLeft(expiresAtMs, nowMs));
 }
 
-/** The end of the flag that begins at `at`. Several spaces may follow it. */
+/** Returns where the flag that begins at `at` ends. Several spaces may follow it. */
 function endOf(flags: string, at: number): number {
   const space = flags.indexOf(' ', at);
   return space === -1 ? flags.length : space;

@@ -1,38 +1,37 @@
 const KIB = 1024;
 
-/** The size of the buffer that is filled before it goes to the socket: some 250 small values, a quarter of a socket's own buffer. */
+/** The buffer is written to the socket when it contains this many bytes, about 250 small values. */
 const REGION_BYTES = 64 * KIB;
-/** Up to here a loop beats the call into native code. */
+/** Up to this length a loop is faster than a call into native code. */
 const LOOP_BYTES_MAX = 48;
 const ZERO = 0x30;
 const SPACE = 0x20;
 const TWO_TO_32 = 0x1_0000_0000;
 
-/**
- * A region that replies are written into, one after the other, and that is written to a socket as a whole. It grows
- * for a large reply and is used again.
- */
+/** A buffer that collects replies, so that they are written to a socket together. It grows for a large reply. */
 export class Output {
   length = 0;
   #buffer: Buffer = Buffer.allocUnsafeSlow(REGION_BYTES);
 
-  /** Enough is gathered: time to hand it over. */
+  /** Whether the collected replies should be written to the socket now. */
   get isFull(): boolean {
     return this.length >= REGION_BYTES;
   }
 
-  /** The bytes that were written so far, without a copy. Valid until the next write, unless `giveAway` is called. */
+  /**
+   * Returns the collected bytes without copying them. Valid until the next write, or for ever if `giveAway` is called.
+   */
   gathered(): Buffer {
     return this.#buffer.subarray(0, this.length);
   }
 
-  /** Starts over in the same memory. */
+  /** Begins again in the same memory. A buffer that has grown is replaced. */
   clear(): void {
     this.length = 0;
     if (this.#buffer.length > 2 * REGION_BYTES) this.#buffer = Buffer.allocUnsafeSlow(REGION_BYTES);
   }
 
-  /** Starts over in new memory: the bytes so far belong to their receiver. */
+  /** Begins again in new memory, because the receiver of the collected bytes keeps them. */
   giveAway(): void {
     this.length = 0;
     this.#buffer = Buffer.allocUnsafeSlow(REGION_BYTES);
@@ -45,7 +44,7 @@ export class Output {
     this.length += source.length;
   }
 
-  /** One byte per character: the string must hold none above 0xff. */
+  /** Writes one byte per character. The text must not contain characters above 0xff. */
   latin1(text: string): void {
     this.#reserve(text.length);
     if (text.length > LOOP_BYTES_MAX) this.#buffer.write(text, this.length, text.length, 'latin1');
@@ -53,14 +52,14 @@ export class Output {
     this.length += text.length;
   }
 
-  /** A space, then the number in decimal: a whole one, not negative; a bigint from 2^53 on. */
+  /** Writes a space and the number in decimal. The number must be a non-negative integer, and a bigint from 2^53 on. */
   spaceAndNumber(value: number | bigint): void {
     this.#reserve(1);
     this.#buffer[this.length++] = SPACE;
     this.#number(value);
   }
 
-  /** A space, the letter, and the number in decimal, as above. */
+  /** Writes a space, the letter and the number; see `spaceAndNumber`. */
   flagAndNumber(letter: string, value: number | bigint): void {
     this.#reserve(2);
     this.#buffer[this.length++] = SPACE;

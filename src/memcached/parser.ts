@@ -16,25 +16,29 @@ import { Command, Request, VALUE_LENGTH_MAX } from './request.ts';
 import { hasNewline, readUint32, skipSpaces, startsWith } from './tokens.ts';
 
 /**
- * memcached's text protocol, as pure functions of bytes.
+ * Parses memcached's text protocol and writes its replies.
  *
- *   socket bytes ──▶ RequestParser.parse ──▶ fields of one request (ranges into the same bytes) ──▶ the server
- *                         └ needs more ──▶ `needBytes`                                              │
- *   socket bytes ◀── Output ◀── replies.ts, items.ts ◀──────────────────────── results ─────────────┘
+ * socket bytes ──▶ RequestParser.parse ──▶ fields of one request (ranges into the same bytes) ──▶ the server └
+ * incomplete ──▶ `needBytes`                                              │ socket bytes ◀── Output ◀── replies.ts,
+ * items.ts ◀──────────────────────── results ─────────────┘
  *
- * The room promises: nothing is copied or allocated per request; no input makes the parser throw or stall; the same
- * bytes give the same requests however they are split. It decides everything that the text alone decides, errors
- * included; what needs the store is left to the caller.
+ * What this folder promises: the requests of the hot path are parsed without copies or allocations; no input makes the
+ * parser throw or stall; and the same bytes give the same requests however they are split into chunks. The parser
+ * decides everything that depends on the text alone, including errors. The caller does what needs the store.
  */
 
-/** A line that is longer, and no multi-get, is not our protocol. */
+/**
+ * The length of the longest line, except for `get` and `gets`: memcached's limit. A longer line is not this protocol.
+ */
 export const LINE_BYTES_MAX = 2048;
 
-/** Holds the fields of the request that `parse` last returned; they are valid until its next call. */
+/** Its fields describe the request that `parse` found last, until the next call. */
 export class RequestParser extends Request {
   /**
-   * Parses the request that begins at `start`. Returns how many bytes it takes, or 0 where more are needed. `scanned`
-   * is the `scannedBytes` of the last attempt at this request, 0 at the first.
+   * Parses the request that begins at `start`.
+   * @param end where the received bytes end
+   * @param scanned `scannedBytes` after the last attempt to parse this request; 0 at the first attempt
+   * @returns the length of the request, without a block to be skipped (`swallowBytes`); 0 if it is incomplete
    */
   parse(buffer: Buffer, start: number, end: number, scanned: number): number {
     this.needBytes = 0;
@@ -66,7 +70,7 @@ export class RequestParser extends Request {
     return consumed;
   }
 
-  /** `next` is where the line has ended: what a request without a data block takes. */
+  /** @param next the position after the line */
   #command(buffer: Buffer, start: number, next: number, end: number): number {
     const tokens = this.tokens;
     const consumed = next - start;
@@ -169,7 +173,7 @@ export class RequestParser extends Request {
     return true;
   }
 
-  /** Strict, as memcached 1.6.18: `delete key [0] [noreply]` and nothing else. */
+  /** As memcached 1.6.18, accepts only `delete key [0] [noreply]`. */
   #delete(buffer: Buffer, consumed: number): number {
     const tokens = this.tokens;
     if (tokens.count < 2 || tokens.count > 4) return this.answer(ERROR, consumed);
@@ -199,7 +203,7 @@ export class RequestParser extends Request {
     return this.complete(Command.touch, consumed);
   }
 
-  /** A delay of 0 or less means now, as memcached has it. */
+  /** As in memcached, a delay of 0 or less means now. */
   #flushAll(buffer: Buffer, consumed: number): number {
     const tokens = this.tokens;
     if (tokens.count > 3) return this.answer(ERROR, consumed);
@@ -227,7 +231,7 @@ export class RequestParser extends Request {
     return this.complete(Command.stats, consumed);
   }
 
-  /** `watch` supports only `mutations`. As in memcached, the word may be repeated. */
+  /** Only `watch mutations` is supported. As in memcached, the word may be repeated. */
   #watch(buffer: Buffer, consumed: number): number {
     const tokens = this.tokens;
     this.readNoreply(buffer);
@@ -237,7 +241,7 @@ export class RequestParser extends Request {
     return tokens.count === 1 ? this.answer(ERROR, consumed) : this.complete(Command.watch, consumed);
   }
 
-  /** `lru_crawler` supports only the listing of keys. All items are of one slab class. */
+  /** Only `lru_crawler metadump` of all items is supported, because there is only one slab class. */
   #crawler(buffer: Buffer, consumed: number): number {
     const tokens = this.tokens;
     if (tokens.count !== 3 || !tokens.is(1, buffer, 'metadump')) return this.answer(ERROR, consumed);
@@ -246,13 +250,14 @@ export class RequestParser extends Request {
   }
 }
 
-/** The first bytes of a request and a response of memcached's binary protocol. */
+/** The first byte of a request and of a response in memcached's binary protocol. */
 const REQUEST_MAGIC = 0x80;
 const RESPONSE_MAGIC = 0x81;
 
 /**
- * Whether a connection whose first byte this is speaks the binary protocol, which is not served here. Its requests
- * hold no line ends to wait for. Later in a connection these bytes are as good as any other: they begin a wrong line.
+ * Whether a connection that begins with this byte speaks the binary protocol, which is not supported. Such a connection
+ * must be closed at once, because its requests have no line ends: the parser would wait for one. Only the first byte of
+ * a connection tells; later, these bytes can only begin an invalid line.
  */
 export function beginsBinary(firstByte: number | undefined): boolean {
   return firstByte === REQUEST_MAGIC || firstByte === RESPONSE_MAGIC;

@@ -3,7 +3,8 @@
 const line = (text: string) => Buffer.from(`${text}\r\n`, 'latin1');
 
 /**
- * The level of memcached's protocol that is spoken here. Three plain numbers: a suffix makes a popular client throw.
+ * The memcached version whose protocol is implemented. It must consist of three plain numbers, because a suffix makes a
+ * popular client throw.
  */
 export const PROTOCOL_VERSION = '1.6.45';
 
@@ -17,7 +18,7 @@ export const OK = line('OK');
 export const END = line('END');
 export const RESET = line('RESET');
 export const VERSION = line(`VERSION ${PROTOCOL_VERSION}`);
-/** Answer to `mn`, the no-op that ends a run of quiet meta commands. */
+/** The reply to `mn`, the no-op that clients send after a series of quiet meta commands. */
 export const META_NOOP = line('MN');
 export const NOTHING = Buffer.alloc(0);
 
@@ -54,6 +55,6 @@ export const READ_TIMED_OUT = line('SERVER_ERROR no quorum');
 export const WRITE_TIMED_OUT = line('SERVER_ERROR no quorum: outcome unknown');
 export const READ_STOPPED = line('SERVER_ERROR node is stopping');
 export const WRITE_STOPPED = line('SERVER_ERROR node is stopping: outcome unknown');
-/** The write took effect, but its result was lost: the node had to install a snapshot that contains it. */
+/** The write took effect, but its result is unknown, because the node installed a snapshot that contains it. */
 export const WRITE_OVERTAKEN = line('SERVER_ERROR node was behind: outcome unknown');
 export const WRITE_REFUSED_DISK_FULL = line('SERVER_ERROR disk full: nothing was changed');

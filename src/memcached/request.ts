@@ -2,9 +2,9 @@ import { MetaFlags } from './meta-flags.ts';
 import { BAD_DATA_CHUNK, NOTHING } from './replies.ts';
 import { readSeconds, Tokens, Uint64Field } from './tokens.ts';
 
-/** The request, after the parser has dealt with everything that its text alone decides. */
+/** The kind of a request, after the parser has decided everything that depends on its text alone. */
 export const Command = {
-  /** Needs no store: `RequestParser.reply` is the whole answer (errors, VERSION, MN, …). */
+  /** The request needs no store: `RequestParser.reply` is the whole reply (errors, VERSION, MN, …). */
   reply: 0,
   set: 1,
   add: 2,
@@ -21,54 +21,69 @@ export const Command = {
   flushAll: 13,
   get: 14,
   gets: 15,
-  /** `set` of more than an item may hold: the old value has to go, and the answer is OBJECT_TOO_LARGE. */
+  /**
+   * A `set` of an item that is too large: as in memcached, the old item must be deleted, and the reply is
+   * OBJECT_TOO_LARGE.
+   */
   setTooLarge: 16,
-  /** `RequestParser.subject` says which. */
+  /** `RequestParser.subject` says which statistics. */
   stats: 17,
+  /** `lru_crawler metadump` */
   listKeys: 18,
-  /** Close after the earlier replies. */
+  /** Close the connection after the earlier replies. */
   quit: 19,
-  /** Not a client of ours: close without a word. */
+  /** The client doesn't speak this protocol: close the connection without a reply to this request. */
   hangUp: 20,
-  /** The meta commands: `RequestParser.meta` holds what they ask. mg without T may have to write all the same. */
+  /**
+   * mg without T. It may still have to write, for example to make an item. `RequestParser.meta` has the flags of meta
+   * commands.
+   */
   metaGet: 21,
   /** mg with T. */
   metaTouch: 22,
   metaSet: 23,
   metaDelete: 24,
   metaArithmetic: 25,
-  /** me */
+  /** me. */
   metaDebug: 26,
-  /** ms of more than an item may hold: as setTooLarge. */
+  /** An ms of an item that is too large; like setTooLarge. */
   metaSetTooLarge: 27,
-  /** From now on the connection receives the changes that the node applies. Its requests are not read any more. */
+  /** From now on the connection receives the changes that the node applies, and its requests are not read any more. */
   watch: 28,
 } as const;
 export type Command = (typeof Command)[keyof typeof Command];
 
-/** memcached's own limit. */
+/** The length of the longest key: memcached's limit. */
 const KEY_BYTES_MAX = 250;
-/** The largest length that memcached takes for one: with its line end it fits a signed 32-bit number. */
+/**
+ * The largest value length that memcached accepts in a command line: with its line end it fits a signed 32-bit number.
+ */
 export const VALUE_LENGTH_MAX = 2_147_483_645;
-/** memcached counts an item's header (48 bytes), cas unique (8), key terminator (1) and line end (2) into its size. */
+/**
+ * The bytes that are added to key and value for the size of an item. memcached counts its item header (48), cas unique
+ * (8), key terminator (1) and line end (2).
+ */
 export const ITEM_OVERHEAD_BYTES = 59;
 const NEWLINE = 0x0a;
 const RETURN = 0x0d;
 
 export interface ParserLimits {
-  /** The largest item: key, value and ITEM_OVERHEAD_BYTES. */
+  /** The size of the largest item: key, value and ITEM_OVERHEAD_BYTES. */
   readonly itemBytesMax: number;
-  /** The longest line of `get` and `gets`. memcached has no limit; a quarter million keys is one. */
+  /**
+   * The length of the longest `get` or `gets` line. memcached has no limit, but a line is in memory until it is
+   * complete.
+   */
   readonly multiGetLineBytesMax: number;
 }
 
 /**
- * The fields of one request, and the steps in which the lines of all commands are read. A step that completes the
- * request returns how many bytes it takes.
+ * The fields of one request, and the parsing steps that several commands share. A step that completes the request
+ * returns the number of bytes of the request.
  */
 export class Request {
   command: Command = Command.reply;
-  /** For Command.reply: the answer, empty where noreply suppressed it. */
+  /** For Command.reply: the reply; empty if noreply suppressed it. */
   reply: Buffer = NOTHING;
   noreply = false;
   keyStart = 0;
@@ -80,26 +95,28 @@ export class Request {
   /** A cas unique, a delta or the delay of flush_all. */
   argHigh = 0;
   argLow = 0;
-  /** For get, gets, gat and gats: how many keys `keyStartAt` and `keyEndAt` know. */
+  /** For get, gets, gat and gats: the number of keys, whose ranges `keyStartAt` and `keyEndAt` return. */
   keyCount = 0;
-  /** For meta commands. */
+  /** For meta commands: their flags. */
   readonly meta = new MetaFlags();
-  /** For meta commands: the bytes that `keyStart` and `keyEnd` mean, where not those that were parsed. */
+  /**
+   * For meta commands with an encoded key: the decoded key, which `keyStart` and `keyEnd` then refer to. Otherwise
+   * null.
+   */
   decodedKey: Buffer | null = null;
-  /** For stats: the rest of the line, as in `detail on`. */
+  /** For stats: the rest of the line, for example `detail on`. */
   subject = '';
-  /** The bytes of a data block to be swallowed behind this request; -1 for none. */
+  /** The length of the data block, without its line end, that must be skipped after this request; -1 for none. */
   swallowBytes = -1;
-  /** Whether that block may end with a line feed alone. */
+  /** Whether the block to be skipped may end in a bare `\n`. */
   swallowBareNewline = false;
-  /** After `parse` returned 0: how long the whole request is, or 0 where its line is not complete. */
+  /** After `parse` returned 0: the length of the whole request, or 0 if its line is incomplete. */
   needBytes = 0;
-  /** After `parse` returned 0: how many bytes need no second search for the line's end; 0 where the line is complete. */
+  /** After `parse` returned 0: the number of bytes that contain no line end; 0 if the line is complete. */
   scannedBytes = 0;
 
-  /** The fields of the line. */
   readonly tokens = new Tokens();
-  /** Which of them is the first key, where there may be many. */
+  /** For get, gets, gat and gats: the index of the first key in `tokens`. */
   firstKey = 0;
   readonly limits: ParserLimits;
   readonly #arg = new Uint64Field();
@@ -116,13 +133,13 @@ export class Request {
     return this.tokens.end(this.firstKey + index);
   }
 
-  /** The request is whole and has no answer yet. */
+  /** Ends a request that the server must execute. */
   complete(command: Command, consumed: number): number {
     this.command = command;
     return consumed;
   }
 
-  /** The request is answered by its text alone. */
+  /** Ends a request to which the parser itself replies. */
   answer(reply: Buffer, consumed: number): number {
     this.command = Command.reply;
     this.reply = this.noreply ? NOTHING : reply;
@@ -158,7 +175,14 @@ export class Request {
     this.noreply = this.tokens.is(this.tokens.count - 1, buffer, 'noreply');
   }
 
-  /** The end of the block takes \r\n, or a bare newline where the command line had one. */
+  /**
+   * Reads the data block of a request. It ends in `\r\n`, or in a bare `\n` if the command line did.
+   * @param bytes the length of the value
+   * @param start where the request begins
+   * @param next where the block begins
+   * @param end where the received bytes end
+   * @returns the length of the request, or 0 if it is incomplete
+   */
   readBlock(command: Command, bytes: number, buffer: Buffer, start: number, next: number, end: number): number {
     const bare = !this.tokens.endsInReturn;
     const valueEnd = next + bytes;
@@ -176,13 +200,14 @@ export class Request {
     return this.complete(command, blockEnd - start);
   }
 
-  /** For a command that was read, whose block of `bytes` is not to be kept. */
+  /** Ends a request whose data block of `bytes` must be skipped. */
   swallow(command: Command, bytes: number, consumed: number): number {
     this.swallowBytes = bytes;
     this.swallowBareNewline = !this.tokens.endsInReturn;
     return this.complete(command, consumed);
   }
 
+  /** Ends a request with an error reply; its data block of `bytes` must be skipped. */
   refuseBlock(reply: Buffer, bytes: number, consumed: number): number {
     this.reply = this.noreply ? NOTHING : reply;
     return this.swallow(Command.reply, bytes, consumed);
@@ -194,13 +219,15 @@ export class Request {
 }
 
 /**
- * The data block of a refused request: taken off the stream without being kept. One request gets one reply, however
- * large its block and however it is split.
+ * Skips the data block of a refused request without keeping it in memory. Otherwise the block would be parsed as
+ * further requests, each with a reply of its own.
  */
 export class SwallowedBlock {
-  /** The length of the value, without its line end. */
+  /** The number of bytes of the value that are still to come. */
   #bytes: number;
-  /** The line end still to come: two bytes, or for a command line with a bare `\n` perhaps one. -1: not known yet. */
+  /**
+   * The number of bytes of the line end that are still to come; -1 while it is unknown whether it is `\r\n` or `\n`.
+   */
   #endBytes: number;
 
   constructor(bytes: number, bareNewline: boolean) {
@@ -212,7 +239,7 @@ export class SwallowedBlock {
     return this.#bytes === 0 && this.#endBytes === 0;
   }
 
-  /** Returns how many bytes of the range belong to the block. */
+  /** Skips bytes of the block. Returns how many of the range belong to it. */
   take(buffer: Buffer, start: number, end: number): number {
     let position = start + Math.min(this.#bytes, end - start);
     this.#bytes -= position - start;

@@ -2,13 +2,13 @@ const SPACE = 0x20;
 const NEWLINE = 0x0a;
 const RETURN = 0x0d;
 
-/** Beyond so many fields (a huge multi-get) the arrays are freed rather than kept. */
+/** If a line has more fields than this (a huge multi-get), the arrays are freed rather than kept for the next line. */
 const FIELDS_KEPT_MAX = 1024;
 
-/** The fields of one command line as ranges of its buffer; reused for each line. */
+/** The fields of one command line as ranges of its buffer. One object is reused for all lines. */
 export class Tokens {
   count = 0;
-  /** The whole line ended in `\r\n`, not in a bare `\n`. */
+  /** True if the line ended in `\r\n`, false if it ended in a bare `\n`. */
   endsInReturn = false;
   #starts: number[] = [];
   #ends: number[] = [];
@@ -25,7 +25,10 @@ export class Tokens {
     return this.end(index) - this.start(index);
   }
 
-  /** Splits one line. Returns the position behind its newline, or -1 where the range holds no newline. */
+  /**
+   * Splits the line that begins at `start`. Returns the position after its newline, or -1 if there is none before
+   * `end`.
+   */
   split(buffer: Buffer, start: number, end: number): number {
     if (this.count > FIELDS_KEPT_MAX) {
       this.#starts = [];
@@ -74,7 +77,7 @@ export function startsWith(buffer: Buffer, start: number, end: number, text: str
   return true;
 }
 
-/** The position of the line's first field. */
+/** Returns the position of the first byte that is not a space. */
 export function skipSpaces(buffer: Buffer, start: number, end: number): number {
   let position = start;
   while (position < end && buffer[position] === SPACE) position++;
@@ -86,16 +89,14 @@ export function hasNewline(buffer: Buffer, start: number, end: number): boolean 
   return found !== -1 && found < end;
 }
 
-/** Numbers of the protocol, read in place: an optional `+` (or `-` where a sign has a meaning) and decimal digits. */
-
 const ZERO = 0x30;
 const PLUS = 0x2b;
 const MINUS = 0x2d;
 const TWO_TO_32 = 0x1_0000_0000;
-/** So many digits always fit a double exactly. */
+/** Every number with at most this many digits is exact as a double. */
 const SAFE_DIGITS = 15;
 
-/** 0 to 2^32 - 1, or -1 where the bytes are not such a number. */
+/** Reads an optional `+` and decimal digits. Returns 0 to 2^32 - 1, or -1 if the bytes are not such a number. */
 export function readUint32(buffer: Buffer, start: number, end: number): number {
   const first = buffer[start] === PLUS ? start + 1 : start;
   if (first === end) return -1;
@@ -109,12 +110,15 @@ export function readUint32(buffer: Buffer, start: number, end: number): number {
   return value;
 }
 
-/** An unsigned 64-bit number as two halves, because a double can't hold it. */
+/** An unsigned 64-bit number as two halves, because a double can't represent all of them. */
 export class Uint64Field {
   high = 0;
   low = 0;
 
-  /** False, with the halves undefined, where the bytes are not a number below 2^64. */
+  /**
+   * Reads an optional `+` and decimal digits. Returns false if they are not a number below 2^64; the halves are then
+   * undefined.
+   */
   read(buffer: Buffer, start: number, end: number): boolean {
     const first = buffer[start] === PLUS ? start + 1 : start;
     if (first === end) return false;
@@ -150,8 +154,8 @@ export class Uint64Field {
 const scratch = new Uint64Field();
 
 /**
- * A signed 64-bit number of seconds; NaN where the bytes are not one. Beyond 2^53, some 285 million years, it is
- * rounded.
+ * Reads a number of seconds: an optional sign and decimal digits. Returns NaN if the bytes are not a signed 64-bit
+ * number. A number of 2^53 or more (285 million years) is returned as 2^53 - 1.
  */
 export function readSeconds(buffer: Buffer, start: number, end: number): number {
   const negative = buffer[start] === MINUS;
