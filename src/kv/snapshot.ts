@@ -56,11 +56,6 @@ export class SnapshotLoader {
     return this.#store.items;
   }
 
-  /** The number of items in the whole snapshot; 0 before the first chunk. */
-  get itemsExpected(): number {
-    return this.#header?.items ?? 0;
-  }
-
   /**
    * Loads the next chunk. The caller may reuse the buffer afterwards.
    * @throws RaftkvError SNAPSHOT_DAMAGED, FORMAT_UNSUPPORTED: the loader must not be used any more

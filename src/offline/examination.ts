@@ -5,10 +5,10 @@ import { validateBatch } from '../kv/batch.ts';
 import { SnapshotLoader } from '../kv/snapshot.ts';
 import { decodeConfiguration } from '../raft/state/configuration.ts';
 import { ENTRY_HEADER_BYTES, readEntry } from '../raft/state/entry.ts';
-import type { ClusterId, Entry, HardState, LifecycleStatus } from '../raft/state/types.ts';
+import type { Entry, HardState } from '../raft/state/types.ts';
 import { decodeHardState } from '../replica/log/persister.ts';
 import type { Disk } from '../storage/disk/disk.ts';
-import { openMeta } from '../storage/meta.ts';
+import { type MetaContent, readMeta } from '../storage/meta.ts';
 import { closeSegment, segmentName, segmentNumbers } from '../storage/segments/files.ts';
 import { readSegmentHeader, SECTOR_BYTES } from '../storage/segments/format.ts';
 import { isSnapshotName } from '../storage/snapshots/files.ts';
@@ -24,21 +24,6 @@ import type { LogBase, RecoveryReport } from '../storage/wal/types.ts';
 
 export const SNAPSHOTS_FOLDER = 'snapshots';
 const META_NAME = 'meta';
-/** Far above any real one. */
-const META_BYTES_MAX = 64 * 1024;
-
-export interface MetaFacts {
-  readonly clusterName: string;
-  /** Empty where the directory belongs to no history yet. */
-  readonly clusterId: ClusterId;
-  readonly nodeId: number;
-  /** The number of the node's last start. */
-  readonly incarnation: number;
-  /** Whether `meta` says that the node has had a log. */
-  readonly logCreated: boolean;
-  readonly lifecycle: LifecycleStatus;
-  readonly directoryId: number;
-}
 
 interface StoredSnapshot extends SnapshotFileHead {
   readonly path: string;
@@ -55,7 +40,7 @@ interface Finding {
 export interface Examination {
   readonly findings: readonly Finding[];
   /** Null where it is missing or damaged. */
-  readonly meta: MetaFacts | null;
+  readonly meta: MetaContent | null;
   /** The snapshots that verify, by index. */
   readonly snapshots: readonly StoredSnapshot[];
   /** Null where it is missing or damaged. */
@@ -91,8 +76,11 @@ export async function examineNode({
       return null;
     }
   };
-  const clusterName = await findClusterName(disk, directory);
-  if (clusterName === null) throw noDataDirectory(directory, await disk.list(directory));
+  const names = await disk.list(directory);
+  const found = await findClusterName(disk, directory);
+  if (found === null && !names.includes(META_NAME)) throw noDataDirectory(directory, names);
+  // Only a damaged meta file is left: it is reported as such below.
+  const clusterName = found ?? '';
   const meta = await judge(join(directory, META_NAME), () => readMetaFacts(disk, directory));
 
   const snapshots: StoredSnapshot[] = [];
@@ -171,31 +159,14 @@ function inconsistent(what: string): RaftkvError {
   return new RaftkvError('WAL_DAMAGED', `the log is inconsistent: ${what}`, 'Keep a copy of the folder.');
 }
 
-/**
- * @throws RaftkvError META_DAMAGED, FORMAT_UNSUPPORTED.
- */
-export async function readMetaFacts(disk: Disk, directory: string): Promise<MetaFacts> {
-  // Opening it counts a start and asks whose it should be; on this disk nothing comes of the one, and the file itself
-  // answers the other. Whether it is whole is judged there.
-  const said = await peekMeta(disk, directory);
-  const { clusterName = '', nodeId = 0 } = said ?? {};
-  const meta = await openMeta({ disk, directory, clusterName, nodeId, incarnationMin: 1, newDirectoryId: () => 0 });
-  if (said === null) throw new RaftkvError('META_DAMAGED', `${join(directory, META_NAME)} is missing`);
-  const { clusterId, logCreated, lifecycle, directoryId } = meta;
-  return { clusterName, clusterId, nodeId, incarnation: meta.incarnation - 1, logCreated, lifecycle, directoryId };
+/** @throws RaftkvError META_DAMAGED, also if the file is missing; FORMAT_UNSUPPORTED. */
+export async function readMetaFacts(disk: Disk, directory: string): Promise<MetaContent> {
+  const meta = await readMeta(disk, directory);
+  if (meta === null) throw new RaftkvError('META_DAMAGED', `${join(directory, META_NAME)} is missing`);
+  return meta;
 }
 
-/** The names in the file, whether it is whole or not. */
-async function peekMeta(disk: Disk, directory: string): Promise<{ clusterName: string; nodeId: number } | null> {
-  if (!(await disk.list(directory)).includes(META_NAME)) return null;
-  const text = (await readStart(disk, join(directory, META_NAME), META_BYTES_MAX)).toString('utf8');
-  const clusterName = /"clusterName":("[^"]*")/.exec(text)?.[1];
-  const nodeId = /"nodeId":(\d+)/.exec(text)?.[1];
-  if (clusterName === undefined || nodeId === undefined) return null;
-  return { clusterName: JSON.parse(clusterName), nodeId: Number(nodeId) };
-}
-
-/** The cluster name, from the log, else a snapshot, else `meta`, which may be damaged. Null if none of them tells it. */
+/** The cluster name, from the log, else a snapshot, else `meta`: each of them may be damaged. Null if none of them tells it. */
 async function findClusterName(disk: Disk, directory: string): Promise<string | null> {
   const wal = join(directory, WAL_FOLDER);
   for (const number of segmentNumbers(await disk.list(wal))) {
@@ -206,7 +177,7 @@ async function findClusterName(disk: Disk, directory: string): Promise<string | 
     const head = await readSnapshotHead(disk, path).catch(() => null);
     if (head !== null) return head.clusterName;
   }
-  return (await peekMeta(disk, directory))?.clusterName ?? null;
+  return (await readMeta(disk, directory).catch(() => null))?.clusterName ?? null;
 }
 
 async function readStart(disk: Disk, path: string, bytesMax: number): Promise<Buffer> {

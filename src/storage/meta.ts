@@ -71,7 +71,8 @@ export interface Meta extends MetaState {
   raiseIncarnation(incarnation: number): Promise<void>;
 }
 
-interface Content extends MetaState {
+/** All that the file says. */
+export interface MetaContent extends MetaState {
   readonly clusterName: string;
   readonly nodeId: number;
   readonly incarnation: number;
@@ -84,13 +85,13 @@ interface Content extends MetaState {
 export async function openMeta(options: MetaOptions): Promise<Meta> {
   const { disk, directory } = options;
   await disk.makeDirectory(directory);
-  const before = await contentBefore(options, (await disk.list(directory)).includes(META_NAME));
+  const before = await contentBefore(options);
   const incarnation = Math.max(before.incarnation + 1, options.incarnationMin ?? 1);
-  let content: Content = { ...before, incarnation };
+  let content: MetaContent = { ...before, incarnation };
   await writeContent(disk, directory, content);
   /** One after the other: they share the temporary name. After a failure, all fail. */
   let writing = Promise.resolve();
-  const change = (changes: Partial<Content>): Promise<void> => {
+  const change = (changes: Partial<MetaContent>): Promise<void> => {
     const changing = writing.then(async () => {
       const changed = { ...content, ...changes };
       await writeContent(disk, directory, changed);
@@ -130,10 +131,10 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
 }
 
 /** The content of the file before this start, or the initial content of an empty directory. */
-async function contentBefore(options: MetaOptions, exists: boolean): Promise<Content> {
+async function contentBefore(options: MetaOptions): Promise<MetaContent> {
   const { disk, directory, clusterName, nodeId, onDamage = null, newDirectoryId } = options;
   const path = join(directory, META_NAME);
-  const fresh: Content = {
+  const fresh: MetaContent = {
     clusterName,
     nodeId,
     incarnation: 0,
@@ -145,7 +146,7 @@ async function contentBefore(options: MetaOptions, exists: boolean): Promise<Con
     onlyVoter: null,
   };
   try {
-    const found = exists ? await readContent(disk, path) : null;
+    const found = await readMeta(disk, directory);
     if (found === null) {
       await refuseOrphans(disk, directory);
       return fresh;
@@ -195,7 +196,7 @@ async function moveAside(disk: Disk, from: string, names: readonly string[], to:
   await disk.syncDirectory(from);
 }
 
-function refuseForeign(found: Content, path: string, clusterName: string, nodeId: number): void {
+function refuseForeign(found: MetaContent, path: string, clusterName: string, nodeId: number): void {
   if (found.clusterName === clusterName && found.nodeId === nodeId) return;
   throw new RaftkvError(
     'DATA_DIR_FOREIGN',
@@ -204,11 +205,14 @@ function refuseForeign(found: Content, path: string, clusterName: string, nodeId
   );
 }
 
-async function readContent(disk: Disk, path: string): Promise<Content> {
+/** Reads the file without counting a start. Null if it is missing. @throws RaftkvError META_DAMAGED, FORMAT_UNSUPPORTED */
+export async function readMeta(disk: Disk, directory: string): Promise<MetaContent | null> {
+  if (!(await disk.list(directory)).includes(META_NAME)) return null;
+  const path = join(directory, META_NAME);
   return parse((await readFile(disk, path, META_BYTES_MAX)).toString('utf8'), path);
 }
 
-function parse(text: string, path: string): Content {
+function parse(text: string, path: string): MetaContent {
   const lines = text.split('\n');
   const [head = '', body = '', checksum, end] = lines;
   const version = /^raftkv meta (\d+)$/.exec(head)?.[1];
@@ -222,10 +226,10 @@ function parse(text: string, path: string): Content {
       'Start the version of raftkv that wrote it.',
     );
   }
-  return JSON.parse(body) as Content;
+  return JSON.parse(body) as MetaContent;
 }
 
-async function writeContent(disk: Disk, directory: string, content: Content): Promise<void> {
+async function writeContent(disk: Disk, directory: string, content: MetaContent): Promise<void> {
   const head = `raftkv meta ${META_FORMAT_VERSION}`;
   const body = JSON.stringify(content);
   await replaceFile(disk, directory, META_NAME, Buffer.from(`${head}\n${body}\n${checksumOf(head, body)}\n`));
