@@ -1,10 +1,85 @@
 import type { Clock } from '../base/clock.ts';
+import type { StateMachine } from '../kv/state-machine.ts';
 import type { Raft } from '../raft/raft.ts';
 import type { Core } from '../raft/state/core.ts';
-import type { Effects } from '../raft/state/types.ts';
-import { InputQueue, type ReplicaInput } from './input-queue.ts';
+import type { Effects, Input } from '../raft/state/types.ts';
 import type { ReplicaObserver } from './observer.ts';
-import { Ticker } from './ticker.ts';
+
+type SnapshotReceived = Extract<Input, { readonly kind: 'snapshotReceived' }>;
+
+/** An input of the core. A snapshot from another node brings its state with it, because the core only keeps track of snapshots. */
+export type ReplicaInput = Exclude<Input, SnapshotReceived> | (SnapshotReceived & { readonly state: StateMachine });
+
+/**
+ * The only way to the core: takes one input after the other, each together with all of its effects (ADR 0013).
+ *
+ * Effects lead to further inputs: entries are applied, and the core must hear of it; a write finds the disk full. Such
+ * an input waits until the effects of the present one are complete. So no effect of a later input overtakes one of an
+ * earlier input, and code that carries out effects never finds the core in a later state than the one that asked for them.
+ */
+export class InputQueue {
+  readonly #take: (input: ReplicaInput) => void;
+  /** First the input that is being taken, then those that wait. */
+  readonly #inputs: ReplicaInput[] = [];
+
+  /** `take` steps the core and carries out all effects of the step. */
+  constructor(take: (input: ReplicaInput) => void) {
+    this.#take = take;
+  }
+
+  /**
+   * If no input is being taken, `input` and all that follow from it have been taken on return; otherwise it waits. If
+   * `take` throws, nothing is taken any more: effects of that input are missing.
+   */
+  put(input: ReplicaInput): void {
+    // The input that is being taken stays in front, so one that is not the first only joins the queue.
+    if (this.#inputs.push(input) > 1) return;
+    for (let next: ReplicaInput | undefined = input; next !== undefined; next = this.#inputs[0]) {
+      this.#take(next);
+      this.#inputs.shift();
+    }
+  }
+}
+
+/** A process that was paused catches up on this many ticks at most: being away is no proof that the leader is. */
+const TICKS_AT_ONCE_MAX = 3;
+
+/** Gives the core its ticks, as many as time has passed. */
+class Ticker {
+  readonly #clock: Clock;
+  readonly #tickMs: number;
+  readonly #onTicks: (count: number, nowMs: number) => void;
+  #lastTickMs: number;
+  #cancelTimer: () => void = () => {};
+  #stopped = false;
+
+  constructor(clock: Clock, tickMs: number, onTicks: (count: number, nowMs: number) => void) {
+    this.#clock = clock;
+    this.#tickMs = tickMs;
+    this.#onTicks = onTicks;
+    this.#lastTickMs = clock.monotonicMs();
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    this.#cancelTimer = this.#clock.after(this.#tickMs, () => {
+      this.#tick();
+      if (!this.#stopped) this.#schedule();
+    });
+  }
+
+  #tick(): void {
+    const nowMs = this.#clock.monotonicMs();
+    const due = Math.floor((nowMs - this.#lastTickMs) / this.#tickMs);
+    this.#lastTickMs = due > TICKS_AT_ONCE_MAX ? nowMs : this.#lastTickMs + due * this.#tickMs;
+    this.#onTicks(Math.min(due, TICKS_AT_ONCE_MAX), nowMs);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#cancelTimer();
+  }
+}
 
 /** The replica's part of the loop. */
 export interface LoopHandler {

@@ -14,10 +14,9 @@ import {
   type ReadBack,
 } from '../../raft/state/types.ts';
 import type { TransportEvents } from '../../transport/types.ts';
-import type { ReplicaInput } from '../input-queue.ts';
 import { NodeLifecycle } from '../lifecycle/node-lifecycle.ts';
 import { type Persisted, Persister } from '../log/persister.ts';
-import { NodeLoop } from '../node-loop.ts';
+import { NodeLoop, type ReplicaInput } from '../node-loop.ts';
 import { MemberRequests } from '../peers/member-requests.ts';
 import { Sender } from '../peers/sender.ts';
 import { decodeMessage, type PeerMessage } from '../peers/wire.ts';

@@ -5,7 +5,7 @@ import { Op } from '../../../src/kv/types.ts';
 import type { Core } from '../../../src/raft/state/core.ts';
 import { ENTRY_HEADER_BYTES, sealEntry } from '../../../src/raft/state/entry.ts';
 import { RaftLog } from '../../../src/raft/state/log.ts';
-import type { ReplicaInput } from '../../../src/replica/input-queue.ts';
+import type { ReplicaInput } from '../../../src/replica/node-loop.ts';
 import { Applier } from '../../../src/replica/writes/applier.ts';
 import { Proposer } from '../../../src/replica/writes/proposer.ts';
 import { commandOf } from '../../support/write-command.ts';
