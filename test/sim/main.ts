@@ -63,8 +63,10 @@ async function runMany(): Promise<void> {
   say(summary.progress(performance.now() - startedMs));
   say(`\n${summary.text()}`);
   if (summary.failures.length > 0) say(`failed seeds: ${summary.failures.map(({ seed }) => seed).join(' ')}`);
+  const never = summary.neverHappened();
+  if (never.length > 0) say(`planned often, but never happened: ${never.join(', ')}`);
   if (options.json) console.log(JSON.stringify(summary.failures.map(({ seed, violation }) => ({ seed, violation }))));
-  process.exitCode = summary.failures.length === 0 ? 0 : 1;
+  process.exitCode = summary.failures.length + never.length === 0 ? 0 : 1;
 }
 
 /** Gives one worker after the other a seed at a time; resolves when there are no more seeds. */

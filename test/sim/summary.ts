@@ -1,6 +1,12 @@
 import type { FaultCount } from './fault-counts.ts';
 import type { RunResult } from './run.ts';
 
+/**
+ * A kind of fault that was planned so often and never took place can't take place any more: a change has taken away its
+ * occasion, and the run shows nothing of it. The rarest kinds take place about once in ten plans.
+ */
+export const NEVER_HAPPENED_PLANS_MIN = 200;
+
 /** What many runs came to, for people. */
 export class Summary {
   seeds = 0;
@@ -32,6 +38,12 @@ export class Summary {
     const perCpuSecond = (hours / Math.max(1, this.#cpuMs)) * 1000;
     const rate = `${perSecond.toFixed(2)} h/s, ${perCpuSecond.toFixed(2)} h/CPU s`;
     return `${this.seeds} seeds, ${hours.toFixed(1)} cluster-hours (${rate}), ${this.failures.length} failed`;
+  }
+
+  /** The kinds of faults that were planned often and never took place. */
+  neverHappened(plansMin = NEVER_HAPPENED_PLANS_MIN): readonly string[] {
+    const never = [...this.#faults].filter(([, { planned, happened }]) => planned >= plansMin && happened === 0);
+    return never.map(([kind]) => kind).sort();
   }
 
   /** What happened, and each kind of fault: how often it was planned, and how often it took place. */
