@@ -12,8 +12,8 @@ import { type ApplyOutcome, type Item, Op, type ResultCode, type ResultSink } fr
 /**
  * The replicated state machine. What this folder promises:
  *
- * - Replicas that applied the same log have the same state, except for the access times of items: it depends on no clock,
- *   randomness or local setting.
+ * - Replicas that applied the same log have the same state, except for the access times of items: it depends on no
+ *   clock, randomness or local setting.
  * - A batch that is applied several times takes effect once. A malformed batch takes no effect at all.
  * - An item that expires is removed at the same entry on every node.
  *

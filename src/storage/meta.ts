@@ -7,8 +7,8 @@ import { segmentNumbers } from './segments/files.ts';
 import { isSnapshotName } from './snapshots/files.ts';
 
 /**
- * The file `meta` says whose data directory this is, which history it belongs to, the number of the node's incarnation, and
- * the lifecycle status of the directory. Three lines of text:
+ * The file `meta` contains the identity of a data directory (its node, cluster and cluster id), the number of the
+ * node's incarnation, and the lifecycle status of the directory. Three lines of text:
  *
  * ```
  * raftkv meta 2                                                      the format's version
@@ -16,62 +16,65 @@ import { isSnapshotName } from './snapshots/files.ts';
  * 8a5c1d20                                                           CRC-32 of the two lines before, in hex
  * ```
  *
- * The first and the last line keep their form in every version. The file is replaced as a whole: written under another
- * name, synced, renamed, folder synced.
+ * The first and the last line have the same form in every version. The file is replaced as a whole: written under
+ * another name, synced and renamed, and the folder is synced.
  */
 const META_FORMAT_VERSION = 2;
 const META_NAME = 'meta';
 const WAL_FOLDER = 'wal';
 const SNAPSHOT_FOLDER = 'snapshots';
-/** Far above any real one; stops a foreign file from being read whole. */
+/**
+ * The number of bytes that are read at most: far more than the file ever has, so that a foreign file isn't read whole.
+ */
 const META_BYTES_MAX = 64 * 1024;
 
 export interface MetaOptions {
   readonly disk: Disk;
-  /** The node's data directory; made if there is none. */
+  /** The node's data directory. It is created if it doesn't exist. */
   readonly directory: string;
   readonly clusterName: string;
   readonly nodeId: number;
   /**
-   * The lowest number for this incarnation; 1 by default. The Unix time is a good value: it keeps a node whose disk was
-   * wiped or restored from using a session id of its past (ADR 0010).
+   * The lowest number for this incarnation; 1 by default. With the Unix time in seconds, a node whose disk was wiped or
+   * restored doesn't use a session id again (ADR 0010).
    */
   readonly incarnationMin?: number;
   /**
-   * Called with what is damaged before anything is changed on the disk; gives a folder on the same file system, to move
-   * everything into: without its meta, the owner of the rest is unknown. Null or left out: damage is refused.
+   * Called if `meta` is damaged, before anything is changed on the disk. Returns a folder on the same file system, to
+   * which the whole content of the directory is moved: without `meta`, it is unknown to which node the rest belongs. If
+   * it is null or absent, `openMeta` throws.
    */
   readonly onDamage?: ((error: RaftkvError) => Promise<string>) | null;
-  /** Draws an id for a directory that is made now or starts empty after damage. */
+  /** Draws an id for a directory that is new, or that starts empty after damage. */
   readonly newDirectoryId: () => number;
 }
 
-/** The fields that can change after the start. A change is durable once its `persist` has resolved. */
+/** The fields that `Meta.persist` can change. */
 export interface MetaState {
-  /** The node has had a log, so a missing log is damage. */
+  /** Whether the node has had a log. If so, a missing log is damage. */
   readonly logCreated: boolean;
-  /** `uninitialized` in a fresh directory; `recovering` in one that starts empty after damage. */
+  /** A new directory is `uninitialized`; one that starts empty after damage is `recovering`. */
   readonly lifecycle: LifecycleStatus;
-  /** The id of this directory. It changes when the directory loses something (ADR 0008). */
+  /** The id of this directory. It changes when the directory loses data (ADR 0008) or joins a cluster (ADR 0014). */
   readonly directoryId: number;
-  /** The history that this directory belongs to; empty until it has become part of one (ADR 0014). */
+  /** The cluster id of the history that this directory belongs to; empty until it belongs to one (ADR 0014). */
   readonly clusterId: ClusterId;
-  /** The first configuration of the cluster, if this directory came in by it. */
+  /** The first configuration of the cluster, if this directory became a member by it. */
   readonly first: Configuration | null;
-  /** Whether no other node could restore what this one loses; null while that is not known. */
+  /** Whether this node is the only voter, so that no other node could restore its data; null if that is unknown. */
   readonly onlyVoter: boolean | null;
 }
 
 export interface Meta extends MetaState {
-  /** The number of this incarnation: higher at each start, and durable before `openMeta` returns, so no two starts share one. */
+  /** The number of this incarnation. It is higher at each start, and durable before `openMeta` returns. */
   readonly incarnation: number;
-  /** Durable when it resolves. After a failure, all later calls fail; after ENOSPC, the next may find room. */
+  /** Resolves when the changes are durable. After a failure all later calls fail, except after ENOSPC. */
   persist(changes: Partial<MetaState>): Promise<void>;
-  /** Makes the next start use a number above `incarnation`. Durable when it resolves. */
+  /** Makes the next start use a number above `incarnation`. Resolves when that is durable. */
   raiseIncarnation(incarnation: number): Promise<void>;
 }
 
-/** All that the file says. */
+/** The content of the file. */
 export interface MetaContent extends MetaState {
   readonly clusterName: string;
   readonly nodeId: number;
@@ -79,8 +82,8 @@ export interface MetaContent extends MetaState {
 }
 
 /**
- * Opens the data directory of a node, or makes it, and counts the start.
- * @throws RaftkvError DATA_DIR_FOREIGN, FORMAT_UNSUPPORTED, META_DAMAGED where there is no `onDamage`; the disk's own errors.
+ * Opens or creates the data directory of a node, and increases its incarnation.
+ * @throws RaftkvError DATA_DIR_FOREIGN, FORMAT_UNSUPPORTED, META_DAMAGED if there is no `onDamage`; errors of the disk
  */
 export async function openMeta(options: MetaOptions): Promise<Meta> {
   const { disk, directory } = options;
@@ -89,7 +92,7 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
   const incarnation = Math.max(before.incarnation + 1, options.incarnationMin ?? 1);
   let content: MetaContent = { ...before, incarnation };
   await writeContent(disk, directory, content);
-  /** One after the other: they share the temporary name. After a failure, all fail. */
+  /** The last change. Changes run one after the other, because they share the name of the temporary file. */
   let writing = Promise.resolve();
   const change = (changes: Partial<MetaContent>): Promise<void> => {
     const changing = writing.then(async () => {
@@ -98,10 +101,10 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
       content = changed;
     });
     writing = changing.catch((error: NodeJS.ErrnoException) => {
-      // The file is as it was, so another change may find room.
+      // The file hasn't changed, so the next change may be tried.
       if (error.code !== 'ENOSPC') throw error;
     });
-    // The caller hears of the failure through the promise that it got.
+    // `changing` reports the failure to the caller, so it must not be reported as unhandled here.
     writing.catch(() => {});
     return changing;
   };
@@ -130,7 +133,7 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
   };
 }
 
-/** The content of the file before this start, or the initial content of an empty directory. */
+/** Returns the content of the file before this start, or the initial content of an empty directory. */
 async function contentBefore(options: MetaOptions): Promise<MetaContent> {
   const { disk, directory, clusterName, nodeId, onDamage = null, newDirectoryId } = options;
   const path = join(directory, META_NAME);
@@ -156,11 +159,12 @@ async function contentBefore(options: MetaOptions): Promise<MetaContent> {
   } catch (error) {
     if (!(error instanceof RaftkvError && error.code === 'META_DAMAGED') || onDamage === null) throw error;
     await moveAllAside(disk, directory, await onDamage(error));
-    // It has belonged to a cluster, so it must not help to form a new one.
+    // The directory may have belonged to a cluster, so its node must not bootstrap a new one.
     return { ...fresh, lifecycle: 'recovering' };
   }
 }
 
+/** @throws RaftkvError META_DAMAGED if the directory has a log or a snapshot, so that `meta` must have been lost */
 async function refuseOrphans(disk: Disk, directory: string): Promise<void> {
   const wal = join(directory, WAL_FOLDER);
   const snapshots = join(directory, SNAPSHOT_FOLDER);
@@ -171,9 +175,10 @@ async function refuseOrphans(disk: Disk, directory: string): Promise<void> {
 }
 
 /**
- * Moves log and snapshots, and copies meta, which stays damaged until the new one replaces it at once: whenever this is
- * interrupted, the next start finds damage again and goes on. A meta that is missing gets an empty one in its place, or
- * the next start would find a fresh directory.
+ * Moves the log and the snapshots to `folder`, and copies `meta` there. The damaged `meta` stays until a new one
+ * replaces it in one step. So if this function is interrupted, the next start finds the damage again and continues. For
+ * the same reason, a missing `meta` is replaced by an empty file: otherwise the next start could find an empty
+ * directory.
  */
 async function moveAllAside(disk: Disk, directory: string, folder: string): Promise<void> {
   const path = join(directory, META_NAME);
@@ -205,7 +210,10 @@ function refuseForeign(found: MetaContent, path: string, clusterName: string, no
   );
 }
 
-/** Reads the file without counting a start. Null if it is missing. @throws RaftkvError META_DAMAGED, FORMAT_UNSUPPORTED */
+/**
+ * Reads the file without increasing the incarnation. Returns null if there is no file.
+ * @throws RaftkvError META_DAMAGED, FORMAT_UNSUPPORTED
+ */
 export async function readMeta(disk: Disk, directory: string): Promise<MetaContent | null> {
   if (!(await disk.list(directory)).includes(META_NAME)) return null;
   const path = join(directory, META_NAME);

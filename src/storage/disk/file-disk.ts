@@ -4,13 +4,14 @@ import { RaftkvError } from '../../base/errors.ts';
 import type { Disk, DiskFile } from './disk.ts';
 
 /**
- * The machine's own disk. Where the platform has O_DSYNC (Linux), a durable write is one system call; elsewhere
- * (macOS, Windows) it is a write and an fdatasync.
+ * The disk of the machine. If the platform has O_DSYNC (Linux), a durable write is one system call; otherwise (macOS,
+ * Windows) it is a write and an fdatasync.
  */
 export const fileDisk: Disk = {
   async makeDirectory(path) {
     const topmost = (await fs.promises.mkdir(path, { recursive: true })) ?? path;
-    // This is needed even if the folder exists: the process that made it may have died before its name was durable.
+    // The parent is synced even if the folder existed: the process that made it may have died before its name was
+    // durable.
     for (let made = path; made.length >= topmost.length; made = dirname(made)) await this.syncDirectory(dirname(made));
   },
 
@@ -25,7 +26,7 @@ export const fileDisk: Disk = {
 
   async open(path, { create, dataSync }) {
     const { O_RDWR, O_CREAT, O_EXCL } = fs.constants;
-    // Absent on platforms without it, whatever the type says.
+    // Undefined on platforms without O_DSYNC, although its declared type is number.
     const O_DSYNC: number | undefined = fs.constants.O_DSYNC;
     let flags = O_RDWR;
     if (create) flags |= O_CREAT | O_EXCL;
@@ -40,7 +41,7 @@ export const fileDisk: Disk = {
   remove: (path) => fs.promises.rm(path),
 
   async syncDirectory(path) {
-    // Windows cannot open a folder for syncing; its file system journals names by itself.
+    // Windows can't open a folder for syncing. Its file system journals names.
     if (process.platform === 'win32') return;
     const handle = await fs.promises.open(path, 'r');
     try {
@@ -55,7 +56,7 @@ class OpenFile implements DiskFile {
   readonly #descriptor: number;
   readonly #syncAfterWrite: boolean;
 
-  // The fields of the write in flight. `#done` is null if there is none.
+  // The write in flight. `#done` is null if there is none.
   #done: ((error: Error | null) => void) | null = null;
   #buffer: Buffer | null = null;
   #offset = 0;

@@ -2,11 +2,11 @@ import { RaftkvError } from '../../base/errors.ts';
 import type { Disk, DiskFile } from '../disk/disk.ts';
 
 /**
- * A disk for the holder of a lock. It begins no change once the lock is lost, and reports no change as done that was
- * completed after that: another process may be writing to the same files.
- * @param check whether the lock is still held (`DataDirLock`).
- * @param directory the locked one, for messages.
- * @throws RaftkvError DATA_DIR_LOST from every change but `write`, which never calls back: the process is ending.
+ * Returns a disk for the holder of a lock. Once the lock is lost, it begins no change, and doesn't report as done a
+ * change that completed after that, because another process may be writing to the same files. Then every change fails
+ * with DATA_DIR_LOST, except that `DiskFile.write` never calls back: the process is ending.
+ * @param check whether the lock is still held (`DataDirLock.check`)
+ * @param directory the locked directory, for messages
  */
 export function guardedDisk(disk: Disk, check: () => boolean, directory: string): Disk {
   const lost = () => new RaftkvError('DATA_DIR_LOST', `this process no longer holds the lock of ${directory}`);
@@ -32,7 +32,7 @@ class GuardedFile implements DiskFile {
   readonly #file: DiskFile;
   readonly #check: () => boolean;
   readonly #guard: Guard;
-  /** Of the write in flight. */
+  /** The callback of the write in flight; null if there is none. */
   #done: ((error: Error | null) => void) | null = null;
 
   constructor(file: DiskFile, check: () => boolean, guard: Guard) {

@@ -14,10 +14,10 @@ import {
 } from './protocol.ts';
 import { describeHolder, type Identity, type LockRecord } from './record.ts';
 
-/** The files of a lock folder. */
+/** Performs operations on the files of a lock folder. */
 export interface LockFiles {
   perform(operation: LockOperation): Promise<unknown>;
-  /** Renews the record synchronously. */
+  /** Performs an operation synchronously. */
   performNow(operation: LockOperation): unknown;
 }
 
@@ -28,20 +28,20 @@ export interface HolderOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly identity: Identity;
-  /** Called once, with DATA_DIR_LOST: the process must end. Nothing it says counts any more. */
+  /** Called once, with DATA_DIR_LOST. The process must end without writing or sending anything more. */
   readonly onLost: (error: RaftkvError) => void;
 }
 
-/** A lock that this process holds, or has lost. */
+/** A lock that this process has taken. It renews the lock until it is released or lost. */
 export class HeldLock {
   readonly #options: HolderOptions;
   readonly #number: number;
   #state: 'held' | 'released' | 'lost' = 'held';
   #beat: number;
-  /** Until when this process may act, by the monotonic clock and by the wall clock. */
+  /** When the last renewal lapses, by the monotonic clock and by the wall clock. */
   #untilMs = 0;
   #untilWallMs = 0;
-  /** The renewal in progress that does not block. */
+  /** The asynchronous renewal in progress; null if there is none. */
   #renewing: Promise<void> | null = null;
   #cancelTimer: () => void = () => {};
 
@@ -54,10 +54,11 @@ export class HeldLock {
   }
 
   /**
-   * Whether this process may act on the directory, and on what it has promised from it. False once the lock is released or
-   * lost, of which `onLost` was told. To be asked before and after each write, and before anything is said to other nodes.
+   * Whether this process may still act as the holder. False once the lock is released or lost; `onLost` was then
+   * called. To be called before and after each write, and before each message to another node.
    *
-   * If the last renewal has lapsed, the process must do nothing until the next one succeeds. So that renewal blocks.
+   * If the last renewal has lapsed, the process must do nothing until the next one succeeds. So `check` then renews
+   * synchronously.
    */
   check(): boolean {
     if (this.#state !== 'held') return false;
@@ -70,27 +71,27 @@ export class HeldLock {
     return clock.monotonicMs() < this.#untilMs && clock.wallMs() < this.#untilWallMs;
   }
 
-  /** Lets another process have the directory. */
+  /** Releases the lock, so that another process can take it at once. */
   async release(): Promise<void> {
     if (!(await this.#end())) return;
     await runSteps(release(this.#number, this.#nextRecord()), this.#options.files);
   }
 
   /**
-   * Ends this lock, and prepares the directory that the caller puts in the place of the locked one: its lock folder continues
-   * with a higher number. Otherwise a process that has looked at the old folder could take a number which the new one does not
-   * know, and hold the lock beside another.
-   * @param successor the lock files of that directory.
+   * Releases the lock of a directory that the caller is about to replace by another one. The lock folder of the other
+   * directory gets a free number above the numbers of this one. Otherwise a process that has listed the old folder
+   * could take a number that the new folder doesn't know, and hold the lock at the same time as another process.
+   * @param successor the lock files of the other directory
    */
   async continueIn(successor: LockFiles): Promise<void> {
     if (!(await this.#end())) throw this.#lostError('it was released', undefined);
     await runSteps(continueAbove(this.#number, this.#nextRecord()), successor);
   }
 
-  /** False if the lock had ended before. */
+  /** Marks the lock as released in memory. Returns false if it was released or lost before. */
   async #end(): Promise<boolean> {
     this.#cancelTimer();
-    // A renewal that arrives later would overwrite the release.
+    // Otherwise the renewal in progress could overwrite the record of the release.
     await this.#renewing;
     if (this.#state !== 'held') return false;
     this.#state = 'released';
@@ -101,7 +102,7 @@ export class HeldLock {
     this.#cancelTimer = this.#options.clock.after(HEARTBEAT_MS, () => {
       if (this.#state !== 'held') return;
       if (this.#renewing === null) this.#renewing = this.#renewLater();
-      // The disk has not answered the last renewal.
+      // The last renewal hasn't completed yet. If the one before it has lapsed, `check` renews synchronously.
       else if (!this.check()) return;
       this.#scheduleHeartbeat();
     });
@@ -116,7 +117,7 @@ export class HeldLock {
       isOurs = await runSteps(this.#renewal(), files);
       if (isOurs) this.#extend(startedMs, startedWallMs);
     } catch {
-      // Tried again at the next heartbeat. If that fails until the last renewal lapses, `check` says why.
+      // The next heartbeat tries again. If none succeeds until the last renewal lapses, `check` reports the error.
     } finally {
       this.#renewing = null;
     }
@@ -151,7 +152,7 @@ export class HeldLock {
   }
 
   #extend(startedMs: number, startedWallMs: number): void {
-    // A renewal that blocked may have begun after this one.
+    // A synchronous renewal may have begun later than this one and completed before it.
     if (startedMs + HELD_MS < this.#untilMs) return;
     this.#untilMs = startedMs + HELD_MS;
     this.#untilWallMs = startedWallMs + HELD_MS;
@@ -162,7 +163,7 @@ export class HeldLock {
     try {
       taker = runStepsNow(currentRecord(), this.#options.files);
     } catch {
-      // The lock is lost, but the process that took it is unknown.
+      // The error is then without the process that took the lock.
     }
     const isOther = taker !== null && taker.holder.id !== this.#options.identity.id;
     return this.#fail(
@@ -188,7 +189,7 @@ export class HeldLock {
   }
 }
 
-/** @param wait how to wait, if the steps do. */
+/** Runs steps asynchronously. @param wait waits for some ms; needed only if the steps contain a wait. */
 export async function runSteps<T>(steps: Steps<T>, files: LockFiles, wait?: (ms: number) => Promise<void>): Promise<T> {
   let next = steps.next();
   while (!next.done) {
@@ -201,11 +202,12 @@ export async function runSteps<T>(steps: Steps<T>, files: LockFiles, wait?: (ms:
   return next.value;
 }
 
-/** Runs steps that do not wait, blocking. */
+/** Runs steps synchronously. They must not contain a wait. */
 function runStepsNow<T>(steps: Steps<T>, files: LockFiles): T {
   let next = steps.next();
   while (!next.done) {
-    if (next.value.kind === 'wait') throw new RaftkvError('INVARIANT_BROKEN', 'a step that blocks must not wait');
+    if (next.value.kind === 'wait')
+      throw new RaftkvError('INVARIANT_BROKEN', 'steps that run synchronously contain a wait');
     next = steps.next(files.performNow(next.value));
   }
   return next.value;

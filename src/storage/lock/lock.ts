@@ -9,16 +9,17 @@ import { describeHolder, type Identity } from './record.ts';
 import { lockFiles, type SystemFacts, systemFacts } from './system.ts';
 
 /**
- * Keeps all processes but one off a data directory, also processes of other containers and hosts that share its volume. What
- * this folder promises, under the assumptions of ADR 15:
+ * Makes sure that only one process uses a data directory, also among processes of other containers and hosts that share
+ * its volume. What this folder promises, under the assumptions of ADR 15:
  *
- * - Two processes never both act as the holder. One that finds that it has lost the lock is told at once, and must end.
- * - The lock of a process that has died is free at once for processes of the same kernel and pid namespace.
- * - Any other process watches the holder's heartbeat. It is refused when the record changes, and takes over when the record
- *   did not change for `PATIENCE_MS`.
+ * - Two processes never act as the holder at the same time. A process that has lost the lock learns it by `onLost` and
+ *   must end.
+ * - When the holder has died, processes of the same kernel and pid namespace can take the lock at once.
+ * - Any other process watches the holder's record. It is refused if the record changes, and takes the lock if the
+ *   record doesn't change for `PATIENCE_MS`.
  *
  * ```
- *   record.ts        what a holder says about itself, and what that proves
+ *   record.ts        what a process writes about itself, and what others conclude from it
  *   protocol.ts      taking and renewing the lock, as single file operations
  *   held-lock.ts     the heartbeat of the holder, and whether it may still act
  *   system.ts        the files and processes of this machine
@@ -35,25 +36,28 @@ export interface LockOptions {
   readonly logger: Logger;
   /** See `HolderOptions`. */
   readonly onLost: (error: RaftkvError) => void;
-  /** The system's own, unless a test says otherwise. */
+  /** The facts of this system by default. Tests pass others. */
   readonly facts?: SystemFacts;
 }
 
 export interface DataDirLock {
   /** See `HeldLock`. */
   check(): boolean;
-  /** Lets another process have the directory. The end of the process does it as well, though not for all others at once. */
+  /**
+   * Releases the lock, so that any process can take it at once. Without it, a process of another kernel or pid
+   * namespace must first watch the record.
+   */
   release(): Promise<void>;
   /**
-   * Ends the lock of a directory that the caller is about to replace by `successor`, which it must fill before. See
-   * `HeldLock.continueIn`.
+   * Releases the lock of a directory that the caller is about to replace by `successor`. The caller must have filled
+   * `successor` before. See `HeldLock.continueIn`.
    */
   continueIn(successor: string): Promise<void>;
 }
 
 /**
- * Takes the directory for this process. It must exist.
- * @throws RaftkvError DATA_DIR_LOCKED if another process holds it.
+ * Takes the lock of a directory, which must exist.
+ * @throws RaftkvError DATA_DIR_LOCKED if another process holds it
  */
 export async function lockDataDir(directory: string, options: LockOptions): Promise<DataDirLock> {
   const { clock, logger, onLost, facts = systemFacts() } = options;

@@ -11,56 +11,67 @@ import {
 } from './record.ts';
 
 /**
- * The protocol of the lock (ADR 15), one file operation at a time. It is written as generators, which yield operations and
- * get their results. So the program can run it with or without blocking, and tests can interleave it at every operation.
+ * The protocol of the lock (ADR 15), one file operation at a time. It is written as generators, which yield operations
+ * and receive their results. So it can run synchronously or asynchronously, and tests can interleave two processes at
+ * every operation.
  */
 
-/** The number of a holder is the name of its file in the lock folder. */
+/**
+ * An operation on the lock folder, with its result. Each process that takes the lock has a file with its number as the
+ * name.
+ */
 export type LockOperation =
-  /** All names in the folder: string[]. A name that exists throughout the operation is among them. */
+  /** Returns the names in the folder: string[]. A name that exists during the whole operation is always among them. */
   | { readonly kind: 'list' }
-  /** The content, or null if there is no such file: string | null. */
+  /** Returns the content, or null if there is no such file: string | null. */
   | { readonly kind: 'read'; readonly name: string }
-  /** Makes an empty file. False if the name is taken: boolean. */
+  /** Creates an empty file. Returns false if the name exists: boolean. */
   | { readonly kind: 'create'; readonly name: string }
-  /** Overwrites the file from its start. False if there is no such file: boolean. */
+  /** Overwrites the file from its start. Returns false if there is no such file: boolean. */
   | { readonly kind: 'write'; readonly name: string; readonly text: string }
-  /** Returns undefined if there is no such file. */
+  /** Removes the file. Has no effect if there is no such file. */
   | { readonly kind: 'remove'; readonly name: string };
 
 export type LockStep = LockOperation | { readonly kind: 'wait'; readonly ms: number };
 
 export type Steps<T> = Generator<LockStep, T, unknown>;
 
-/** The holder renews its record so often. */
+/** The interval of the holder's renewals. */
 export const HEARTBEAT_MS = 1_000;
-/** A holder acts for so long after it began its last renewal. Room for three renewals that are late. */
+/**
+ * How long a holder may act after its last successful renewal began. So three renewals in a row may be late or fail.
+ */
 export const HELD_MS = 4_000;
 /**
- * A watcher takes over when it has not seen the record change for so long. What a holder was still allowed to begin has at
- * least the difference to `HELD_MS` to take effect.
+ * A watcher takes the lock if the record has not changed for this long. It is longer than `HELD_MS`, so that a write
+ * which the holder began just before its renewal lapsed has time to complete.
  */
 export const PATIENCE_MS = 8_000;
-/** A watcher looks so often. */
+/** The interval at which a watcher reads the record: short, so that it soon notices that the holder is alive. */
 const POLL_MS = 250;
-/** Each further attempt means that another process took or cleaned up a number in between. */
+/**
+ * The number of attempts to take the lock. One fails only if another process creates or removes a number at the same
+ * time.
+ */
 const ATTEMPTS_MAX = 100;
 
-/** The knowledge of a process that wants the lock. */
+/** A process that wants the lock. */
 export interface Contender {
-  /** The folder, for messages. */
+  /** The lock folder, for messages. */
   readonly folder: string;
   readonly identity: Identity;
   readonly clock: Clock;
-  /** @param pid of the same place as `identity`. */
+  /** @param pid the pid of a process in the same place as `identity` */
   stateOf(pid: number): ProcessState;
-  /** The record is of a process of which nothing is known: the heartbeat decides. Called once for each such record. */
+  /**
+   * Called when the contender begins to watch a record, because it can't tell otherwise whether the process is alive.
+   */
   watching(record: LockRecord | null): void;
 }
 
 export interface Acquired {
   readonly number: number;
-  /** When the last renewal began, by both clocks. */
+  /** When the last renewal began, by the monotonic and by the wall clock. */
   readonly renewedMs: number;
   readonly renewedWallMs: number;
   readonly beat: number;
@@ -74,11 +85,11 @@ export function* acquire(contender: Contender): Steps<Acquired> {
     let judged: string | null = null;
     if (highest > 0) {
       judged = yield* read(highest);
-      // A higher number has replaced it.
+      // The holder of a higher number has removed it.
       if (judged === null) continue;
       const record = parseRecord(judged);
       const verdict = judge(record, contender.identity.place, contender.stateOf);
-      // We have watched this process before, and its record has changed since.
+      // True if this process was watched before and its record has changed since.
       const beats = record !== null && record.holder.id === watched?.holder.id;
       if (verdict === 'alive' || (verdict === 'unknown' && beats)) throw locked(contender.folder, record);
       if (verdict === 'unknown') {
@@ -97,9 +108,12 @@ export function* acquire(contender: Contender): Steps<Acquired> {
   );
 }
 
-/** Whether the record did not change for as long as its holder could have acted without renewing it. */
+/**
+ * Watches a record. Returns true if it didn't change for `PATIENCE_MS`, false if it changed or a higher number
+ * appeared.
+ */
 function* isSilent(clock: Clock, number: number, text: string): Steps<boolean> {
-  // Measured from the end of the first read to the beginning of the last: the record stood still at least that long.
+  // The time is measured from the end of the first read to the beginning of the last, which can't be too long.
   const firstReadMs = clock.monotonicMs();
   for (;;) {
     yield { kind: 'wait', ms: POLL_MS };
@@ -111,8 +125,8 @@ function* isSilent(clock: Clock, number: number, text: string): Steps<boolean> {
 }
 
 /**
- * Takes `number`, the one above the holder whose record `judged` we found free or silent. Null if another process was
- * faster.
+ * Takes the lock with `number`, the next one after the highest. Returns null if another process was faster.
+ * @param judged the record of the highest number, which was found to be free or silent; null if there was none
  */
 function* claim(contender: Contender, number: number, judged: string | null): Steps<Acquired | null> {
   const { clock, identity } = contender;
@@ -123,8 +137,8 @@ function* claim(contender: Contender, number: number, judged: string | null): St
     const now = yield* read(number - 1);
     if (now === null) return yield* giveUp(number);
     if (now !== judged) {
-      // The holder woke up between our last look and our claim, and may not have seen the claim. Its next renewal shows it the
-      // claim and fails. So it stops at the latest when its last renewal before the claim lapses.
+      // The holder woke up between our last look and our claim, and may not have seen the claim. Its next renewal shows
+      // it the claim and fails. So it stops at the latest when its last renewal before the claim lapses.
       const claimedMs = clock.monotonicMs();
       while (clock.monotonicMs() - claimedMs < PATIENCE_MS) {
         yield { kind: 'wait', ms: POLL_MS };
@@ -142,38 +156,39 @@ function* claim(contender: Contender, number: number, judged: string | null): St
 }
 
 /**
- * Shows that the holder is alive, and finds out whether `number` still is the highest. The order matters: a claimant creates
- * its number first and then reads the record, so one of the two sees the other.
+ * Renews a record. Returns false if the file is gone or a higher number exists. It must write first and list
+ * afterwards: a claimant creates its number first and reads the record afterwards, so at least one of the two notices
+ * the other.
  */
 export function* renew(number: number, record: LockRecord): Steps<boolean> {
   if (!(yield* write(number, formatRecord(record)))) return false;
   return (yield* highestNumber()) === number;
 }
 
-/** Marks the lock as free. The file stays: the highest number must never come back as another process's. */
+/** Marks the lock as free. The file must stay, so that no other process can take the same number. */
 export function* release(number: number, record: Omit<LockRecord, 'state'>): Steps<void> {
   yield* write(number, formatRecord({ ...record, state: 'released' }));
 }
 
-/** Gives the lock folder of a directory that will replace the locked one a number that is free and higher than `number`. */
+/** Creates a released record above `number`, in the lock folder of a directory that will replace the locked one. */
 export function* continueAbove(number: number, record: Omit<LockRecord, 'state'>): Steps<void> {
   yield* create(number + 1);
   yield* release(number + 1, record);
 }
 
-/** The record of the highest number, for messages. */
+/** Returns the record of the highest number, for messages. */
 export function* currentRecord(): Steps<LockRecord | null> {
   const text = yield* read(yield* highestNumber());
   return text === null ? null : parseRecord(text);
 }
 
-/** The number was taken below the highest, or was cleaned up. */
+/** Ends a failed attempt and removes its number, except if it is the highest: that one must stay (see `release`). */
 function* giveUp(number: number): Steps<null> {
   if ((yield* highestNumber()) !== number) yield { kind: 'remove', name: nameOf(number) };
   return null;
 }
 
-/** Removes the files of earlier holders. A holder that still runs finds its file gone. */
+/** Removes the files of earlier holders. If one of them is still running, it notices that its file is gone. */
 function* removeOthers(number: number): Steps<void> {
   for (const name of yield* list()) {
     const isHigher = NUMBER_NAME.test(name) && Number(name) > number;
@@ -187,7 +202,7 @@ function nameOf(number: number): string {
   return String(number).padStart(10, '0');
 }
 
-/** 0 if there is none. */
+/** Returns 0 if there is no number. */
 function* highestNumber(): Steps<number> {
   const numbers = (yield* list()).filter((name) => NUMBER_NAME.test(name)).map(Number);
   return Math.max(0, ...numbers);

@@ -1,13 +1,14 @@
 /**
- * What the holder of a data directory writes about itself, and what another process may conclude from it.
+ * What a process that takes the lock writes about itself, and what another process may conclude from it.
  *
- * A record is one line of JSON, padded with spaces to a fixed length, so that it can be overwritten in place. A reader that
- * meets a write in progress sees a record that differs from the one before, which is all that it needs.
+ * A record is one line of JSON, padded with spaces to a fixed length, so that it can be overwritten in place. If a
+ * record is read while it is being written, it differs from the record before, which is all that a watcher needs to
+ * know.
  */
 export interface LockRecord {
   /**
-   * `claiming`: the process has taken the number, but the holder before it may not have noticed. `held`: all holders before it
-   * have stopped. `released`: its process does nothing in the directory any more.
+   * `claiming`: the process has created its number, but the previous holder may not have noticed. `held`: all previous
+   * holders have stopped. `released`: the process doesn't use the directory any more.
    */
   readonly state: 'claiming' | 'held' | 'released';
   /** Increases with every write of this record. */
@@ -19,31 +20,33 @@ export interface LockRecord {
 export interface Identity {
   /** The pid in the process's own pid namespace. */
   readonly pid: number;
-  /** For people only: names of hosts are not unique. */
+  /** For messages only, because host names are not unique. */
   readonly host: string;
-  /** Since when it holds the lock, as ISO 8601 by its own clock. For people only. */
+  /** When the process tried to take the lock, in ISO 8601 by its own clock. For messages only. */
   readonly since: string;
   /** Random, one for each attempt to take the lock. */
   readonly id: string;
   readonly place: Place;
-  /** When the process started, in the system's own terms. Null if the system does not tell. */
+  /** When the process started, as the system formats it; null if the system doesn't tell. */
   readonly started: string | null;
 }
 
 /**
- * Within which a pid means one process: a running kernel and one of its pid namespaces. No two namespaces that exist at the same
- * time have the same number, so if a number was used again, the processes of the older namespace are dead. Null if the system
- * does not tell both; such a place equals no other.
+ * The scope in which a pid identifies a process: a running kernel and one of its pid namespaces. No two namespaces that
+ * exist at the same time have the same number. So if a number is used again, the processes of the older namespace are
+ * dead. Null if the system doesn't tell both; then the place is equal to no other.
  */
 export type Place = { readonly boot: string; readonly pidNamespace: string } | null;
 
 /** The state of a process with this pid on the same machine and in the same pid namespace. */
 export type ProcessState =
   | { readonly kind: 'dead' }
-  /** `started` is null if the system does not tell. */
+  /** `started` is null if the system doesn't tell. */
   | { readonly kind: 'alive'; readonly started: string | null };
 
+/** The fixed length of a record: more than its fields need, so that a shorter record always overwrites a longer one. */
 const RECORD_BYTES = 1024;
+/** The length to which a host name is truncated, so that the record fits into `RECORD_BYTES`. */
 const HOST_CHARS_MAX = 100;
 
 export function formatRecord({ state, beat, holder }: LockRecord): string {
@@ -51,7 +54,7 @@ export function formatRecord({ state, beat, holder }: LockRecord): string {
   return `${JSON.stringify({ state, beat, holder: { ...holder, host } }).padEnd(RECORD_BYTES - 1)}\n`;
 }
 
-/** Null if `text` is not a whole record: its process is writing it, or has died before. */
+/** Returns null if `text` is not a whole record: its process is writing it, or died before it had written it. */
 export function parseRecord(text: string): LockRecord | null {
   let value: unknown;
   try {
@@ -79,31 +82,32 @@ function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 /**
- * `free`: neither this holder nor one before it acts on the directory any more. `alive`: the holder's process exists.
- * `unknown`: only the heartbeat can tell.
+ * `free`: neither the process of the record nor an earlier holder uses the directory any more. `alive`: the process
+ * exists. `unknown`: the record must be watched.
  */
 export type Verdict = 'free' | 'alive' | 'unknown';
 
-/** @param stateOf asked only about pids of `here`. */
+/** @param stateOf is only called for pids of the place `here` */
 export function judge(record: LockRecord | null, here: Place, stateOf: (pid: number) => ProcessState): Verdict {
   if (record === null) return 'unknown';
   if (record.state === 'released') return 'free';
   const { place, pid, started } = record.holder;
   if (place === null || here === null) return 'unknown';
-  // A pid of another kernel or namespace says nothing, and that another boot id means that the machine has restarted cannot
-  // be known: host names and machine ids are copied with images and shared by containers.
+  // A pid of another kernel or namespace means nothing here. Another boot id doesn't prove that this machine has
+  // restarted, because the record may be another machine's: host names and machine ids are copied with images and
+  // shared by containers.
   if (place.boot !== here.boot || place.pidNamespace !== here.pidNamespace) return 'unknown';
   const now = stateOf(pid);
   const isGone = now.kind === 'dead' || (now.started !== null && started !== null && now.started !== started);
-  // The claimant is dead, but the holder whose number it superseded may not have noticed yet.
+  // The claimant is dead, but the holder before it may not have noticed the claim and may still be running.
   if (isGone) return record.state === 'claiming' ? 'unknown' : 'free';
-  // If the start is unknown, another process may have the pid by now.
+  // If a start time is unknown, the pid may belong to another process by now.
   return now.kind === 'alive' && now.started !== null && started !== null ? 'alive' : 'unknown';
 }
 
 /** For messages: "process 4711 on host db1, since 2026-01-31T12:00:00.000Z". */
 export function describeHolder(record: LockRecord | null): string {
-  if (record === null) return 'a process that it does not name';
+  if (record === null) return 'an unknown process';
   const { pid, host, since } = record.holder;
   return `process ${pid} on host ${host}, since ${since}`;
 }

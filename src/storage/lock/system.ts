@@ -6,16 +6,19 @@ import type { LockFiles } from './held-lock.ts';
 import type { LockOperation } from './protocol.ts';
 import type { Place, ProcessState } from './record.ts';
 
-/** The lock folder and the processes of the machine. Like the protocol, it does without locks and hard links of the file system. */
+/**
+ * Accesses the lock folder and the processes of the machine. It needs neither file locks nor hard links of the file
+ * system.
+ */
 
 /** Facts about the system that a process runs on. */
 export interface SystemFacts {
   readonly pid: number;
   readonly host: string;
   readonly place: Place;
-  /** When this process started. */
+  /** When this process started; null if the system doesn't tell. */
   readonly started: string | null;
-  /** @param pid of `place`. */
+  /** @param pid the pid of a process in `place` */
   stateOf(pid: number): ProcessState;
 }
 
@@ -30,7 +33,7 @@ export function systemFacts(): SystemFacts {
 function ownPlace(): Place {
   if (process.platform === 'darwin') return darwinPlace();
   try {
-    // In a new pid namespace that still sees the /proc of the old one, the entries of /proc are not the pids that we know.
+    // If a new pid namespace still has the /proc of the old one, the entries of /proc are not pids of the new one.
     if (fs.readlinkSync('/proc/self') !== String(process.pid)) return null;
     const boot = fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
     return { boot, pidNamespace: fs.readlinkSync('/proc/self/ns/pid') };
@@ -42,6 +45,7 @@ function ownPlace(): Place {
 /** macOS has one pid namespace. */
 function darwinPlace(): Place {
   try {
+    // sysctl returns at once. The timeout keeps a start from hanging if it doesn't.
     const options = { encoding: 'utf8', timeout: 5_000 } as const;
     const boot = execFileSync('/usr/sbin/sysctl', ['-n', 'kern.bootsessionuuid'], options).trim();
     return boot === '' ? null : { boot, pidNamespace: 'darwin' };
@@ -55,19 +59,20 @@ function stateOf(pid: number): ProcessState {
     process.kill(pid, 0);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ESRCH') return { kind: 'dead' };
-    // Alive, but of another user.
+    // EPERM: the process exists, but belongs to another user.
   }
   return readStat(pid) ?? { kind: 'alive', started: null };
 }
 
-/** Null if the system does not tell, or if the process has just ended. */
+/** Returns null if the system doesn't tell, or if the process has just ended. */
 function readStat(pid: number): ProcessState | null {
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
-    // The second field is the program's name in parentheses and may hold anything; state is field 3, start time field 22.
+    // The second field is the program's name in parentheses and may hold anything; state is field 3, start time field
+    // 22.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     const state = fields[0] ?? '';
-    // The first thread of a process that is killed turns into a zombie while others still wait for the disk.
+    // The main thread of a killed process becomes a zombie while other threads may still be writing to the disk.
     const isDead = state === 'X' || (state === 'Z' && fs.readdirSync(`/proc/${pid}/task`).length <= 1);
     return isDead ? { kind: 'dead' } : { kind: 'alive', started: fields[19] ?? null };
   } catch {
@@ -75,7 +80,7 @@ function readStat(pid: number): ProcessState | null {
   }
 }
 
-/** Makes the folder if there is none. */
+/** Returns the files of a lock folder. Creates the folder if there is none. */
 export function lockFiles(folder: string): LockFiles {
   fs.mkdirSync(folder, { recursive: true });
   return {
@@ -96,8 +101,8 @@ export function lockFiles(folder: string): LockFiles {
   };
 }
 
-// Files are opened for each read and write, because a network file system sends and fetches changes when they are opened and
-// closed. Nothing is synced: after a power loss no process of this machine holds a lock.
+// Each read and write opens the file, because a network file system fetches and sends changes when a file is opened and
+// closed. Nothing is synced, because after a power loss no process of this machine holds a lock.
 
 async function performLater(folder: string, operation: LockOperation): Promise<unknown> {
   const { promises } = fs;
@@ -146,10 +151,10 @@ function performNow(folder: string, operation: LockOperation): unknown {
   }
 }
 
-/** The result of an operation that failed because a file is missing, or exists. All other errors are thrown. */
+/** Returns the result of an operation that failed because the file is missing or exists. Throws all other errors. */
 function absent({ kind }: LockOperation, error: unknown): unknown {
   const code = (error as NodeJS.ErrnoException).code;
-  // ESTALE: removed by another client of a network file system.
+  // ESTALE: the file was removed by another client of a network file system.
   const isMissing = code === 'ENOENT' || code === 'ESTALE';
   if (kind === 'create' && code === 'EEXIST') return false;
   if (kind === 'write' && isMissing) return false;

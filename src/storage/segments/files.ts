@@ -9,9 +9,9 @@ import {
   WAL_FORMAT_VERSION,
 } from './format.ts';
 
-/** The files of the log: their names, and how they are created and opened. */
+/** Names, creates, opens and removes the files of the log. */
 
-/** Zeros are written in pieces of this size: large enough to be cheap, small enough not to hold up a log write for long. */
+/** The bytes of one write of zeros: large enough to be cheap, small enough not to delay a log write for long. */
 const FILL_CHUNK_BYTES = 256 * 1024;
 const FILL_CHUNK = Buffer.alloc(FILL_CHUNK_BYTES);
 
@@ -26,11 +26,12 @@ export interface Segment {
   readonly segmentBytes: number;
   readonly saltCrc: number;
   /**
-   * All up to here is on the disk, durably allocated: blocks, then zeros. Invariant while the segment may still take
-   * a block: at least one sector of zeros follows the last block, or a truncated file would pass for the end of the log.
+   * The length up to which the file is allocated durably: blocks, then zeros. While the segment may still receive a
+   * block, at least one sector of zeros follows the last block. Otherwise a truncated file would look like the end of
+   * the log.
    */
   filledTo: number;
-  /** The descriptor for filling and reading. */
+  /** The descriptor for reading and for writing zeros. */
   readonly plain: DiskFile;
   /** The descriptor for blocks: a write is durable when it calls back. */
   readonly durable: DiskFile;
@@ -40,18 +41,18 @@ export function segmentName(number: number): string {
   return `${String(number).padStart(16, '0')}.wal`;
 }
 
-/** The segment that is to take the place of a damaged one, from when it is whole until it has its name (`wal/salvage.ts`). */
+/** Returns the name of a segment that will replace a damaged one, until the repair is complete (`wal/salvage.ts`). */
 export function repairName(number: number): string {
   return `${segmentName(number)}.repair`;
 }
 
-/** The number of the segment whose repair was interrupted; null if there is none. */
+/** Returns the number of the segment whose repair was interrupted; null if there is none. */
 export function repairNumber(names: readonly string[]): number | null {
   const digits = names.map((name) => REPAIR_NAME.exec(name)?.[1]).find((found) => found !== undefined);
   return digits === undefined ? null : Number(digits);
 }
 
-/** Numbers of the segments among the names of a folder, ascending. */
+/** Returns the numbers of the segments among the names of a folder, ascending. */
 export function segmentNumbers(names: readonly string[]): number[] {
   const numbers: number[] = [];
   for (const name of names) {
@@ -61,7 +62,7 @@ export function segmentNumbers(names: readonly string[]): number[] {
   return numbers.sort((a, b) => a - b);
 }
 
-/** The name of a file until it is complete. */
+/** Returns the path of a file until it is complete. */
 function temporaryOf(path: string): string {
   return path + TEMPORARY_SUFFIX;
 }
@@ -70,7 +71,7 @@ export function isDiskFull(error: unknown): boolean {
   return error instanceof Error && (error as NodeJS.ErrnoException).code === 'ENOSPC';
 }
 
-/** Whether the name is that of a file whose creation was interrupted. */
+/** Whether this is the name of a file whose creation was interrupted. */
 export function isTemporary(name: string): boolean {
   const whole = name.slice(0, -TEMPORARY_SUFFIX.length);
   return name.endsWith(TEMPORARY_SUFFIX) && (SEGMENT_NAME.test(whole) || REPAIR_NAME.test(whole));
@@ -96,8 +97,8 @@ interface SegmentOptions {
 }
 
 /**
- * Makes a segment that is whole from the moment its name exists: filled, synced, renamed, folder synced. Where the disk
- * is full it leaves nothing unfinished behind, and may be tried again.
+ * Creates a segment under a temporary name, fills and syncs it, and then renames it. So it is complete when it has its
+ * name. If the disk is full, the temporary file is removed and the call may be repeated.
  */
 export async function createSegment(
   disk: Disk,
@@ -111,7 +112,6 @@ export async function createSegment(
   try {
     return await fillAndName(disk, directory, number, plain, options);
   } catch (error) {
-    // On a full disk this frees the space that the attempt took.
     if (isDiskFull(error)) await dropTemporary(disk, directory, temporary, plain);
     throw error;
   }
@@ -138,7 +138,7 @@ async function fillAndName(
   return { number, path, segmentBytes: options.segmentBytes, saltCrc, filledTo, plain, durable };
 }
 
-/** Makes a file of the log that is whole from the moment its name exists. Leaves nothing where the disk is full. */
+/** Creates a file of the log with the content that `fill` writes, in the same way as `createSegment`. */
 export async function createSegmentFile(
   disk: Disk,
   directory: string,
@@ -165,9 +165,7 @@ async function dropTemporary(disk: Disk, directory: string, temporary: string, f
   if (names.includes(basename(temporary))) await disk.remove(temporary);
 }
 
-/**
- * @throws RaftkvError WAL_DAMAGED where the header does not verify, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN.
- */
+/** @throws RaftkvError WAL_DAMAGED if the header does not verify, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN */
 export async function openSegment(
   disk: Disk,
   directory: string,
@@ -197,7 +195,7 @@ export async function openSegment(
 }
 
 /**
- * Reads what was written before. Where the disk says that it cannot, that is damage as any other: the bytes are lost.
+ * Reads from a file of the log. If the disk can't read the bytes, they are lost, so that is damage too.
  * @throws RaftkvError WAL_DAMAGED
  */
 export async function readOfDisk(
@@ -235,7 +233,7 @@ function refusalOf(header: SegmentHeader, path: string, number: number, clusterN
   return null;
 }
 
-/** Fills the segment with zeros up to `to`, durably. */
+/** Fills the segment with zeros from `filledTo` up to `to`, durably. */
 export async function extendSegment(segment: Segment, to: number): Promise<void> {
   await writeZeros(segment.plain, segment.filledTo, to);
   await segment.plain.sync();
@@ -253,16 +251,14 @@ export async function closeSegment(segment: Segment): Promise<void> {
   await segment.plain.close();
 }
 
-/**
- * The segments before the active one, and how they are removed. What is left must always be a log that a start can
- * read: without a gap in the numbers, and with something in its oldest segments that tells where it begins.
- */
+/** A segment before the active one. */
 export interface SealedSegment {
   readonly number: number;
-  /** The length of its file. */
+  /** The length of the file. */
   readonly bytes: number;
 }
 
+/** Keeps the list of the segments before the active one, and removes the oldest ones. */
 export class SegmentRetention {
   readonly #disk: Disk;
   readonly #directory: string;
@@ -291,7 +287,10 @@ export class SegmentRetention {
     return oldest !== undefined && oldest.number < number;
   }
 
-  /** Removes the segments below `number`, oldest first, each durably before the next: power loss must leave no gap. */
+  /**
+   * Removes the segments below `number`, oldest first, each one durably before the next. So a power loss leaves no gap
+   * in the numbers, which recovery would take for damage.
+   */
   async removeBelow(number: number): Promise<void> {
     for (let oldest = this.#sealed[0]; oldest !== undefined && oldest.number < number; oldest = this.#sealed[0]) {
       await this.#disk.remove(join(this.#directory, segmentName(oldest.number)));

@@ -4,12 +4,13 @@ import type { Disk } from '../disk/disk.ts';
 import { closeSegment, createSegment, extendSegment, isDiskFull, type Segment } from './files.ts';
 
 /**
- * Keeps zero-filled room ahead of the log. An O_DSYNC write into allocated blocks costs one trip to the disk; one that
- * must allocate, or make the file longer, also costs the file system's journal. So zeros go first, in the background,
- * in small synced steps: first to the end of the active segment, then into a spare that will be active after it.
+ * Keeps zero-filled space ahead of the log. An O_DSYNC write into allocated blocks costs one trip to the disk; one that
+ * must allocate blocks or extend the file also writes the journal of the file system. So zeros are written before, in
+ * the background, in small synced steps: first up to the end of the active segment, then into a spare segment for
+ * later.
  *
- * A disk without room for a step is no failure: nothing in the log rests on that step. It is done again from where the
- * last good one ended, zeros and sync, until there is room. Meanwhile the log lives on what is ready.
+ * A full disk is no failure, because no entry of the log depends on the step that failed. The step is repeated, with
+ * its zeros and its sync, until there is space. In the meantime the log uses the zeros that are ready.
  */
 export interface FillOptions {
   readonly disk: Disk;
@@ -25,29 +26,31 @@ export interface FillOptions {
   /** The smallest and largest number of bytes between two syncs. A log write waits behind one such step at most. */
   readonly fillStepBytes: number;
   readonly fillStepBytesMax: number;
-  /** The disk ran out of room, or has all again that is to be kept ahead. */
+  /** Called with true when the disk is full, and with false when the wanted zeros are ahead of the log again. */
   readonly onFull: (full: boolean) => void;
 }
 
-/** The pause after a try that found the disk full: short for an operator who waits, long compared with the cost of a try. */
+/** The pause between attempts while the disk is full: short for a waiting operator, long compared with an attempt. */
 const DISK_FULL_RETRY_MS = 500;
 
 export class SegmentFiller {
   readonly #options: FillOptions;
-  /** Called when there is more room than before. */
+  /** Called when a step has ended, or when an attempt on a full disk is due. */
   readonly #onRoom: () => void;
-  /** Called with the error that ends the log. */
+  /** Called with an error after which the log must not be written. */
   readonly #onFailure: (error: unknown) => void;
 
   active: Segment;
-  /** The segments after the active one. None contains a block, and there are none while the active one is not full. */
+  /**
+   * The segments after the active one. They contain no blocks. They are made when the active one is filled to its end.
+   */
   readonly spares: Segment[];
   #running: Promise<void> | null = null;
-  /** Resolves when the segments that were active before are closed. */
+  /** Resolves when all earlier active segments are closed. */
   #closing: Promise<void> = Promise.resolve();
   #stopped = false;
   #full = false;
-  /** Not null from when the disk had no room until the next try. */
+  /** Not null while an attempt on a full disk is scheduled. */
   #cancelRetry: (() => void) | null = null;
 
   constructor(
@@ -68,14 +71,15 @@ export class SegmentFiller {
     return this.#full;
   }
 
-  /** Whether the last try found no room and the next one is not due yet. */
+  /** Whether the last attempt found the disk full and the next one is not due yet. */
   get waitsForRoom(): boolean {
     return this.#cancelRetry !== null;
   }
 
   /**
-   * To be called when the write position has moved. Starts filling where too little is ahead of it.
-   * @param wantedBytes what must be ahead before the log can go on; 0 where it waits for nothing.
+   * Starts a step if too few zeros are ahead. To be called when the write position has moved.
+   * @param position the write position in the active segment
+   * @param wantedBytes the number of zero bytes that the log waits for; 0 if it doesn't wait
    */
   check(position: number, wantedBytes: number): void {
     if (this.#running !== null || this.#stopped || this.#cancelRetry !== null) return;
@@ -114,19 +118,19 @@ export class SegmentFiller {
     this.#options.onFull(full);
   }
 
-  /** Makes the first spare active, and closes the segment that was. */
+  /** Makes the first spare the active segment and closes the previous one. */
   advance(): Segment {
     const spare = this.spares.shift();
     if (spare === undefined)
       throw new RaftkvError('INVARIANT_BROKEN', 'a segment was sealed before its successor existed');
     const previous = this.active;
     this.active = spare;
-    // Nothing fills it any more: a spare is made only once the active segment is full.
+    // No step can still be writing to it, because a spare is only made when the active segment is filled to its end.
     this.#closing = this.#guard(this.#closing.then(() => closeSegment(previous)));
     return spare;
   }
 
-  /** Waits for the step that runs, and starts no other. */
+  /** Waits for the running step and starts no further one. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#cancelRetry?.();
@@ -135,7 +139,7 @@ export class SegmentFiller {
     await this.#closing;
   }
 
-  /** Resolves once no file of a segment before the active one is open any more. */
+  /** Resolves when the files of all earlier active segments are closed. */
   async whenClosed(): Promise<void> {
     await this.#closing;
   }
@@ -147,11 +151,11 @@ export class SegmentFiller {
     });
   }
 
-  /** The number of zero bytes that are missing ahead of the log; 0 if none are, or if nothing can be done about it. */
+  /** Returns the number of zero bytes that are missing ahead of the log; 0 if no step is needed. */
   #shortBytes(position: number, aheadBytes: number): number {
     let ahead = this.active.filledTo - position;
     for (const spare of this.spares) ahead += spare.filledTo;
-    // One full spare is enough, however small segments are.
+    // One spare that is filled to its end is enough, even if segments are small.
     if (this.spares.length > 0 && this.#nextToExtend() === null) return 0;
     return Math.max(0, aheadBytes - ahead);
   }
@@ -161,7 +165,7 @@ export class SegmentFiller {
     return this.spares.find((spare) => spare.filledTo < spare.segmentBytes) ?? null;
   }
 
-  /** One step: small if little is missing, large if a burst is about to use up the zeros. */
+  /** Performs one step: small if few zeros are missing, large if a burst is about to use them up. */
   async #fill(shortBytes: number): Promise<void> {
     const { disk, directory, segmentBytes, firstFillBytes, clusterName, random } = this.#options;
     const segment = this.#nextToExtend();

@@ -19,13 +19,13 @@ import { readUint64, writeUint64 } from '../../base/uint64.ts';
  *   8  u32      format version
  *  12  u32      segment bytes: how long the file may grow
  *  16  u64      segment number, from 1
- *  24  8 bytes  salt: random, so that no client can store a value that looks like a block of this file
+ *  24  8 bytes  salt: random, so that no client can store a value that verifies as a block of this file
  *  32  u16      length of the cluster name
  *  34  …        cluster name, UTF-8; then zeros
  * 508  u32      CRC-32 of the 508 bytes before
  * ```
  *
- * Block: what one write to the disk carries. A header, then records back to back, then zeros up to a sector boundary:
+ * Block: the bytes of one write to the disk. A header, then records back to back, then zeros up to a sector boundary:
  *
  * ```
  *   0  u32      magic
@@ -35,13 +35,13 @@ import { readUint64, writeUint64 } from '../../base/uint64.ts';
  *  24  u32      position of this block in the file
  *  28  u32      byte length of header and records, without the padding
  *  32  u32      records
- *  36  u32      blank sectors: how many of this block's sectors hold nothing but zeros by right
+ *  36  u32      blank sectors: how many sectors of this block contain only zeros when it is written completely
  *  40  u32      chain before: the CRC of the record before the first of this block
  *  44  u32      flags: 1 for a seal
  * ```
  *
- * A *seal* is a block without records that ends a segment: the next block is in the next segment. Room for it is always
- * kept. It is what makes a lost last segment visible.
+ * A *seal* is a block without records that ends a segment: the next block is in the next segment. A segment always has
+ * room left for it. If the last segment is lost, the seal before it shows that.
  *
  * Record:
  *
@@ -49,16 +49,17 @@ import { readUint64, writeUint64 } from '../../base/uint64.ts';
  *   0  u32      CRC-32 of the rest of the record, seeded with the CRC of the record before (in the log, not the block)
  *   4  u32      length of the body
  *   8  u32      type: 1 entry, 2 hard state, 3 log reset
- *  12  u64      index of the entry; of a log reset, the index that the log begins behind; 0 for a hard state
+ *  12  u64      index of the entry; of a log reset, the index after which the log begins; 0 for a hard state
  *  20  …        body; of a log reset: u64, the term of the entry at its index
  * ```
  *
- * A *log reset* drops every entry before it: the log goes on behind its index, where a snapshot ends.
+ * A *log reset* drops every entry before it: the log continues after its index, which is the index of a snapshot.
  *
- * Segments are removed oldest first, so a log may begin with any segment. Segment 1 begins with block 1 and entry 1,
- * or with a log reset. Where the first segment has another number, the ones before it are not needed: its first block may
- * have any sequence and chain, its first entry any index, and an entry below the first moves the log's beginning there.
- * Such a log holds at least one entry or log reset, which tell where it begins, and each segment its newest hard state first.
+ * Segments are removed oldest first, so a log may begin with any segment. Segment 1 begins with block 1, and with entry
+ * 1 or a log reset. If the first segment has another number, earlier segments were removed. Then its first block may
+ * have any sequence and chain, and its first entry any index; a later entry with a lower index moves the beginning of
+ * the log there. Such a log contains at least one entry or log reset, which tells where it begins. A segment begins
+ * with the newest hard state of that time, so that the segments before it are not needed for it.
  */
 export const WAL_FORMAT_VERSION = 1;
 export const SECTOR_BYTES = 512;
@@ -67,9 +68,9 @@ export const RECORD_HEADER_BYTES = 20;
 export const RECORD_ENTRY = 1;
 export const RECORD_HARD_STATE = 2;
 export const RECORD_LOG_RESET = 3;
-/** u64 term. */
+/** The body of a log reset: u64 term. */
 export const LOG_RESET_BODY_BYTES = 8;
-/** The longest name that fits beside the other fields of a segment header. */
+/** The bytes of the longest cluster name. The header sector has room for it, and the configuration allows only 64. */
 export const CLUSTER_NAME_BYTES_MAX = 255;
 
 const SEGMENT_MAGIC = Buffer.from('raftkvWL', 'latin1');
@@ -108,7 +109,7 @@ export function encodeSegmentHeader(
   return sector;
 }
 
-/** Null where the sector is no segment header or a damaged one. A version that is not ours is for the caller to refuse. */
+/** Returns null if the sector is no valid segment header. The caller must check the version. */
 export function readSegmentHeader(sector: Buffer): SegmentHeader | null {
   if (sector.length < SECTOR_BYTES || !sector.subarray(0, 8).equals(SEGMENT_MAGIC)) return null;
   if (crc32(sector.subarray(0, SEGMENT_CRC_OFFSET)) !== sector.readUInt32LE(SEGMENT_CRC_OFFSET)) return null;
@@ -150,7 +151,9 @@ export function encodeBlockHeader(
   buffer.writeUInt32LE(crc32(buffer.subarray(8, BLOCK_HEADER_BYTES), saltCrc), 4);
 }
 
-/** The header at `buffer[offset]`, or null if none was written for exactly this place. */
+/**
+ * Returns the block header at `buffer[offset]`; null if there is none that was written for this segment and position.
+ */
 export function readBlockHeader(
   buffer: Buffer,
   offset: number,
@@ -172,7 +175,7 @@ export function readBlockHeader(
   };
 }
 
-/** Writes a record at `buffer[offset]`; returns its CRC, which chains the next one to it. */
+/** Writes a record at `buffer[offset]`. Returns its CRC, which seeds the CRC of the next record. */
 export function encodeRecord(
   buffer: Buffer,
   offset: number,
@@ -190,14 +193,17 @@ export function encodeRecord(
   return crc;
 }
 
-/** The body of a log reset. */
+/** Returns the body of a log reset. */
 export function encodeLogReset(term: number): Buffer {
   const body = Buffer.allocUnsafe(LOG_RESET_BODY_BYTES);
   writeUint64(body, term, 0);
   return body;
 }
 
-/** Length of the record at `buffer[offset]` with its header, or 0 where it does not verify or passes `end`. */
+/**
+ * Returns the length of the record at `buffer[offset]`, header included; 0 if it doesn't verify or extends beyond
+ * `end`.
+ */
 export function verifyRecord(buffer: Buffer, offset: number, end: number, chain: number): number {
   if (offset + RECORD_HEADER_BYTES > end) return 0;
   const length = RECORD_HEADER_BYTES + buffer.readUInt32LE(offset + 4);
@@ -218,11 +224,11 @@ export function isZero(buffer: Buffer, start: number, end: number): boolean {
   return true;
 }
 
-/** The number of sectors in `buffer[start..end)` that contain only zeros. */
+/** Returns the number of sectors in `buffer[start..end)` that contain only zeros. */
 export function countBlankSectors(buffer: Buffer, start: number, end: number): number {
   let blank = 0;
   for (let sector = start; sector < end; sector += SECTOR_BYTES) {
-    // Hardly ever blank, so look at the first byte before the rest.
+    // Blank sectors are rare, so checking the first byte is almost always enough.
     if (buffer[sector] === 0 && isZero(buffer, sector, Math.min(end, sector + SECTOR_BYTES))) blank++;
   }
   return blank;

@@ -1,36 +1,37 @@
 import { readOfDisk, type Segment } from './files.ts';
 import { isZero, readBlockHeader, SECTOR_BYTES } from './format.ts';
 
-/** Reads a segment from front to back through a window, so that a log of any length is read with few large reads. */
-
+/** The bytes of one read: large enough for few reads, small enough for memory. A longer block makes the window grow. */
 const WINDOW_BYTES = 1024 * 1024;
 
+/** Reads a segment from front to back through a window in memory. */
 export class SegmentReader {
   readonly #segment: Pick<Segment, 'path' | 'plain' | 'filledTo'>;
   #start = 0;
   #length = 0;
-  /** The bytes that were read last; valid until the next `load`. */
+  /** The buffer with the bytes that were read last; valid until the next `load`. */
   window: Buffer;
 
-  /** @param window that of another reader, to be used again. */
+  /** @param window the window of a reader that is not used any more, to save an allocation */
   constructor(segment: Pick<Segment, 'path' | 'plain' | 'filledTo'>, window: Buffer = Buffer.alloc(0)) {
     this.#segment = segment;
     const bytes = Math.min(WINDOW_BYTES, segment.filledTo);
     this.window = window.length >= bytes ? window : Buffer.allocUnsafeSlow(bytes);
   }
 
-  /** The place of the file's byte `position` in `window`. Only valid once `has` returned true for it. */
+  /** Returns where the byte at `position` of the file is in `window`. Only valid if `has` returned true for it. */
   offsetOf(position: number): number {
     return position - this.#start;
   }
 
+  /** Whether the window contains `length` bytes from `position`. */
   has(position: number, length: number): boolean {
     return position >= this.#start && position + length <= this.#start + this.#length;
   }
 
   /**
-   * Makes the window hold `length` bytes from `position`, and what follows them. The file must be that long.
-   * @throws RaftkvError WAL_DAMAGED where the disk cannot read it.
+   * Reads at least `length` bytes from `position` into the window. The file must be that long.
+   * @throws RaftkvError WAL_DAMAGED if the disk can't read it
    */
   async load(position: number, length: number): Promise<void> {
     if (length > this.window.length) this.window = Buffer.allocUnsafeSlow(length);
@@ -45,13 +46,13 @@ export class SegmentReader {
 }
 
 export interface Remains {
-  /** Position of the first valid block header; -1 if there is none. */
+  /** The position of the first valid block header; -1 if there is none. */
   readonly blockAt: number;
-  /** The end of the last byte that is not zero; 0 if all are zero. */
+  /** The end of the last sector that is not blank, before that block; 0 if there is none. */
   readonly nonZeroEnd: number;
 }
 
-/** Looks at every sector from `from` on for anything that was written there. Stops at the first block. */
+/** Searches the sectors from `from` on for bytes that were written there. Stops at the first valid block header. */
 export async function findRemains(segment: Segment, reader: SegmentReader, from: number): Promise<Remains> {
   let nonZeroEnd = 0;
   for (let position = from; position < segment.filledTo; ) {

@@ -14,71 +14,74 @@ import type {
 import { GrowingFile, SnapshotEncoder } from './writer.ts';
 
 /**
- * The snapshots of a node: a folder that holds one, and others only for as long as a transfer needs them.
+ * The snapshots of a node: a folder that contains the newest one, and older ones only while a transfer needs them.
  *
  * ```
- *  chunks of the state ──► <name>.tmp  ──┐                                     ┌──► load, at a start: all verified
+ *  chunks of the state ──► <name>.tmp  ──┐                                     ┌──► load, at a start: verifies all
  *                                        ├── sync ──► rename ──► <name> ───────┤
- *  pieces from a leader ─► <name>.part ──┘   (received: all verified first)    └──► read, in pieces, for a follower
+ *  pieces from a leader ─► <name>.part ──┘   (received: verified first)          └──► read, in pieces, for a follower
  * ```
  *
- * - A file has its name only once all of it is durable, and an older one goes only once the name is. So after a crash
- *   at any moment the newest is the old one or the new one.
- * - Damage moves a file aside, never deletes it; the next older good one is the newest then, or none is.
+ * - A file is renamed only when its content is durable, and older ones are removed only when the name is. So after a
+ *   crash at any moment, the newest snapshot is the old one or the new one.
+ * - A damaged file is moved aside, never deleted. The next older intact snapshot, if there is one, is then the newest.
  *
- * `snapshots/format.ts` has the bytes.
+ * `snapshots/format.ts` describes the bytes.
  */
 export interface SnapshotsOptions {
   readonly disk: Disk;
-  /** The folder of the snapshots; made if there is none. */
+  /** The folder of the snapshots. It is created if it doesn't exist. */
   readonly directory: string;
   readonly clusterName: string;
   readonly logger: Logger;
   /**
-   * Called with what is damaged before anything is changed on the disk; gives the folder to move the file into. Null:
-   * damage is refused, and everything stays as it is.
+   * Called if a snapshot is damaged, before anything is changed on the disk. Returns the folder to which the file is
+   * moved. If it is null, the damage is thrown as an error and no file is moved.
    */
   readonly onDamage: ((error: RaftkvError) => Promise<string>) | null;
 }
 
-/** The longest piece that `read` returns. A peer says how much it wants, but must not decide how much memory that takes. */
+/**
+ * The bytes of the longest piece that `read` returns. It bounds the memory of a request, whose length a peer chooses.
+ */
 export const SNAPSHOT_PIECE_BYTES_MAX = 4 * 1024 * 1024;
 
 const SNAPSHOT_NAME = /^\d{16}-\d+\.snapshot$/;
 const WRITING_SUFFIX = '.tmp';
 const RECEIVING_SUFFIX = '.part';
-/** Whether the name is that of a file whose writing or receiving was interrupted. */
+/** The name of a file whose writing or receiving was interrupted. */
 const LEFTOVER_NAME = /^\d{16}-\d+\.snapshot\.(tmp|part)$/;
 
 export function snapshotName(index: number, term: number): string {
   return `${String(index).padStart(16, '0')}-${term}.snapshot`;
 }
 
-/** True where the names of a folder tell of a snapshot. */
+/** Whether this is the name of a complete snapshot file. */
 export function isSnapshotName(name: string): boolean {
   return SNAPSHOT_NAME.test(name);
 }
 
 /**
- * @throws RaftkvError SNAPSHOT_DAMAGED where `onDamage` is null, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN; the disk's own
- * errors.
+ * Opens the folder of the snapshots and removes unfinished files.
+ * @throws RaftkvError SNAPSHOT_DAMAGED if `onDamage` is null, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN; errors of the disk
  */
 export async function openSnapshots(options: SnapshotsOptions): Promise<Snapshots> {
   const { disk, directory } = options;
   await disk.makeDirectory(directory);
-  // The process that named the newest file may have died before that was durable, and what rests on it goes next.
+  // The previous process may have died before the name of the newest file was durable. It must be durable before older
+  // snapshots and the log are removed.
   await disk.syncDirectory(directory);
   const names = await disk.list(directory);
   const store = new SnapshotFiles(options);
   for (const name of names.filter(isSnapshotName)) await store.take(name);
-  // Only now: where damage is refused, everything stays as it was found.
+  // Only now, so that nothing was changed if a damaged snapshot makes this function throw.
   for (const name of names.filter((name) => LEFTOVER_NAME.test(name))) await disk.remove(join(directory, name));
   return store;
 }
 
 interface StoredFile {
   readonly info: SnapshotInfo;
-  /** The number of readers. The file is not removed while there are any. */
+  /** The number of readers. The file is not removed while it is above 0. */
   holds: number;
 }
 
@@ -92,11 +95,11 @@ interface Receiving {
 class SnapshotFiles implements Snapshots {
   readonly #options: SnapshotsOptions;
   readonly #disk: Disk;
-  /** Ascending by index; the last is the newest. */
+  /** Ascending by index; the last one is the newest. */
   readonly #files: StoredFile[] = [];
   #writing: GrowingFile | null = null;
   #receiving: Receiving | null = null;
-  /** Whatever changes the set of files does so by itself. Never rejects. */
+  /** The last operation that changes the set of files. Such operations run one after the other. Never rejects. */
   #turns: Promise<unknown> = Promise.resolve();
   #closed = false;
 
@@ -109,7 +112,7 @@ class SnapshotFiles implements Snapshots {
     return this.#files.at(-1)?.info ?? null;
   }
 
-  /** At the start: takes up a file, or moves it aside. */
+  /** Adds a file of the folder to the list, or moves it aside if it is damaged. To be called at the start only. */
   async take(name: string): Promise<void> {
     const path = join(this.#options.directory, name);
     try {
@@ -157,7 +160,7 @@ class SnapshotFiles implements Snapshots {
     } finally {
       stored.holds--;
     }
-    // Removes older files that a crash had left; until now they might have been needed.
+    // Older files that a crash has left can be removed now: they are no longer needed in place of a damaged newest one.
     await this.#inTurn(() => this.#removeOlder());
   }
 
@@ -174,7 +177,7 @@ class SnapshotFiles implements Snapshots {
       if (count < wanted) throw snapshotDamaged(path, offset + count, 'the file was truncated');
       return { bytes, byteLength };
     } catch (error) {
-      // Found damaged meanwhile, and moved aside.
+      // The file was found to be damaged in the meantime and moved aside.
       if (!this.#files.includes(stored)) return null;
       throw error;
     } finally {
@@ -191,7 +194,7 @@ class SnapshotFiles implements Snapshots {
 
   release(index: number, term: number): void {
     const stored = this.#find(index, term);
-    // Not there where it was found damaged meanwhile.
+    // It is undefined if the file was found to be damaged in the meantime.
     if (stored !== undefined && stored.holds > 0) this.#releaseHold(stored);
   }
 
@@ -244,7 +247,7 @@ class SnapshotFiles implements Snapshots {
     };
   }
 
-  /** Gives a sealed file its name and removes the older ones. To be called in turn. */
+  /** Gives a sealed file its name and removes older files. To be called only within `#inTurn`. */
   async #install(file: GrowingFile, info: SnapshotInfo): Promise<SnapshotInfo> {
     const { newest } = this;
     if (newest !== null && newest.index >= info.index) {
@@ -261,7 +264,7 @@ class SnapshotFiles implements Snapshots {
     const newest = this.#files.at(-1);
     for (const stored of [...this.#files]) {
       if (stored === newest || stored.holds > 0) continue;
-      // It is taken off the list first, so that no reader takes a file that is about to be removed.
+      // The file is removed from the list first, so that no new reader uses it.
       this.#files.splice(this.#files.indexOf(stored), 1);
       try {
         await this.#disk.remove(stored.info.path);
@@ -276,14 +279,15 @@ class SnapshotFiles implements Snapshots {
     stored.holds--;
     if (stored.holds > 0 || !this.#files.includes(stored) || stored === this.#files.at(-1)) return;
     this.#inTurn(() => this.#removeOlder()).catch((error: unknown) => {
-      // The file stays in the list, so the next snapshot tries to remove it again and meets the failure, too.
+      // The file stays in the list, so the next snapshot tries to remove it again and reports a further failure.
       this.#options.logger.error({ path: stored.info.path, err: error }, 'cannot remove an old snapshot');
     });
   }
 
+  /** Removes a damaged file from the list and moves it aside. */
   async #expel(stored: StoredFile, error: RaftkvError): Promise<void> {
     const place = this.#files.indexOf(stored);
-    // Two who loaded at the same time find the same damage.
+    // Two loads at the same time may find the same damage.
     if (place < 0 || this.#options.onDamage === null) return;
     this.#files.splice(place, 1);
     await this.#moveAside(snapshotName(stored.info.index, stored.info.term), error);
@@ -327,6 +331,7 @@ class SnapshotFiles implements Snapshots {
     );
   }
 
+  /** Runs `work` after all earlier operations that change the set of files. */
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#turns.then(work);
     this.#turns = result.catch(() => {});

@@ -3,8 +3,8 @@ import { readUint64, writeUint64 } from '../../base/uint64.ts';
 import { CLUSTER_NAME_BYTES_MAX, SECTOR_BYTES } from '../segments/format.ts';
 
 /**
- * The byte layout of a snapshot file. All integers are little-endian. Every byte is under one CRC, and each piece is
- * chained to the one before, so that pieces of two snapshots never verify as one.
+ * The byte layout of a snapshot file. All integers are little-endian. A CRC covers every byte, and the CRC of each
+ * chunk is seeded with the one before, so that parts of two snapshots never verify as one.
  *
  * ```
  * header          512 bytes
@@ -19,7 +19,7 @@ import { CLUSTER_NAME_BYTES_MAX, SECTOR_BYTES } from '../segments/format.ts';
  *   0  8 bytes  magic "raftkvSN"
  *   8  u32      format version
  *  12  u32      length of the configuration
- *  16  u64      index of the last entry that the snapshot stands for
+ *  16  u64      index of the last entry that the snapshot includes
  *  24  u64      term of that entry
  *  32  u32      CRC-32 of the configuration
  *  36  u16      length of the cluster name
@@ -35,30 +35,35 @@ import { CLUSTER_NAME_BYTES_MAX, SECTOR_BYTES } from '../segments/format.ts';
  *   8  …        body
  * ```
  *
- * Trailer. It can be verified without the chunks, which is how a start tells a whole file from a part of one:
+ * Trailer. It can be verified without the chunks, so a start can check quickly whether the file is complete:
  *
  * ```
  *   0  u32      CRC-32 of the rest of the trailer
- *   4  u32      0xffffffff, where a chunk has its length
+ *   4  u32      0xffffffff; a chunk has its length here
  *   8  8 bytes  magic "raftkvSE"
  *  16  u64      chunks
  *  24  u64      length of the file, trailer included
- *  32  u32      CRC of the last chunk; the header's where there is none
+ *  32  u32      CRC of the last chunk; CRC of the header if there is no chunk
  * ```
  */
 export const SNAPSHOT_FORMAT_VERSION = 1;
 export const SNAPSHOT_HEADER_BYTES = SECTOR_BYTES;
 export const CHUNK_HEADER_BYTES = 8;
 export const SNAPSHOT_TRAILER_BYTES = 36;
-/** Well above the longest value with its key and marks. Bounds what a reader sets aside for a length it cannot trust yet. */
+/**
+ * The longest chunk. Bounds the memory that a reader allocates for a length that is not verified yet. A node writes 64
+ * KiB.
+ */
 export const SNAPSHOT_CHUNK_BYTES_MAX = 64 * 1024 * 1024;
-/** Thousands of members. Bounds the same for the configuration. */
+/**
+ * The longest configuration. Bounds that memory, too. More than any configuration of the few members that are allowed.
+ */
 export const SNAPSHOT_CONFIGURATION_BYTES_MAX = 1024 * 1024;
 
 const HEADER_MAGIC = Buffer.from('raftkvSN', 'latin1');
 const TRAILER_MAGIC = Buffer.from('raftkvSE', 'latin1');
 const HEADER_CRC_OFFSET = SNAPSHOT_HEADER_BYTES - 4;
-/** No chunk is as long. */
+/** No chunk has this length. */
 const TRAILER_MARK = 0xffff_ffff;
 
 export interface SnapshotHeader {
@@ -68,17 +73,18 @@ export interface SnapshotHeader {
   readonly clusterName: string;
   readonly configurationBytes: number;
   readonly configurationCrc: number;
-  /** The header's CRC, with which the chain of the chunks begins. */
+  /** The CRC of the header, which seeds the CRC of the first chunk. */
   readonly chain: number;
 }
 
 export interface SnapshotTrailer {
   readonly chunks: number;
   readonly byteLength: number;
+  /** The CRC of the last chunk. */
   readonly chain: number;
 }
 
-/** Header and configuration, as they stand at the start of the file. */
+/** Returns the header and the configuration: the beginning of the file. */
 export function encodeSnapshotHead(index: number, term: number, clusterName: string, configuration: Buffer): Buffer {
   const bytes = Buffer.alloc(SNAPSHOT_HEADER_BYTES + configuration.length);
   HEADER_MAGIC.copy(bytes);
@@ -94,14 +100,14 @@ export function encodeSnapshotHead(index: number, term: number, clusterName: str
   return bytes;
 }
 
-/** Null where the bytes are no header or a damaged one. A version that is not ours is for the caller to refuse. */
+/** Returns null if the bytes are no valid header. The caller must check the version. */
 export function readSnapshotHeader(bytes: Buffer): SnapshotHeader | null {
   if (bytes.length < SNAPSHOT_HEADER_BYTES || !bytes.subarray(0, 8).equals(HEADER_MAGIC)) return null;
   const chain = bytes.readUInt32LE(HEADER_CRC_OFFSET);
   if (crc32(bytes.subarray(0, HEADER_CRC_OFFSET)) !== chain) return null;
   const index = readUint64(bytes, 16);
   const term = readUint64(bytes, 24);
-  // A file of a tool may come from anywhere.
+  // A verified file may still contain any numbers, because the tools read files from anywhere.
   if (!Number.isSafeInteger(index) || !Number.isSafeInteger(term)) return null;
   return {
     version: bytes.readUInt32LE(8),
@@ -114,7 +120,7 @@ export function readSnapshotHeader(bytes: Buffer): SnapshotHeader | null {
   };
 }
 
-/** Writes what stands before the body of a chunk at `target[offset]`; returns the CRC, which chains the next one to it. */
+/** Writes the header of a chunk at `target[offset]`. Returns its CRC, which seeds the CRC of the next chunk. */
 export function encodeChunkHeader(target: Buffer, offset: number, body: Buffer, chain: number): number {
   target.writeUInt32LE(body.length, offset + 4);
   const crc = crc32(body, crc32(target.subarray(offset + 4, offset + CHUNK_HEADER_BYTES), chain));
@@ -122,7 +128,7 @@ export function encodeChunkHeader(target: Buffer, offset: number, body: Buffer, 
   return crc;
 }
 
-/** The length of a chunk, from its first bytes; null if they belong to the trailer. */
+/** Returns the length of the body from the header of a chunk; null if it is the trailer instead. */
 export function chunkLength(header: Buffer): number | null {
   const length = header.readUInt32LE(4);
   return length === TRAILER_MARK ? null : length;
@@ -143,7 +149,7 @@ export function encodeSnapshotTrailer({ chunks, byteLength, chain }: SnapshotTra
   return bytes;
 }
 
-/** Null where the bytes are no trailer or a damaged one. */
+/** Returns null if the bytes are no valid trailer. */
 export function readSnapshotTrailer(bytes: Buffer): SnapshotTrailer | null {
   if (bytes.length < SNAPSHOT_TRAILER_BYTES || bytes.readUInt32LE(4) !== TRAILER_MARK) return null;
   if (!bytes.subarray(8, 16).equals(TRAILER_MAGIC)) return null;

@@ -16,8 +16,7 @@ import {
 } from './format.ts';
 import type { SnapshotHead } from './types.ts';
 
-/** Reads a snapshot file and believes none of it before it verifies. Holds one chunk in memory, whatever the file's length. */
-
+/** The head of a snapshot file, with facts about the file. */
 export interface SnapshotFileHead extends SnapshotHead {
   readonly clusterName: string;
   /** The length of the whole file. */
@@ -25,7 +24,7 @@ export interface SnapshotFileHead extends SnapshotHead {
   readonly chunks: number;
 }
 
-/** A returned promise is awaited before the next chunk is read. The chunk belongs to the receiver. */
+/** Receives the chunks of a snapshot and may keep them. A returned promise is awaited before the next chunk is read. */
 export type OnChunk = (chunk: Buffer) => void | Promise<void>;
 
 export function snapshotDamaged(path: string, offset: number, what: string): RaftkvError {
@@ -37,17 +36,17 @@ export function snapshotDamaged(path: string, offset: number, what: string): Raf
 }
 
 /**
- * What the file says of itself, with header, configuration and trailer verified, the chunks not.
- * @throws RaftkvError SNAPSHOT_DAMAGED, FORMAT_UNSUPPORTED; the disk's own errors.
+ * Reads the head of a snapshot file. Verifies the header, the configuration and the trailer, but not the chunks.
+ * @throws RaftkvError SNAPSHOT_DAMAGED, FORMAT_UNSUPPORTED; errors of the disk
  */
 export function readSnapshotHead(disk: Disk, path: string): Promise<SnapshotFileHead> {
   return withFile(disk, path, async (file) => (await readEnds(file, path)).head);
 }
 
 /**
- * Reads all of a snapshot file, each chunk verified before it is handed over. Only once it returns is it certain that
- * the file is whole.
- * @throws RaftkvError SNAPSHOT_DAMAGED, FORMAT_UNSUPPORTED; the disk's own errors, and what `onChunk` throws.
+ * Reads a whole snapshot file, with one chunk in memory at a time. Each chunk is verified before it is passed to
+ * `onChunk`, but only when the promise resolves is it certain that the file is complete.
+ * @throws RaftkvError SNAPSHOT_DAMAGED, FORMAT_UNSUPPORTED; errors of the disk and of `onChunk`
  */
 export function readSnapshotFile(disk: Disk, path: string, onChunk: OnChunk): Promise<SnapshotFileHead> {
   return withFile(disk, path, async (file) => {
@@ -69,7 +68,7 @@ async function withFile<T>(disk: Disk, path: string, work: (file: DiskFile) => P
 interface Ends {
   readonly head: SnapshotFileHead;
   readonly trailer: SnapshotTrailer;
-  /** The position of the first chunk, and the CRC that it is chained to. */
+  /** The position of the first chunk, and the CRC that seeds its CRC. */
   readonly chunksAt: number;
   readonly chain: number;
 }
@@ -116,7 +115,7 @@ async function readChunks(file: DiskFile, path: string, ends: Ends, onChunk: OnC
     if (length === null || length > SNAPSHOT_CHUNK_BYTES_MAX || next > end) {
       throw snapshotDamaged(path, position, `chunk ${chunks + 1} has an invalid length`);
     }
-    // One read brings in the body and the header of the next chunk; at least the trailer follows.
+    // One read gets the body and the header of the next chunk, or the beginning of the trailer.
     const bytes = await readUpTo(file, length + CHUNK_HEADER_BYTES, position + CHUNK_HEADER_BYTES);
     const body = bytes.subarray(0, length);
     if (body.length !== length || !verifyChunk(header, body, chain)) {
@@ -134,7 +133,7 @@ async function readChunks(file: DiskFile, path: string, ends: Ends, onChunk: OnC
   }
 }
 
-/** Fewer bytes only where the file ends. */
+/** Returns fewer bytes only if the file ends. */
 async function readUpTo(file: DiskFile, length: number, position: number): Promise<Buffer> {
   const buffer = Buffer.allocUnsafeSlow(length);
   return buffer.subarray(0, await file.read(buffer, 0, length, position));

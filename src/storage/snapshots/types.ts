@@ -1,11 +1,9 @@
-/**
- * Snapshot files as the floors above see them. Storage knows chunks, not what is inside them.
- */
+/** The head of a snapshot file. Storage doesn't know what the chunks after it contain. */
 export interface SnapshotHead {
-  /** The last entry that the snapshot stands for. */
+  /** The index and the term of the last entry that the snapshot includes. */
   readonly index: number;
   readonly term: number;
-  /** The configuration as of `index`, as the floors above encode it. */
+  /** The encoded configuration as of `index`. */
   readonly configuration: Buffer;
 }
 
@@ -16,36 +14,41 @@ export interface SnapshotInfo extends SnapshotHead {
 }
 
 /**
- * All failures of the disk are passed on as they are, and are final, but for ENOSPC: the file that was being written or
- * received is then gone, and the caller may begin again when there is room.
+ * The snapshot files of a node. Errors of the disk are passed on unchanged, and are final, except ENOSPC: the file that
+ * was being written or received was then removed, and the caller may begin again when there is space.
  */
 export interface Snapshots {
-  /** Durable. Its ends were verified when it was written or at the start; its chunks are when it is loaded. Null for none. */
+  /**
+   * The newest snapshot; null if there is none. It is durable. Its header and trailer have been verified, but its
+   * chunks are verified only when it is loaded.
+   */
   readonly newest: SnapshotInfo | null;
-  /** Begins a file under a temporary name. One at a time, but for one that is being received. */
+  /**
+   * Begins a snapshot file under a temporary name. Only one can be written at a time; another may be received
+   * meanwhile.
+   */
   write(head: SnapshotHead): Promise<SnapshotWriter>;
   /**
-   * Reads the newest back, each chunk verified before it is handed over; a promise that `onChunk` gives is awaited.
-   * Where it is damaged (also where `onChunk` says so by SNAPSHOT_DAMAGED) it is moved aside before this throws, and
-   * `newest` is the next older one or null: load again, from nothing. So `load(() => {})` finds rot in one that peers
-   * cannot use.
-   * @throws RaftkvError SNAPSHOT_DAMAGED
+   * Reads the newest snapshot. Each chunk is verified before it is passed to `onChunk`, whose promise is awaited. If
+   * the snapshot is damaged, or `onChunk` throws SNAPSHOT_DAMAGED, the file is moved aside and `newest` is the next
+   * older one or null; the caller must then load again from the beginning. `load(() => {})` only verifies the snapshot.
+   * @throws RaftkvError SNAPSHOT_DAMAGED; errors of `onChunk`
    */
   load(onChunk: (chunk: Buffer) => void | Promise<void>): Promise<void>;
   /**
-   * Bytes of that file as they are, for a transfer: null where it is not the newest any more and not held. Fewer than
-   * `length` at the end of the file, none behind it, and never more than SNAPSHOT_PIECE_BYTES_MAX.
+   * Reads unverified bytes of a snapshot file, for a transfer. Returns null if the snapshot is neither the newest one
+   * nor held. Returns at most SNAPSHOT_PIECE_BYTES_MAX bytes, and fewer than `length` at the end of the file.
    */
   read(index: number, term: number, offset: number, length: number): Promise<SnapshotPiece | null>;
   /**
-   * While held, that file stays, even where a newer one comes. Each call that gave true wants one `release`; false where
-   * there is no such file.
+   * Keeps a snapshot file even if there is a newer one. Returns false if there is no such file. Each call that returned
+   * true needs one `release`.
    */
   hold(index: number, term: number): boolean;
   release(index: number, term: number): void;
-  /** Goes on with what has been received of this very file, or begins. What had been received of another is dropped. */
+  /** Continues to receive this snapshot, or begins to receive it. The received part of another snapshot is dropped. */
   receive(index: number, term: number): Promise<SnapshotReceiver>;
-  /** Removes the unfinished file. */
+  /** Removes unfinished files. */
   close(): Promise<void>;
 }
 
@@ -55,31 +58,31 @@ export interface SnapshotPiece {
   readonly byteLength: number;
 }
 
-/** One call at a time, except `abandon`, which may be called at any time: a running call ends, later ones are refused. */
+/** Only one call may run at a time, except `abandon`: it waits for the running call, and later calls are refused. */
 export interface SnapshotWriter {
-  /** Resolves when the writer may be given the next. The chunk comes back from `load` as it is. */
+  /** Writes a chunk. Resolves when the next one may be written. */
   write(chunk: Buffer): Promise<void>;
   /**
-   * Makes it durable under its name; it is the newest from then on, and older ones are removed unless they are held. Where
-   * one as new or newer was received meanwhile, that one is returned, and this one dropped.
+   * Makes the snapshot durable under its name, so that it is the newest, and removes older ones that are not held. If a
+   * snapshot at least as new was received in the meantime, drops this one and returns that one.
    */
   finish(): Promise<SnapshotInfo>;
-  /** Leaves nothing behind. Harmless after `finish`, and after a failure. */
+  /** Removes the unfinished file. Has no effect after `finish`. */
   abandon(): Promise<void>;
 }
 
-/** One call at a time, except `abandon`, which may be called at any time. */
+/** Only one call may run at a time, except `abandon`. */
 export interface SnapshotReceiver {
-  /** The number of bytes that have arrived: the position of the next piece. */
+  /** The number of bytes received so far, which is the position of the next piece. */
   readonly byteLength: number;
-  /** `bytes` must stay as they are until this resolves. */
+  /** Appends a piece. `bytes` must not change until this resolves. */
   append(bytes: Buffer): Promise<void>;
   /**
-   * Verifies all of it, makes it durable under its name; it is the newest from then on. Where one as new or newer was
-   * written meanwhile, that one is returned.
-   * @throws RaftkvError SNAPSHOT_DAMAGED, with the file removed: begin again. Also FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN.
+   * Verifies the whole file and makes it durable under its name, so that it is the newest. If a snapshot at least as
+   * new was written in the meantime, drops this one and returns that one.
+   * @throws RaftkvError SNAPSHOT_DAMAGED, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN. The file is then removed.
    */
   finish(): Promise<SnapshotInfo>;
-  /** Leaves nothing behind. Harmless after `finish`, and after a failure. */
+  /** Removes the unfinished file. Has no effect after `finish`. */
   abandon(): Promise<void>;
 }

@@ -14,32 +14,31 @@ import {
 } from './format.ts';
 import type { SnapshotHead } from './types.ts';
 
-/** Writes snapshot files: under a temporary name, in synced steps, and under their own only once they are durable. */
-
 /**
- * How much is written between two syncs. The log syncs on the same disk, and waits behind what a snapshot has made
- * dirty: hundreds of megabytes at once held it up for 130 ms where this did for 20. Smaller steps gain nothing more,
- * and a quarter of this makes a snapshot take twice as long; four times as much lets the log wait longer again.
+ * The bytes that are written between two syncs. A sync of the log on the same disk waits for the unsynced bytes of a
+ * snapshot: 130 ms for hundreds of megabytes, 20 ms for this many. With a quarter of this, the log waits no less and a
+ * snapshot takes twice as long; with four times as much, the log waits longer.
  */
 const SYNC_STEP_BYTES = 1024 * 1024;
-/** The size of one write: large enough for a small cost per byte, small enough not to matter as memory. */
+/** The bytes of one write: enough for a small cost per byte, and little memory. */
 const STAGING_BYTES = 256 * 1024;
 
 /**
- * A file that grows at its end under a temporary name, and is then moved to its own. One call at a time, but for
- * `discard`. Where the disk is full it removes itself before the call fails; any other failure leaves it to `discard`.
+ * A file that is appended to under a temporary name, sealed (synced and closed), and then moved to its final name. Only
+ * one call may run at a time, except `discard`. If the disk is full, the file is removed before the call fails; after
+ * any other failure, `discard` must remove it.
  */
 export class GrowingFile {
   readonly #disk: Disk;
   readonly path: string;
   readonly #file: DiskFile;
   #state: 'open' | 'sealed' | 'gone' = 'open';
-  /** After a failure, or once it is to be discarded: nothing more is written. */
+  /** True after a failure or `discard`: all further calls are refused. */
   #stopped = false;
   #busy = false;
   #byteLength = 0;
   #unsyncedBytes = 0;
-  /** Ends, and never fails, when the call that runs does. */
+  /** Resolves when the running call ends. Never rejects. */
   #running: Promise<void> = Promise.resolve();
 
   private constructor(disk: Disk, path: string, file: DiskFile) {
@@ -60,12 +59,12 @@ export class GrowingFile {
     return this.#state === 'gone';
   }
 
-  /** Resolves, and never fails, when the call that runs has ended. */
+  /** Resolves when the running call ends. Never rejects. */
   idle(): Promise<void> {
     return this.#running;
   }
 
-  /** `bytes` must stay as they are until this resolves. */
+  /** Appends to the file. `bytes` must not change until this resolves. */
   append(bytes: Buffer): Promise<void> {
     return this.#run('open', async () => {
       for (let from = 0; from < bytes.length; ) {
@@ -81,7 +80,7 @@ export class GrowingFile {
     });
   }
 
-  /** All of it is durable then, though not its name. */
+  /** Makes the content durable and closes the file. The name is not durable yet. */
   seal(): Promise<void> {
     return this.#run('open', async () => {
       await this.#file.sync();
@@ -90,7 +89,7 @@ export class GrowingFile {
     });
   }
 
-  /** Gives the file its name, durably. Replaces what had it. */
+  /** Moves the file to `path`, durably, and replaces a file of that name. */
   async moveTo(path: string): Promise<void> {
     await this.#run('sealed', async () => {
       await this.#disk.rename(this.path, path);
@@ -99,7 +98,7 @@ export class GrowingFile {
     await this.#disk.syncDirectory(dirname(path));
   }
 
-  /** Removes the file once the call that runs has ended; harmless where it is gone. */
+  /** Waits for the running call and removes the file. Has no effect if the file was moved or removed. */
   async discard(): Promise<void> {
     this.#stopped = true;
     await this.#running;
@@ -108,7 +107,7 @@ export class GrowingFile {
 
   #run(wanted: 'open' | 'sealed', work: () => Promise<void>): Promise<void> {
     if (this.#state !== wanted || this.#stopped || this.#busy) {
-      const state = this.#busy ? 'busy' : this.#stopped ? 'given up' : this.#state;
+      const state = this.#busy ? 'busy' : this.#stopped ? 'stopped' : this.#state;
       return Promise.reject(new RaftkvError('INVARIANT_BROKEN', `${this.path} is ${state}, but must be ${wanted}`));
     }
     const result = this.#guard(work);
@@ -138,7 +137,7 @@ export class GrowingFile {
   }
 }
 
-/** Encodes a snapshot into a growing file. One call at a time. */
+/** Encodes a snapshot into a file. Only one call may run at a time. */
 export class SnapshotEncoder {
   readonly #file: GrowingFile;
   readonly #staging = Buffer.allocUnsafeSlow(STAGING_BYTES);
@@ -172,7 +171,7 @@ export class SnapshotEncoder {
     await this.#stage(chunk);
   }
 
-  /** Ends the file and seals it. */
+  /** Writes the trailer and seals the file. */
   async end(): Promise<void> {
     const byteLength = this.#file.byteLength + this.#staged + SNAPSHOT_TRAILER_BYTES;
     await this.#stage(encodeSnapshotTrailer({ chunks: this.#chunks, byteLength, chain: this.#chain }));
@@ -196,8 +195,9 @@ export class SnapshotEncoder {
 }
 
 /**
- * Writes a snapshot file at `path`, for tools. `produce` gives the chunks, each once the one before was taken:
- * `(write) => readSnapshotFile(disk, other, write)` copies one under another head. Where anything fails, no file is left.
+ * Writes a snapshot file at `path`, for tools. `produce` passes the chunks to `write` and must await each call. For
+ * example, `(write) => readSnapshotFile(disk, other, write)` copies the chunks of another file. No file is left after a
+ * failure.
  */
 export async function writeSnapshotFile(
   disk: Disk,
@@ -206,7 +206,7 @@ export async function writeSnapshotFile(
   produce: (write: (chunk: Buffer) => Promise<void>) => Promise<unknown>,
 ): Promise<{ readonly byteLength: number }> {
   const temporary = `${path}.tmp`;
-  // Left by a run that was interrupted.
+  // The temporary file of an earlier run that was interrupted.
   if ((await disk.list(dirname(path))).includes(basename(temporary))) await disk.remove(temporary);
   const file = await GrowingFile.create(disk, temporary);
   try {

@@ -12,12 +12,13 @@ import {
 } from '../segments/format.ts';
 import type { WalWrite } from './types.ts';
 
-/** Checks a write, finds what it truncates, and splits it into steps that fit into blocks. */
-
-/** Twenty-four bytes today; the bound keeps a repeated hard state within the one sector that is reserved for it. */
+/**
+ * The longest hard state, in bytes; it has 24. Every segment reserves one sector for a repeated hard state
+ * (`checkLimits`).
+ */
 const HARD_STATE_BYTES_MAX = 256;
 
-/** @throws RaftkvError INVARIANT_BROKEN where it cannot follow a log that holds these indexes. */
+/** @throws RaftkvError INVARIANT_BROKEN if the write can't be appended to a log with the entries of these indexes */
 export function checkWrite(write: WalWrite, logFirstIndex: number, logLastIndex: number, entryBytesMax: number): void {
   const { reset, hardState, firstIndex, entries } = write;
   if (reset === null && hardState === null && entries.length === 0) {
@@ -43,15 +44,16 @@ export function checkWrite(write: WalWrite, logFirstIndex: number, logLastIndex:
   }
 }
 
-/** The last index that the log keeps when the write truncates it. */
+/** Returns the index up to which the write keeps the entries of the log; `Infinity` if it truncates nothing. */
 export function keptBy({ reset, firstIndex, entries }: WalWrite): number {
   if (reset !== null) return reset.index;
   return entries.length === 0 ? Number.POSITIVE_INFINITY : firstIndex - 1;
 }
 
 /**
- * Step 0 of a write is its reset and its hard state, which must not be torn apart: without the hard state, the reset
- * would stand for more than was recorded as committed. Step n is its n-th entry. 0 where the step has nothing.
+ * Returns the length of a step of a write; 0 if the step is empty. Step 0 is the reset and the hard state, and step n
+ * is the n-th entry. A block contains a step completely or not at all. So after a crash there is no reset without the
+ * hard state that records its index as committed.
  */
 export function bytesOfStep(write: WalWrite, step: number): number {
   const { reset, hardState, entries } = write;
@@ -60,12 +62,12 @@ export function bytesOfStep(write: WalWrite, step: number): number {
   return resetBytes + (hardState === null ? 0 : RECORD_HEADER_BYTES + hardState.length);
 }
 
-/** The first step of the write that is not yet in a block and is not empty. */
+/** Returns the length of the first step that is not yet in a block and not empty. */
 export function bytesOfNext(write: WalWrite, stepsTaken: number): number {
   return bytesOfStep(write, stepsTaken) || bytesOfStep(write, stepsTaken + 1);
 }
 
-/** The error of a failed write, after which the log accepts nothing. */
+/** Returns the error of a failed write, after which the log accepts no writes. */
 export function writeFailed(doing: string, cause: unknown): RaftkvError {
   const reason = cause instanceof Error ? cause.message : String(cause);
   const remedy = isDiskFull(cause)
@@ -74,16 +76,16 @@ export function writeFailed(doing: string, cause: unknown): RaftkvError {
   return new RaftkvError('WAL_WRITE_FAILED', `${doing} failed: ${reason}`, remedy, cause);
 }
 
-/** The buffer starts at this size and doubles as blocks need it. */
+/** The initial bytes of the buffer. Most blocks fit; the buffer doubles if one doesn't. */
 const BYTES_INITIAL = 64 * 1024;
 
-/** The block that is written next, record by record. Its buffer is used again for the block after it. */
+/** Builds the next block, record by record. The buffer is reused for all blocks. */
 export class BlockStaging {
   #bytes = Buffer.allocUnsafeSlow(BYTES_INITIAL);
   /** The position of the next record in the block. */
   #end = BLOCK_HEADER_BYTES;
   #records = 0;
-  /** CRC of the last record put into this block or one before; and as it was when this block began. */
+  /** The CRC of the last record in this block or an earlier one, and that of the last record before this block. */
   #chain: number;
   #chainBefore: number;
 
@@ -111,6 +113,7 @@ export class BlockStaging {
     this.#chainBefore = this.#chain;
   }
 
+  /** Appends a record to the block. */
   put(type: number, index: number, body: Buffer): void {
     const after = this.#end + RECORD_HEADER_BYTES + body.length;
     if (paddedToSector(after) > this.#bytes.length) this.#grow(paddedToSector(after));
@@ -119,7 +122,7 @@ export class BlockStaging {
     this.#end = after;
   }
 
-  /** Completes the block for its place: header and padding. Returns how many bytes of `bytes` it takes. */
+  /** Writes the header and the padding of the block. Returns the length of the block. */
   finish(segment: Segment, position: number, sequence: number, seal: boolean): number {
     const padded = paddedToSector(this.#end);
     this.#bytes.fill(0, this.#end, padded);
@@ -134,7 +137,7 @@ export class BlockStaging {
     return padded;
   }
 
-  /** Releases a buffer that one large record has stretched beyond `bytesMax`. */
+  /** Frees the buffer if a large record made it longer than `bytesMax`. */
   shrink(bytesMax: number): void {
     if (this.#bytes.length > bytesMax) this.#bytes = Buffer.allocUnsafeSlow(BYTES_INITIAL);
   }

@@ -4,10 +4,7 @@ import type { Disk, DiskFile } from '../disk/disk.ts';
 import { segmentName, walDamaged } from '../segments/files.ts';
 import { RECORD_HEADER_BYTES, SECTOR_BYTES, verifyRecord } from '../segments/format.ts';
 
-/**
- * Where on disk each entry of the log is: 16 bytes per entry, in typed arrays that grow by chunks, so that a long log
- * neither costs an object per entry nor copies itself to grow. It is truncated at its end and trimmed at its front.
- */
+/** The number of entries per chunk: 64 KiB, so that a short log doesn't waste memory and a long one has few chunks. */
 const ENTRIES_PER_CHUNK = 4096;
 const FIELDS = 4;
 const LENGTH_FIELD = 2;
@@ -19,35 +16,39 @@ export interface EntryLocation {
   readonly offset: number;
   /** The length of the record, header included. */
   readonly length: number;
-  /** CRC of the record before, which seeds this one's. */
+  /** The CRC of the record before, which seeds the CRC of this one. */
   readonly chainBefore: number;
 }
 
+/**
+ * The locations of all entries of the log on the disk. They are in typed arrays, 16 bytes per entry, that are allocated
+ * in chunks. So a long log needs no object per entry, and it grows without being copied.
+ */
 export class EntryLocations {
   readonly #chunks: Uint32Array[] = [];
   #count = 0;
-  /** Places of the first chunk whose entries were forgotten; below `ENTRIES_PER_CHUNK`. */
+  /** The number of entries at the beginning of the first chunk that were forgotten; below `ENTRIES_PER_CHUNK`. */
   #skipped = 0;
-  /** Index of the first entry; if there is none, of the next one to come. */
+  /** The index of the first entry; if there is none, the index of the next entry. */
   #first = 1;
 
   get isEmpty(): boolean {
     return this.#count === 0;
   }
 
-  /** Index of the first entry; `lastIndex + 1` if there is none. */
+  /** The index of the first entry; `lastIndex + 1` if there is none. */
   get firstIndex(): number {
     return this.#first;
   }
 
-  /** Index of the last entry; if there is none, of the one before the log's first. */
+  /** The index of the last entry; if there is none, the index before the first entry to come. */
   get lastIndex(): number {
     return this.#first + this.#count - 1;
   }
 
   /**
-   * Records the next entry. One at or below the last truncates the log there first, as it does on disk; one below the first,
-   * or the first of all, is where the log begins.
+   * Records the location of an entry. It replaces the entries from `index` on, as it does on the disk. The log begins
+   * with it if there was no entry before, or only entries from `index` on.
    */
   put(index: number, segment: number, offset: number, length: number, chainBefore: number): void {
     this.truncate(index - 1);
@@ -76,13 +77,16 @@ export class EntryLocations {
     this.#chunks.length = Math.ceil((this.#skipped + count) / ENTRIES_PER_CHUNK);
   }
 
-  /** Forgets all entries; the next is the one after `lastIndex`. */
+  /** Forgets all entries. The next entry is `lastIndex + 1`. */
   restart(lastIndex: number): void {
     this.truncate(this.#first - 1);
     this.#first = lastIndex + 1;
   }
 
-  /** Forgets the entries in segments below `segment`: those at the front, since later entries are in later segments. */
+  /**
+   * Forgets the entries in segments below `segment`. They are the first ones, because later entries are in later
+   * segments.
+   */
   forgetBelow(segment: number): void {
     let low = 0;
     let high = this.#count;
@@ -98,7 +102,7 @@ export class EntryLocations {
     this.#skipped %= ENTRIES_PER_CHUNK;
   }
 
-  /** The smallest index such that the records behind it take at most `bytes`; at least that of the one before the first. */
+  /** Returns the smallest index, at least `firstIndex - 1`, such that the records after it take at most `bytes`. */
   indexBehind(bytes: number): number {
     let place = this.#count;
     let left = bytes;
@@ -110,14 +114,14 @@ export class EntryLocations {
     return this.#first + place - 1;
   }
 
-  /** Whether the entry of this index is the one in this very place, and not one that replaced it or was replaced. */
+  /** Whether the entry of this index is at this location. False for an entry that was replaced. */
   isAt(index: number, segment: number, offset: number): boolean {
     const place = index - this.#first;
     if (place < 0 || place >= this.#count) return false;
     return this.#field(place, 0) === segment && this.#field(place, 1) === offset;
   }
 
-  /** Null where the index is not in the log. */
+  /** Returns null if the log has no entry of this index. */
   get(index: number): EntryLocation | null {
     const place = index - this.#first;
     if (place < 0 || place >= this.#count) return null;
@@ -137,14 +141,16 @@ export class EntryLocations {
   }
 }
 
-/** Reads entries back by their locations: neighbours in one read, each verified by its CRC. */
-
-/** Two records further apart than this are read apart: what lies between was replaced, or is another segment's. */
+/**
+ * Two entries are read together if at most this many bytes are between them. Block headers, padding and hard states are
+ * shorter; a longer gap consists of entries that were replaced.
+ */
 const GAP_BYTES_MAX = 8 * SECTOR_BYTES;
 
 /**
- * Each run of neighbours opens its file again: reading back is rare, and a file that is not shared cannot be closed
- * under it when the log moves on to its next segment.
+ * Reads entries from the disk and verifies the CRC of each. The file is opened for each run of neighbouring entries,
+ * not shared with the write path, which closes a segment when it advances to the next one. Such reads are rare.
+ * @throws RaftkvError WAL_DAMAGED if an entry doesn't verify
  */
 export async function readEntries(
   disk: Disk,
@@ -155,7 +161,7 @@ export async function readEntries(
   bytesMax: number,
 ): Promise<Buffer[]> {
   const entries: Buffer[] = [];
-  // All places first: the log may be truncated while the reads run, but bytes once written stay where they are.
+  // All locations are looked up first: the log may be truncated during the reads, but the bytes on the disk stay.
   for (const run of runsOf(locations, fromIndex, toIndex, bytesMax)) {
     const path = join(directory, segmentName(run[0]?.segment ?? 0));
     const file = await disk.open(path, { create: false, dataSync: false });
@@ -168,7 +174,7 @@ export async function readEntries(
   return entries;
 }
 
-/** The locations wanted, split where the next is not near behind in the same file. */
+/** Returns the locations of the entries, split into runs of neighbours in one file. */
 function runsOf(locations: EntryLocations, fromIndex: number, toIndex: number, bytesMax: number): EntryLocation[][] {
   const runs: EntryLocation[][] = [];
   let bytes = 0;

@@ -30,10 +30,6 @@ import { LogScan } from './recovery.ts';
 import { completeRepair, prepareRepair, type RepairPlace } from './salvage.ts';
 import type { LogBase, LogResetPlace, RecoveredLog } from './types.ts';
 
-/**
- * From the files of a log to one that can be appended to: judge all of it, repair it where it is damaged and the caller
- * wants that, and only then hand over what it holds.
- */
 export interface RecoverLogOptions extends RepairPlace {
   readonly mustExist: boolean;
   readonly begin: LogBase;
@@ -42,10 +38,19 @@ export interface RecoverLogOptions extends RepairPlace {
   readonly logger: Logger;
 }
 
-/** One repair is enough for any damage. If the log is damaged again at once, the disk cannot be trusted. */
+/**
+ * The number of repairs at one start. One repairs any damage; if the log is damaged again and again, the disk is
+ * failing.
+ */
 const REPAIRS_MAX = 3;
 
-/** `log` is null where the folder holds none, or none any more: `damage` tells, and that `onDamage` has been called. */
+/**
+ * Opens the files of a log for appending: examines all of them, repairs damage if `onDamage` allows it, and then passes
+ * the content to the sink.
+ * @returns `log`: null if the folder contains no log. `damage`: null if there was none. If the log is missing although
+ * the node had one, `log` is null and `damage` is not.
+ * @throws RaftkvError WAL_DAMAGED, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN; errors of the disk
+ */
 export async function recoverLog(
   options: RecoverLogOptions,
 ): Promise<{ readonly log: RecoveredLog | null; readonly damage: string | null }> {
@@ -57,7 +62,7 @@ export async function recoverLog(
     const scan = new LogScan(disk, directory, clusterName, numbers, begin);
     const found = await judge(options, scan, names, numbers);
     if (found.error === null) {
-      // Only now: where there is damage and no repair, everything stays as it was found.
+      // Only now, so that a log that is damaged and not repaired stays as it was.
       await removeTemporaries(options, names);
       if (found.log === null) return { log: null, damage };
       await replayOrClose(options, found.log, scan);
@@ -78,7 +83,7 @@ export async function recoverLog(
 
 type Judged = { readonly error: null; readonly log: RecoveredLog | null } | { readonly error: RaftkvError };
 
-/** Changes nothing where it finds damage. @throws all but WAL_DAMAGED. */
+/** Examines the log, and returns damage as an error instead of throwing it. If there is damage, no file was changed. */
 async function judge(
   { directory, mustExist }: RecoverLogOptions,
   scan: LogScan,
@@ -116,31 +121,30 @@ async function removeTemporaries({ disk, directory }: RecoverLogOptions, names: 
 }
 
 /**
- * Hands over what a start has found good. It comes from the files as they are after all repair, so that what the sink
- * was told is what the log holds.
+ * Receives the content of a recovered log. It is read again after any repair, so it is exactly what the log contains.
  */
 export interface RecoverySink {
   /**
-   * The log begins behind `index`. Called at most once, before any entry, and only where the log says so itself; else
-   * the first entry tells, or the log is empty and begins where `WalOptions.begin` says.
+   * The log begins after `index`. Called at most once, before any entry, and only if the log contains a log reset.
+   * Otherwise the log begins with its first entry or, if it is empty, at `WalOptions.begin`.
    */
   onLogReset(index: number, term: number): void;
   /**
-   * The entries of the log as it is now, each once, their indexes rising by one from `Wal.firstIndex` to
-   * `Wal.lastIndex`. The first may be below or at `begin`, and so may the last: then the log still has to be reset
-   * to it. `bytes` is a view that is good only until this call returns.
+   * Receives each entry of the log once, from `Wal.firstIndex` to `Wal.lastIndex`. Entries may be at or below `begin`.
+   * If the log ends before `begin`, the caller must reset it (`WalOptions.begin`). `bytes` is only valid until this
+   * call returns.
    */
   onEntry(index: number, bytes: Buffer): void;
   /**
-   * Every hard state, in its place among the entries; the last call counts. That of a log reset comes late: if a repair
-   * reset the log, it speaks of entries that were lost, and that came again behind it. Only where a log has just
-   * been repaired may one speak of entries that are not there. `bytes` is a view that is good only until this call
-   * returns.
+   * Receives every hard state, in its order among the entries; the last one is the current one. That of a log reset is
+   * passed on only when another hard state or the end of the log follows: if a repair wrote the log reset, the hard
+   * state refers to lost entries, which were received again later in the log. Only directly after a repair may the last
+   * one refer to entries that are missing. `bytes` is only valid until this call returns.
    */
   onHardState(bytes: Buffer): void;
 }
 
-/** @throws RaftkvError WAL_DAMAGED where the files read otherwise than when they were judged; what the sink throws. */
+/** @throws RaftkvError WAL_DAMAGED if a file has changed since it was examined; errors of the sink */
 async function replayLog(
   disk: Disk,
   directory: string,
@@ -153,7 +157,7 @@ async function replayLog(
     const path = `${directory}/${segmentName(number)}`;
     const plain = await disk.open(path, { create: false, dataSync: false });
     try {
-      // The seal takes the last sector that was written; whatever follows it is not read.
+      // The blocks end with the seal, so no end is passed.
       await replay.segment({ number, path, plain, filledTo: bytes }, null);
     } finally {
       await plain.close();
@@ -169,9 +173,9 @@ class Replay {
   readonly #log: RecoveredLog;
   readonly #reset: LogResetPlace | null;
   readonly #sink: RecoverySink;
-  /** In the block of the log reset. */
+  /** Whether the present block contains the log reset. */
   #isAtReset = false;
-  /** The hard state of the log reset, until another comes; segments begin with a copy of it. */
+  /** The hard state of the log reset, until a different one follows. A segment may begin with a copy of it. */
   #heldBack: Buffer | null = null;
 
   constructor(log: RecoveredLog, reset: LogResetPlace | null, sink: RecoverySink) {
@@ -180,7 +184,7 @@ class Replay {
     this.#sink = sink;
   }
 
-  /** @param end where its blocks end; null where a seal tells. */
+  /** @param end where the blocks of the segment end; null if they end with a seal */
   async segment(segment: ReadableSegment, end: number | null): Promise<void> {
     const reader = new SegmentReader(segment);
     await reader.load(0, SECTOR_BYTES);

@@ -30,28 +30,29 @@ import { EntryLocations } from './entries.ts';
 import type { GoodPart, LogBase, LogResetPlace, RecoveredLog } from './types.ts';
 
 /**
- * Reads the log after a start and tells a torn end from damage.
+ * Reads the log at a start, and distinguishes an unfinished last write (a torn block) from damage.
  *
- * Block k + 1 is issued only once block k is durable, and into sectors that are durably zero. So whatever power loss
- * may do, it can spoil the last block only, and only by leaving some of its sectors zero. Hence:
+ * Block k + 1 is written only after block k is durable, and into sectors that are durably zero. So a power loss can
+ * affect only the last block, and only by leaving some of its sectors zero. Hence:
  *
- * - A block that does not verify, with any valid block behind it in this segment or a later one, was durable: damage.
- * - The last block is torn if more of its sectors are blank than its header says are so by right, or if its header's
- *   own sector is blank. None of it was acknowledged, so it is truncated. Any other fault in it is damage.
- * - A segment that is followed by another ends with a seal, so a lost segment leaves a gap in the numbers or a seal
- *   that leads nowhere: damage. A file that ends before a zero sector or a seal was seen was truncated: damage.
- * - Old segments are removed one by one, oldest first, each durably before the next, and what is left holds an entry
- *   or a log reset. So they never leave a gap; a log whose first segment is not number 1 and that does not tell where it
- *   begins has lost something: damage. So has one that begins behind what the newest snapshot stands for: a segment
- *   too many is gone, or a snapshot.
+ * - If a block doesn't verify, and a valid block follows in this segment or a later one, the first was durable: damage.
+ * - The last block is torn if it has more blank sectors than its header says, or if the sector of its header is blank.
+ *   It was not acknowledged, so it is truncated. If the last block is invalid in any other way, that is damage.
+ * - A segment that is followed by another one with blocks ends with a seal. So a lost segment leaves a gap in the
+ *   numbers, or a seal without a next segment: damage. A file that ends before a zero sector or a seal was truncated:
+ *   damage.
+ * - Old segments are removed oldest first, each one durably before the next, and the rest always contains an entry or a
+ *   log reset. So removals leave no gap in the numbers. If the first segment is not number 1 and the log has neither an
+ *   entry nor a log reset, something was lost: damage. If the log begins after the end of the newest snapshot, too many
+ *   segments or a snapshot were lost: damage.
  *
- * Nothing on the disk is changed until all of it was judged. Where there is damage, it stays as it is, or is repaired
- * once the caller has been told (`wal/salvage.ts`).
+ * Nothing on the disk is changed before the whole log was examined. If there is damage, the log stays as it is, or is
+ * repaired after the caller was informed (`wal/salvage.ts`).
  *
- * One fault escapes: the disk turning a whole sector of the last block into zeros looks as if it had been torn.
+ * One fault is not detected: if the disk turns a whole sector of the last block into zeros, the block looks torn.
  */
 
-/** A block that verifies, by its place. */
+/** The position of a valid block. */
 interface BlockPlace {
   readonly segment: number;
   readonly position: number;
@@ -65,6 +66,7 @@ type Judgement =
 const VALID: Judgement = { kind: 'valid' };
 const NOT_TORN = false;
 
+/** One examination of the segments of a log. */
 export class LogScan {
   readonly #disk: Disk;
   readonly #directory: string;
@@ -73,12 +75,15 @@ export class LogScan {
   readonly #begin: LogBase;
 
   readonly #locations = new EntryLocations();
-  /** The log's entries all come after this one; -1 while the segments that would tell may have been removed. */
+  /** The index before the first entry of the log; -1 if earlier segments were removed, so that it is unknown. */
   #base: number;
   #reset: LogResetPlace | null = null;
-  /** The sequence number that the next block must have. 0: any, for the first block of a log whose prefix was truncated. */
+  /**
+   * The sequence number of the next block. 0 means any: for the first block of a log whose earlier segments were
+   * removed.
+   */
   #sequence: number;
-  /** CRC of the last record read. The first block of all may say what it likes. */
+  /** The CRC of the last record that was read. The first block of the log may begin with any chain. */
   #chain = 0;
   #hasRead = false;
   #hardState: Buffer | null = null;
@@ -91,7 +96,7 @@ export class LogScan {
   #goodNumber: number;
   #goodBytes = 0;
 
-  /** @param numbers of the segments there are, ascending; not none. */
+  /** @param numbers the numbers of the existing segments, ascending; at least one */
   constructor(disk: Disk, directory: string, clusterName: string, numbers: readonly number[], begin: LogBase) {
     this.#disk = disk;
     this.#directory = directory;
@@ -104,7 +109,11 @@ export class LogScan {
     this.#sequence = isWhole ? 1 : 0;
   }
 
-  /** Reads all, and truncates a torn end. @throws RaftkvError WAL_DAMAGED, with all files closed, and none changed. */
+  /**
+   * Examines all segments and truncates a torn block at the end.
+   * @throws RaftkvError WAL_DAMAGED, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN. Then all files are closed and none was
+   * changed.
+   */
   async run(): Promise<RecoveredLog> {
     try {
       return await this.#readSegments();
@@ -114,7 +123,7 @@ export class LogScan {
     }
   }
 
-  /** The part of the log that `run` had found good when it ended. */
+  /** The part of the log that was intact when `run` ended. */
   get goodPart(): GoodPart {
     return {
       number: this.#goodNumber,
@@ -197,7 +206,7 @@ export class LogScan {
     return new SegmentReader(segment, this.#window);
   }
 
-  /** Hands over every valid block of a segment; stops behind its seal, or at the first place without a valid block. */
+  /** Records the valid blocks of a segment. Stops after the seal, or at the first position without a valid block. */
   async #readBlocks(
     segment: Segment,
     reader: SegmentReader,
@@ -260,7 +269,7 @@ export class LogScan {
     let chain = header.chainBefore;
     let offset = start;
     let base = this.#base;
-    // If the beginning of the log is not known, the first entry is the beginning; every other entry must follow one.
+    // If the beginning of the log is unknown, the first entry may have any index. Every other one must follow an entry.
     let lastIndex = base < 0 && this.#locations.isEmpty ? Number.POSITIVE_INFINITY : this.#locations.lastIndex;
     for (let record = 1; record <= header.records; record++) {
       const length = verifyRecord(window, offset, end, chain);
@@ -318,7 +327,7 @@ export class LogScan {
     this.#last = { segment: segment.number, position, byteLength: header.byteLength };
   }
 
-  /** Null where the log tells where it begins, and that is not behind what the newest snapshot stands for. */
+  /** Returns null if the beginning of the log is known, and is not after the end of the newest snapshot. */
   #faultOfBeginning(): string | null {
     if (this.#base < 0 && this.#locations.isEmpty)
       return 'the start of the log is unknown: it has no entry and no log reset';
@@ -328,8 +337,8 @@ export class LogScan {
   }
 
   /**
-   * Makes sure that the log really ends at `position`, truncates a torn block there, and makes durable all that was read.
-   * Returns how many bytes were truncated.
+   * Checks that the log ends at `position`, truncates a torn block there, and makes everything that was read durable.
+   * Returns the number of bytes that were truncated.
    */
   async #truncateTail(
     segment: Segment,
@@ -341,7 +350,7 @@ export class LogScan {
     const remains: { readonly segment: Segment; readonly from: number; readonly to: number }[] = [];
     for (const each of [segment, ...spares]) {
       const from = each === segment ? position : SECTOR_BYTES;
-      // The header at `position` itself, where there is one, belongs to the block that is judged.
+      // A block header at `position` belongs to the block that was judged invalid.
       const scanFrom = each === segment ? position + SECTOR_BYTES : SECTOR_BYTES;
       const { blockAt, nonZeroEnd } = await findRemains(each, this.#readerOf(each), scanFrom);
       if (blockAt >= 0) {
@@ -372,9 +381,9 @@ export class LogScan {
   }
 
   /**
-   * What was read may be in the system's cache only: the process before this one may have died during its last write,
-   * or stopped because its sync failed. The log below the last block is durable, or that one would not have been
-   * issued; so the last block is written once more, with the same bytes.
+   * The last block may exist only in the cache of the system: the previous process may have died during its last write,
+   * or have stopped after a failed sync. So that block is written once more with the same bytes. All earlier blocks are
+   * durable, otherwise the last one would not have been written.
    */
   async #makeDurable(segment: Segment, spares: readonly Segment[]): Promise<void> {
     for (const each of [segment, ...spares]) await each.plain.sync();

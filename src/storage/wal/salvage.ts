@@ -18,22 +18,23 @@ import {
 import type { GoodPart, LogBase } from './types.ts';
 
 /**
- * Repairs a damaged log: keeps what is good in front of the damage, and moves aside the damaged segment and all behind it.
+ * Repairs a damaged log: keeps the intact part before the damage, and moves aside the damaged segment and all later
+ * ones.
  *
  * ```
- *  1 ok │ 2 damaged │ 3        prepare:  2.wal.repair, durable: the good blocks of 2, byte for byte, then zeros
- *  1 ok │           │          complete: 3 and 2 go to another folder, durably
- *  1 ok │ 2 ok                           2.wal.repair becomes 2.wal
+ *  1 ok │ 2 damaged │ 3        prepare:  write 2.wal.repair durably: the intact blocks of 2, byte for byte, then zeros
+ *  1 ok │           │          complete: move 3 and 2 to another folder, durably
+ *  1 ok │ 2 ok                           rename 2.wal.repair to 2.wal
  * ```
  *
- * From when `2.wal.repair` has its name it is decided what the log will be: a start that finds it completes the repair
- * and judges nothing before. An interruption earlier leaves the damage as it was, to be found again.
+ * Once `2.wal.repair` exists, the content of the repaired log is decided: a start that finds it completes the repair
+ * before it examines the log. If the repair is interrupted earlier, the next start finds the same damage.
  *
- * Where the good part does not reach back to the newest snapshot, none of its entries can be used: then the repaired
- * segment is the first of all, and holds a log reset where the snapshot ends, and the newest hard state.
+ * If the intact part begins after the end of the newest snapshot, its entries can't be used. Then the repaired segment
+ * becomes the first one, and contains a log reset at the index of the snapshot and the newest hard state.
  *
- * What is given up may have been acknowledged. The caller knows, before anything is changed here, that this copy of
- * the log must not vote.
+ * The entries that a repair drops may have been acknowledged. So before it changes anything, the caller must have
+ * recorded that this node must not vote (`WalOptions.onDamage`).
  */
 export interface RepairPlace {
   readonly disk: Disk;
@@ -43,10 +44,13 @@ export interface RepairPlace {
   readonly random: () => number;
 }
 
-/** The size of the pieces in which a file is copied. */
+/** The bytes that are copied at once. Bounds the memory of a repair. */
 const COPY_BYTES = 1024 * 1024;
 
-/** Writes the segment that will take the place of the damaged one and of all behind it, under its temporary name. */
+/**
+ * Writes the segment that will replace the damaged one and all later ones, under the name of `repairName`.
+ * @param numbers the numbers of all segments, ascending
+ */
 export async function prepareRepair(
   place: RepairPlace,
   numbers: readonly number[],
@@ -62,7 +66,7 @@ export async function prepareRepair(
   });
 }
 
-/** The front of the damaged segment, and behind it the one sector of zeros that a segment needs to be whole. */
+/** Copies the intact beginning of the damaged segment, and adds the sector of zeros that must follow the last block. */
 async function copyGoodBlocks(disk: Disk, directory: string, good: GoodPart, to: DiskFile): Promise<void> {
   const path = join(directory, segmentName(good.number));
   const from = await disk.open(path, { create: false, dataSync: false });
@@ -80,7 +84,7 @@ async function copyGoodBlocks(disk: Disk, directory: string, good: GoodPart, to:
   await writeFully(to, Buffer.alloc(SECTOR_BYTES), SECTOR_BYTES, good.bytes);
 }
 
-/** A segment without entries; with `base`, one that resets the log to it. */
+/** Writes a segment without entries. If `base` is not null, it contains a log reset and the hard state. */
 async function writeNewSegment(
   { segmentBytes, clusterName, random }: RepairPlace,
   number: number,
@@ -119,7 +123,7 @@ function firstBlock(number: number, saltCrc: number, base: LogBase, hardState: B
   return padded;
 }
 
-/** Puts the prepared segment in place. To be done again from the beginning where it was interrupted. */
+/** Moves the damaged segments to `folder` and renames the prepared one. If it is interrupted, it must be repeated. */
 export async function completeRepair(place: RepairPlace, number: number, folder: string): Promise<void> {
   const { disk, directory } = place;
   const moved = segmentNumbers(await disk.list(directory)).filter((each) => each >= number);
@@ -129,7 +133,7 @@ export async function completeRepair(place: RepairPlace, number: number, folder:
     for (const each of moved.reverse()) {
       await disk.rename(join(directory, segmentName(each)), join(folder, freeName(segmentName(each), taken)));
     }
-    // The target folder is synced first: otherwise power loss could take both names of a file.
+    // The target folder is synced first. Otherwise a power loss could remove both names of a file.
     await disk.syncDirectory(folder);
     await disk.syncDirectory(directory);
   }
@@ -137,7 +141,7 @@ export async function completeRepair(place: RepairPlace, number: number, folder:
   await disk.syncDirectory(directory);
 }
 
-/** A name that is free in the folder: files of an earlier repair are kept. */
+/** Returns a name that is free in the folder, so that files of an earlier repair are kept. */
 function freeName(name: string, taken: Set<string>): string {
   let free = name;
   for (let copy = 2; taken.has(free); copy++) free = `${name}.${copy}`;

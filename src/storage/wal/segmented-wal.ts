@@ -15,11 +15,6 @@ import { BlockStaging, bytesOfNext, bytesOfStep, checkWrite, keptBy, writeFailed
 import { type EntryLocations, readEntries } from './entries.ts';
 import type { RecoveredLog, Wal, WalWrite } from './types.ts';
 
-/**
- * The write path. At any moment one write at most is on its way to the disk; what is appended meanwhile waits, and
- * goes out together as soon as it is durable. Buffers, callbacks and arrays are used again, so that a write costs
- * neither a promise nor a closure.
- */
 export interface SegmentedWalOptions {
   readonly onFatal: (error: RaftkvError) => void;
   readonly fill: FillOptions;
@@ -30,6 +25,11 @@ export interface SegmentedWalOptions {
 
 type State = 'open' | 'closing' | 'closed' | 'failed';
 
+/**
+ * The write path of the log. At most one block is being written at any time. Writes that are appended in the meantime
+ * wait, and go into the next block together. Buffers, callbacks and arrays are reused, so that a write needs no promise
+ * and no closure.
+ */
 export class SegmentedWal implements Wal {
   readonly #onFatal: (error: RaftkvError) => void;
   readonly #fillOptions: FillOptions;
@@ -43,22 +43,22 @@ export class SegmentedWal implements Wal {
   /** The position of the next block; always a sector boundary. */
   #position: number;
   #nextSequence: number;
-  /** The newest hard state that was put into a block; null if there was none. */
+  /** The newest hard state in a block; null if there was none. */
   #hardState: Buffer | null;
   readonly #retention: SegmentRetention;
 
   #lastIndex: number;
-  /** The index of the newest log reset that was appended. Entries at or below it must not be read any more. */
+  /** The index of the newest log reset that was appended. Entries up to it must not be read any more. */
   #resetIndex: number;
   /** All entries of the log up to this index are durable. Never above `#locations.lastIndex`. */
   #durableIndex: number;
-  /** The segment of the newest durable log reset, and of the one in flight; 0 for none. */
+  /** The segment of the newest durable log reset, and that of the log reset being written; 0 for none. */
   #resetSegment: number;
   #resetInFlight = 0;
   /** The number of waiting writes that truncate or reset the log. */
   #truncationsWaiting = 0;
 
-  /** The writes that are not yet completely in a block. `#stepsTaken` parts of the first one are. */
+  /** The writes that are not yet completely in a block. `#stepsTaken` steps of the first one are. */
   #waiting: WalWrite[] = [];
   #stepsTaken = 0;
 
@@ -66,7 +66,10 @@ export class SegmentedWal implements Wal {
   #busy = false;
   #sealing = false;
   #blockBytes = 0;
-  /** Writes that will be durable with the block in flight. `#landed` is the same array of the block before, emptied. */
+  /**
+   * The writes that are durable when the present block is. `#landed` is the empty array of the previous block, for
+   * reuse.
+   */
   #flying: WalWrite[] = [];
   #landed: WalWrite[] = [];
 
@@ -106,7 +109,7 @@ export class SegmentedWal implements Wal {
   }
 
   get firstIndex(): number {
-    // `#locations` does not know of a log reset that still waits.
+    // A log reset that still waits is not in `#locations` yet.
     return Math.max(this.#resetIndex + 1, Math.min(this.#locations.firstIndex, this.#lastIndex + 1));
   }
 
@@ -125,7 +128,7 @@ export class SegmentedWal implements Wal {
     checkWrite(write, this.firstIndex, this.#lastIndex, this.#entryBytesMax);
     const keeps = keptBy(write);
     if (keeps < this.#lastIndex || write.reset !== null) {
-      // Entries that a waiting write replaces must not be read any more.
+      // Entries that this write replaces must not be read any more, even while it waits.
       this.#durableIndex = Math.min(this.#durableIndex, keeps);
       this.#truncationsWaiting++;
     }
@@ -180,8 +183,9 @@ export class SegmentedWal implements Wal {
   }
 
   /**
-   * The segment of the oldest entry above `index`; where that is not durable, of the newest durable entry, or of the
-   * reset of a log without one: something must be left that tells where the log begins, whatever a power loss takes.
+   * Returns the oldest segment that must be kept: that of the first entry above `index`, if it is durable. Otherwise
+   * that of the newest durable entry, or that of the log reset if there is no such entry. So even after a power loss,
+   * the log contains an entry or a log reset that tells where it begins.
    */
   #oldestNeeded(index: number): number {
     const oldest = this.#locations.get(Math.min(index + 1, this.#durableIndex));
@@ -190,7 +194,7 @@ export class SegmentedWal implements Wal {
 
   async #truncatePrefix(keepFrom: number): Promise<void> {
     try {
-      // A reader knows the places of its entries already, and opens their files one by one.
+      // A running read has looked up its locations and may still have to open the files.
       await Promise.allSettled(this.#reads);
       await this.#filler.whenClosed();
       await this.#retention.removeBelow(keepFrom);
@@ -226,19 +230,19 @@ export class SegmentedWal implements Wal {
   }
 
   /**
-   * A write starts when the callback that asked for it is over, not within it: all that one callback appends goes into
-   * one write, and what it sent to the peers, whose disks take as long as this one, has left before.
+   * A block is written after the callback that appended to it has returned. So all writes of one callback are in one
+   * block, and its messages to the peers are sent first, whose disk writes take as long as this one.
    */
   readonly #pumpWhenIdle = (): void => {
     this.#pumpIsDue = false;
     if (!this.#busy) this.#pump();
   };
 
-  /** Writes the next block, if there is one, there is room for it, and no other is being written. */
+  /** Writes the next block if writes are waiting, no other block is being written, and there are zeros for it. */
   #pump(): void {
     const wanted = this.#state === 'failed' ? 0 : this.#sendNext();
     this.#filler.check(this.#position, wanted);
-    // Writes that wait for a full disk were not acknowledged, and a stop must not wait for an operator.
+    // `close` must not wait for an operator to free space. The waiting writes were not acknowledged.
     if (wanted > 0 && this.#filler.waitsForRoom) this.#onDrained?.();
   }
 
@@ -250,7 +254,7 @@ export class SegmentedWal implements Wal {
       return 0;
     }
     if (!this.#mustSeal()) return paddedToSector(this.#bytesOfFirst()) + SECTOR_BYTES;
-    // The active segment will never have so much room, so a spare is needed.
+    // The active segment is too short for the next record, so a spare segment is needed.
     if (this.#filler.spares.length === 0) return this.#active.segmentBytes - this.#position + SECTOR_BYTES;
     this.#staging.begin();
     this.#writeBlock(true);
@@ -276,7 +280,7 @@ export class SegmentedWal implements Wal {
     if (this.#bytesOfFirst() > room) return false;
     const staging = this.#staging;
     staging.begin();
-    // A segment begins with the hard state, so that the ones before it are not needed for theirs.
+    // A segment begins with the hard state, so that earlier segments can be removed.
     if (this.#position === SECTOR_BYTES && this.#hardState !== null) {
       staging.put(RECORD_HARD_STATE, 0, this.#hardState);
     }
@@ -306,7 +310,7 @@ export class SegmentedWal implements Wal {
     return true;
   }
 
-  /** Takes the first `whole` waiting writes off the queue: they are completely in the block. */
+  /** Removes the first `whole` writes from the queue, because they are completely in the block. */
   #takeOff(whole: number): void {
     if (whole < this.#waiting.length) {
       this.#waiting.splice(0, whole);
@@ -359,7 +363,7 @@ export class SegmentedWal implements Wal {
     this.#flying = this.#landed;
     this.#landed = landed;
     this.#staging.shrink(this.#blockBytesMax * 2);
-    // The next write is started first, so that the disk works while the callers of this one are called back.
+    // The next block is started first, so that the disk works while the callbacks run.
     this.#pump();
     for (const write of landed) write.done();
     landed.length = 0;
@@ -375,7 +379,7 @@ export class SegmentedWal implements Wal {
     this.#resetInFlight = 0;
   }
 
-  /** The seal is durable, so the spare becomes the active segment. */
+  /** Makes the spare the active segment, after the seal of the previous one is durable. */
   #advance(): void {
     this.#retention.add({ number: this.#active.number, bytes: this.#active.filledTo });
     this.#active = this.#filler.advance();

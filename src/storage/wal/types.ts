@@ -1,85 +1,89 @@
 import type { SealedSegment, Segment } from '../segments/files.ts';
 import type { EntryLocations } from './entries.ts';
 
-/**
- * The write-ahead log as the floors above see it. It knows records, not what is inside them.
- */
+/** One write to the log. The log doesn't know what hard states and entries contain. */
 export interface WalWrite {
   /**
-   * A log reset, or null. It drops all entries before it; the log goes on behind it: the next entry is `reset.index + 1`.
-   * Written before the hard state and the entries of this write, in the same block.
+   * A log reset, or null for none. It drops all earlier entries, and the next entry is `reset.index + 1`. It is written
+   * before the hard state and the entries of this write, and in the same block as the hard state.
    */
   readonly reset: LogBase | null;
   /** The encoded hard state to record before the entries, or null for none. */
   readonly hardState: Buffer | null;
-  /** Index of the first of `entries`. Where it is at or below the last index written, the log is truncated there first. */
+  /** The index of the first of `entries`. Entries of the log from this index on are replaced. */
   readonly firstIndex: number;
-  /** May be empty, but not together with `reset` and `hardState`: such a write would have nothing to wait for. */
+  /** May be empty, unless `reset` and `hardState` are null too: `done` would have nothing to wait for. */
   readonly entries: readonly Buffer[];
-  /** Called once this write, and every one before it, is durable. In order; never after a failure. */
+  /**
+   * Called when this write and all earlier ones are durable, in the order of the writes. Never called after a failure.
+   */
   readonly done: () => void;
 }
 
-/** The last entry before the log's first: what a snapshot stands for. `term` is kept for the reader. */
+/** The entry before the first entry of a log: the last entry that a snapshot includes. */
 export interface LogBase {
   readonly index: number;
   readonly term: number;
 }
 
+/** The write-ahead log. */
 export interface Wal {
   /** The index of the oldest entry that can be read; `lastIndex + 1` if the log is empty. */
   readonly firstIndex: number;
-  /** The index of the last entry that was appended, durable or not; if the log is empty, of its base. */
+  /** The index of the last entry that was appended, durable or not; if the log is empty, the index of its base. */
   readonly lastIndex: number;
-  /** Bytes of all segments on disk. */
+  /** The bytes of all segments on the disk, including zeros. */
   readonly byteLength: number;
   /**
-   * Queues a write. All that arrives while one is on its way to the disk goes out together as the next. The buffers
-   * must not change before `done`.
-   * @throws RaftkvError WAL_CLOSED, WAL_WRITE_FAILED after a failure, INVARIANT_BROKEN where the write makes no sense.
+   * Queues a write. The writes that are queued while another one is being written go to the disk together. Their
+   * buffers must not change before `done`.
+   * @throws RaftkvError WAL_CLOSED, WAL_WRITE_FAILED after a failure, INVARIANT_BROKEN if the write doesn't fit the log
    */
   append(write: WalWrite): void;
   /**
-   * Reads entries back, at least one and then as many as fit into `bytesMax`, from `fromIndex` up to `toIndex`
-   * (both included). Only durable entries may be asked for.
-   * @throws RaftkvError WAL_DAMAGED where what is on disk is not what was written.
+   * Reads the entries from `fromIndex` to `toIndex` (both included), at least one and then as many as fit into
+   * `bytesMax`. They must be durable.
+   * @throws RaftkvError WAL_DAMAGED if the disk doesn't contain what was written
    */
   read(fromIndex: number, toIndex: number, bytesMax: number): Promise<Buffer[]>;
   /**
-   * Removes old segments: those that hold nothing above `index` that counts. Entries up to `index` may
-   * still be there, as `firstIndex` tells from the moment of the call. Reads that run are waited for. One at a time.
-   * @throws RaftkvError WAL_WRITE_FAILED, after `onFatal`: a failure is final, as any; WAL_CLOSED.
+   * Removes the segments that are not needed for the entries above `index`. As only whole segments are removed, entries
+   * up to `index` may remain; `firstIndex` is correct as soon as this is called. Waits for running reads before it
+   * removes files. Only one compaction may run at a time.
+   * @throws RaftkvError WAL_CLOSED, or WAL_WRITE_FAILED after `onFatal` was called
    */
   compact(index: number): Promise<void>;
-  /** The smallest index such that the records behind it take at most `bytes`. For keeping a tail of the log. */
+  /** Returns the smallest index such that the records after it take at most `bytes`. For keeping a tail of the log. */
   indexBehind(bytes: number): number;
   /**
-   * The disk has no room for more log than is ready, which the last writes still take; those after it wait. It is looked
-   * at again and again, until all that is to be kept ahead of the log is there.
+   * Whether the disk is full. Writes then use the zeros that are ready ahead of the log, and wait when those are used
+   * up. False again when there is space for all zeros that should be ahead, which is tried periodically.
    */
   readonly full: boolean;
-  /** Waits until all queued writes are durable, unless they wait for a full disk, and closes the files. */
+  /** Closes the files when all queued writes are durable. Writes that wait for space on a full disk are dropped. */
   close(): Promise<void>;
 }
 
-/** The result of reading the files of a log at a start. */
+/** What recovery found in the files of the log. */
 export interface RecoveryReport {
   readonly segments: number;
   readonly blocks: number;
-  /** The number of entries that were read, including those that later ones replaced. */
+  /** The number of entries that were read, including those that later entries replaced. */
   readonly entries: number;
-  /** Bytes of an unfinished last write that were truncated; 0 where the log ended cleanly. */
+  /** The number of bytes of an unfinished last write, which were truncated; 0 if there was none. */
   readonly tornBytes: number;
-  /** Describes damage that was repaired by dropping everything behind it; null if there was none. */
+  /** Describes damage that was repaired by dropping everything after it; null if there was none. */
   readonly damage: string | null;
 }
 
+/** The state of a log to which new writes can be appended. */
 export interface RecoveredLog {
   readonly active: Segment;
   readonly spares: readonly Segment[];
   /** The position of the next block in the active segment. */
   readonly position: number;
   readonly nextSequence: number;
+  /** The CRC of the last record, which seeds that of the next one. */
   readonly chain: number;
   /** A copy of the newest hard state; null if none was written. */
   readonly hardState: Buffer | null;
@@ -91,19 +95,21 @@ export interface RecoveredLog {
   readonly report: RecoveryReport;
 }
 
-/** The good part of a damaged log. All of it that counts is in the segments before `number`, and in this one's front. */
+/** The intact part of a damaged log: the segments before `number`, and the beginning of that segment. */
 export interface GoodPart {
-  /** The segment where the damage is, or whose successor has it; it may be missing. */
+  /** The segment with the damage, which may be missing; if a spare segment is damaged, the active segment. */
   readonly number: number;
-  /** The end of the good part of this segment, a block boundary; 0 if not even its header is good. */
+  /** The length of the intact part of this segment, which ends at a block boundary; 0 if its header is damaged. */
   readonly bytes: number;
-  /** Whether this part of the log reaches back to where the newest snapshot ends. */
+  /**
+   * Whether the intact part begins at or before the end of the newest snapshot. Otherwise its entries can't be used.
+   */
   readonly reachesBack: boolean;
-  /** The newest hard state in the good part. */
+  /** The newest hard state in the intact part; null if there is none. */
   readonly hardState: Buffer | null;
 }
 
-/** The place of the newest log reset. */
+/** The position of the newest log reset. */
 export interface LogResetPlace {
   readonly segment: number;
   readonly offset: number;

@@ -11,76 +11,82 @@ import { SegmentedWal } from './segmented-wal.ts';
 import type { LogBase, RecoveredLog, RecoveryReport, Wal } from './types.ts';
 
 /**
- * Storage keeps what a node has promised: the log with its hard state (`wal/`), who the node is (`meta`), and that no
- * second process writes here (`LOCK`).
+ * Storage keeps everything that must survive a restart: the log with the hard state (`wal/`), snapshots (`snapshots/`),
+ * and the identity of the node (`meta`). `LOCK` keeps other processes off the data directory.
  *
  * ```
  *  append ──► waiting ──► staging buffer ──► one O_DSYNC write ──► done, in order
- *             (all that came while a write ran: the next block)       │
+ *             (writes queued in the meantime form the next block)     │
  *                                                                     ▼
- *  zeros, ahead of use ──► active segment │ block │ block │ seal   spare segment │ …
+ *  zeros, in advance ────► active segment │ block │ block │ seal   spare segment │ …
  *                              │
  *  start: every block verified └──► onEntry, onHardState ──► the log of the Raft core
  *
- *  oldest segment │ … ◄── removed, one by one, behind a snapshot
+ *  oldest segment │ … ◄── removed one by one after a snapshot
  * ```
  *
- * - `done` means on stable storage, and so does everything that a start hands back.
- * - An unfinished write is truncated. Damage to anything else is named (`wal/recovery.ts`), and the start refused,
- *   or what is good in front of it kept once the caller has recorded it (`wal/salvage.ts`).
- * - A failed write, sync or fill is final: it is reported once, and nothing is done or accepted after it. What the disk
- *   holds is then unknown, and trying again would only make the system forget the failure. Only a disk without room for what is kept ahead is waited for.
+ * - When `done` is called, the write is on stable storage. So is everything that recovery returns.
+ * - An unfinished write at the end of the log is truncated. Any other damage is reported (`wal/recovery.ts`). The log
+ *   then fails to open, or its intact part is kept after the caller has recorded the damage (`wal/salvage.ts`).
+ * - A failed write, sync or fill is final: it is reported once, and the log accepts no writes after it. The content of
+ *   the disk is then unknown, and a second sync might succeed without the bytes of the first. The only exception is a
+ *   full disk while zeros are written ahead: the log waits for space.
  *
- * `segments/format.ts` has the bytes, `segmented-wal.ts` the write path, `segments/filler.ts` the room ahead of it.
+ * `segments/format.ts` describes the bytes, `segmented-wal.ts` is the write path, `segments/filler.ts` writes zeros.
  */
 export interface WalOptions {
   readonly disk: Disk;
   readonly clock: Clock;
-  /** The folder of the log; made if there is none. */
+  /** The folder of the log. It is created if it doesn't exist. */
   readonly directory: string;
   readonly clusterName: string;
   /**
-   * True where this node is known to have had a log. Its absence is then damage; otherwise a new log is begun.
-   * `Meta.logCreated` knows.
+   * Whether the node has had a log (`Meta.logCreated`). If so, a missing log is damage. If not, a new log is created.
    */
   readonly mustExist: boolean;
   /**
-   * What the newest good snapshot stands for; index 0 without one. A log that begins later is damaged. A new one begins
-   * here. One that ends earlier, or has another entry here, is for the caller to reset: a process that had
-   * received a snapshot died before it could.
+   * The last entry that the newest intact snapshot includes; index 0 if there is no snapshot. A log that begins later
+   * is damaged. A new log begins here. If the log ends earlier, or has another entry at this index, the caller must
+   * reset it: an earlier process received a snapshot and ended before it could reset the log.
    */
   readonly begin: LogBase;
   /**
-   * Called where the log is damaged, before anything is changed on the disk; makes durable that this copy of the log
-   * may have lost what it had promised, and gives the folder that damaged files are to be moved to. Called again where
-   * an earlier repair was interrupted. Null: damage keeps the log from opening.
+   * Called if the log is damaged, before anything is changed on the disk. It must record durably that this node may
+   * have lost entries that it acknowledged, and return the folder to which damaged files are moved. Called again if a
+   * repair was interrupted. If it is null, `openWal` throws.
    */
   readonly onDamage: ((error: RaftkvError) => Promise<string>) | null;
-  /** Uniform in [0, 1). */
+  /** Returns random numbers, uniform in [0, 1). */
   readonly random: () => number;
-  /** Called once, at the first failure of the disk, and followed by no `done`. The process should report and exit. */
+  /**
+   * Called once, at the first failure of the disk. No `done` is called afterwards. The process should report it and
+   * exit.
+   */
   readonly onFatal: (error: RaftkvError) => void;
-  /** Called when `Wal.full` changes, which may be before `openWal` has returned. */
+  /** Called when `Wal.full` changes, possibly before `openWal` has returned. */
   readonly onFull: (full: boolean) => void;
   readonly logger: Logger;
   readonly sink: RecoverySink;
   readonly limits?: Partial<WalLimits>;
 }
 
+/** Limits in bytes. */
 export interface WalLimits {
-  /** The length of a segment. Longer means fewer files; shorter means that old log is removed in smaller pieces. */
+  /** The length of a segment. Longer segments mean fewer files; shorter ones are removed sooner. */
   readonly walSegmentBytes: number;
-  /** The largest disk write, except for a single larger record. Larger writes delay the `done` of their first record. */
+  /**
+   * The largest disk write, except for a single larger record. A larger write delays the `done` of its first record.
+   */
   readonly walBlockBytesMax: number;
-  /** The longest entry taken. Bounds the staging buffer. */
+  /** The longest entry. Together with `walBlockBytesMax`, it bounds the memory of a block. */
   readonly walEntryBytesMax: number;
-  /** Zero-filled when a segment is made. Small, because the first start waits for it. */
+  /** The zeros that are written when a segment is created. Few, because the first start waits for them. */
   readonly walFirstFillBytes: number;
-  /** Zero-filled room kept ahead of the log: what a burst may write before it waits for the filler. */
+  /** The zeros that are kept ahead of the log: a burst of writes this large doesn't wait for the filler. */
   readonly walFillAheadBytes: number;
-  /** Zeros between two syncs while little is missing. Smaller delays log writes less, and keeps up with less. */
+  /** The zeros between two syncs while few are missing. Fewer delay log writes less, but the filler is slower. */
   readonly walFillStepBytes: number;
-  /** Zeros between two syncs while much is missing. In a burst the log itself waits for such a step. */
+  /** The zeros between two syncs while many are missing, because the log then waits for the filler. */
   readonly walFillStepBytesMax: number;
 }
 
@@ -96,7 +102,7 @@ const WAL_LIMITS: WalLimits = {
   walFillStepBytesMax: 4 * MiB,
 };
 
-/** Positions and lengths are 32-bit on disk. */
+/** The longest segment, in bytes. Positions in a segment are 32 bits on the disk, so it must be far below 4 GiB. */
 const SEGMENT_BYTES_MAX = 1024 * MiB;
 
 export interface OpenedWal {
@@ -105,8 +111,8 @@ export interface OpenedWal {
 }
 
 /**
- * Recovers the log, or begins one, and stands ready to append.
- * @throws RaftkvError WAL_DAMAGED, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN, CONFIG_INVALID; the disk's own errors.
+ * Recovers the log, or creates one.
+ * @throws RaftkvError WAL_DAMAGED, FORMAT_UNSUPPORTED, DATA_DIR_FOREIGN, CONFIG_INVALID; errors of the disk
  */
 export async function openWal(options: WalOptions): Promise<OpenedWal> {
   const { disk, clock, directory, clusterName, begin, onFatal, logger } = options;
@@ -147,7 +153,8 @@ export async function openWal(options: WalOptions): Promise<OpenedWal> {
     entryBytesMax: limits.walEntryBytesMax,
     log,
   });
-  // Nothing is in it, not even where it begins: durable before anything that comes after it.
+  // A log without entries after a snapshot must record where it begins. This is the first write, so it is durable
+  // first.
   if (begin.index > 0 && report.entries === 0 && log.resetSegment === 0) {
     wal.append({ reset: begin, hardState: null, firstIndex: 0, entries: [], done() {} });
   }
@@ -185,7 +192,7 @@ function checkLimits(limits: WalLimits, clusterName: string): void {
   if (limits.walFirstFillBytes < 2 * SECTOR_BYTES)
     throw invalid('walFirstFillBytes is too small: no zeros remain after the header');
   if (limits.walSegmentBytes > SEGMENT_BYTES_MAX) throw invalid(`walSegmentBytes is above ${SEGMENT_BYTES_MAX}`);
-  // The header and the seal take a sector each; a hard state repeated before the entry is far shorter than a third.
+  // The header and the seal take one sector each. The third is for the hard state that is repeated before the entry.
   const room = limits.walSegmentBytes - 3 * SECTOR_BYTES - BLOCK_HEADER_BYTES - 2 * RECORD_HEADER_BYTES;
   if (limits.walEntryBytesMax > room) throw invalid('walSegmentBytes leaves no room for an entry of walEntryBytesMax');
 }
