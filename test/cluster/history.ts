@@ -35,7 +35,7 @@ function wipe(of: Cluster, id: number): void {
   rmSync(of.directory(id), { recursive: true, force: true });
 }
 
-/** Node `id` says that it belongs to another history than the others, and names both; it serves nobody. */
+/** Node `id` says that it belongs to another history than the others, and names both; it serves no client. */
 async function isRefused(of: Cluster, id: number, own: string, other: string): Promise<void> {
   const problem = await until(`node ${id} to say why it is apart`, async () => {
     const status = await of.status(id);
