@@ -21,15 +21,19 @@ import type { Sockets } from './sockets.ts';
 import type { TransportEvents, TransportLimits } from './types.ts';
 
 /**
- * Where a connection stands. `greeting`: waits for the other's hello. `confirming`: has accepted the dialer's hello and
- * waits to hear that its own was accepted. `parting`: says no more, lets what was sent leave, and ignores what comes.
+ * The state of a connection. `opening`: the dialed socket is not open yet. `greeting`: waits for the hello of the other
+ * end. `confirming`: has accepted the hello of the dialer and waits until the dialer has accepted the own one.
+ * `parting`: sends nothing new, writes what was sent, and ignores what is received.
  */
 type State = 'opening' | 'greeting' | 'confirming' | 'up' | 'parting' | 'closed';
 
 export interface ConnectionOwner {
   onUp(connection: Connection): void;
   onData(connection: Connection, frame: Buffer): void;
-  /** Called once, whatever the state was. `why` is null where the other end simply closed, or this end was told to. */
+  /**
+   * Called once, from any state. `why` is null if the other end closed the connection without an error, or `close` got
+   * null.
+   */
   onClosed(connection: Connection, why: Error | null): void;
 }
 
@@ -41,11 +45,11 @@ export interface ConnectionContext {
   readonly events: Pick<TransportEvents, 'onUnknownPeer' | 'onForeignPeer'>;
 }
 
-/** One TCP connection to a peer, from its first byte to its last: handshake, frames, keep-alive, end. */
+/** One TCP connection to a peer: handshake, frames, keep-alive and end. */
 export class Connection {
   readonly #socket: Socket;
   readonly #context: ConnectionContext;
-  /** Null where the connection was accepted. */
+  /** Null if the connection was accepted. */
   readonly #dialed: Dialed | null;
   readonly #outbox: Outbox;
   readonly #decoder: FrameDecoder;
@@ -64,13 +68,13 @@ export class Connection {
   /** The bytes that a bulk connection has read in this turn of the event loop. */
   #bytesThisTurn = 0;
 
-  /** Whether anything arrived since the last keep-alive, and for how many of them in a row nothing did. */
+  /** Whether anything was received since the last keep-alive, and after how many keep-alives in a row nothing was. */
   #heard = false;
   #silentKeepAlives = 0;
-  /** Ends the wait for the socket to open or for the handshake; then that for the next keep-alive. */
+  /** Cancels the present timer: the time limit of opening or of the handshake, or the next keep-alive. */
   #cancelTimer: () => void;
 
-  /** `dialed` is null where it was accepted. */
+  /** @param dialed null if the connection was accepted */
   constructor(socket: Socket, dialed: Dialed | null, owner: ConnectionOwner, context: ConnectionContext) {
     const { clock, limits } = context;
     this.#socket = socket;
@@ -94,12 +98,15 @@ export class Connection {
     socket.on('close', () => this.close(this.#partingWith));
   }
 
-  /** The id of the other end. Only certain once the link is up; 0 before the hello. */
+  /**
+   * The id of the other end: the dialed one or, if the connection was accepted, the one in the hello; 0 before the
+   * hello.
+   */
   get peerId(): number {
     return this.#peerId;
   }
 
-  /** The channel of the connection. Only certain once the link is up. */
+  /** The channel of the connection. Unknown before the hello if the connection was accepted; it is then `main`. */
   get channel(): Channel {
     return this.#channel;
   }
@@ -138,7 +145,7 @@ export class Connection {
     return this.#outbox.bufferedBytes;
   }
 
-  /** For a dialed connection: the socket is open. */
+  /** Must be called when the socket of a dialed connection is open. Sends the hello. */
   opened(): void {
     if (this.#state !== 'opening' || this.#dialed === null) return;
     const { local, clock, limits } = this.#context;
@@ -149,7 +156,7 @@ export class Connection {
     this.#outbox.flush();
   }
 
-  /** False where the connection is not up or its buffer is full. */
+  /** Returns false and drops the frame if the connection is not up or its buffer is full. */
   send(parts: readonly Buffer[]): boolean {
     return this.#state === 'up' && this.#outbox.send('data', parts);
   }
@@ -160,8 +167,8 @@ export class Connection {
   }
 
   /**
-   * Lets what was sent leave, and after it the reason where there is one, then closes; the owner hears of it as of any
-   * other end.
+   * Closes the connection after the sent frames, and `reason` if it is not null, were written. `onClosed` is called
+   * then, as after any other end.
    */
   part(reason: Refusal | null): void {
     if (reason !== null) this.#outbox.send('refuse', [encodeRefusal(reason)]);
@@ -190,7 +197,10 @@ export class Connection {
     }
   }
 
-  /** Limits how much a bulk connection reads in one turn of the event loop, so that the other links have their turn. */
+  /**
+   * Pauses a bulk connection that has read `bulkTurnBytes` in this turn of the event loop, so that other work is not
+   * delayed.
+   */
   #takeTurns(bytes: number): void {
     const { clock, limits } = this.#context;
     this.#bytesThisTurn += bytes;
@@ -322,20 +332,20 @@ export class Connection {
     this.close(this.#partingWith ?? new Error(`no handshake within ${this.#context.limits.handshakeMsMax} ms`));
   }
 
-  /** Closes the connection once everything queued was sent, or when the running timer ends. */
+  /** Closes the connection when everything queued was written, or when the present timer expires. */
   #partFor(why: Error | null): void {
     if (this.#state === 'closed' || this.#state === 'parting') return;
     this.#state = 'parting';
     this.#partingWith = why;
     this.#decoder.close();
     this.#outbox.flush();
-    // A refused peer may never close its end, so ours does not wait for it.
+    // A refused peer may never close its end, so this end doesn't wait for it.
     if (why === null) this.#socket.end();
     else this.#socket.end(() => this.close(why));
   }
 }
 
-/** Bytes that a peer should not have sent end its connection; anything else thrown is a defect here, and ends the process. */
+/** Whether the peer sent invalid bytes, which closes its connection. Any other error is a bug and ends the process. */
 function isPeersFault(error: unknown): error is RaftkvError {
   return error instanceof RaftkvError && (error.code === 'FRAME_INVALID' || error.code === 'MESSAGE_INVALID');
 }

@@ -2,26 +2,26 @@ import { crc32 } from 'node:zlib';
 import { RaftkvError } from '../base/errors.ts';
 
 /**
- * The unit that travels between peers (little-endian):
+ * A frame: the unit that peers send to each other (little-endian):
  *
  * ```
  *  0  u8  version   FRAME_VERSION
  *  1  u8  type      1 hello, 2 refuse, 3 ping, 4 pong, 5 data
  *  2  u16 reserved  zero
- *  4  u32 length    of the payload
+ *  4  u32 length    bytes of the payload
  *  8  u32 crc32     over bytes 0 to 7 of this header, then the payload
  * 12  payload
  * ```
  *
- * The checksum takes in the header's own fields, so that a flipped bit cannot turn one kind of frame into another.
+ * The checksum includes the fields of the header, so that a flipped bit can't change the type of a frame unnoticed.
  */
 export const FRAME_VERSION = 1;
 export const FRAME_HEADER_BYTES = 12;
 const CHECKED_HEADER_BYTES = 8;
 
 /**
- * The longest payload. A batch of entries or a snapshot chunk stays within about 8 MiB; four times that leaves room
- * for framing and growth while a garbled length costs a receiver no more than this much memory per link.
+ * The longest payload. Entries (about 9 MiB at most) and pieces of snapshots (4 MiB) are much shorter. It bounds the
+ * memory that a receiver allocates per link if the length is wrong.
  */
 export const FRAME_BYTES_MAX = 32 * 1024 * 1024;
 
@@ -33,7 +33,7 @@ const TYPES: readonly (FrameType | undefined)[] = [undefined, 'hello', 'refuse',
 const REMEDY =
   'Check that only raftkv nodes of one version connect to the peer ports. Faulty network hardware is another cause.';
 
-/** Writes the header of a frame whose payload is `parts` in order, `payloadBytes` long together, at `offset`. */
+/** Writes the header of a frame at `offset`. @param payloadBytes the length of all `parts` together */
 export function writeFrameHeader(
   target: Buffer,
   offset: number,
@@ -49,19 +49,19 @@ export function writeFrameHeader(
 }
 
 /**
- * Splits a stream of bytes into frames. A payload that lies in one chunk is handed over as a view of it; one that spans
- * chunks is gathered in a buffer of its exact length, which is allocated when its header has been read: so the limit
- * is kept small until the sender has shown who it is.
+ * Splits a stream of bytes into frames. A payload that is within one chunk is passed on as a view of the chunk. For one
+ * that spans chunks, a buffer of its length is allocated when the header was read. So the limit must be small until the
+ * sender is authenticated.
  */
 export class FrameDecoder {
   readonly #onFrame: (type: FrameType, payload: Buffer) => void;
   #payloadBytesMax: number;
   #closed = false;
 
-  /** A header that came in pieces, and how much of it is here. */
+  /** A header that spans chunks, and the number of its bytes that were received. */
   readonly #partialHeader = Buffer.alloc(FRAME_HEADER_BYTES);
   #partialHeaderBytes = 0;
-  /** A payload that spans chunks, and how much of it is here: always less than its length between two pushes. */
+  /** A payload that spans chunks, and the number of its bytes that were received. Null if there is none. */
   #partial: Buffer | null = null;
   #partialBytes = 0;
 
@@ -77,8 +77,8 @@ export class FrameDecoder {
   }
 
   /**
-   * Takes the next bytes of the stream and hands over every frame that they complete, in order.
-   * @throws RaftkvError FRAME_INVALID where the bytes are no frame; the stream is then lost and later bytes are ignored.
+   * Decodes the next bytes of the stream and passes on every frame that they complete, in order.
+   * @throws RaftkvError FRAME_INVALID if the bytes are no valid frame. Later bytes are then ignored.
    */
   push(chunk: Buffer): void {
     if (this.#closed) return;
@@ -96,18 +96,21 @@ export class FrameDecoder {
     }
   }
 
-  /** Frames whose header comes from now on may have payloads up to this length. */
+  /** Sets the length of the longest payload, for all frames whose header was not read yet. */
   setPayloadBytesMax(bytes: number): void {
     this.#payloadBytesMax = bytes;
   }
 
-  /** No more frames, not even from the chunk at hand. */
+  /** Ignores all further bytes, including those of the present chunk. */
   close(): void {
     this.#closed = true;
     this.#partial = null;
   }
 
-  /** Reads a header at `at`, or carries its beginning over. Gives where the payload starts, or -1. */
+  /**
+   * Reads a header at `at`, or keeps the part that was received. Returns where the payload starts; -1 if it is
+   * incomplete.
+   */
   #takeHeader(chunk: Buffer, at: number): number {
     if (this.#partialHeaderBytes === 0 && chunk.length - at >= FRAME_HEADER_BYTES) {
       this.#readHeader(chunk, at);
@@ -137,7 +140,7 @@ export class FrameDecoder {
     this.#headerChecksum = crc32(source.subarray(at, at + CHECKED_HEADER_BYTES));
   }
 
-  /** Adds to the payload that spans chunks. Gives where the next frame starts. */
+  /** Appends to the payload that spans chunks. Returns where the next frame starts. */
   #fillPartial(payload: Buffer, chunk: Buffer): number {
     const copied = chunk.copy(payload, this.#partialBytes);
     this.#partialBytes += copied;

@@ -2,7 +2,7 @@ import { RaftkvError } from '../base/errors.ts';
 import { readUint64, writeUint64 } from '../base/uint64.ts';
 
 /**
- * How two nodes make sure of each other before anything else is said:
+ * The handshake: two nodes check each other before they exchange any data.
  *
  * ```
  *   dialer                         listener
@@ -11,21 +11,21 @@ import { readUint64, writeUint64 } from '../base/uint64.ts';
  *     up; ping ───────────────────────▶  up         (or refuse, and the connection ends)
  * ```
  *
- * The ping tells the listener that its own hello was accepted: a link is up on either end only when both agree.
+ * The ping tells the listener that its hello was accepted. So a link is up at an end only if both ends have accepted.
  *
  * Payload of a hello (little-endian). The layout is the same in every protocol version, so that any two versions can
  * tell each other apart; a later version may append fields, which earlier ones ignore.
  *
  * ```
  *  0  u32 magic            "RKVP"
- *  4  u16 protocolVersion  what data frames mean
- *  6  u16 length           of the cluster name
+ *  4  u16 protocolVersion  the version of the format of data frames
+ *  6  u16 length           bytes of the cluster name
  *  8  u32 fromId
  * 12  u32 toId
- * 16  u64 incarnation      the number of the sender's incarnation
- * 24  16 bytes cluster id  of the sender's data directory (ADR 0014); zeros where it has none yet
+ * 16  u64 incarnation      number of the sender's incarnation
+ * 24  16 bytes cluster id  of the sender's data directory (ADR 0014); zeros if it has none
  * 40  cluster name         UTF-8
- *  …  u8  channel          what the connection is for: 0 main, 1 bulk
+ *  …  u8  channel          0 main, 1 bulk
  * ```
  */
 export const PROTOCOL_VERSION = 3;
@@ -33,10 +33,14 @@ const MAGIC = 0x50564b52;
 const CLUSTER_ID_AT = 24;
 const HELLO_FIXED_BYTES = 40;
 const NO_CLUSTER_ID = '0'.repeat(32);
+/**
+ * The bytes of the longest cluster name and of the longest text of a refusal: both fit into
+ * `HANDSHAKE_PAYLOAD_BYTES_MAX`.
+ */
 const CLUSTER_NAME_BYTES_MAX = 512;
 const REFUSAL_TEXT_BYTES_MAX = 512;
 
-/** No frame may be longer before the handshake is done: an unauthenticated connection can fill this much and no more. */
+/** The longest payload during the handshake. Bounds the memory that an unauthenticated connection can use. */
 export const HANDSHAKE_PAYLOAD_BYTES_MAX = 1024;
 
 /** The purpose of a connection between two nodes; see `TransportEvents`. */
@@ -50,9 +54,9 @@ export interface Hello {
   readonly fromId: number;
   readonly toId: number;
   readonly incarnation: number;
-  /** 32 hexadecimal digits; empty where the sender's directory has none yet. */
+  /** 32 hexadecimal digits; empty if the sender's directory has none. */
   readonly clusterId: string;
-  /** Null for one that this version does not know. */
+  /** Null for a channel that this version doesn't know. */
   readonly channel: Channel | null;
 }
 
@@ -104,19 +108,19 @@ const REMEDIES: Record<RefusalCode, string> = {
 interface Identity {
   readonly selfId: number;
   readonly clusterName: string;
-  /** Empty while the data directory has none. */
+  /** Empty if the data directory has none. */
   readonly clusterId: string;
   readonly incarnation: number;
 }
 
-/** A node's own identity, and the peers that it may talk to. */
+/** The identity of this node, and its knowledge of the members. */
 export interface LocalIdentity extends Identity {
   isPeer(id: number): boolean;
   /** Whether the node was removed from the cluster. */
   isRemoved(id: number): boolean;
 }
 
-/** @throws RaftkvError CONFIG_INVALID where the cluster name is too long to be told. */
+/** @throws RaftkvError CONFIG_INVALID if the cluster name is longer than `CLUSTER_NAME_BYTES_MAX` */
 export function encodeHello(local: Identity, toId: number, channel: Channel = 'main'): Buffer {
   const clusterName = Buffer.from(local.clusterName, 'utf8');
   if (clusterName.length > CLUSTER_NAME_BYTES_MAX) {
@@ -139,7 +143,7 @@ export function encodeHello(local: Identity, toId: number, channel: Channel = 'm
   return payload;
 }
 
-/** @throws RaftkvError FRAME_INVALID where the bytes are no hello. */
+/** @throws RaftkvError FRAME_INVALID if the bytes are no hello */
 export function decodeHello(payload: Buffer): Hello {
   if (payload.length < HELLO_FIXED_BYTES || payload.readUInt32LE(0) !== MAGIC) throw notHello();
   const nameEnd = HELLO_FIXED_BYTES + payload.readUInt16LE(6);
@@ -164,19 +168,22 @@ function notHello(): RaftkvError {
   return new RaftkvError('FRAME_INVALID', 'a peer connection did not begin with a raftkv hello');
 }
 
-/** Whom a node dialed, and for what. */
+/** The peer that was dialed, and the channel. */
 export interface Dialed {
   readonly id: number;
   readonly channel: Channel;
 }
 
-/** Whether the sender of `hello` may be talked to. `dialed` is null where it was this node that was dialed. */
+/**
+ * Returns why the sender of `hello` must be refused, or null if it is accepted.
+ * @param dialed null if the connection was accepted rather than dialed
+ */
 export function checkHello(hello: Hello, local: LocalIdentity, dialed: Dialed | null): Refusal | null {
   const { selfId } = local;
   if (hello.protocolVersion !== PROTOCOL_VERSION) {
     return refusal(
       'version',
-      `node ${selfId} speaks protocol version ${PROTOCOL_VERSION}, the peer ${hello.protocolVersion}`,
+      `node ${selfId} speaks protocol version ${PROTOCOL_VERSION}, but the peer speaks version ${hello.protocolVersion}`,
     );
   }
   if (hello.clusterName !== local.clusterName) {
@@ -186,7 +193,7 @@ export function checkHello(hello: Hello, local: LocalIdentity, dialed: Dialed | 
   if (hello.toId !== selfId)
     return refusal('wrongAddressee', `the peer dialed node ${hello.toId}, but this is node ${selfId}`);
   if (dialed !== null && hello.fromId !== dialed.id) {
-    return refusal('wrongAddressee', `node ${dialed.id} was dialed, node ${hello.fromId} answered`);
+    return refusal('wrongAddressee', `node ${dialed.id} was dialed, but node ${hello.fromId} answered`);
   }
   if (hello.clusterId !== '' && local.clusterId !== '' && hello.clusterId !== local.clusterId) {
     return refusal(
@@ -216,13 +223,16 @@ function refusal(code: RefusalCode, text: string): Refusal {
   return { code, text };
 }
 
-/** Payload of a refusal: `u8 code`, then a text for the log of the refused (UTF-8, truncated at REFUSAL_TEXT_BYTES_MAX). */
+/**
+ * Returns the payload of a refusal: u8 code, then a text for the log of the refused node (UTF-8, truncated at
+ * `REFUSAL_TEXT_BYTES_MAX`).
+ */
 export function encodeRefusal({ code, text }: Refusal): Buffer {
   const words = Buffer.from(text, 'utf8').subarray(0, REFUSAL_TEXT_BYTES_MAX);
   return Buffer.concat([Buffer.of(REFUSAL_CODES.indexOf(code) + 1), words]);
 }
 
-/** @throws RaftkvError FRAME_INVALID where the bytes are no refusal. */
+/** @throws RaftkvError FRAME_INVALID if the bytes are no refusal */
 export function decodeRefusal(payload: Buffer): Refusal {
   const code = REFUSAL_CODES[(payload[0] ?? 0) - 1];
   if (code === undefined) throw new RaftkvError('FRAME_INVALID', 'a peer refused the connection with an unknown code');
@@ -230,7 +240,7 @@ export function decodeRefusal(payload: Buffer): Refusal {
   return { code, text: payload.toString('utf8', 1).replace(/[^\x20-\x7e]/g, '?') };
 }
 
-/** The refusal as an error for this node's log. */
+/** Returns the refusal as an error for the log of this node. */
 export function refusalError({ code, text }: Refusal, refusedBy: 'us' | 'peer'): RaftkvError {
   const who = refusedBy === 'us' ? 'refused a peer' : 'refused by a peer';
   return new RaftkvError('PEER_REFUSED', `${who} (${code}): ${text}`, REMEDIES[code]);

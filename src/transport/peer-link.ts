@@ -4,18 +4,20 @@ import { Connection, type ConnectionContext, type ConnectionOwner } from './conn
 import type { Channel, Refusal, RefusalCode } from './handshake.ts';
 import type { PeerAddress } from './types.ts';
 
-/** Counters of one link, over all its connections. Bytes and frames include hellos and pings. */
+/**
+ * Counters of one link, summed over all its connections. Bytes and frames include those of handshakes and keep-alives.
+ */
 export interface LinkStats {
   readonly up: boolean;
   readonly bytesIn: number;
   readonly bytesOut: number;
   readonly framesIn: number;
   readonly framesOut: number;
-  /** Frames that `send` did not take: no connection, or its buffer was full. */
+  /** The number of frames that `send` dropped, because the link was down or its buffer was full. */
   readonly drops: number;
-  /** Connections after the first. */
+  /** How often the link came up again after the first time. */
   readonly reconnects: number;
-  /** Dialed connections that either end refused. */
+  /** How often one of the ends refused the link. */
   readonly refusals: number;
   readonly bufferedBytes: number;
 }
@@ -29,23 +31,26 @@ export interface PeerLinkContext extends ConnectionContext {
 export interface PeerLinkOwner {
   /** The present address of the peer. */
   address(): PeerAddress;
-  /** Called before a connection becomes the link: the last moment to release it. */
+  /** Called before the link comes up. It may release the link, which then stays down. */
   beforeUp(): void;
   onUp(connection: Connection): void;
   onLost(): void;
   onFrame(frame: Buffer): void;
-  /** The peer refused this node; the link goes on trying. */
+  /** The peer refused this node. The link continues to dial. */
   onRefused(refusal: Refusal): void;
 }
 
-/** A peer that starts at the same time is unreachable for a moment: so many failed dials in a row are no news yet. */
+/**
+ * The number of failed dials in a row from which on a warning is logged. They take up to a second; a peer that starts
+ * at the same time may be unreachable for that long.
+ */
 const QUIET_DIALS = 8;
-/** Above this exponent every wait is at its maximum anyway. */
+/** The limit of the exponent of the wait, so that the power stays finite. The wait is at `redialMsMax` long before. */
 const DOUBLINGS_MAX = 16;
 
 /**
- * One channel to a peer: dials it and dials it again where that is this node's part, takes over an accepted connection
- * where it is the peer's, and says when the link comes and goes.
+ * One link to a peer. If this node has the higher id, it dials the peer again and again; otherwise it waits for a
+ * connection of the peer. Reports when the link comes up and when it is lost.
  */
 export class PeerLink {
   readonly #peerId: number;
@@ -53,20 +58,22 @@ export class PeerLink {
   readonly #owner: PeerLinkOwner;
   readonly #context: PeerLinkContext;
   readonly #connectionOwner: ConnectionOwner;
-  /** The higher id dials, so that a pair of nodes never makes two links at once. */
+  /**
+   * Whether this node dials the peer. The node with the higher id does, so that a pair never makes two links at once.
+   */
   readonly #dials: boolean;
   readonly #counters = { bytesIn: 0, bytesOut: 0, framesIn: 0, framesOut: 0, drops: 0, refusals: 0, links: 0 };
   #incarnation = 0;
 
-  /** Never the same connection, and at most one of them is set. */
+  /** The connection that is up, and the one that is being dialed. At most one of them is not null. */
   #current: Connection | null = null;
   #dialing: Connection | null = null;
   #cancelRedial: (() => void) | null = null;
-  /** Whether the link is to be made again. */
+  /** Whether the link is made again when it is lost. */
   #wanted = false;
 
   #upSinceMs = 0;
-  /** Dials and unsound connections in a row. */
+  /** The number of failed dials and of links shorter than `soundLinkMs` in a row. */
   #failures = 0;
 
   constructor(peerId: number, channel: Channel, owner: PeerLinkOwner, context: PeerLinkContext) {
@@ -86,12 +93,12 @@ export class PeerLink {
     return this.#current !== null;
   }
 
-  /** The peer's incarnation as of its last connection; 0 before the first. */
+  /** The peer's incarnation when the link came up last; 0 before the first time. */
   get incarnation(): number {
     return this.#incarnation;
   }
 
-  /** Makes the link, and makes it again whenever it breaks, until `drop` or `release`. */
+  /** Makes the link, and makes it again whenever it is lost, until `drop` or `release`. */
   open(): void {
     this.#wanted = true;
     this.#failures = 0;
@@ -100,13 +107,13 @@ export class PeerLink {
     else this.#redialLater(false);
   }
 
-  /** An accepted connection has passed its handshake; it replaces the one before. */
+  /** Makes an accepted connection the link, after its handshake. It replaces the present connection. */
   take(connection: Connection): void {
     connection.handTo(this.#connectionOwner);
-    // Closing it reports it lost, before the new one is reported up.
+    // This reports the loss of the link before it is reported up again.
     this.#current?.close(new Error('replaced by a newer connection of the peer'));
     this.#owner.beforeUp();
-    // The report of a lost link may have released the peer.
+    // These reports may have made the owner release the peer.
     if (this.#wanted) this.#up(connection);
     else connection.close(null);
   }
@@ -117,14 +124,14 @@ export class PeerLink {
     return false;
   }
 
-  /** Closes the connection, if there is one, and makes the link again. */
+  /** Closes the present connection and makes the link again, if it is wanted. */
   remake(why: Error): void {
     this.#abandonDial();
     if (this.#current !== null) this.#current.close(why);
     else if (this.#wanted) this.open();
   }
 
-  /** Closes at once, and says that the link is lost where it was up. */
+  /** Closes the link at once, and reports its loss if it was up. It stays down until `open`. */
   drop(why: Error): void {
     this.#wanted = false;
     this.#abandonDial();
@@ -132,8 +139,8 @@ export class PeerLink {
   }
 
   /**
-   * Leaves the connection to itself, without a word to the owner: what was sent has `stopMsMax` to leave, and `reason`
-   * after it. Resolves once it is closed. The link can be opened again at once.
+   * Closes the link without reporting its loss, after the sent frames and `reason` were written or `stopMsMax` has
+   * passed. Resolves when the connection is closed. The link can be opened again before that.
    */
   release(reason: Refusal | null): Promise<void> {
     this.#wanted = false;
@@ -175,7 +182,7 @@ export class PeerLink {
     const longest = refused ? limits.refusedRedialMs : Math.min(limits.redialMsMax, doubled);
     this.#failures += 1;
     if (this.#dials) this.#redialAfter(longest);
-    // A node that waits to be dialed sends a probe: if it was removed, the refusal says so.
+    // A node that waits to be dialed sends a probe. If the node was removed, the refusal says so.
     else if (this.#channel === 'main') this.#redialAfter(limits.probeMs);
   }
 
@@ -243,7 +250,7 @@ export class PeerLink {
     const address = this.#owner.address();
     const fields = { peer: this.#peerId, host: address.host, port: address.port };
     if (isRefusal(why)) this.#counters.refusals += 1;
-    // The expected answer to a probe from a member.
+    // A member refuses a probe because of its direction. That is expected, and so is a probe that fails.
     const wasProbe = !this.#dials && !wasCurrent && (!isRefusal(why) || refusedFor === 'wrongDirection');
     if (wasProbe) return;
     if (why instanceof RaftkvError) rateLimitedLog.warn(`peer ${this.#peerId} ${why.code}`, why, fields);
@@ -264,7 +271,7 @@ function isRefusal(why: Error | null): boolean {
   return why instanceof RaftkvError && why.code === 'PEER_REFUSED';
 }
 
-/** Sees a connection to its end, which comes when both ends have closed it or its time is over. */
+/** Closes a connection that is no link any more. Resolves when both ends have closed it or `stopMsMax` has passed. */
 function parting(
   connection: Connection,
   reason: Refusal | null,

@@ -3,7 +3,7 @@ import { type Channel, type Refusal, removedRefusal } from './handshake.ts';
 import { type LinkStats, PeerLink, type PeerLinkContext, type PeerLinkOwner } from './peer-link.ts';
 import type { PeerAddress, TransportEvents } from './types.ts';
 
-/** `LinkStats` of the main link, and those of the bulk link beside them. */
+/** The statistics of the main link and, in `bulk`, those of the bulk link. */
 export interface PeerStats extends LinkStats {
   readonly peer: number;
   /** The peer's incarnation on its last main link; 0 before the first. */
@@ -13,15 +13,15 @@ export interface PeerStats extends LinkStats {
 
 interface PeerContext extends PeerLinkContext {
   readonly events: TransportEvents;
-  /** A link that was up was released: the layers above must be told, but only after the current callback returns. */
+  /** A link that was up was released. Its loss must be reported, but only after the current callback has returned. */
   readonly onReleased: (peerId: number, channel: Channel) => void;
-  /** Reports them now, because a link is about to come up. */
+  /** Reports released links at once, because a link is about to come up. */
   readonly reportReleased: () => void;
 }
 
 /**
- * A peer and its two links. The bulk link stands only while the main one does: it is dialed once that is up, by the same
- * end, and closed when that is lost.
+ * A peer and its two links. The bulk link is only up while the main link is: the same end dials it when the main link
+ * is up, and it is closed when the main link is lost.
  */
 export class Peer {
   readonly main: PeerLink;
@@ -73,24 +73,25 @@ export class Peer {
     this.main.open();
   }
 
+  /** Closes both links and makes them again. */
   remake(why: Error): void {
     this.bulk.drop(why);
     this.main.remake(why);
   }
 
-  /** Hands over an accepted connection of this peer. False, and it should be closed, where it has no place here. */
+  /** Makes an accepted connection of this peer one of its links. Returns false if it must be closed instead. */
   take(connection: Connection): boolean {
     if (connection.channel === 'main') {
       this.main.take(connection);
       return true;
     }
-    // The bulk link of a main link that is gone, or of another incarnation of the peer.
+    // A bulk connection belongs to a main link of the same incarnation of the peer, which may have been lost.
     if (!this.main.isUp || this.main.incarnation !== connection.incarnation) return false;
     this.bulk.take(connection);
     return true;
   }
 
-  /** Closes both links after all sent frames have left, and opens them again at `address`. */
+  /** Closes both links after the sent frames were written, and opens them again at `address`. */
   readdress(address: PeerAddress): Promise<void> {
     const gone = this.release(null);
     this.#address = address;
@@ -98,7 +99,7 @@ export class Peer {
     return gone;
   }
 
-  /** Closes both links after all sent frames and then `reason` have left. */
+  /** Closes both links after the sent frames, and `reason` on the main link, were written. */
   async release(reason: Refusal | null): Promise<void> {
     if (this.bulk.isUp) this.#onReleased(this.#id, 'bulk');
     if (this.main.isUp) this.#onReleased(this.#id, 'main');
@@ -116,13 +117,13 @@ interface ReleasedLink {
   readonly channel: Channel;
 }
 
-/** All peers, as they come, move and go. */
+/** The present peers and their links. */
 export class PeerSet {
   readonly #context: PeerContext;
   readonly #peers = new Map<number, Peer>();
-  /** Links of before that let their last bytes leave. */
+  /** The released links whose last frames are still being written. */
   readonly #parting = new Set<Promise<void>>();
-  /** Links that were released, in order, and are still to be reported lost. */
+  /** The released links whose loss was not reported yet, in the order of their release. */
   #released: ReleasedLink[] = [];
   #stopped = false;
 
@@ -158,12 +159,12 @@ export class PeerSet {
     }
   }
 
-  /** Closes the connections of all links at once, and makes them again. */
+  /** Closes all links at once and makes them again. */
   remake(why: Error): void {
     for (const peer of [...this.#peers.values()]) peer.remake(why);
   }
 
-  /** Closes all links after all sent frames have left. Nothing is reported from now on. */
+  /** Closes all links after the sent frames were written. Reports no further losses. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#released = [];
@@ -181,7 +182,7 @@ export class PeerSet {
     this.#released.push(link);
   }
 
-  /** Reports them one by one, because a report may release more. */
+  /** Takes the links from the list one by one, because a report may release further links. */
   #reportReleased(): void {
     const { events } = this.#context;
     for (let lost = this.#released.shift(); lost !== undefined; lost = this.#released.shift()) {

@@ -11,20 +11,20 @@ import {
 } from '../base/tls.ts';
 import type { PeerAddress } from './types.ts';
 
-/** The only place that makes sockets between nodes. The rest of the folder can't tell plain and encrypted ones apart. */
+/** Makes all sockets between nodes, plain or encrypted. The rest of the folder doesn't distinguish the two. */
 export interface Sockets {
   /** `onOpen` is called once bytes can be sent. */
   dial(peer: PeerAddress, onOpen: () => void): Socket;
   createListener(onSocket: (socket: Socket) => void): Server;
-  /** Whether the other end has proved to be that node, where proof is asked for. */
+  /** Whether the certificate of the other end names this node. Always true for plain sockets. */
   proves(socket: Socket, nodeId: number): boolean;
-  /** Shows this certificate from now on. Links that stand stay. */
+  /** Uses this certificate for new connections. Existing ones stay open. */
   replaceIdentity(identity: TlsIdentity): void;
-  /** Closes the accepted connections whose TLS handshake is not done. */
+  /** Closes the accepted connections with unfinished TLS handshakes. */
   endHandshakes(): void;
 }
 
-/** Both ends are of this program. */
+/** Both ends are raftkv nodes, so no older version is needed. */
 const TLS_VERSION_MIN = 'TLSv1.3';
 
 export const plainSockets: Sockets = {
@@ -35,7 +35,7 @@ export const plainSockets: Sockets = {
   endHandshakes() {},
 };
 
-/** Each end has to show a certificate of the authority that names it as the node that it says it is. */
+/** Each end must have a certificate of the common authority that names its node. */
 export async function createTlsSockets(
   initial: TlsIdentity,
   clusterName: string,

@@ -18,52 +18,56 @@ import {
 /**
  * The links between the nodes of a cluster. What this folder promises:
  *
- * - One TCP link per pair of nodes, made again whenever it breaks; frames arrive whole, checked, once, in order, or the
- *   link is lost. A peer whose process dies is reported lost at once, one that falls silent within a few seconds.
- * - Beside it a bulk link of the same kind while the first stands, so that what is long never holds up what is urgent.
- *   Its loss is its own; when the main link is lost, the bulk link is lost with it.
- * - Who is a peer, and where, may change at any time; the links of those that stay are not touched.
- * - Only the expected node of the same cluster, speaking the same protocol, gets a link. Otherwise both ends log why.
- * - A node of this cluster that is no peer gets no link, but is reported: an uninitialized node must know of it.
- * - Unknown peers, garbage and slow readers cost a bounded number of sockets and bytes, and never another peer's link.
+ * - There is one main link (a TCP connection) per pair of nodes, which is made again when it is lost. Frames arrive
+ *   complete, verified, once and in order, or the link is lost. If the process of a peer dies, its link is lost at
+ *   once; if a peer is silent, within a few seconds.
+ * - While the main link is up, there is a second one, the bulk link, so that long frames don't delay urgent ones. The
+ *   loss of the bulk link doesn't affect the main link. When the main link is lost, the bulk link is closed.
+ * - Peers and their addresses may change at any time. The links of unchanged peers stay up.
+ * - Only the expected node of the same cluster and with the same protocol version gets a link. Otherwise both ends log
+ *   why.
+ * - A node of this cluster that is no peer gets no link, but is reported, because an uninitialized node must know of
+ *   it.
+ * - Unknown clients, invalid bytes and slow readers use a bounded number of sockets and bytes, and affect no other
+ *   link.
  *
  * ```
  *   send ─▶ outbox ── one write per callback ─▶ socket ═══▶ peer            connection.ts: one socket, first byte to last
  *                                                                          peer-link.ts:  one channel to one peer
- *   onFrame ◀─ decoder ◀──────────────────────  socket ◀═══ peer            peers.ts: main and bulk of each, them all
+ *   onFrame ◀─ decoder ◀──────────────────────  socket ◀═══ peer            peers.ts: all peers, with both links of each
  *   onLinkUp, onLinkLost ◀─ peer link ◀─ handshake ◀─ dialed (from the higher id) or accepted (by the lower)
  * ```
  *
- * With `tls`, links are encrypted, and each end has to show a certificate of its node. Without, they are known by the
- * cluster's name only: such peer ports belong on a private network.
+ * With `tls`, links are encrypted and each end must have a certificate of its node. Without it, nothing proves the
+ * identity of a peer, so such peer ports must be in a private network.
  */
 export interface TcpTransportOptions {
   readonly selfId: number;
   readonly clusterName: string;
-  /** The cluster id of this node's data directory; empty while it has none. */
+  /** The cluster id of this node's data directory; empty if it has none. */
   readonly clusterId: string;
-  /** The number of this start of the node. */
+  /** The number of this node's incarnation (`Meta.incarnation`). */
   readonly incarnation: number;
-  /** Port 0 takes any free one; see `port`. */
+  /** With port 0, the system chooses a free port; see `port`. */
   readonly listen: { readonly host: string; readonly port: number };
-  /** The other nodes, until `setPeers` says otherwise. An entry for this node itself is ignored. */
+  /** The peers until `setPeers` is called. An entry for this node itself is ignored. */
   readonly peers: readonly PeerAddress[];
   readonly clock: Clock;
-  /** At least 0, below 1. */
+  /** Returns random numbers, uniform in [0, 1). */
   readonly random: () => number;
   readonly logger: Logger;
   readonly limits?: Partial<TransportLimits>;
-  /** Null or absent: links are plain. */
+  /** If it is null or absent, links are not encrypted. */
   readonly tls?: TlsIdentity | null;
 }
 
 interface TransportStats {
   readonly peers: readonly PeerStats[];
-  /** Accepted connections that have not shown who they are yet. */
+  /** The number of accepted connections with unfinished handshakes. */
   readonly pendingHandshakes: number;
-  /** Accepted connections that ended before they did, for whatever reason. */
+  /** The number of accepted connections that ended before their handshake was complete, for any reason. */
   readonly rejected: number;
-  /** How many of `rejected` were refused with a reason, and how many had to make room for others. */
+  /** How many of them were refused by one of the ends, and how many were closed because there were too many. */
   readonly refusals: number;
   readonly evictions: number;
 }
@@ -81,7 +85,7 @@ export class TcpTransport implements Transport {
   #sockets: Sockets = plainSockets;
   #stopping = false;
 
-  /** Accepted and not yet through the handshake, oldest first; never more than `pendingHandshakesMax`. */
+  /** The accepted connections with unfinished handshakes, oldest first. At most `pendingHandshakesMax`. */
   readonly #pending = new Set<Connection>();
   readonly #pendingOwner: ConnectionOwner = {
     onUp: (connection) => this.#accepted(connection),
@@ -90,7 +94,7 @@ export class TcpTransport implements Transport {
   };
   readonly #counters = { rejected: 0, refusals: 0, evictions: 0 };
 
-  /** @throws RaftkvError CONFIG_INVALID where the cluster name is too long to be told. */
+  /** @throws RaftkvError CONFIG_INVALID if the cluster name is too long for a hello */
   constructor(options: TcpTransportOptions) {
     const { selfId, clusterName, incarnation, clock, logger } = options;
     this.#options = options;
@@ -160,7 +164,7 @@ export class TcpTransport implements Transport {
     await closed;
   }
 
-  /** The port it listens on, once started; 0 before. */
+  /** The port on which the transport listens; 0 if it doesn't. */
   get port(): number {
     const address = this.#listener?.address() as AddressInfo | null | undefined;
     return address?.port ?? 0;
@@ -170,7 +174,7 @@ export class TcpTransport implements Transport {
     return { peers: this.#peers?.stats() ?? [], pendingHandshakes: this.#pending.size, ...this.#counters };
   }
 
-  /** For links made from now on; where links are plain it changes nothing. */
+  /** Uses this certificate for new links. Has no effect if links are not encrypted. */
   replaceIdentity(identity: TlsIdentity): void {
     this.#sockets.replaceIdentity(identity);
   }

@@ -1,42 +1,42 @@
 /**
- * Peers as the floors above see them: frames out, frames in, links that come and go. A frame arrives whole, once, and
- * in the order sent on one link, or not at all. What is inside a frame is not the transport's business.
+ * What the transport reports: received frames, and links that come up or are lost. A frame arrives completely and once,
+ * in the order in which frames were sent on its link, or not at all. The transport doesn't look into frames.
  */
 export interface TransportEvents {
   /**
-   * `frame` is owned by the receiver and is never written to again. Throwing a RaftkvError MESSAGE_INVALID closes the
-   * link; anything else thrown is a defect and ends the process.
+   * A frame of a peer was received. The callee owns `frame`, which doesn't change any more. If it throws
+   * MESSAGE_INVALID, the link is closed; any other error is a bug and ends the process.
    */
   onFrame(peer: number, frame: Buffer): void;
   /**
-   * A link stands and the handshake is done. Nothing sent before has arrived unless its effect was seen. `clusterId` is that
-   * of the peer's data directory, for as long as this link stands; empty where it has none yet.
+   * A link is up: both ends have accepted the handshake. Frames that were sent on earlier links may have been lost.
+   * `clusterId` is the cluster id of the peer's data directory while this link is up; empty if it has none.
    */
   onLinkUp(peer: number, clusterId: string): void;
-  /** The link broke. A link that is replaced by a newer one of the same peer is first reported lost. */
+  /** The link was lost. If a new connection of the peer replaces the link, this is called before `onLinkUp`. */
   onLinkLost(peer: number): void;
   /**
-   * The same for the bulk link: a second connection to the same peer, for what is long and can wait, so that nothing on
-   * the first ever waits for it. It comes and goes by itself.
+   * The same for the bulk link: a second connection to the same peer for long frames that are not urgent, so that the
+   * frames of the main link never wait for them. The bulk link may be lost while the main link stays up.
    */
   onBulkFrame(peer: number, frame: Buffer): void;
   onBulkUp(peer: number): void;
   onBulkLost(peer: number): void;
-  /** The peer does not take this node for a member of the cluster: it was removed. */
+  /** The peer refused or closed a link because this node was removed from the cluster. */
   onRemoved(peer: number): void;
   /**
-   * A node of this very cluster, by all that it can show, asked for a link and was refused: it is no peer of this one,
-   * nor one that was removed. Called each time it asks.
+   * A node asked for a link and was refused, because it is neither a peer nor a removed member. Its cluster name,
+   * cluster id and certificate are those of this cluster. Called each time that it asks.
    */
   onUnknownPeer(peer: number): void;
   /**
-   * The data directory of the peer belongs to another history than this node's, so there is no link. `text` names both
-   * cluster ids. Called each time one of the two asks.
+   * A link was refused because the data directory of the peer belongs to another history than that of this node. `text`
+   * names both cluster ids. Called each time that one of the two nodes asks for a link.
    */
   onForeignPeer(peer: number, text: string): void;
 }
 
-/** A node to keep a link with. */
+/** A node with which links are kept. */
 export interface PeerAddress {
   readonly id: number;
   readonly host: string;
@@ -44,84 +44,105 @@ export interface PeerAddress {
 }
 
 export interface Transport {
-  /** Listens and starts to dial. Rejects with PORT_UNAVAILABLE. */
+  /**
+   * Begins to listen and to dial.
+   * @throws RaftkvError PORT_UNAVAILABLE
+   */
   start(events: TransportEvents): Promise<void>;
   /**
-   * Sends one frame made of `parts` in order, which the caller must not change afterwards. False where there is no
-   * link or its buffer is full: the frame is dropped. What one callback of the event loop sends leaves together, as
-   * soon as that callback returns.
-   * @throws RaftkvError FRAME_INVALID where the frame is longer than `FRAME_BYTES_MAX`.
+   * Sends one frame that consists of `parts`, which the caller must not change afterwards. Returns false and drops the
+   * frame if the link is down or its buffer is full. All frames that one callback of the event loop sends are written
+   * together when the callback has returned.
+   * @throws RaftkvError FRAME_INVALID if the frame is longer than `FRAME_BYTES_MAX`
    */
   send(peer: number, parts: readonly Buffer[]): boolean;
   isUp(peer: number): boolean;
   /** Sends a frame on the bulk link; otherwise like `send`. */
   sendBulk(peer: number, parts: readonly Buffer[]): boolean;
   /**
-   * Whom to keep links with from now on; links to others are closed, after what was sent to them has left. `removedIds`
-   * are told that they are no longer members when they come. An entry for this node itself is ignored.
+   * Sets the nodes with which links are kept. Links to other nodes are closed after the frames sent to them were
+   * written. A node of `removedIds` that asks for a link is told that it was removed. An entry for this node itself is
+   * ignored.
    */
   setPeers(peers: readonly PeerAddress[], removedIds: readonly number[]): void;
   /**
-   * This node's data directory has got a cluster id; it had none. All connections are closed, and made again under the id, so
-   * that each link joins two ends that know of each other's ids.
+   * To be called when the data directory of this node, which had no cluster id, has received one. All connections are
+   * closed and made again. So both ends of every link know each other's cluster id.
    */
   setClusterId(clusterId: string): void;
-  /** Closes all links and stops listening; frames that were sent before leave first, within a short limit. No event follows. */
+  /**
+   * Stops listening, and closes all links after the sent frames were written or `stopMsMax` has passed. Reports no
+   * events.
+   */
   stop(): Promise<void>;
 }
 
-/** Every limit of the peer links, with its reason. */
+/** The limits of the peer links. */
 export interface TransportLimits {
-  /** A peer on the same network answers in a few ms; one that does not within this is dialed afresh. */
+  /**
+   * The time limit of opening a connection: a peer on the same network takes a few ms. After it, the peer is dialed
+   * again.
+   */
   readonly connectMsMax: number;
   /** The time limit of a handshake on an open connection: two round trips, with room for a busy event loop. */
   readonly handshakeMsMax: number;
   /**
-   * Connections that have not shown who they are. At the limit the oldest makes room: a true peer needs a few ms, so
-   * unauthenticated connections are closed, and they hold at most this many file descriptors.
+   * The number of accepted connections with unfinished handshakes. At the limit the oldest one is closed: a peer
+   * finishes within a few ms, so the oldest is most likely not a peer. Bounds the file descriptors of unknown clients.
    */
   readonly pendingHandshakesMax: number;
-  /** Connections that the system holds until they are accepted, one per turn: room for a crowd that all come at once. */
+  /** The number of connections that the system keeps until they are accepted: enough for many at the same time. */
   readonly backlog: number;
   /**
-   * Bytes that wait to leave on one link. Room for eight of the largest batches, about half a second of a gigabit
-   * network: a peer further behind than that is better served from the log when it has caught its breath.
+   * The bytes that wait to be sent on one link. Room for seven of the largest batches (9 MiB), which take about half a
+   * second on a gigabit network. If a peer is further behind, frames are dropped, and later it gets the entries from
+   * the log.
    */
   readonly linkBufferBytesMax: number;
   /**
-   * The same for a bulk link, whose frames are asked for piece by piece: room for one of the longest, and some pieces.
+   * The same for a bulk link, on which the receiver requests piece after piece: room for one frame of the maximum
+   * length and some pieces of a snapshot.
    */
   readonly bulkBufferBytesMax: number;
   /**
-   * A bulk connection reads and writes so many bytes, then lets the rest of the event loop have its turn: about 0.1 ms
-   * of work, where the system would hand over 2 MiB at once, and encrypting a long frame would take many ms.
+   * The bytes that a bulk connection reads, and those that it writes, in one turn of the event loop: about 0.1 ms of
+   * work. Without a limit, reading up to 2 MiB or encrypting a long frame would delay everything else for many ms.
    */
   readonly bulkTurnBytes: number;
-  /** A link on which nothing arrived for this long gets a ping. */
+  /** If nothing was received on a link for this long, a ping is sent. */
   readonly keepAliveMs: number;
   /**
-   * So many silent `keepAliveMs` in a row, and the link is taken for lost. Counted rather than read off a clock, so
-   * that a process that was itself paused does not blame its peers.
+   * A link is closed after this many intervals of `keepAliveMs` in a row in which nothing was received. Intervals are
+   * counted rather than time measured, so that a process that was paused itself doesn't close its links.
    */
   readonly silentKeepAlivesMax: number;
-  /** The first wait before dialing again, doubled at each failure: a process that restarts is back quickly. */
+  /**
+   * The first wait before dialing again, doubled after each failure. Short, because a restarting process is back soon.
+   */
   readonly redialMsMin: number;
-  /** The longest wait between dials: small beside an election, yet a dead peer costs only four dials a second. */
+  /**
+   * The longest wait before dialing again. Shorter than the default election timeout (300 ms), and still a dead peer is
+   * dialed only four to eight times a second.
+   */
   readonly redialMsMax: number;
   /**
-   * The wait after a refusal, which only a change of configuration or a restart will heal. Below three election timeouts
-   * (900 ms): for so long a node that begins a cluster alone listens for others.
+   * The longest wait after a refusal. It is longer, because only a change of the configuration or a restart can help.
+   * It is below three default election timeouts (900 ms), for which a node that would bootstrap a cluster alone listens
+   * for others.
    */
   readonly refusedRedialMs: number;
   /**
-   * A node that waits to be dialed sends a probe (dials by itself) after this time: if it was removed while it was
-   * down, no peer dials it, and the refusal of the probe tells it why. Longer than any redial wait of a peer that does
-   * dial; as short as `refusedRedialMs`, for the same reason.
+   * The longest wait of a node that waits to be dialed before it sends a probe (dials by itself). If it was removed
+   * while it was down, no peer dials it, and the refusal of the probe says why. The shortest wait, half of it, is
+   * longer than `redialMsMax`, so that a peer that dials comes first. It is not longer than `refusedRedialMs`, for the
+   * same reason.
    */
   readonly probeMs: number;
-  /** A link must have stood this long to count as sound; until then its loss makes the waits longer. */
+  /**
+   * If a link was up for this long, its loss resets the wait before dialing again. A shorter one counts as a failure.
+   */
   readonly soundLinkMs: number;
-  /** When the node stops or the peer leaves, sent frames have so long to leave. */
+  /** How long sent frames may take to be written when the node stops or the peer is removed. */
   readonly stopMsMax: number;
   /** A warning of the same kind about the same peer is logged at most this often. */
   readonly repeatedWarningMs: number;
