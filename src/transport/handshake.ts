@@ -13,8 +13,8 @@ import { readUint64, writeUint64 } from '../base/uint64.ts';
  *
  * The ping tells the listener that its hello was accepted. So a link is up at an end only if both ends have accepted.
  *
- * Payload of a hello (little-endian). The layout is the same in every protocol version, so that any two versions can
- * tell each other apart; a later version may append fields, which earlier ones ignore.
+ * Payload of a hello (little-endian). Magic and protocol version have the same place in every version, so that two versions
+ * can tell each other apart. A later version may append fields, which this one ignores.
  *
  * ```
  *  0  u32 magic            "RKVP"
