@@ -3,7 +3,9 @@ import type { RunResult } from './run.ts';
 
 /**
  * A kind of fault that was planned so often and never took place can't take place any more: a change has taken away its
- * occasion, and the run shows nothing of it. The rarest kinds take place about once in ten plans.
+ * occasion, and the run shows nothing of it. The rarest kind that was measured, a wipe as a strike, took place in 14 of 383 plans;
+ * at that rate, 200 plans without one come about once in 2,000 runs. Kinds that are planned less often, as scenarios and
+ * sustained faults in short runs, are not judged here; `sim.test.ts` asserts that each of those takes place.
  */
 export const NEVER_HAPPENED_PLANS_MIN = 200;
 
