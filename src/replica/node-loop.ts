@@ -163,13 +163,17 @@ export class NodeLoop {
   scheduleTurn(): void {
     if (this.#turnScheduled) return;
     this.#turnScheduled = true;
-    this.#clock.endOfTurn(() => {
-      this.#turnScheduled = false;
-      // A connection that is itself being closed may still have asked for something.
-      if (this.#state === 'stopped') this.#handler.refuseAll();
-      else this.run(() => this.#handler.endTurn());
-    });
+    this.#clock.endOfTurn(this.#turnEnds);
   }
+
+  readonly #turnEnds = (): void => {
+    this.#turnScheduled = false;
+    // A connection that is itself being closed may still have asked for something.
+    if (this.#state === 'stopped') this.#handler.refuseAll();
+    else this.run(this.#endTurn);
+  };
+
+  readonly #endTurn = (): void => this.#handler.endTurn();
 
   stop(): void {
     if (this.#state !== 'running') return;
