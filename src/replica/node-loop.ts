@@ -189,3 +189,15 @@ export class NodeLoop {
     this.#onFatal(error);
   }
 }
+
+/** Runs `action` with the result of a disk operation. If the operation fails, the node can't go on. */
+export function onceDone<T>(
+  loop: Pick<NodeLoop, 'run' | 'fail'>,
+  operation: Promise<T>,
+  action: (result: T) => void,
+): void {
+  operation.then(
+    (result) => loop.run(() => action(result)),
+    (error) => loop.fail(error),
+  );
+}

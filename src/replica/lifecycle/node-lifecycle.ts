@@ -11,7 +11,7 @@ import {
 } from '../../raft/state/types.ts';
 import type { Meta } from '../../storage/meta.ts';
 import type { Transport } from '../../transport/types.ts';
-import type { NodeLoop } from '../node-loop.ts';
+import { type NodeLoop, onceDone } from '../node-loop.ts';
 import { Peers, type PeersOptions } from '../peers/peers.ts';
 import type { Sender } from '../peers/sender.ts';
 import type { LifecycleMessage, MembersNews } from '../peers/wire.ts';
@@ -112,13 +112,6 @@ export class NodeLifecycle {
     if (this.#loop.core.rights.lifecycle === 'normal') this.#reads.onceCurrent(() => this.#session.begin());
   }
 
-  #oncePersisted(persisted: Promise<void>, action: () => void): void {
-    persisted.then(
-      () => this.#loop.run(action),
-      (error) => this.#loop.fail(error),
-    );
-  }
-
   linkUp(peer: NodeId, clusterId: ClusterId): void {
     this.#linkClusterIds.set(peer, clusterId);
     this.#foreignPeers.delete(peer);
@@ -194,7 +187,7 @@ export class NodeLifecycle {
   #join(clusterId: ClusterId, persisted: Promise<void>, begin: () => void): void {
     this.#isJoining = true;
     this.#bootstrap.decided();
-    this.#oncePersisted(persisted, () => {
+    onceDone(this.#loop, persisted, () => {
       this.#clusterId = clusterId;
       this.#options.transport.setClusterId(clusterId);
       begin();
@@ -232,7 +225,7 @@ export class NodeLifecycle {
 
   /** Persisted first: otherwise a crash could leave a voter that says that it has no rights. */
   #becomeMember(directoryId: number): void {
-    this.#oncePersisted(this.#options.meta.persist({ lifecycle: 'normal', directoryId }), () => {
+    onceDone(this.#loop, this.#options.meta.persist({ lifecycle: 'normal', directoryId }), () => {
       this.#loop.put({ kind: 'lifecycle', lifecycle: 'normal', directoryId });
       this.configured();
       this.#bootstrap.announce();

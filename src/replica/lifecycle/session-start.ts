@@ -2,7 +2,7 @@ import { RaftkvError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { NodeId } from '../../raft/state/types.ts';
 import type { Meta } from '../../storage/meta.ts';
-import type { NodeLoop } from '../node-loop.ts';
+import { type NodeLoop, onceDone } from '../node-loop.ts';
 
 /** The session under which this node proposes. Its lifecycle decides which one that is and when it begins. */
 export interface OwnSession {
@@ -60,7 +60,7 @@ export class SessionStart {
       { sessionId, newestApplied: appliedSessionId },
       'session id already used: data directory wiped or restored, or clock set back; continuing with a higher one',
     );
-    this.#onceRaised(next, () => {
+    onceDone(this.#loop, this.#options.meta.raiseIncarnation(next), () => {
       this.#session.changeSessionId(next);
       this.onceUnused(callback);
     });
@@ -82,15 +82,8 @@ export class SessionStart {
   #end(newestApplied: number): void {
     if (this.#isEnding) return;
     this.#isEnding = true;
-    this.#onceRaised(newestApplied, () =>
+    onceDone(this.#loop, this.#options.meta.raiseIncarnation(newestApplied), () =>
       this.#loop.fail(sessionBehind(this.#loop.core.id, this.#session.sessionId, newestApplied)),
-    );
-  }
-
-  #onceRaised(incarnation: number, action: () => void): void {
-    this.#options.meta.raiseIncarnation(incarnation).then(
-      () => this.#loop.run(action),
-      (error) => this.#loop.fail(error),
     );
   }
 }

@@ -5,7 +5,7 @@ import type { StateMachine } from '../../kv/state-machine.ts';
 import { encodeConfiguration } from '../../raft/state/configuration.ts';
 import type { SnapshotInfo, Snapshots, SnapshotWriter } from '../../storage/snapshots/types.ts';
 import type { Wal } from '../../storage/wal/types.ts';
-import type { NodeLoop } from '../node-loop.ts';
+import { type NodeLoop, onceDone } from '../node-loop.ts';
 import type { ReplicaObserver } from '../observer.ts';
 import type { Applier } from '../writes/applier.ts';
 
@@ -233,13 +233,10 @@ export class Snapshotter {
     const { snapshotIndex } = this.#loop.core.log;
     if (this.#compacting || this.#stopping || this.#compactTo === 0 || snapshotIndex <= this.#compactedTo) return;
     this.#compacting = true;
-    this.#options.wal.compact(snapshotIndex).then(
-      () => {
-        this.#compacting = false;
-        this.#compactedTo = snapshotIndex;
-      },
-      (error) => this.#loop.fail(error),
-    );
+    onceDone(this.#loop, this.#options.wal.compact(snapshotIndex), () => {
+      this.#compacting = false;
+      this.#compactedTo = snapshotIndex;
+    });
   }
 }
 
