@@ -18,22 +18,24 @@ import { listed } from './health.ts';
  *
  * The configuration file of a wiped node may be older than its cluster and name too few nodes. Two things keep the node
  * from bootstrapping a second cluster. It listens for a while, because members that it does not know keep dialing it.
- * And initial members tell each other which nodes they know. While a member of a cluster that is on no list has dialed, or
- * the lists differ, no node bootstraps.
+ * And initial members tell each other which nodes they know. While a node of this cluster's name that is on
+ * no list asks for links, or the lists differ, no node bootstraps.
  */
 export interface BootstrapContext {
   readonly core: Core;
   /** The nodes with which a new cluster begins. Null for a node that waits to be added to one. */
   readonly initialMembers: readonly InitialMember[] | null;
-  /** The first configuration of the cluster, if this directory came in by it. */
-  readonly first: Configuration | null;
+  /** The first configuration of the cluster, if this directory came in by it; durable. */
+  readonly first: () => Configuration | null;
   readonly clock: Pick<Clock, 'monotonicMs'>;
   readonly electionTimeoutMs: number;
   readonly newClusterId: () => ClusterId;
   /** No leader has been heard of for long. */
   readonly isLost: () => boolean;
+  /** That this node belongs to a cluster is being made durable, or is: it must not pass for uninitialized any more. */
+  readonly isJoining: () => boolean;
   readonly send: (to: NodeId, message: LifecycleMessage) => void;
-  /** Makes this directory a member by the first configuration, durably, and calls `begun` then. Called once. */
+  /** Makes this directory a member by the first configuration, durably. `isJoining` from then on, so this is called once. */
   readonly begin: (first: Configuration) => void;
 }
 
@@ -67,14 +69,11 @@ export class Bootstrap {
   readonly #linked = new Set<NodeId>();
   /** When nodes that this one does not know last asked for a link. */
   readonly #unknownPeers = new Map<NodeId, number>();
-  #first: Configuration | null;
   #listensSinceMs: number | null = null;
   #hasListened = false;
-  #hasDecided = false;
 
   constructor(context: BootstrapContext) {
     this.#context = context;
-    this.#first = context.first;
     const isAlone = context.initialMembers?.length === 1;
     this.#listenMs = context.electionTimeoutMs * (isAlone ? ALONE_ELECTION_TIMEOUTS : LISTEN_ELECTION_TIMEOUTS);
   }
@@ -126,19 +125,9 @@ export class Bootstrap {
     this.#consider();
   }
 
-  /** This directory has become a member by the first configuration; that is durable. */
-  begun(first: Configuration): void {
-    this.#first = first;
-  }
-
   /** The lifecycle status, or what this node knows of others, has changed. */
   announce(): void {
     this.#tell(this.#linked);
-  }
-
-  /** This node is about to belong to a cluster, which is being made durable: it must not pass for uninitialized any more. */
-  decided(): void {
-    this.#hasDecided = true;
   }
 
   /**
@@ -151,13 +140,13 @@ export class Bootstrap {
   #tell(peers: Iterable<NodeId>): void {
     const { term, log, rights } = this.#context.core;
     const { lifecycle, directoryId } = rights;
-    if (lifecycle === 'uninitialized' && (!this.#hasListened || this.#hasDecided)) return;
+    if (lifecycle === 'uninitialized' && (!this.#hasListened || this.#context.isJoining())) return;
     const message: LifecycleMessage = {
       kind: 'lifecycle',
       lifecycle,
       directoryId,
       nodes: this.#known(),
-      first: term === 0 && log.lastIndex === 0 ? this.#first : null,
+      first: term === 0 && log.lastIndex === 0 ? this.#context.first() : null,
     };
     for (const peer of peers) this.#context.send(peer, message);
   }
@@ -168,11 +157,11 @@ export class Bootstrap {
   }
 
   #consider(): void {
-    const { core, initialMembers } = this.#context;
-    if (core.rights.lifecycle !== 'uninitialized' || this.#hasDecided) return;
+    const { core, initialMembers, isJoining, begin } = this.#context;
+    if (core.rights.lifecycle !== 'uninitialized' || isJoining()) return;
     const told = [...this.#heard.values()].find(({ first }) => first !== null && this.#isNamedBy(first))?.first;
-    if (told) this.#begin(told);
-    else if (initialMembers !== null && this.#mayBootstrap(initialMembers)) this.#begin(this.#draw(initialMembers));
+    if (told) begin(told);
+    else if (initialMembers !== null && this.#mayBootstrap(initialMembers)) begin(this.#draw(initialMembers));
   }
 
   #isNamedBy(first: Configuration): boolean {
@@ -197,11 +186,6 @@ export class Bootstrap {
     });
     const ids = initialMembers.map(({ id }) => id);
     return configurationOf(ids, details, newClusterId());
-  }
-
-  #begin(first: Configuration): void {
-    this.#hasDecided = true;
-    this.#context.begin(first);
   }
 
   /** Why what this node's file lists can't be the whole cluster; empty while nothing speaks against it. */

@@ -58,6 +58,7 @@ export class NodeLifecycle {
   readonly #foreignPeers = new Map<NodeId, string>();
   /** The history that this directory belongs to; empty until that is durable. */
   #clusterId: ClusterId;
+  /** A cluster id is being made durable, or was in this incarnation. */
   #isJoining = false;
   /** No leader has been heard of for long: the members may be others than this node knows. */
   #isLost = false;
@@ -92,11 +93,12 @@ export class NodeLifecycle {
     this.#bootstrap = new Bootstrap({
       core: loop.core,
       initialMembers: options.initialMembers,
-      first: options.meta.first,
+      first: () => options.meta.first,
       clock: options.clock,
       electionTimeoutMs: options.timing.electionTimeoutMs,
       newClusterId: () => newClusterId(options.random),
       isLost: () => this.#isLost,
+      isJoining: () => this.#isJoining,
       send: (to, message) => sender.tell(to, message),
       begin: (first) => this.#begin(first),
     });
@@ -163,7 +165,6 @@ export class NodeLifecycle {
     const { logger, meta } = this.#options;
     logger.info({ clusterId, voters: first.voters }, 'beginning a new cluster');
     this.#join(clusterId, meta.persist({ lifecycle: 'normal', clusterId, first }), () => {
-      this.#bootstrap.begun(first);
       this.#loop.put({ kind: 'begin', first });
       // The cluster may have begun long ago, and another directory of this node may have been a member since.
       this.#reads.onceCurrent(() => this.#session.begin());
@@ -186,7 +187,6 @@ export class NodeLifecycle {
   /** A directory belongs to one history in its life. Once that is durable, this node has links with nodes of that history only. */
   #join(clusterId: ClusterId, persisted: Promise<void>, begin: () => void): void {
     this.#isJoining = true;
-    this.#bootstrap.decided();
     onceDone(this.#loop, persisted, () => {
       this.#clusterId = clusterId;
       this.#options.transport.setClusterId(clusterId);

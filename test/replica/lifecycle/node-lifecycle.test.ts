@@ -128,6 +128,7 @@ describe('the lifecycle of a node', () => {
       persisted.push(what);
       return new Promise<void>((resolve, reject) => disk.push({ resolve, reject }));
     };
+    const durable = { clusterId: lifecycle === 'uninitialized' ? '' : CLUSTER, first };
     const options = {
       clock: clock.forProcess(() => true),
       logger: silentLogger,
@@ -143,15 +144,22 @@ describe('the lifecycle of a node', () => {
         setClusterId: (clusterId: string) => clusterIds.push(clusterId),
       },
       meta: {
-        clusterId: lifecycle === 'uninitialized' ? '' : CLUSTER,
-        first,
-        persist({ lifecycle: status, clusterId, directoryId, first: told, onlyVoter }: Partial<MetaState>) {
-          if (onlyVoter === undefined)
-            return persist(
-              [status, told?.voters.join(' '), clusterId, directoryId].filter((each) => each !== undefined).join(' '),
-            );
+        get clusterId() {
+          return durable.clusterId;
+        },
+        get first() {
+          return durable.first;
+        },
+        async persist(changes: Partial<MetaState>) {
+          const { lifecycle: status, clusterId, directoryId, first: told, onlyVoter } = changes;
+          if (onlyVoter === undefined) {
+            const words = [status, told?.voters.join(' '), clusterId, directoryId];
+            await persist(words.filter((each) => each !== undefined).join(' '));
+            Object.assign(durable, changes);
+            return;
+          }
           onlyVoterNotes.push(onlyVoter ?? false);
-          return noRoom ? Promise.reject(Object.assign(new Error('no room'), { code: 'ENOSPC' })) : Promise.resolve();
+          if (noRoom) throw Object.assign(new Error('no room'), { code: 'ENOSPC' });
         },
         raiseIncarnation: (count: number) => persist(`incarnation ${count}`),
       },
