@@ -34,7 +34,7 @@ export interface LifecycleOptions extends PeersOptions {
   /** The nodes with which a new cluster begins; null if this node joins an existing one. */
   readonly initialMembers: readonly InitialMember[] | null;
   /** The meta file of the data directory. Changes are durable once `persist` has resolved. */
-  readonly meta: Pick<Meta, 'clusterId' | 'first' | 'persist' | 'raiseIncarnation'>;
+  readonly meta: Pick<Meta, 'clusterId' | 'first' | 'onlyVoter' | 'persist' | 'raiseIncarnation'>;
   /** The node is no longer a member: its process should say so and end. Called once. */
   readonly onRemoved: () => void;
 }
@@ -74,7 +74,7 @@ export class NodeLifecycle {
   #quorumLossReported = false;
   #differenceReported = '';
   /** The value that was persisted last; null if it has yet to be persisted. */
-  #onlyVoter: boolean | null = null;
+  #onlyVoter: boolean | null;
   #triedAtMs = 0;
 
   constructor(
@@ -89,6 +89,7 @@ export class NodeLifecycle {
     this.#session = new SessionStart(options, loop, session);
     this.#reads = reads;
     this.#clusterId = options.meta.clusterId;
+    this.#onlyVoter = options.meta.onlyVoter;
     this.#peers = new Peers(options, loop.core, sender);
     this.#bootstrap = new Bootstrap({
       core: loop.core,

@@ -119,7 +119,12 @@ describe('the lifecycle of a node', () => {
 
   function begin(
     lifecycle: LifecycleStatus,
-    { initialMembers = [1, 2, 3] as number[] | null, term = 0, first = null as Configuration | null } = {},
+    {
+      initialMembers = [1, 2, 3] as number[] | null,
+      term = 0,
+      first = null as Configuration | null,
+      remembered = null as boolean | null,
+    } = {},
   ) {
     const configuration = lifecycle === 'uninitialized' ? EMPTY_CONFIGURATION : configurationOf(initialMembers ?? []);
     core = coreOf(SELF, { lifecycle, term, configuration });
@@ -150,6 +155,7 @@ describe('the lifecycle of a node', () => {
         get first() {
           return durable.first;
         },
+        onlyVoter: remembered,
         async persist(changes: Partial<MetaState>) {
           const { lifecycle: status, clusterId, directoryId, first: told, onlyVoter } = changes;
           if (onlyVoter === undefined) {
@@ -639,6 +645,13 @@ describe('the lifecycle of a node', () => {
     expect(isLost()).toBe(false);
     tick(22 * ELECTION_MS);
     expect([isLost(), nodeLifecycle.healthProblem()]).toEqual([true, '']);
+  });
+
+  it('writes nothing at a start that finds it as it was remembered', () => {
+    begin('normal', { term: 3, remembered: false });
+    expect(onlyVoterNotes).toEqual([]);
+    begin('normal', { term: 3, remembered: true });
+    expect(onlyVoterNotes).toEqual([false]);
   });
 
   it('tries again to remember it while the disk is full', async () => {
