@@ -8,15 +8,15 @@ import type { Proposal, ProposalRefused } from '../peers/wire.ts';
 import type { LeaderBalancer } from './leader-balancer.ts';
 import type { Proposer } from './proposer.ts';
 
-/**
- * The leader's side of proposals: takes the batches of every proposer in their order, each once. The state machine skips
- * duplicates and gaps too; refusing them here keeps them out of the log.
- */
 interface Expected {
   readonly sessionId: number;
   next: number;
 }
 
+/**
+ * The leader's side of proposals: takes the batches of every proposer in their order, each once. The state machine skips
+ * duplicates and gaps too; refusing them here keeps them out of the log.
+ */
 export class ProposalSequencer {
   /** The next batch of each proposer for the log of this term; meaningless in any other term. */
   readonly #expected = new Map<NodeId, Expected>();
@@ -49,6 +49,9 @@ export class ProposalSequencer {
   }
 }
 
+/** How much is sent again if no batch is applied: as much as one append carries. */
+const RESENT_BYTES_MAX = 1024 * 1024;
+
 /**
  * The way of batches from their proposer into the leader's log.
  *
@@ -59,9 +62,6 @@ export class ProposalSequencer {
  * A proposer sends its batches in order, each once; all again, from the oldest that is not applied, to a new leader or
  * over a new link. What is not taken is refused, never forwarded (RedisRaft 13).
  */
-/** How much is sent again if no batch is applied: as much as one append carries. */
-const RESENT_BYTES_MAX = 1024 * 1024;
-
 export class Proposals {
   readonly #loop: Pick<NodeLoop, 'core' | 'scheduleTurn'>;
   readonly #sender: Pick<Sender, 'tell'>;
