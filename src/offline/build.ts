@@ -5,11 +5,10 @@ import { encodeConfiguration } from '../raft/state/configuration.ts';
 import { type Configuration, NO_NODE } from '../raft/state/types.ts';
 import { encodeHardState } from '../replica/log/persister.ts';
 import type { Disk } from '../storage/disk/disk.ts';
-import { openMeta } from '../storage/meta.ts';
+import { openMeta, SNAPSHOTS_FOLDER, WAL_FOLDER } from '../storage/meta.ts';
 import { snapshotName } from '../storage/snapshots/files.ts';
 import { writeSnapshotFile } from '../storage/snapshots/writer.ts';
 import { openWal } from '../storage/wal/wal.ts';
-import { SNAPSHOTS_FOLDER, WAL_FOLDER } from './examination.ts';
 
 /**
  * Makes the data directory of a member out of a state:

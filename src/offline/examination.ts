@@ -8,7 +8,7 @@ import { ENTRY_HEADER_BYTES, readEntry } from '../raft/state/entry.ts';
 import type { Entry, HardState } from '../raft/state/types.ts';
 import { decodeHardState } from '../replica/log/persister.ts';
 import type { Disk } from '../storage/disk/disk.ts';
-import { type MetaContent, readMeta } from '../storage/meta.ts';
+import { META_NAME, type MetaContent, readMeta, SNAPSHOTS_FOLDER, WAL_FOLDER } from '../storage/meta.ts';
 import { closeSegment, segmentName, segmentNumbers } from '../storage/segments/files.ts';
 import { readSegmentHeader, SECTOR_BYTES } from '../storage/segments/format.ts';
 import { isSnapshotName } from '../storage/snapshots/files.ts';
@@ -21,9 +21,6 @@ import type { LogBase, RecoveryReport } from '../storage/wal/types.ts';
  *
  *   meta ─▶ whose it is ─▶ each snapshot, chunk by chunk ─▶ the log behind the newest good one, entry by entry
  */
-
-export const SNAPSHOTS_FOLDER = 'snapshots';
-const META_NAME = 'meta';
 
 interface StoredSnapshot extends SnapshotFileHead {
   readonly path: string;
@@ -195,8 +192,6 @@ function noDataDirectory(directory: string, names: readonly string[]): RaftkvErr
 }
 
 /** A node's log, read while no node runs. */
-
-export const WAL_FOLDER = 'wal';
 
 export interface OfflineLogOptions {
   /** A disk that allows no change, unless `onDamage` is to repair the log. */

@@ -8,6 +8,7 @@ import { type Configuration, type Entry, NO_NODE, type NodeId } from '../raft/st
 import type { InitialMember } from '../replica/lifecycle/bootstrap.ts';
 import { newClusterId, newDirectoryId } from '../replica/lifecycle/identity.ts';
 import type { Disk } from '../storage/disk/disk.ts';
+import { refuseForeign } from '../storage/meta.ts';
 import { readSnapshotFile } from '../storage/snapshots/reader.ts';
 import type { LogBase } from '../storage/wal/types.ts';
 import { buildNode } from './build.ts';
@@ -51,13 +52,7 @@ export interface ReadAllOptions {
 export async function readAllOf(options: ReadAllOptions): Promise<Remains> {
   const { disk, view, directory, clusterName, nodeId, damagedFolder, walSegmentBytes, random } = options;
   const meta = await readMetaFacts(view, directory).catch(asUnknown);
-  if (meta !== null && (meta.clusterName !== clusterName || meta.nodeId !== nodeId)) {
-    throw new RaftkvError(
-      'DATA_DIR_FOREIGN',
-      `${directory} belongs to node ${meta.nodeId} of cluster "${meta.clusterName}", not to node ${nodeId} of "${clusterName}"`,
-      'Check --config and --id.',
-    );
-  }
+  if (meta !== null) refuseForeign(meta, directory, clusterName, nodeId, 'Check --config and --id.');
   const { state, begin } = await loadNewest(view, directory, clusterName);
   const follower = createFollower(state, begin);
   const log = await readOfflineLog({

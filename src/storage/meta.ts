@@ -20,9 +20,10 @@ import { isSnapshotName } from './snapshots/files.ts';
  * another name, synced and renamed, and the folder is synced.
  */
 const META_FORMAT_VERSION = 2;
-const META_NAME = 'meta';
-const WAL_FOLDER = 'wal';
-const SNAPSHOT_FOLDER = 'snapshots';
+/** The names of what a data directory contains. */
+export const META_NAME = 'meta';
+export const WAL_FOLDER = 'wal';
+export const SNAPSHOTS_FOLDER = 'snapshots';
 /**
  * The number of bytes that are read at most: far more than the file ever has, so that a foreign file isn't read whole.
  */
@@ -133,6 +134,8 @@ export async function openMeta(options: MetaOptions): Promise<Meta> {
   };
 }
 
+const FOREIGN_REMEDY = 'Point dataDir to the data of this cluster, or to an empty folder.';
+
 /** Returns the content of the file before this start, or the initial content of an empty directory. */
 async function contentBefore(options: MetaOptions): Promise<MetaContent> {
   const { disk, directory, clusterName, nodeId, onDamage = null, newDirectoryId } = options;
@@ -154,7 +157,7 @@ async function contentBefore(options: MetaOptions): Promise<MetaContent> {
       await refuseOrphans(disk, directory);
       return fresh;
     }
-    refuseForeign(found, path, clusterName, nodeId);
+    refuseForeign(found, path, clusterName, nodeId, FOREIGN_REMEDY);
     return found;
   } catch (error) {
     if (!(error instanceof RaftkvError && error.code === 'META_DAMAGED') || onDamage === null) throw error;
@@ -167,7 +170,7 @@ async function contentBefore(options: MetaOptions): Promise<MetaContent> {
 /** @throws RaftkvError META_DAMAGED if the directory has a log or a snapshot, so that `meta` must have been lost */
 async function refuseOrphans(disk: Disk, directory: string): Promise<void> {
   const wal = join(directory, WAL_FOLDER);
-  const snapshots = join(directory, SNAPSHOT_FOLDER);
+  const snapshots = join(directory, SNAPSHOTS_FOLDER);
   const path = join(directory, META_NAME);
   if (segmentNumbers(await disk.list(wal)).length > 0) throw damaged(path, `is missing, but ${wal} contains a log`);
   if ((await disk.list(snapshots)).some(isSnapshotName))
@@ -188,7 +191,7 @@ async function moveAllAside(disk: Disk, directory: string, folder: string): Prom
   } else {
     await replaceFile(disk, directory, META_NAME, Buffer.alloc(0));
   }
-  for (const part of [SNAPSHOT_FOLDER, WAL_FOLDER]) {
+  for (const part of [SNAPSHOTS_FOLDER, WAL_FOLDER]) {
     await moveAside(disk, join(directory, part), await disk.list(join(directory, part)), join(folder, part));
   }
 }
@@ -201,12 +204,19 @@ async function moveAside(disk: Disk, from: string, names: readonly string[], to:
   await disk.syncDirectory(from);
 }
 
-function refuseForeign(found: MetaContent, path: string, clusterName: string, nodeId: number): void {
+/** @throws RaftkvError DATA_DIR_FOREIGN if `found`, the content of the file in `path`, is another node's */
+export function refuseForeign(
+  found: MetaContent,
+  path: string,
+  clusterName: string,
+  nodeId: number,
+  remedy: string,
+): void {
   if (found.clusterName === clusterName && found.nodeId === nodeId) return;
   throw new RaftkvError(
     'DATA_DIR_FOREIGN',
     `${path} belongs to node ${found.nodeId} of cluster "${found.clusterName}", not to node ${nodeId} of "${clusterName}"`,
-    'Point dataDir to the data of this cluster, or to an empty folder.',
+    remedy,
   );
 }
 

@@ -7,7 +7,7 @@ import { StateMachine } from '../../kv/state-machine.ts';
 import { decodeConfiguration, EMPTY_CONFIGURATION, isMember } from '../../raft/state/configuration.ts';
 import type { ClusterId, NodeId } from '../../raft/state/types.ts';
 import type { Disk } from '../../storage/disk/disk.ts';
-import { type Meta, openMeta } from '../../storage/meta.ts';
+import { type Meta, openMeta, SNAPSHOTS_FOLDER, WAL_FOLDER } from '../../storage/meta.ts';
 import { openSnapshots } from '../../storage/snapshots/files.ts';
 import type { Snapshots } from '../../storage/snapshots/types.ts';
 import { openWal, type WalLimits } from '../../storage/wal/wal.ts';
@@ -94,7 +94,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
   const keeper = (meta.onlyVoter ?? isOnlyNode(options)) ? null : damage;
   const snapshots = await openSnapshots({
     ...{ disk, clusterName, logger },
-    directory: join(directory, 'snapshots'),
+    directory: join(directory, SNAPSHOTS_FOLDER),
     onDamage: keeper?.folder ?? null,
   });
   const base = await loadBase(options, meta, snapshots);
@@ -102,7 +102,7 @@ export async function openReplica(options: OpenReplicaOptions): Promise<OpenedRe
   let replica: NodeReplica | null = null;
   const { wal } = await openWal({
     ...{ disk, clock, clusterName, random, logger, sink: recovery },
-    directory: join(directory, 'wal'),
+    directory: join(directory, WAL_FOLDER),
     mustExist: meta.logCreated,
     begin: { index: base.index, term: base.term },
     onDamage: keeper?.markLoss ?? null,
