@@ -1,17 +1,13 @@
-import type { Clock } from '../base/clock.ts';
 import { RaftkvError } from '../base/errors.ts';
 import { SnapshotLoader } from '../kv/snapshot.ts';
 import { StateMachine } from '../kv/state-machine.ts';
-import { configurationOf, DIRECTORY_UNKNOWN, simple, withDetail } from '../raft/state/configuration.ts';
 import { ENTRY_HEADER_BYTES } from '../raft/state/entry.ts';
-import { type Configuration, type Entry, NO_NODE, type NodeId } from '../raft/state/types.ts';
-import type { InitialMember } from '../replica/lifecycle/bootstrap.ts';
-import { newClusterId, newDirectoryId } from '../replica/lifecycle/identity.ts';
+import type { Entry } from '../raft/state/types.ts';
 import type { Disk } from '../storage/disk/disk.ts';
 import { refuseForeign } from '../storage/meta.ts';
 import { readSnapshotFile } from '../storage/snapshots/reader.ts';
 import type { LogBase } from '../storage/wal/types.ts';
-import { buildNode } from './build.ts';
+import { type BeginningNode, beginHistory } from './beginning.ts';
 import { readMetaFacts, readOfflineLog, snapshotPaths } from './examination.ts';
 
 /**
@@ -108,69 +104,20 @@ function createFollower(state: StateMachine, begin: LogBase) {
   };
 }
 
-export interface RebuildOptions {
-  readonly disk: Disk;
-  readonly clock: Clock;
-  /** Uniform in [0, 1). */
-  readonly random: () => number;
-  /** The directory to fill; it must be empty. */
-  readonly directory: string;
-  readonly clusterName: string;
-  readonly nodeId: number;
-  /** All nodes that the cluster is to have, this one among them. */
-  readonly members: readonly InitialMember[];
-  readonly walSegmentBytes: number;
-}
-
 /** The size of one slice of the state. It bounds the memory; nothing else waits for a slice. */
 const SLICE_BYTES = 256 * 1024;
 
-/**
- * The configuration with which one node begins a history of its own (ADR 0014). It is the only voter. The other members start
- * empty: the leader brings them in, and promotes each once it has caught up.
- */
-export function beginningAt(
-  nodeId: NodeId,
-  directoryId: number,
-  members: readonly InitialMember[],
-  random: () => number,
-): Configuration {
-  const others = members.filter(({ id }) => id !== nodeId);
-  const address = members.find(({ id }) => id === nodeId)?.address ?? null;
-  const self = { id: nodeId, address, directoryId, joins: false, replaces: NO_NODE };
-  const alone = configurationOf([nodeId], [self], newClusterId(random));
-  return others.reduce(
-    (configuration, { id, address: where }) =>
-      withDetail(simple(configuration, [{ op: 'learner', id }]), {
-        id,
-        address: where,
-        directoryId: DIRECTORY_UNKNOWN,
-        joins: true,
-        replaces: NO_NODE,
-      }),
-    alone,
-  );
-}
-
 /** Begins a new history with the state of the node. */
-export async function rebuildAlone(remains: Remains, options: RebuildOptions): Promise<void> {
-  const { state, index, term, currentTerm, incarnation } = remains;
-  const { nodeId, members, clock, random } = options;
-  const directoryId = newDirectoryId(random);
-  const sessionId = state.session(nodeId)?.sessionId ?? 0;
-  await buildNode({
-    ...options,
-    index,
-    term,
+export async function rebuildAlone({ currentTerm, ...remains }: Remains, node: BeginningNode): Promise<void> {
+  const beginning = {
+    ...remains,
     // A vote may have been given in the current term.
     currentTerm: currentTerm + 1,
-    configuration: beginningAt(nodeId, directoryId, members, random),
-    directoryId,
-    incarnation: Math.max(Math.floor(clock.wallMs() / 1000), incarnation + 1, sessionId + 1),
-    async produce(write) {
-      const iterator = state.beginSnapshot();
+    async produce(write: (chunk: Buffer) => Promise<void>) {
+      const iterator = remains.state.beginSnapshot();
       for (let chunk = iterator.next(SLICE_BYTES); chunk !== null; chunk = iterator.next(SLICE_BYTES))
         await write(chunk);
     },
-  });
+  };
+  await beginHistory(beginning, node);
 }

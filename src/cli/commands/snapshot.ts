@@ -8,12 +8,10 @@ import { findNode, loadConfig, memberOf } from '../../config/load.ts';
 import type { Config, NodeConfig } from '../../config/schema.ts';
 import { SnapshotLoader } from '../../kv/snapshot.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
-import { buildNode } from '../../offline/build.ts';
+import { type Beginning, beginHistory } from '../../offline/beginning.ts';
 import { nodeDirectory, readOnlyDisk, refuseNonEmpty, replaceEmptyDirectory } from '../../offline/directory.ts';
-import { beginningAt } from '../../offline/recovery.ts';
 import { decodeConfiguration } from '../../raft/state/configuration.ts';
 import type { Configuration } from '../../raft/state/types.ts';
-import { newDirectoryId } from '../../replica/lifecycle/identity.ts';
 import { fileDisk } from '../../storage/disk/file-disk.ts';
 import { readSnapshotFile, type SnapshotFileHead } from '../../storage/snapshots/reader.ts';
 import { type AdminTarget, explainFailure, operatorTls, readText, requestAdmin } from '../admin/admin-client.ts';
@@ -178,28 +176,24 @@ async function restoreNode(
   // Left by a restore that was interrupted.
   rmSync(building, { recursive: true, force: true });
   mkdirSync(config.dataDir, { recursive: true });
-  const sessionId = state.session(id)?.sessionId ?? 0;
-  const directoryId = newDirectoryId(Math.random);
-  const configuration = beginningAt(id, directoryId, config.nodes.map(memberOf), Math.random);
-  await buildNode({
+  const { index, term, byteLength } = head;
+  const beginning: Beginning = {
+    ...{ state, index, term, currentTerm: term, incarnation: 0 },
+    async produce(write) {
+      const again = await readSnapshotFile(readOnlyDisk, file, write);
+      if (again.index === index && again.byteLength === byteLength) return;
+      throw new RaftkvError('BACKUP_INVALID', `${file} changed while it was read`, 'Restore it again.');
+    },
+  };
+  const configuration = await beginHistory(beginning, {
     disk: fileDisk,
     clock: systemClock,
     random: Math.random,
     directory: building,
     clusterName: config.cluster,
     nodeId: id,
-    index: head.index,
-    term: head.term,
-    currentTerm: head.term,
-    configuration,
-    directoryId,
-    incarnation: Math.max(Math.floor(Date.now() / 1000), sessionId + 1),
+    members: config.nodes.map(memberOf),
     walSegmentBytes: config.walSegmentBytes,
-    async produce(write) {
-      const again = await readSnapshotFile(readOnlyDisk, file, write);
-      if (again.index === head.index && again.byteLength === head.byteLength) return;
-      throw new RaftkvError('BACKUP_INVALID', `${file} changed while it was read`, 'Restore it again.');
-    },
   });
   await replaceEmptyDirectory(directory, building);
   await fileDisk.syncDirectory(config.dataDir);
