@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { RaftkvError } from '../base/errors.ts';
 import { crossProblems, crossWarnings } from './cross-checks.ts';
@@ -213,4 +213,9 @@ function variableName(path: readonly string[]): string {
 /** The node as a member of the cluster. */
 export function memberOf({ id, host, clientPort, peerPort, adminPort }: NodeConfig) {
   return { id, address: { host, clientPort, peerPort, adminPort } };
+}
+
+/** The data directory of a node. */
+export function nodeDirectory({ dataDir }: Pick<Config, 'dataDir'>, nodeId: number): string {
+  return join(dataDir, `node-${nodeId}`);
 }

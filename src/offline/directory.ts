@@ -8,10 +8,6 @@ import { type DataDirLock, LOCK_FOLDER, lockDataDir } from '../storage/lock/lock
 
 /** Data directories that tools work on while no node does. */
 
-export function nodeDirectory(dataDir: string, nodeId: number): string {
-  return join(dataDir, `node-${nodeId}`);
-}
-
 /**
  * Runs `work` while no node uses the directory. A directory that was never locked, or that is not writable, cannot be
  * locked, so it is used as it is.

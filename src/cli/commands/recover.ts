@@ -2,9 +2,9 @@ import { existsSync, renameSync, rmSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
 import { systemClock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
-import { findNode, loadConfig, memberOf } from '../../config/load.ts';
+import { findNode, loadConfig, memberOf, nodeDirectory } from '../../config/load.ts';
 import type { Config } from '../../config/schema.ts';
-import { lockForTool, nodeDirectory, readOnlyDisk } from '../../offline/directory.ts';
+import { lockForTool, readOnlyDisk } from '../../offline/directory.ts';
 import { examineNode } from '../../offline/examination.ts';
 import { type Remains, readAllOf, rebuildAlone } from '../../offline/recovery.ts';
 import { fileDisk } from '../../storage/disk/file-disk.ts';
@@ -42,7 +42,7 @@ export async function recoverCommand(options: RecoverOptions): Promise<void> {
       `cluster ${config.cluster} has no node ${id}; it has ${config.nodes.map((node) => node.id).join(', ')}`,
     );
   }
-  const directory = nodeDirectory(config.dataDir, id);
+  const directory = nodeDirectory(config, id);
   if (!existsSync(directory)) {
     throw new RaftkvError(
       'BACKUP_INVALID',

@@ -4,12 +4,12 @@ import { dirname, resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { systemClock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
-import { findNode, loadConfig, memberOf } from '../../config/load.ts';
+import { findNode, loadConfig, memberOf, nodeDirectory } from '../../config/load.ts';
 import type { Config, NodeConfig } from '../../config/schema.ts';
 import { SnapshotLoader } from '../../kv/snapshot.ts';
 import type { StateMachine } from '../../kv/state-machine.ts';
 import { type Beginning, beginHistory } from '../../offline/beginning.ts';
-import { nodeDirectory, readOnlyDisk, refuseNonEmpty, replaceEmptyDirectory } from '../../offline/directory.ts';
+import { readOnlyDisk, refuseNonEmpty, replaceEmptyDirectory } from '../../offline/directory.ts';
 import { decodeConfiguration } from '../../raft/state/configuration.ts';
 import type { Configuration } from '../../raft/state/types.ts';
 import { fileDisk } from '../../storage/disk/file-disk.ts';
@@ -144,7 +144,7 @@ export async function snapshotRestoreCommand(file: string, options: SnapshotRest
   const { config } = loadConfig({ file: options.config, environment: process.env, flags: options });
   const id = nodeToRestore(config, options.id);
   // The others have to start empty, too. Those on other machines can't be seen; they are refused by their cluster id.
-  for (const node of config.nodes) refuseNonEmpty(nodeDirectory(config.dataDir, node.id));
+  for (const node of config.nodes) refuseNonEmpty(nodeDirectory(config, node.id));
   const backup = await readBackup(file);
   const { clusterId } = await restoreNode(config, id, file, backup);
   const others = config.nodes.map((node) => node.id).filter((other) => other !== id);
@@ -171,7 +171,7 @@ async function restoreNode(
   file: string,
   { head, state }: ReadBackup,
 ): Promise<Configuration> {
-  const directory = nodeDirectory(config.dataDir, id);
+  const directory = nodeDirectory(config, id);
   const building = `${directory}.restoring`;
   // Left by a restore that was interrupted.
   rmSync(building, { recursive: true, force: true });

@@ -1,7 +1,6 @@
-import { join } from 'node:path';
 import { systemClock } from '../../base/clock.ts';
 import { RaftkvError } from '../../base/errors.ts';
-import { findNode, memberOf } from '../../config/load.ts';
+import { findNode, memberOf, nodeDirectory } from '../../config/load.ts';
 import type { Config, NodeConfig } from '../../config/schema.ts';
 import type { NodeReplica } from '../../replica/loop/node-replica.ts';
 import { openReplica } from '../../replica/loop/open-replica.ts';
@@ -82,7 +81,7 @@ async function assemble(
   });
   open.push(() => admin.close());
 
-  const directory = join(config.dataDir, `node-${node.id}`);
+  const directory = nodeDirectory(config, node.id);
   await fileDisk.makeDirectory(directory);
   const onFatal = (error: unknown) => onEvent({ kind: 'fatal', error });
   const lock = await lockDataDir(directory, { clock: systemClock, logger, onLost: onFatal });
