@@ -9,6 +9,7 @@ import {
 } from '../../../src/storage/lock/protocol.ts';
 import { formatRecord, type Identity, type LockRecord } from '../../../src/storage/lock/record.ts';
 import { createManualClock } from '../../support/manual-clock.ts';
+import { performOn } from './memory-files.ts';
 
 /**
  * A claim and a renewal of the holder that wakes up meanwhile, in each order of their file operations: either the renewal
@@ -22,20 +23,7 @@ const RENEWAL_OPERATIONS = 2;
 
 function createFiles() {
   const files = new Map([['0000000001', formatRecord(HELD)]]);
-  return (operation: LockOperation): unknown => {
-    switch (operation.kind) {
-      case 'list':
-        return [...files.keys()];
-      case 'read':
-        return files.get(operation.name) ?? null;
-      case 'create':
-        return !files.has(operation.name) && files.set(operation.name, '') !== undefined;
-      case 'write':
-        return files.has(operation.name) && files.set(operation.name, operation.text) !== undefined;
-      case 'remove':
-        return void files.delete(operation.name);
-    }
-  };
+  return (operation: LockOperation) => performOn(files, operation);
 }
 
 /** Runs a generator one operation at a time. */

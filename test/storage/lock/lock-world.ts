@@ -11,6 +11,7 @@ import {
 } from '../../../src/storage/lock/protocol.ts';
 import type { Identity, LockRecord, Place, ProcessState } from '../../../src/storage/lock/record.ts';
 import type { Random } from '../../support/random.ts';
+import { performOn } from './memory-files.ts';
 
 /**
  * Processes on several machines and in several pid namespaces that want the lock of one directory, on simulated time. Each
@@ -102,7 +103,7 @@ export class LockWorld {
   perform(owner: LockProcess, operation: LockOperation, answer: (result: unknown) => void): void {
     this.at(this.#options.delayMs(), null, () => {
       if (owner.isDead) return;
-      const result = this.#apply(operation);
+      const result = performOn(this.files, operation);
       if (operation.kind === 'create' && result === true) this.#options.created(owner);
       this.at(this.#options.delayMs(), owner, () => answer(result));
     });
@@ -111,37 +112,13 @@ export class LockWorld {
   performBlocking(owner: LockProcess, operation: LockOperation): unknown {
     owner.isBlocked = true;
     this.#runBlocking(this.nowMs + this.#options.delayMs());
-    const result = owner.isDead ? null : this.#apply(operation);
+    const result = owner.isDead ? null : performOn(this.files, operation);
     this.#runBlocking(this.nowMs + this.#options.delayMs());
     while (owner.runsAtMs > this.nowMs) this.#runBlocking(owner.runsAtMs);
     owner.isBlocked = false;
     owner.resume();
     if (owner.isDead) throw new Error('killed');
     return result;
-  }
-
-  #apply(operation: LockOperation): unknown {
-    const { files } = this;
-    switch (operation.kind) {
-      case 'list':
-        return [...files.keys()];
-      case 'read':
-        return files.get(operation.name) ?? null;
-      case 'create':
-        if (files.has(operation.name)) return false;
-        files.set(operation.name, '');
-        return true;
-      case 'write': {
-        const { name, text } = operation;
-        const old = files.get(name);
-        if (old === undefined) return false;
-        files.set(name, text + old.slice(text.length));
-        return true;
-      }
-      case 'remove':
-        files.delete(operation.name);
-        return undefined;
-    }
   }
 }
 
